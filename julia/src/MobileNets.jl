@@ -1,0 +1,54 @@
+"""
+MobileNets that share their files, outputs, gradients and training curves with PyTorch's.
+
+Arrays have torch's axes in reverse, which in column-major memory are the same bytes: images are
+`(W, H, C, N)`, convolution weights `(kW, kH, I/groups, O)`, the classifier's weight `(in, out)`.
+Labels are the data set's own numbers and count from 0.
+
+`build` a model from a `MobileNetConfig`, or `MobileNets.load` one; `predict`, `loss_and_grads`,
+`train_step!` and `fit!` do what they say; `MobileNets.save` writes the exchange file.
+"""
+module MobileNets
+
+using ChainRulesCore: ChainRulesCore, NoTangent, ZeroTangent, @non_differentiable, unthunk
+using Flux: Flux
+using JSON: JSON
+using LinearAlgebra: mul!
+using NNlib: NNlib
+using Optimisers: Optimisers
+using PrecompileTools: @compile_workload, @setup_workload
+
+include("errors.jl")
+include("json.jl")
+include("config.jl")
+include("architecture.jl")
+include("philox.jl")
+include("kernels/threads.jl")
+include("kernels/pointwise.jl")
+include("kernels/depthwise.jl")
+include("kernels/norm.jl")
+include("kernels/activation.jl")
+include("kernels/head.jl")
+include("layers.jl")
+include("model.jl")
+include("state.jl")
+include("initial.jl")
+include("checks.jl")
+include("inference.jl")
+include("optimizers.jl")
+include("safetensors.jl")
+include("weights.jl")
+include("batch_plan.jl")
+include("cifar.jl")
+include("training.jl")
+include("precompile.jl")
+
+export ConfigError, DataError, WeightsError
+export MobileNetConfig, TrainConfig, from_json, from_multipliers, to_json
+export activation_names, layers, mult_adds, num_params, parameter_shapes, statistic_shapes
+export MobileNet, activations, build, forward, loss_and_grads, predict
+export check_state, get_state, set_state!
+export fit!, setup, train_step!
+export BatchPlan, batch, crop_and_flip, normalise, read_cifar100
+
+end

@@ -1,0 +1,77 @@
+# What the public functions check before anything is computed.
+
+"`x` as an `Array`, or a `DataError`: it must be (W, H, C, N), of the model's type, finite."
+function checked_images(model::MobileNet{T}, x) where {T}
+    channels = model.config.in_channels
+    if !(x isa AbstractArray) || ndims(x) != 4 || size(x, 3) != channels
+        throw(DataError("images must be an array (W, H, $channels, N). Received: $(described(x))"))
+    end
+    isempty(x) && throw(DataError("images must not be empty. Received: size $(size(x))"))
+    if eltype(x) !== T
+        throw(DataError(
+            "images must be $T, the model's type: normalise them with `normalise`, or convert " *
+            "them. Received: $(eltype(x))",
+        ))
+    end
+    position = findfirst(!isfinite, x)
+    isnothing(position) || throw(DataError(
+        "images must be finite. Received: $(x[position]) at $(collect(Tuple(position)))"
+    ))
+    return convert(Array{T,4}, x)
+end
+
+"`labels` as a `Vector{Int}`, or a `DataError`: one for each image, in [0, classes)."
+function checked_labels(model::MobileNet, labels, count)
+    if !(labels isa AbstractVector{<:Integer}) || length(labels) != count
+        throw(DataError(
+            "labels must be $count integers, one for each image. Received: $(described(labels))"
+        ))
+    end
+    classes = model.config.num_classes
+    position = findfirst(label -> !(0 <= label < classes), labels)
+    isnothing(position) || throw(DataError(
+        "labels must be in [0, $classes). Received: $(labels[position]) at [$position]"
+    ))
+    return convert(Vector{Int}, labels)
+end
+
+"A norm needs two values a channel to have a variance; torch refuses, Flux gives NaN."
+function check_trainable(model::MobileNet, x)
+    columns, rows = last_map_size(model.config, size(x, 1), size(x, 2))
+    size(x, 4) * rows * columns >= 2 || throw(DataError(
+        "training needs at least two values per channel in every norm: a larger batch or larger " *
+        "images. Received: batch $(size(x, 4)) with a last map of $(columns)x$(rows)",
+    ))
+    return nothing
+end
+
+"Check names, sizes and types of `masks` against the architecture."
+function checked_masks(model::MobileNet{T}, masks, x) where {T}
+    isnothing(masks) && return nothing
+    sizes = mask_sizes(model.config, x)
+    checked = Dict{String,Array}()
+    for (name, mask) in masks
+        type = name == DROPOUT ? T : UInt8
+        wanted = get(sizes, name, "(no such activation)")
+        if !(mask isa AbstractArray) || size(mask) != wanted || eltype(mask) !== type
+            throw(DataError(
+                "masks[$(repr(name))] must be $type $wanted. Received: $(described(mask))"
+            ))
+        end
+        checked[name] = convert(Array{type,ndims(mask)}, mask)
+    end
+    return checked
+end
+
+function mask_sizes(config, x)
+    width, height, _, count = size(x)
+    sizes = Dict{String,Tuple{Vararg{Int}}}(DROPOUT => (feature_channels(config), count))
+    for layer in layers(config)
+        width, height = output_size(layer, width), output_size(layer, height)
+        sizes["$(layer.name).act"] = (width, height, layer.out_channels, count)
+    end
+    return sizes
+end
+
+described(array::AbstractArray) = "$(eltype(array)) array of size $(size(array))"
+described(value) = string(typeof(value))

@@ -1,0 +1,62 @@
+"""
+    predict(model, x)
+
+Logits (classes, N) in evaluation mode, for images `x` (W, H, C, N) of the model's type. Throws a
+`DataError` for images of another size or type, or not finite.
+"""
+predict(model::MobileNet, x) = forward(model, checked_images(model, x))
+
+"""
+    activations(model, x; train=false, masks=nothing)
+
+Every activation by its canonical name, in the order they are computed: maps (W, H, C, N), then `pool`
+(C, N) and `logits` (classes, N). With `train`, norms use the batch's statistics; the running ones stay
+as they are. Throws a `DataError` as `predict` and [`loss_and_grads`](@ref) do.
+"""
+function activations(model::MobileNet, x; train=false, masks=nothing)
+    x = checked_images(model, x)
+    train && check_trainable(model, x)
+    wanted = Set(activation_names(model.config))
+    found = NamedArrays()
+    tap(name, array) = name in wanted && push!(found, name => array)
+    forward(model, x; train, masks=checked_masks(model, masks, x), tap)
+    return found
+end
+
+"""
+    loss_and_grads(model, x, labels; masks=nothing)
+
+Mean cross-entropy (`Float64`) in training mode, and its gradient by canonical name in the order of
+`parameter_shapes`. The model stays as it was: no running statistic moves.
+
+`x` are images (W, H, C, N) of the model's type, `labels` N integers in [0, classes). `masks`, where
+given, is a `Dict` of `"<unit>.act"` => `UInt8` (W, H, C, N), the piece of the activation each value is
+to be treated as being on (0: the constant 0, 1: the identity, 2: the constant 6), and of `"dropout"` =>
+(C, N), factors for the pooled features; without it none is dropped.
+
+Throws a `DataError` for images, labels or masks of another size, type or range, and where a norm would
+see one value per channel.
+
+```jldoctest
+julia> model = build(MobileNetConfig(width_mult=0.25, resolution=32, num_classes=10));
+
+julia> loss, gradients = loss_and_grads(model, zeros(Float32, 32, 32, 3, 2), [3, 7]);
+
+julia> loss ≈ log(10), first(gradients[1])
+(true, "stem.conv.weight")
+```
+"""
+function loss_and_grads(model::MobileNet, x, labels; masks=nothing)
+    loss, tree = loss_and_tree(model, x, labels, masks, nothing)
+    return loss, named_parameters(model.config, tree)
+end
+
+"Loss and gradients as a tree shaped like the model, after all checks."
+function loss_and_tree(model, x, labels, masks, tap)
+    x = checked_images(model, x)
+    labels = checked_labels(model, labels, size(x, 4))
+    check_trainable(model, x)
+    pass = new_pass(model, true, checked_masks(model, masks, x), tap)
+    loss, (tree,) = Flux.withgradient(m -> cross_entropy(logits(m, x, pass), labels), model)
+    return loss, tree
+end

@@ -1,0 +1,110 @@
+# The layers hold plain `Array`s and say what is trained; what they compute is in kernels/.
+
+"""
+    CrossConv(weight, stride, padding, groups)
+
+A convolution that does not flip its kernel, torch's cross-correlation, without bias. `weight` is
+(kW, kH, I/groups, O): torch's bytes. Maps are (W, H, I, N).
+"""
+struct CrossConv{T}
+    weight::Array{T,4}
+    stride::Int
+    padding::Int
+    groups::Int
+end
+Flux.@layer CrossConv trainable = (weight,)
+
+function (conv::CrossConv)(x)
+    kernel, channels = size(conv.weight, 1), size(x, 3)
+    kernel == 1 && conv.stride == 1 && conv.padding == 0 && conv.groups == 1 &&
+        return pointwise(x, conv.weight)
+    conv.groups == channels == size(conv.weight, 4) && conv.padding < kernel &&
+        return depthwise(x, conv.weight, conv.stride, conv.padding)
+    return dense_conv(x, conv.weight, conv.stride, conv.padding, conv.groups)
+end
+
+"Any convolution, by NNlib."
+function dense_conv(x, weight, stride, padding, groups)
+    return NNlib.conv(x, weight, conv_dims(x, weight, stride, padding, groups))
+end
+
+function conv_dims(x, weight, stride, padding, groups)
+    return NNlib.DenseConvDims(x, weight; stride, padding, groups, flipkernel=true)
+end
+@non_differentiable conv_dims(::Any...)
+
+"""
+    Norm(weight, bias, running_mean, running_var, eps, momentum)
+
+Batch normalisation over (W, H, N) of maps (W, H, C, N). `eps` and `momentum` (the weight of the new
+batch) stay `Float64` in every model, where Flux's are `Float32` that no conversion reaches.
+"""
+struct Norm{T}
+    weight::Vector{T}
+    bias::Vector{T}
+    running_mean::Vector{T}
+    running_var::Vector{T}
+    eps::Float64
+    momentum::Float64
+end
+Flux.@layer Norm trainable = (weight, bias)
+
+"""
+    ConvNormAct(name, conv, norm, ceiling)
+
+The unit all blocks are made of. `ceiling` is 6 for ReLU6 and `Inf` for ReLU; `name` is canonical.
+"""
+struct ConvNormAct{T}
+    name::String
+    conv::CrossConv{T}
+    norm::Norm{T}
+    ceiling::Float64
+end
+Flux.@layer ConvNormAct trainable = (conv, norm)
+
+"""
+    Classifier(weight, bias)
+
+`weight' * x .+ bias` for features (in, N); `weight` is (in, out): torch's bytes, where `Flux.Dense`
+would need them transposed.
+"""
+struct Classifier{T}
+    weight::Matrix{T}
+    bias::Vector{T}
+end
+Flux.@layer Classifier
+(classifier::Classifier)(x) = linear(x, classifier.weight, classifier.bias)
+
+"What one run through a model is asked for; see `forward`."
+struct Pass{T}
+    train::Bool
+    masks::Dict{String,Array{UInt8,4}}
+    dropout::Union{Nothing,Matrix{T}}
+    tap::Function
+end
+
+"Hand `array` to the pass's tap under the name `<owner>.<part>`."
+record(pass::Pass, owner, part, array) = (pass.tap("$owner.$part", array); nothing)
+record(pass::Pass, name, array) = (pass.tap(name, array); nothing)
+mask_of(pass::Pass, name) = get(pass.masks, "$name.act", nothing)
+@non_differentiable record(::Any...)
+@non_differentiable mask_of(::Any, ::Any)
+
+function (unit::ConvNormAct)(x, pass::Pass)
+    maps = unit.conv(x)
+    record(pass, unit.name, "conv", maps)
+    maps = normed(unit.norm, maps, pass, unit.name)
+    record(pass, unit.name, "norm", maps)
+    maps = activate(maps, unit.ceiling, mask_of(pass, unit.name))
+    record(pass, unit.name, "act", maps)
+    return maps
+end
+
+function normed(norm::Norm, x, pass::Pass, name)
+    pass.train ||
+        return norm_eval(x, norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)
+    maps, mean, var = norm_train(x, norm.weight, norm.bias, norm.eps)
+    record(pass, name, "norm.batch_mean", mean)
+    record(pass, name, "norm.batch_var", var)
+    return maps
+end

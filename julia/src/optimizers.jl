@@ -1,0 +1,120 @@
+# Optimizers by their formulas, as torch computes them. Optimisers.Momentum folds the rate into the
+# velocity and Optimisers.Adam takes its betas in Float32, so both drift away from torch's.
+
+"`v = momentum * v + g; p -= rate * v`."
+struct HeavyBall <: Optimisers.AbstractRule
+    rate::Float64
+    momentum::Float64
+end
+
+"""
+Kingma & Ba, arXiv:1412.6980, algorithm 1, with `eps` added outside the root. `step` counts from 1.
+Scalars are computed in `Float64` and rounded once to the type of the parameters.
+"""
+struct TorchAdam <: Optimisers.AbstractRule
+    rate::Float64
+    beta1::Float64
+    beta2::Float64
+    eps::Float64
+    step::Int
+end
+
+Optimisers.init(::HeavyBall, p::AbstractArray) = (momentum=zero(p),)
+
+function Optimisers.apply!(rule::HeavyBall, state, p::AbstractArray{T}, g) where {T}
+    rate, momentum = T(rule.rate), T(rule.momentum)
+    @. state.momentum = momentum * state.momentum + g
+    return state, rate .* state.momentum
+end
+
+Optimisers.init(::TorchAdam, p::AbstractArray) = (exp_avg=zero(p), exp_avg_sq=zero(p))
+
+function Optimisers.apply!(rule::TorchAdam, state, p::AbstractArray{T}, g) where {T}
+    first_weight, second_weight = T(1 - rule.beta1), T(1 - rule.beta2)
+    beta2, eps = T(rule.beta2), T(rule.eps)
+    rate = T(rule.rate / (1 - rule.beta1^rule.step))
+    correction = T(sqrt(1 - rule.beta2^rule.step))
+    @. state.exp_avg += first_weight * (g - state.exp_avg)
+    @. state.exp_avg_sq = beta2 * state.exp_avg_sq + second_weight * g * g
+    return state, @. rate * state.exp_avg / (sqrt(state.exp_avg_sq) / correction + eps)
+end
+
+rule(config::TrainConfig, rate, step) =
+    if config.optimizer == "sgd"
+        HeavyBall(rate, config.momentum)
+    else
+        TorchAdam(rate, config.beta1, config.beta2, config.eps, step)
+    end
+
+"The moments the optimizer keeps for each parameter, by their names in a weight file, sorted."
+slots(config::TrainConfig) = config.optimizer == "sgd" ? ["momentum"] : ["exp_avg", "exp_avg_sq"]
+
+"What `train_step!` needs besides the model: a config, Optimisers' tree, the number of steps taken."
+struct Optimizer{Tree}
+    config::TrainConfig
+    tree::Tree
+    step::Array{Int64,0}
+end
+
+"""
+    setup(config::TrainConfig, model)
+
+An optimizer for `train_step!`, with all moments at zero and no step taken.
+"""
+function setup(config::TrainConfig, model::MobileNet)
+    return Optimizer(config, Optimisers.setup(rule(config, config.rate, 1), model), fill(0))
+end
+
+function get_state(model::MobileNet, optimizer::Optimizer)
+    state = get_state(model)
+    names, leaves = first.(parameter_shapes(model.config)), parameter_leaves(optimizer.tree)
+    for slot in slots(optimizer.config), (name, leaf) in zip(names, leaves)
+        push!(state, "optimizer.$slot.$name" => getproperty(leaf.state, Symbol(slot)))
+    end
+    return push!(state, OPTIMIZER_STEP => optimizer.step)
+end
+
+function set_state!(model::MobileNet, optimizer::Optimizer, state)
+    own, config = get_state(model, optimizer), optimizer.config
+    return replace_state!(model, own, state, slots(config), config.optimizer)
+end
+
+"""
+    train_step!(model, optimizer, x, labels, rate; masks=nothing)
+
+One step of training with `rate`: what [`loss_and_grads`](@ref) gives, and parameters, moments and running
+statistics moved on. Throws a `ConfigError` for a rate that is negative or not finite.
+"""
+function train_step!(model::MobileNet, optimizer::Optimizer, x, labels, rate; masks=nothing)
+    rate isa Real && isfinite(rate) && rate >= 0 ||
+        throw(ConfigError("rate must be a finite number, at least 0. Received: $(repr(rate))"))
+    statistics = Dict{String,Vector{Float64}}()
+    tap(name, array) = array isa Vector{Float64} && (statistics[name] = array)
+    loss, tree = loss_and_tree(model, x, labels, masks, tap)
+    optimizer.step[] += 1
+    moved = rule(optimizer.config, rate, optimizer.step[])
+    Optimisers.adjust!(optimizer.tree; fields_of(moved)...)
+    Optimisers.update!(optimizer.tree, model, tree)
+    move_statistics!(model, statistics, x)
+    return loss, named_parameters(model.config, tree)
+end
+
+fields_of(rule) = (; (name => getfield(rule, name) for name in fieldnames(typeof(rule)))...)
+
+"""
+Move the running statistics towards the batch's: `(1 - momentum) * running + momentum * batch`, with
+the unbiased variance m / (m - 1), m being the number of values in a channel.
+"""
+function move_statistics!(model, statistics, x)
+    columns, rows, _, images = size(x)
+    for (layer, unit) in zip(layers(model.config), units(model))
+        columns, rows = output_size(layer, columns), output_size(layer, rows)
+        count, norm = columns * rows * images, unit.norm
+        move!(norm.running_mean, statistics["$(unit.name).norm.batch_mean"], norm.momentum, 1)
+        unbias = count / (count - 1)
+        move!(norm.running_var, statistics["$(unit.name).norm.batch_var"], norm.momentum, unbias)
+    end
+end
+
+move!(running, new, momentum, factor) =
+    @. running = (1 - momentum) * running + momentum * (factor * new)

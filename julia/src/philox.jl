@@ -1,0 +1,71 @@
+# The one source of randomness: raw words of Philox4x64-10, J. Salmon et al., "Parallel random
+# numbers: as easy as 1, 2, 3", SC 2011. No generator of a library is used, since their bits change
+# between releases; these are the bits of NumPy's `Philox(key=, counter=).random_raw`.
+
+const PHILOX_MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
+const PHILOX_WEYL = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
+const PHILOX_ROUNDS = 10
+
+"What the words are for: the most significant counter word."
+const STREAM = (INIT=0, ORDER=1, CROP=2, MASK=3, STANDIN=4, PROBE=5)
+
+"""
+    raw_words(seed, stream, epoch, index, count)
+
+The first `count` words (`UInt64`) of one stream; `stream` is a value of `MobileNets.STREAM`.
+
+The key is (seed, 0); the counter words, least significant first, are (block, index, epoch, stream),
+and the first four words come from block 1. Throws a `ConfigError` for a negative argument.
+"""
+function raw_words(seed::Integer, stream::Integer, epoch::Integer, index::Integer, count::Integer)
+    stream in values(STREAM) ||
+        throw(ConfigError("stream must be one of $(join(keys(STREAM), ", ")). Received: $stream"))
+    for (name, value) in ("seed" => seed, "epoch" => epoch, "index" => index, "count" => count)
+        0 <= value <= typemax(UInt64) ||
+            throw(ConfigError("$name must be an integer in [0, 2^64). Received: $value"))
+    end
+    key = (UInt64(seed), UInt64(0))
+    words = Vector{UInt64}(undef, 4 * cld(count, 4))
+    for block in 1:cld(count, 4)
+        counter = (UInt64(block), UInt64(index), UInt64(epoch), UInt64(stream))
+        words[(4block - 3):(4block)] .= philox_block(key, counter)
+    end
+    return resize!(words, count)
+end
+
+"The four words of one counter."
+function philox_block(key::NTuple{2,UInt64}, counter::NTuple{4,UInt64})
+    a, b, c, d = counter
+    for _ in 1:PHILOX_ROUNDS
+        first = widemul(PHILOX_MULTIPLIERS[1], a)
+        second = widemul(PHILOX_MULTIPLIERS[2], c)
+        a, b = high(second) ⊻ b ⊻ key[1], second % UInt64
+        c, d = high(first) ⊻ d ⊻ key[2], first % UInt64
+        key = key .+ PHILOX_WEYL
+    end
+    return (a, b, c, d)
+end
+
+high(product::UInt128) = (product >> 64) % UInt64
+
+"`Float64` in [0, 1): the top 53 bits of a word."
+uniform64(word::UInt64) = (word >> 11) * 2.0^-53
+
+"`Float32` in [0, 1): the top 24 bits of a word."
+uniform32(word::UInt64) = (word >> 40) * 2.0f0^-24
+
+"An integer in [0, n), for n in [1, 2^32), by multiply-shift."
+function bounded(word::UInt64, n::Integer)
+    1 <= n < 2^32 || throw(ConfigError("n must be an integer in [1, 2^32). Received: $n"))
+    return Int(((word >> 32) * UInt64(n)) >> 32)
+end
+
+"A permutation of 0 ... length(words)-1 by Fisher-Yates; the first word decides nothing."
+function permutation(words::Vector{UInt64})
+    order = collect(0:(length(words) - 1))
+    for last in length(words):-1:2
+        partner = bounded(words[last], last) + 1
+        order[last], order[partner] = order[partner], order[last]
+    end
+    return order
+end

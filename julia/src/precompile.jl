@@ -1,0 +1,20 @@
+@setup_workload begin
+    config = MobileNetConfig(; width_mult=1 / 32, resolution=32, num_classes=2)
+    @compile_workload begin
+        mktempdir() do folder
+            for dtype in (Float32, Float64)
+                path = save(joinpath(folder, "model.safetensors"), build(config; dtype))
+                model = load(path)
+                x, labels = ones(dtype, 32, 32, 3, 2), [0, 1]
+                predict(model, x)
+                activations(model, x; train=true)
+                loss_and_grads(model, x, labels)
+                for name in OPTIMIZERS
+                    optimizer = setup(TrainConfig(; optimizer=name), model)
+                    train_step!(model, optimizer, x, labels, 0.1)
+                    set_state!(model, optimizer, get_state(model, optimizer))
+                end
+            end
+        end
+    end
+end

@@ -1,0 +1,168 @@
+# The exchange file: safetensors, written canonically. Format:
+# https://github.com/huggingface/safetensors (README, "Format"): eight bytes of header length, a JSON
+# header, the tensors' bytes. Equal content means equal bytes, in Python and in Julia:
+#
+# - tensors lie in order of falling item size, then of name (in bytes), without gaps;
+# - the header has `__metadata__` first with its keys sorted, then the tensors in that order, each with
+#   the keys dtype, shape, data_offsets; no spaces between; ASCII with \u escapes;
+# - the header is padded with spaces to a multiple of eight bytes.
+
+const WRITTEN_TYPES =
+    Dict{Type,String}(Float64 => "F64", Float32 => "F32", Int64 => "I64", UInt8 => "U8")
+
+const READ_TYPES = Dict{String,Type}(
+    "BOOL" => Bool, "U8" => UInt8, "I8" => Int8, "U16" => UInt16, "I16" => Int16, "F16" => Float16,
+    "U32" => UInt32, "I32" => Int32, "F32" => Float32, "U64" => UInt64, "I64" => Int64,
+    "F64" => Float64,
+)
+
+"The format's own limit on the header, in bytes."
+const MAX_HEADER = 100_000_000
+
+"Tensor names as they lie in the file."
+function file_order(tensors)
+    return sort!(collect(keys(tensors)); by=name -> (-sizeof(eltype(tensors[name])), codeunits(name)))
+end
+
+"The length and the header of the canonical file, without the tensors' bytes."
+function encode_header(tensors, metadata)
+    entries = Pair{String,Any}[]
+    isempty(metadata) || push!(entries, "__metadata__" => sort!(collect(metadata); by=first))
+    offset = 0
+    for name in file_order(tensors)
+        tensor = tensors[name]
+        haskey(WRITTEN_TYPES, eltype(tensor)) || throw(WeightsError(
+            "$name: only Float64, Float32, Int64, UInt8 can be written. Received: $(eltype(tensor))"
+        ))
+        bytes = sizeof(eltype(tensor)) * length(tensor)
+        push!(entries, name => [
+            "dtype" => WRITTEN_TYPES[eltype(tensor)],
+            "shape" => collect(Int, reverse(size(tensor))),
+            "data_offsets" => [offset, offset + bytes],
+        ])
+        offset += bytes
+    end
+    text = json_text(entries)
+    text *= " "^mod(-ncodeunits(text), 8)
+    return [reinterpret(UInt8, [htol(UInt64(ncodeunits(text)))]); codeunits(text)]
+end
+
+"""
+    MobileNets.write_tensors(path, tensors, metadata=Dict{String,String}())
+
+Write named arrays and text metadata as a canonical safetensors file, atomically. Axes are reversed in
+the header, so that the file holds torch's shapes and bytes. Throws a `WeightsError` for an element
+type other than `Float64`, `Float32`, `Int64` and `UInt8`.
+"""
+function write_tensors(path, tensors, metadata=Dict{String,String}())
+    tensors = Dict{String,AbstractArray}(tensors)
+    header = encode_header(tensors, Dict{String,String}(metadata))
+    atomic_write(path) do file
+        write(file, header)
+        for name in file_order(tensors)
+            write(file, collect(tensors[name]))
+        end
+    end
+end
+
+"""
+    atomic_write(f, path)
+
+Call `f(io)` on a file that appears at `path` whole, or not at all: bytes go to a temporary name in the
+same folder, are flushed to the disk and renamed.
+"""
+function atomic_write(f, path)
+    path = String(path)
+    temporary = tempname(dirname(abspath(path)); cleanup=false)
+    try
+        open(temporary, "w") do file
+            f(file)
+            flush(file)
+            sync(file)
+        end
+        Base.Filesystem.rename(temporary, path)
+    catch
+        rm(temporary; force=true)
+        rethrow()
+    end
+    return path
+end
+
+function sync(file::IOStream)
+    descriptor = Base.Libc.RawFD(fd(file))
+    status = Sys.iswindows() ? ccall(:_commit, Cint, (Base.RawFD,), descriptor) :
+             ccall(:fsync, Cint, (Base.RawFD,), descriptor)
+    return systemerror("fsync", status != 0)
+end
+
+"""
+    MobileNets.read_tensors(path) -> tensors, metadata
+
+Read a safetensors file: `Dict` of name => array, with the axes of the file's shapes reversed, and the
+metadata as a `Dict` of text. Throws a `WeightsError` that names file and rule for a file that is missing
+or breaks the format.
+"""
+function read_tensors(path)
+    isfile(path) || throw(WeightsError("$path: no such file"))
+    try
+        return open(read_safetensors, path)
+    catch error
+        error isa ArgumentError || rethrow()
+        size = filesize(path)
+        throw(WeightsError("$path ($size bytes) is no whole safetensors file: $(error.msg)"))
+    end
+end
+
+require(rule, message) = rule || throw(ArgumentError(message))
+
+function read_safetensors(file)
+    total = filesize(file)
+    require(total >= 8, "the eight bytes of the header's length are missing")
+    length = ltoh(read(file, UInt64))
+    require(length <= MAX_HEADER, "a header of $length bytes; at most $MAX_HEADER are allowed")
+    require(length <= total - 8, "a header of $length bytes does not fit in the file")
+    text = String(read(file, Int(length)))
+    require(startswith(text, '{'), "the header must begin with '{'")
+    header = parse_object(text)
+    metadata = checked_metadata(pop!(header, "__metadata__", Dict{String,Any}()))
+    entries = sort!([checked_entry(name, entry) for (name, entry) in header]; by=entry -> entry.span)
+    finish = 0
+    for (; name, span) in entries
+        require(span[1] == finish, "$name begins at byte $(span[1]); it must be $finish, without gap or overlap")
+        finish = span[2]
+    end
+    held = total - 8 - Int(length)
+    require(finish == held, "the tensors need $finish bytes, the file holds $held")
+    tensors = Dict{String,Array}()
+    for (; name, type, shape) in entries
+        tensors[name] = read!(file, Array{type}(undef, shape))
+    end
+    return tensors, metadata
+end
+
+function checked_metadata(metadata)
+    istext = metadata isa AbstractDict && all(value -> value isa AbstractString, values(metadata))
+    require(istext, "__metadata__ must be an object of strings")
+    return Dict{String,String}(metadata)
+end
+
+"One tensor's name, element type, size in Julia's order and span of bytes, or the rule it breaks."
+function checked_entry(name, entry)
+    fields = entry isa AbstractDict ? sort!(collect(keys(entry))) : []
+    require(
+        fields == ["data_offsets", "dtype", "shape"],
+        "$name must have exactly dtype, shape and data_offsets",
+    )
+    dtype, shape, span = entry["dtype"], entry["shape"], entry["data_offsets"]
+    require(dtype isa AbstractString && haskey(READ_TYPES, dtype), "$name has the unknown dtype $dtype")
+    require(iscounts(shape), "$name: shape must be whole numbers, at least 0. Received: $shape")
+    require(iscounts(span) && length(span) == 2, "$name: data_offsets must be two whole numbers")
+    type = READ_TYPES[dtype]
+    bytes = prod(BigInt, shape; init=BigInt(sizeof(type)))
+    received = BigInt(span[2]) - span[1]
+    require(bytes == received, "$name of $dtype $shape has $bytes bytes, its data_offsets $received")
+    return (; name, type, shape=Tuple(reverse(Int.(shape))), span=(Int(span[1]), Int(span[2])))
+end
+
+iscounts(values) =
+    values isa AbstractVector && all(v -> v isa Integer && 0 <= v <= typemax(Int), values)

@@ -1,0 +1,13 @@
+"""One MobileNet in PyTorch, in Flux.jl and in float64 NumPy, and the proof that they agree.
+
+Importing this package loads neither torch nor Julia; `backend` does, when asked.
+"""
+
+from importlib.metadata import version
+
+from pymobilenet.backends import backend
+from pymobilenet.config import MobileNetConfig, TrainConfig
+
+__all__ = ["MobileNetConfig", "TrainConfig", "__version__", "backend"]
+
+__version__ = version("pymobilenet")

@@ -1,0 +1,317 @@
+"""What every backend is: NumPy in, NumPy out, the same names, the same checks.
+
+`Backend` makes models; `Model` is a net with its running statistics and, if one was set, its
+optimizer. The public methods check what they are given, once, here; a backend implements the
+methods with a leading underscore.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pymobilenet.architecture import feature_channels, last_map_size, layers
+from pymobilenet.config import MobileNetConfig, TrainConfig
+from pymobilenet.errors import ConfigError, DataError
+from pymobilenet.weights import State, check_state, initial_state, read_weights, write_weights
+from pymobilenet.weights.state import slots_of
+
+if TYPE_CHECKING:
+    from pymobilenet.training import Callback, History
+
+DTYPES = ("float32", "float64")
+
+DROPOUT = "dropout"
+"""The name in `masks` of the factors (N, C) the pooled features are multiplied with."""
+
+
+def regions(norm: np.ndarray, activation: str) -> np.ndarray:
+    """Which piece of ReLU or ReLU6 each value lies on: uint8 of the same shape.
+
+    0 where the activation is the constant 0, 1 where it is the identity, 2 where it is the constant
+    6 (ReLU6 only). At the kinks, 0 and 6, the gradient is 0, as in torch and NNlib.
+    """
+    above = norm >= 6 if activation == "relu6" else np.zeros(norm.shape, bool)
+    return np.where(above, 2, norm > 0).astype(np.uint8)
+
+
+class Model(abc.ABC):
+    """One MobileNet in one framework.
+
+    Attributes
+    ----------
+    config : MobileNetConfig
+    dtype : numpy.dtype
+        float32 or float64: of the images, the results and the state.
+    optimizer : TrainConfig or None
+        What `step` does; see `set_optimizer`.
+    """
+
+    backend: Backend
+
+    def __init__(self, config: MobileNetConfig, dtype: np.dtype) -> None:
+        self.config = config
+        self.dtype = dtype
+        self.optimizer: TrainConfig | None = None
+
+    # What a model computes
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Logits (N, classes) in evaluation mode, for images (N, C, H, W) of the model's dtype.
+
+        Raises
+        ------
+        DataError
+            Images of another shape or dtype, or not finite.
+        """
+        return self._predict(self._images(images))
+
+    def activations(
+        self, images: np.ndarray, train: bool = False, masks: Mapping[str, np.ndarray] | None = None
+    ) -> State:
+        """Every activation by name, (N, C, H, W), then ``pool`` (N, C) and ``logits`` (N, classes).
+
+        With `train`, norms use the batch's statistics; the running ones stay as they are.
+        `masks` as in `loss_and_grads`.
+        """
+        images = self._images(images)
+        if train:
+            self._check_trainable(images)
+        return self._activations(images, train, self._masks(masks, images))
+
+    def loss_and_grads(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        masks: Mapping[str, np.ndarray] | None = None,
+    ) -> tuple[float, Mapping[str, np.ndarray]]:
+        """Mean cross-entropy in training mode, and its gradient by parameter name.
+
+        The model stays as it was: no running statistic moves.
+
+        Parameters
+        ----------
+        images
+            (N, C, H, W), of the model's dtype.
+        labels
+            (N,), integers in [0, classes).
+        masks
+            Optional. ``<layer>.act`` -> uint8 (N, C, H, W) from `regions`: the piece of the
+            activation each value is to be treated as being on, whatever side of the kink it fell.
+            ``dropout`` -> (N, C): factors for the pooled features; without it none is dropped.
+        """
+        images, labels = self._images(images), self._labels(labels, len(images))
+        self._check_trainable(images)
+        return self._loss_and_grads(images, labels, self._masks(masks, images))
+
+    def step(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        rate: float,
+        masks: Mapping[str, np.ndarray] | None = None,
+    ) -> tuple[float, Mapping[str, np.ndarray]]:
+        """One step of training: what `loss_and_grads` gives, and parameters, moments and running
+        statistics moved on. Needs `set_optimizer` first.
+        """
+        if self.optimizer is None:
+            raise ConfigError("step needs an optimizer: call set_optimizer(TrainConfig(...)) first")
+        if not (np.isscalar(rate) and np.isfinite(rate) and rate >= 0):
+            raise ConfigError(f"rate must be a finite number, at least 0. Received: {rate!r}")
+        images, labels = self._images(images), self._labels(labels, len(images))
+        self._check_trainable(images)
+        return self._step(images, labels, float(rate), self._masks(masks, images))
+
+    def set_optimizer(self, config: TrainConfig) -> None:
+        """Choose what `step` does, with all moments at zero and no step taken."""
+        self.optimizer = config
+        self._reset_optimizer()
+
+    # The state
+
+    @abc.abstractmethod
+    def get_state(self) -> State:
+        """A copy of parameters, running statistics and, with an optimizer, its moments."""
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take over a whole state; see `pymobilenet.weights.check_state` for what is refused.
+
+        A state with moments needs the optimizer they belong to; one without leaves them alone.
+        """
+        slots = slots_of(state)
+        if slots and (self.optimizer is None or slots != tuple(sorted(self.optimizer.slots))):
+            mine = self.optimizer.optimizer if self.optimizer else None
+            raise ConfigError(f"the state has moments {slots}, this model's optimizer is {mine}")
+        check_state(self.config, state, self.dtype, slots)
+        self._set_state(state)
+
+    def save(self, path: str | Path) -> None:
+        """Write config and state as the exchange file (see `pymobilenet.weights.safetensors`)."""
+        write_weights(path, self.config, self.get_state(), self.backend.versions())
+
+    def fit(self, data: Any, config: TrainConfig, callbacks: tuple[Callback, ...] = ()) -> History:
+        """Train on a `pymobilenet.data.Dataset`; see `pymobilenet.training.fit`."""
+        from pymobilenet.training import fit
+
+        return fit(self, data, config, callbacks)
+
+    # What a backend implements; arguments are checked, C-contiguous and of the model's dtype
+
+    @abc.abstractmethod
+    def _predict(self, images: np.ndarray) -> np.ndarray: ...
+
+    @abc.abstractmethod
+    def _activations(
+        self, images: np.ndarray, train: bool, masks: dict[str, np.ndarray]
+    ) -> State: ...
+
+    @abc.abstractmethod
+    def _loss_and_grads(
+        self, images: np.ndarray, labels: np.ndarray, masks: dict[str, np.ndarray]
+    ) -> tuple[float, Mapping[str, np.ndarray]]: ...
+
+    @abc.abstractmethod
+    def _step(
+        self, images: np.ndarray, labels: np.ndarray, rate: float, masks: dict[str, np.ndarray]
+    ) -> tuple[float, Mapping[str, np.ndarray]]: ...
+
+    @abc.abstractmethod
+    def _reset_optimizer(self) -> None: ...
+
+    @abc.abstractmethod
+    def _set_state(self, state: Mapping[str, np.ndarray]) -> None: ...
+
+    # Checks
+
+    def _images(self, images: np.ndarray) -> np.ndarray:
+        channels = self.config.in_channels
+        if not isinstance(images, np.ndarray) or images.ndim != 4 or images.shape[1] != channels:
+            raise DataError(
+                f"images must be a NumPy array (N, {channels}, H, W). Received: {_describe(images)}"
+            )
+        if 0 in images.shape:
+            raise DataError(f"images must not be empty. Received: shape {images.shape}")
+        if images.dtype != self.dtype:
+            raise DataError(
+                f"images must be {self.dtype}, the model's dtype: normalise them with "
+                f"pymobilenet.data.normalise, or use astype. Received: {images.dtype}"
+            )
+        if not np.isfinite(images).all():
+            at = tuple(int(axis) for axis in np.argwhere(~np.isfinite(images))[0])
+            raise DataError(f"images must be finite. Received: {images[at]} at {list(at)}")
+        return np.ascontiguousarray(images)
+
+    def _labels(self, labels: np.ndarray, count: int) -> np.ndarray:
+        labels = np.asarray(labels)
+        if labels.shape != (count,) or labels.dtype.kind not in "iu":
+            raise DataError(
+                f"labels must be {count} integers, one for each image. Received: "
+                f"{_describe(labels)}"
+            )
+        outside = np.flatnonzero((labels < 0) | (labels >= self.config.num_classes))
+        if outside.size:
+            raise DataError(
+                f"labels must be in [0, {self.config.num_classes}). "
+                f"Received: {labels[outside[0]]} at [{outside[0]}]"
+            )
+        return np.ascontiguousarray(labels, dtype=np.int64)
+
+    def _check_trainable(self, images: np.ndarray) -> None:
+        """A norm needs two values a channel to have a variance; torch refuses, Flux gives NaN."""
+        rows, columns = last_map_size(self.config, *images.shape[2:])
+        if len(images) * rows * columns < 2:
+            raise DataError(
+                "training needs at least two values per channel in every norm: a larger batch or "
+                f"larger images. Received: batch {len(images)} with a last map of {rows}x{columns}"
+            )
+
+    def _masks(
+        self, masks: Mapping[str, np.ndarray] | None, images: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Check names, shapes and dtypes of `masks` against the architecture."""
+        if not masks:
+            return {}
+        count, _, height, width = images.shape
+        shapes: dict[str, tuple[int, ...]] = {DROPOUT: (count, feature_channels(self.config))}
+        for layer in layers(self.config):
+            height, width = layer.output_size(height), layer.output_size(width)
+            shapes[f"{layer.name}.act"] = (count, layer.out_channels, height, width)
+        checked = {}
+        for name, mask in masks.items():
+            dtype = self.dtype if name == DROPOUT else np.dtype(np.uint8)
+            if shapes.get(name) != mask.shape or mask.dtype != dtype:
+                raise DataError(
+                    f"masks[{name!r}] must be {dtype} {shapes.get(name, '(no such activation)')}. "
+                    f"Received: {_describe(mask)}"
+                )
+            checked[name] = np.ascontiguousarray(mask)
+        return checked
+
+
+class Backend(abc.ABC):
+    """A framework that can hold a MobileNet. Get one from `pymobilenet.backend`."""
+
+    name: str
+
+    @abc.abstractmethod
+    def versions(self) -> dict[str, str]:
+        """Library name -> version of everything that computes."""
+
+    def threads(self) -> dict[str, int]:
+        """Kind of thread -> how many this backend computes with, as far as it can tell."""
+        return {}
+
+    @abc.abstractmethod
+    def _new(self, config: MobileNetConfig, dtype: np.dtype, **options: Any) -> Model:
+        """A model whose weights are about to be set; `options` are the backend's own."""
+
+    def build(
+        self,
+        config: MobileNetConfig,
+        seed: int = 0,
+        dtype: str | np.dtype = "float32",
+        **options: Any,
+    ) -> Model:
+        """A model with the initial weights of `seed`, the same bits in every backend."""
+        dtype = _dtype(dtype)
+        return self.from_state(config, initial_state(config, seed, dtype), **options)
+
+    def from_state(
+        self, config: MobileNetConfig, state: Mapping[str, np.ndarray], **options: Any
+    ) -> Model:
+        """A model with the parameters and running statistics of `state`, and its dtype.
+
+        Moments in `state` are left out: `set_optimizer` and `set_state` bring them in.
+        """
+        weights = {k: v for k, v in state.items() if not k.startswith("optimizer.")}
+        any_weight = weights.get("classifier.weight")
+        dtype = _dtype(any_weight.dtype if any_weight is not None else "float32")
+        check_state(config, weights, dtype)
+        model = self._new(config, dtype, **options)
+        model.set_state(weights)
+        return model
+
+    def load(self, path: str | Path, **options: Any) -> Model:
+        """A model from an exchange file, with the config and dtype the file names."""
+        file = read_weights(path)
+        return self.from_state(file.config, file.state, **options)
+
+
+def _dtype(dtype: str | np.dtype) -> np.dtype:
+    try:
+        known = np.dtype(dtype)
+    except TypeError:
+        known = None
+    if known is None or known.name not in DTYPES:
+        raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}. Received: {dtype!r}")
+    return known
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} array of shape {value.shape}"
+    return type(value).__name__

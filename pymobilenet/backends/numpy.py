@@ -1,0 +1,219 @@
+"""The float64 oracle: a MobileNet computed from the formulas with NumPy alone.
+
+Slow, and meant to be right: the other backends are judged by it, and it is judged by finite
+differences (see tests/test_numpy_layers.py and tests/test_numpy_backend.py).
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pymobilenet.architecture import Layer, layers, parameter_shapes
+from pymobilenet.backends import numpy_layers as formulas
+from pymobilenet.backends.base import DROPOUT, Backend, Model, regions
+from pymobilenet.backends.numpy_optimizers import RULES
+from pymobilenet.config import MobileNetConfig
+from pymobilenet.errors import ConfigError
+from pymobilenet.weights import OPTIMIZER_STEP, State, optimizer_shapes
+
+
+class NumpyBackend(Backend):
+    """NumPy in float64, borrowing from no framework."""
+
+    name = "numpy"
+
+    def versions(self) -> dict[str, str]:
+        return {"numpy": np.__version__, "python": platform.python_version()}
+
+    def _new(self, config: MobileNetConfig, dtype: np.dtype, **options: Any) -> NumpyModel:
+        if options:
+            raise ConfigError(f"the numpy backend has no options. Received: {sorted(options)}")
+        if dtype != np.float64:
+            raise ConfigError(
+                "the oracle computes in float64 alone: build it with dtype='float64', or pass "
+                f"from_state a state cast with astype('float64'). Received: {dtype}"
+            )
+        return NumpyModel(self, config)
+
+
+@dataclass
+class _Pass:
+    """One layer's way forward: what its backward pass and the running statistics need."""
+
+    layer: Layer
+    inputs: np.ndarray  # (N, I, H, W)
+    conv: np.ndarray  # (N, O, H', W'), as are the next four
+    normalised: np.ndarray
+    norm: np.ndarray
+    region: np.ndarray
+    act: np.ndarray
+    statistics: formulas.Statistics  # the batch's in training mode, else the running ones
+
+
+class NumpyModel(Model):
+    """A MobileNet whose state is a dictionary of float64 arrays. Made by `NumpyBackend`."""
+
+    def __init__(self, backend: NumpyBackend, config: MobileNetConfig) -> None:
+        super().__init__(config, np.dtype(np.float64))
+        self.backend = backend
+        self._state: State = {}
+
+    def get_state(self) -> State:
+        return {name: tensor.copy() for name, tensor in self._state.items()}
+
+    def _set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        self._state.update({name: np.array(tensor) for name, tensor in state.items()})
+
+    # Forward
+
+    def _predict(self, images: np.ndarray) -> np.ndarray:
+        for unit in self._passes(images, train=False, masks={}):
+            last = unit.act
+        return self._classify(formulas.mean_pool(last))
+
+    def _activations(self, images: np.ndarray, train: bool, masks: dict[str, np.ndarray]) -> State:
+        found: State = {}
+        for unit in self._passes(images, train, masks):
+            name = unit.layer.name
+            found |= {f"{name}.conv": unit.conv, f"{name}.norm": unit.norm, f"{name}.act": unit.act}
+        found["pool"] = formulas.mean_pool(unit.act)
+        found["logits"] = self._classify(_dropped(found["pool"], masks))
+        return found
+
+    def _passes(
+        self, images: np.ndarray, train: bool, masks: dict[str, np.ndarray]
+    ) -> Iterator[_Pass]:
+        """Compute layer after layer; what the caller does not keep is freed on the way."""
+        x = images
+        for layer in layers(self.config):
+            unit = self._forward(layer, x, train, masks.get(f"{layer.name}.act"))
+            x = unit.act
+            yield unit
+
+    def _forward(
+        self, layer: Layer, x: np.ndarray, train: bool, region: np.ndarray | None
+    ) -> _Pass:
+        weight = self._state[f"{layer.name}.conv.weight"]
+        conv = formulas.conv(x, weight, layer.stride, layer.padding, layer.groups)
+        of_norm = {
+            part: self._state[f"{layer.name}.norm.{part}"]
+            for part in ("weight", "bias", "running_mean", "running_var")
+        }
+        if train:
+            statistics = formulas.batch_statistics(conv)
+        else:
+            running = (of_norm["running_mean"], of_norm["running_var"])
+            statistics = formulas.Statistics(*running, count=0)
+        normalised = formulas.normalise(conv, statistics, self.config.norm_eps)
+        norm = formulas.affine(normalised, of_norm["weight"], of_norm["bias"])
+        if region is None:
+            region = regions(norm, self.config.activation)
+        act = formulas.activate(norm, region)
+        return _Pass(layer, x, conv, normalised, norm, region, act, statistics)
+
+    def _classify(self, features: np.ndarray) -> np.ndarray:
+        weight, bias = self._state["classifier.weight"], self._state["classifier.bias"]
+        return formulas.linear(features, weight, bias)
+
+    # Backward
+
+    def _loss_and_grads(
+        self, images: np.ndarray, labels: np.ndarray, masks: dict[str, np.ndarray]
+    ) -> tuple[float, State]:
+        passes = list(self._passes(images, train=True, masks=masks))
+        return self._backward(passes, labels, masks)
+
+    def _backward(
+        self, passes: list[_Pass], labels: np.ndarray, masks: dict[str, np.ndarray]
+    ) -> tuple[float, State]:
+        """The loss and its gradients, from the classifier back to the stem."""
+        grads: State = {}
+        last = passes[-1].act
+        features = _dropped(formulas.mean_pool(last), masks)
+        loss, grad = formulas.cross_entropy(self._classify(features), labels)
+        grad, grads["classifier.weight"], grads["classifier.bias"] = formulas.linear_backward(
+            grad, features, self._state["classifier.weight"]
+        )
+        grad = formulas.mean_pool_backward(_dropped(grad, masks), *last.shape[2:])
+        for unit in reversed(passes):
+            grad = self._unit_backward(unit, grad, grads)
+        return loss, {name: grads[name] for name in parameter_shapes(self.config)}
+
+    def _unit_backward(self, unit: _Pass, grad: np.ndarray, grads: State) -> np.ndarray:
+        """Write one layer's gradients into `grads`; return that of its inputs."""
+        layer, name = unit.layer, unit.layer.name
+        grad = formulas.activate_backward(grad, unit.region)
+        grad, grads[f"{name}.norm.weight"], grads[f"{name}.norm.bias"] = formulas.affine_backward(
+            grad, unit.normalised, self._state[f"{name}.norm.weight"]
+        )
+        grad = formulas.normalise_batch_backward(
+            grad, unit.normalised, unit.statistics, self.config.norm_eps
+        )
+        grad, grads[f"{name}.conv.weight"] = formulas.conv_backward(
+            grad,
+            unit.inputs,
+            self._state[f"{name}.conv.weight"],
+            layer.stride,
+            layer.padding,
+            layer.groups,
+        )
+        return grad
+
+    # Training
+
+    def _step(
+        self, images: np.ndarray, labels: np.ndarray, rate: float, masks: dict[str, np.ndarray]
+    ) -> tuple[float, State]:
+        passes = list(self._passes(images, train=True, masks=masks))
+        loss, grads = self._backward(passes, labels, masks)
+        self._update_running(passes)
+        self._update_parameters(grads, rate)
+        return loss, grads
+
+    def _update_running(self, passes: list[_Pass]) -> None:
+        momentum = self.config.norm_momentum
+        for unit in passes:
+            mean = f"{unit.layer.name}.norm.running_mean"
+            variance = f"{unit.layer.name}.norm.running_var"
+            found = {mean: unit.statistics.mean, variance: unit.statistics.unbiased_variance}
+            for name, value in found.items():
+                self._state[name] = (1 - momentum) * self._state[name] + momentum * value
+
+    def _update_parameters(self, grads: State, rate: float) -> None:
+        assert self.optimizer is not None
+        update = RULES[self.optimizer.optimizer]
+        count = int(self._state[OPTIMIZER_STEP]) + 1
+        for name, grad in grads.items():
+            slots = [f"optimizer.{slot}.{name}" for slot in self.optimizer.slots]
+            moments = tuple(self._state[slot] for slot in slots)
+            parameter = self._state[name]
+            self._state[name], moments = update(
+                self.optimizer, parameter, grad, moments, rate, count
+            )
+            self._state.update(zip(slots, moments, strict=True))
+        self._state[OPTIMIZER_STEP] = np.array(count, np.int64)
+
+    def _reset_optimizer(self) -> None:
+        assert self.optimizer is not None
+        weights = {k: v for k, v in self._state.items() if not k.startswith("optimizer.")}
+        shapes = optimizer_shapes(self.config, self.optimizer.slots)
+        zeros = {name: np.zeros(shape) for name, shape in shapes.items()}
+        self._state = {**weights, **zeros, OPTIMIZER_STEP: np.array(0, np.int64)}
+
+
+def _dropped(features: np.ndarray, masks: dict[str, np.ndarray]) -> np.ndarray:
+    """Features, or their gradient, (N, C) times the dropout factors, where there are any."""
+    return features * masks[DROPOUT] if DROPOUT in masks else features
+
+
+def status() -> str:
+    return f"available (numpy {np.__version__}, float64 only)"
+
+
+def load_backend() -> NumpyBackend:
+    return NumpyBackend()

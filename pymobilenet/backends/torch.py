@@ -1,0 +1,295 @@
+"""MobileNet in PyTorch: an ordinary `nn.Module`, and the backend around it.
+
+The module's ``state_dict`` has the canonical names, no more and no fewer: torch's own
+``num_batches_tracked`` is left out, because nothing reads it while the norm's momentum is a number
+and no other framework has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pymobilenet.architecture import Layer, feature_channels, layers
+from pymobilenet.backends.base import DROPOUT, Backend, Model
+from pymobilenet.config import MobileNetConfig
+from pymobilenet.errors import ConfigError
+from pymobilenet.weights import OPTIMIZER_STEP, State
+
+MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+_TORCH_SLOTS = {"momentum": "momentum_buffer", "exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq"}
+
+
+class Norm(nn.Module):
+    """Batch normalisation as `nn.BatchNorm2d`, without its ``num_batches_tracked``."""
+
+    def __init__(self, channels: int, eps: float, momentum: float) -> None:
+        super().__init__()
+        self.eps, self.momentum = eps, momentum
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        statistics = (self.running_mean, self.running_var)
+        affine = (self.weight, self.bias)
+        return F.batch_norm(x, *statistics, *affine, self.training, self.momentum, self.eps)
+
+
+class Activation(nn.Module):
+    """ReLU or ReLU6; with `regions` set, each value's linear piece is prescribed (base.regions)."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.function = {"relu6": F.relu6, "relu": F.relu}[kind]
+        self.regions: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.regions is None:
+            return self.function(x)
+        return torch.where(self.regions == 1, x, 6 * (self.regions == 2).to(x.dtype))
+
+
+class Dropout(nn.Dropout):
+    """`nn.Dropout`, unless the factors to multiply with are prescribed."""
+
+    factors: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if self.factors is None else x * self.factors
+
+
+class Unit(nn.Module):
+    """Convolution, norm, activation: one `architecture.Layer`."""
+
+    def __init__(self, layer: Layer, config: MobileNetConfig) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            layer.in_channels,
+            layer.out_channels,
+            layer.kernel,
+            layer.stride,
+            layer.padding,
+            groups=layer.groups,
+            bias=False,
+        )
+        self.norm = Norm(layer.out_channels, config.norm_eps, config.norm_momentum)
+        self.act = Activation(config.activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.norm(self.conv(x)))
+
+
+class Pool(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
+class MobileNet(nn.Module):
+    """Images (N, C, H, W) to logits (N, classes)."""
+
+    def __init__(self, config: MobileNetConfig) -> None:
+        super().__init__()
+        stem, *separable = layers(config)
+        self.stem = Unit(stem, config)
+        blocks: dict[str, nn.Sequential] = {}
+        for layer in separable:
+            _, index, part = layer.name.split(".")
+            block = blocks.setdefault(index, nn.Sequential())
+            block.add_module(part, Unit(layer, config))
+        self.blocks = nn.Sequential(*blocks.values())
+        self.pool = Pool()
+        self.dropout = Dropout(config.dropout)
+        self.classifier = nn.Linear(feature_channels(config), config.num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.dropout(self.pool(self.blocks(self.stem(x)))))
+
+
+class TorchModel(Model):
+    """A `MobileNet` module behind the protocol; `module` is the module itself."""
+
+    def __init__(
+        self, backend: TorchBackend, config: MobileNetConfig, dtype: np.dtype, memory_format: str
+    ) -> None:
+        super().__init__(config, dtype)
+        if memory_format not in MEMORY_FORMATS:
+            raise ConfigError(
+                f"memory_format must be one of {', '.join(MEMORY_FORMATS)}. "
+                f"Received: {memory_format!r}"
+            )
+        self.backend = backend
+        self.memory_format = MEMORY_FORMATS[memory_format]
+        module = MobileNet(config).to(getattr(torch, dtype.name))
+        self.module = module.to(memory_format=self.memory_format).eval()
+        self.updater: torch.optim.Optimizer | None = None
+
+    def get_state(self) -> State:
+        state = {name: _numpy(tensor) for name, tensor in self.module.state_dict().items()}
+        if self.optimizer is None or not self.optimizer.slots:
+            return state
+        step = 0
+        for name, parameter in self.module.named_parameters():
+            kept = self.updater.state.get(parameter, {})
+            for slot in self.optimizer.slots:
+                moment = kept.get(_TORCH_SLOTS[slot])
+                values = np.zeros(parameter.shape, self.dtype) if moment is None else _numpy(moment)
+                state[f"optimizer.{slot}.{name}"] = values
+            step = int(kept.get("step", step))
+        state[OPTIMIZER_STEP] = np.array(step, np.int64)
+        return state
+
+    @torch.no_grad()
+    def _set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        for name, tensor in self.module.state_dict().items():
+            tensor.copy_(_tensor(state[name]))
+        if OPTIMIZER_STEP not in state:
+            return
+        for name, parameter in self.module.named_parameters():
+            kept = self.updater.state[parameter]
+            for slot in self.optimizer.slots:
+                moment = _tensor(state[f"optimizer.{slot}.{name}"]).clone()
+                kept[_TORCH_SLOTS[slot]] = moment.to(memory_format=self._format_of(parameter))
+            kept["step"] = torch.tensor(float(state[OPTIMIZER_STEP]))
+
+    def _reset_optimizer(self) -> None:
+        config, parameters = self.optimizer, self.module.parameters()
+        if config.optimizer == "sgd":
+            self.updater = torch.optim.SGD(parameters, config.rate, config.momentum)
+            self.updater.register_step_post_hook(_count_steps)
+        else:
+            betas = (config.beta1, config.beta2)
+            self.updater = torch.optim.Adam(parameters, config.rate, betas, config.eps)
+
+    @torch.no_grad()
+    def _predict(self, images: np.ndarray) -> np.ndarray:
+        self.module.eval()
+        return _numpy(self.module(self._input(images)))
+
+    @torch.no_grad()
+    def _activations(self, images: np.ndarray, train: bool, masks: dict[str, np.ndarray]) -> State:
+        found: State = {}
+
+        def keep(name: str):  # noqa: ANN202
+            return lambda _module, _input, output: found.__setitem__(name, _numpy(output))
+
+        hooks = [
+            module.register_forward_hook(keep("logits" if name == "classifier" else name))
+            for name, module in self.module.named_modules()
+            if isinstance(module, (nn.Conv2d, Norm, Activation, Pool, nn.Linear))
+        ]
+        try:
+            with self._training(masks, keep_statistics=True):
+                self.module.train(train)
+                self.module(self._input(images))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return found
+
+    def _loss_and_grads(
+        self, images: np.ndarray, labels: np.ndarray, masks: dict[str, np.ndarray]
+    ) -> tuple[float, dict[str, np.ndarray]]:
+        with self._training(masks, keep_statistics=True):
+            return self._backward(images, labels)
+
+    def _step(
+        self, images: np.ndarray, labels: np.ndarray, rate: float, masks: dict[str, np.ndarray]
+    ) -> tuple[float, dict[str, np.ndarray]]:
+        with self._training(masks, keep_statistics=False):
+            result = self._backward(images, labels)
+        for group in self.updater.param_groups:
+            group["lr"] = rate
+        self.updater.step()
+        return result
+
+    def _backward(
+        self, images: np.ndarray, labels: np.ndarray
+    ) -> tuple[float, dict[str, np.ndarray]]:
+        """Loss and gradients; each call has gradients of its own, so earlier ones stay valid."""
+        self.module.zero_grad(set_to_none=True)
+        loss = F.cross_entropy(self.module(self._input(images)), torch.from_numpy(labels))
+        loss.backward()
+        grads = {name: p.grad.numpy() for name, p in self.module.named_parameters()}
+        return loss.item(), grads
+
+    @contextmanager
+    def _training(self, masks: dict[str, np.ndarray], keep_statistics: bool) -> Iterator[None]:
+        """Training mode with `masks` in place; afterwards evaluation mode and no masks.
+
+        With `keep_statistics` the running statistics are put back as they were.
+        """
+        kept = [buffer.clone() for buffer in self.module.buffers()] if keep_statistics else []
+        for name, mask in masks.items():
+            if name != DROPOUT:
+                self.module.get_submodule(name).regions = _tensor(mask)
+        factors = masks.get(DROPOUT)
+        one = torch.ones((), dtype=getattr(torch, self.dtype.name))
+        self.module.dropout.factors = one if factors is None else _tensor(factors)
+        self.module.train()
+        try:
+            yield
+        finally:
+            self.module.eval()
+            self.module.dropout.factors = None
+            for name in masks.keys() - {DROPOUT}:
+                self.module.get_submodule(name).regions = None
+            for buffer, values in zip(self.module.buffers(), kept, strict=False):
+                buffer.copy_(values)
+
+    def _input(self, images: np.ndarray) -> Tensor:
+        return _tensor(images).to(memory_format=self.memory_format)
+
+    def _format_of(self, parameter: Tensor) -> torch.memory_format:
+        return self.memory_format if parameter.ndim == 4 else torch.contiguous_format
+
+
+class TorchBackend(Backend):
+    """Options of `build` and `load`: ``memory_format``, "contiguous" or "channels_last"."""
+
+    name = "torch"
+
+    def versions(self) -> dict[str, str]:
+        return {"torch": torch.__version__, "numpy": np.__version__}
+
+    def threads(self) -> dict[str, int]:
+        return {"torch": torch.get_num_threads()}
+
+    def _new(
+        self, config: MobileNetConfig, dtype: np.dtype, memory_format: str = "contiguous"
+    ) -> TorchModel:
+        return TorchModel(self, config, dtype, memory_format)
+
+
+def _count_steps(updater: torch.optim.Optimizer, *_: Any) -> None:
+    """SGD counts no steps of its own; the state has one count for all parameters."""
+    for group in updater.param_groups:
+        for parameter in group["params"]:
+            kept = updater.state[parameter]
+            kept["step"] = kept.get("step", 0) + 1
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    """A view of the array; a copy where it is read-only, which torch does not know."""
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    """A contiguous copy, the caller's own."""
+    return np.array(tensor.detach().numpy(), order="C")
+
+
+def status() -> str:
+    return f"available (torch {torch.__version__})"
+
+
+def load_backend() -> TorchBackend:
+    return TorchBackend()

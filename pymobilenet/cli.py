@@ -1,0 +1,169 @@
+"""The command line: thin, everything it does can be called from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+import pymobilenet
+from pymobilenet.backends import BACKENDS, backend
+from pymobilenet.errors import PymobilenetError
+
+app = typer.Typer(
+    help="MobileNet in PyTorch and in Flux.jl: is it the same model?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+DTYPES = ("float64", "float32")
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", help="CIFAR-100: a folder or archive of either official layout."),
+]
+
+
+@app.command()
+def backends() -> None:
+    """List the backends, and why one is not available."""
+    with _told():
+        for name, status in backend().items():
+            console.print(f"{name:6} {status}")
+
+
+@app.command()
+def parity(
+    backends: Annotated[str, typer.Option(help="Two of: " + ", ".join(BACKENDS))] = "torch,julia",
+    data: DataOption = None,
+    steps: Annotated[int, typer.Option(min=0, help="Steps of each training curve.")] = 200,
+    report: Annotated[Path | None, typer.Option(help="Folder for the report.")] = None,
+    dtype: Annotated[list[str], typer.Option(help="float64, float32")] = list(DTYPES),  # noqa: B006
+    width_mult: Annotated[
+        list[float], typer.Option(help="Width multipliers (alpha).")
+    ] = [0.25, 1.0],  # noqa: B006
+    stem_stride: Annotated[list[int], typer.Option(help="1, 2")] = [1, 2],  # noqa: B006
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Compare two backends on CIFAR-100; status 1 if they differ.
+
+    Where no Julia can be had, recordings of it are compared on the images they were made on.
+    """
+    from pymobilenet.config import MobileNetConfig
+    from pymobilenet.data import open_cifar100
+    from pymobilenet.parity import print_report, read_goldens, write_report
+    from pymobilenet.parity.run import replay, run_parity
+
+    with _told(), _progress() as tell:
+        names = tuple(name.strip() for name in backends.split(","))
+        reason = _no_julia() if "julia" in names else None
+        if reason is not None:
+            recordings = read_goldens()
+            other = next((name for name in names if name != "julia"), "torch")
+            versions = ", ".join(f"{k} {v}" for k, v in recordings[0].versions.items())
+            console.print(f"[bold]julia: recorded ({versions})[/], because {reason}.")
+            if data is not None:
+                console.print(
+                    f"The recordings were made on generated stand-in images; {data} is not used."
+                )
+            result = replay(recordings, other, tell)
+        else:
+            images = open_cifar100(data, "train")
+            configs = [
+                MobileNetConfig(
+                    width_mult=width, resolution=32, num_classes=images.num_classes, stem_stride=s
+                )
+                for width in width_mult
+                for s in stem_stride
+            ]
+            result = run_parity(names, images, steps, dtype, configs, seed, tell)
+    print_report(result, console)
+    if report is not None:
+        with _told():
+            write_report(result, report)
+        console.print(f"Written: {', '.join(str(path) for path in sorted(report.iterdir()))}")
+    raise typer.Exit(0 if result.passed else 1)
+
+
+@app.command()
+def record(
+    out: Annotated[Path, typer.Option(help="Folder for the recordings.")],
+) -> None:
+    """Run the standard scenarios in a live Julia and keep what it gave."""
+    from pymobilenet.parity import record as record_one
+    from pymobilenet.parity.observe import guide
+    from pymobilenet.parity.recording import STANDARD, recording_images
+
+    with _told(), _progress() as tell:
+        julia, images = backend("julia"), recording_images()
+        out.mkdir(parents=True, exist_ok=True)
+        for scenario in STANDARD:
+            tick = tell(scenario.name, 1)
+            inputs = scenario.inputs(images)
+            oracle = backend("numpy").build(scenario.config, dtype="float64")
+            masks = guide(oracle, inputs.astype("float64"))
+            record_one(julia, scenario, inputs, masks, out / f"{scenario.name}.safetensors")
+            tick()
+    console.print(f"Written: {len(STANDARD)} recordings in {out}")
+
+
+def _version(show: bool) -> None:
+    if show:
+        console.print(f"pymobilenet {pymobilenet.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and end.")
+    ] = False,
+) -> None:
+    """MobileNet in PyTorch and in Flux.jl: is it the same model?"""
+
+
+def _no_julia() -> str | None:
+    from pymobilenet.backends import julia
+
+    return julia.unavailable()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """One line and status 2 for what a user can put right."""
+    try:
+        yield
+    except (PymobilenetError, OSError) as error:
+        errors.print(f"[bold red]{type(error).__name__}[/]: {error}", markup=True, soft_wrap=True)
+        raise typer.Exit(2) from None
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int], Callable[[], None]]]:
+    """A bar for each part of the work, on the standard error."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=errors) as bars:
+
+        def tell(title: str, ticks: int) -> Callable[[], None]:
+            task = bars.add_task(title, total=ticks)
+            return lambda: bars.advance(task)
+
+        yield tell
+
+
+if __name__ == "__main__":
+    app()

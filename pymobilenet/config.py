@@ -1,0 +1,209 @@
+"""What a MobileNet is and how it is trained, as two frozen, validated dataclasses.
+
+Both go to and from plain dictionaries, JSON (sorted keys, the form stored in weight files) and
+TOML (the form people write). Nothing here knows a framework.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import tomllib
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pymobilenet.errors import ConfigError
+
+FAMILIES = ("v1",)
+ACTIVATIONS = ("relu6", "relu")
+OPTIMIZERS = ("sgd", "adam")
+
+RESOLUTIONS = (224, 192, 160, 128)
+"""The input sizes of Howard et al., arXiv:1704.04861, section 3.4."""
+
+
+class _Record:
+    """Conversions shared by the two configurations; each field's annotation is its type."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)  # type: ignore[call-overload]
+
+    def to_json(self) -> str:
+        """JSON with sorted keys and no spaces: equal configurations give equal text."""
+        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Build from a mapping; unknown names are refused, absent ones take their default."""
+        known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ConfigError(
+                f"{cls.__name__} has no field {unknown[0]!r}; its fields are {sorted(known)}"
+            )
+        return cls(**values)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{cls.__name__}: not JSON ({error}). Received: {text!r:.80}") from None
+        if not isinstance(values, dict):
+            raise ConfigError(f"{cls.__name__} must be a JSON object. Received: {text!r:.80}")
+        return cls.from_dict(values)
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Self:
+        """Read the table named after the class in lower case (``[model]`` or ``[train]``)."""
+        try:
+            document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: not TOML ({error})") from None
+        if not isinstance(document.get(cls._table), dict):
+            raise ConfigError(f"{path}: no table [{cls._table}]; it has {sorted(document)}")
+        return cls.from_dict(document[cls._table])
+
+    def to_toml(self) -> str:
+        """The table that `from_toml` reads. JSON's strings, numbers and booleans are TOML's too."""
+        lines = [f"{name} = {json.dumps(value)}" for name, value in self.to_dict().items()]
+        return f"[{self._table}]\n" + "\n".join(lines) + "\n"
+
+    _table = ""
+
+    def _set_number(self, name: str, kind: type, low: float, high: float, rule: str) -> None:
+        """Store field `name` as `kind` (int or float), or refuse it with the rule it broke."""
+        value = getattr(self, name)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value) or not low <= value <= high:
+            raise ConfigError(f"{name} must be {rule}. Received: {value!r}")
+        if kind is int and value != int(value):
+            raise ConfigError(f"{name} must be a whole number, {rule}. Received: {value!r}")
+        object.__setattr__(self, name, kind(value))
+
+    def _check_choice(self, name: str, choices: tuple[str, ...]) -> None:
+        if getattr(self, name) not in choices:
+            raise ConfigError(
+                f"{name} must be one of {', '.join(choices)}. Received: {getattr(self, name)!r}"
+            )
+
+
+@dataclass(frozen=True)
+class MobileNetConfig(_Record):
+    """The architecture of one MobileNet.
+
+    ``width_mult`` is the paper's alpha: each layer has ``int(width_mult * channels)`` channels, as
+    in the paper's own and Keras' code. ``resolution`` (pixels) is its rho times 224: the size of
+    the images the net is meant for, a property of the input and of no weight. ``stem_stride`` is
+    2 in the paper; 1 keeps 32x32 images from shrinking to one pixel. ``dropout`` is the
+    probability of dropping a feature before the classifier. ``norm_momentum`` is the weight of
+    the new batch in the running statistics.
+
+    Raises
+    ------
+    ConfigError
+        A value outside its range; the message names field, rule and value.
+    """
+
+    family: str = "v1"
+    width_mult: float = 1.0
+    resolution: int = 224
+    num_classes: int = 1000
+    in_channels: int = 3
+    stem_stride: int = 2
+    activation: str = "relu6"
+    norm_eps: float = 1e-5
+    norm_momentum: float = 0.1
+    dropout: float = 0.0
+
+    _table = "model"
+
+    def __post_init__(self) -> None:
+        self._check_choice("family", FAMILIES)
+        self._check_choice("activation", ACTIVATIONS)
+        self._set_number("width_mult", float, 1e-6, 2, "in (0, 2]")
+        if int(32 * self.width_mult) < 1:
+            raise ConfigError(
+                "width_mult must leave the 32 channels of the stem at least one: "
+                f"int(32 * width_mult) >= 1. Received: {self.width_mult!r}"
+            )
+        self._set_number("resolution", int, 32, 4096, "in [32, 4096] pixels")
+        self._set_number("num_classes", int, 1, 10**6, "in [1, 1000000]")
+        self._set_number("in_channels", int, 1, 4096, "in [1, 4096]")
+        self._set_number("stem_stride", int, 1, 2, "1 or 2")
+        self._set_number("norm_eps", float, 1e-12, 1, "in [1e-12, 1]")
+        self._set_number("norm_momentum", float, 0, 1, "in [0, 1]")
+        self._set_number("dropout", float, 0, 0.999, "in [0, 0.999]")
+
+    @classmethod
+    def from_multipliers(cls, alpha: float, rho: float, **fields: Any) -> Self:
+        """The config for the paper's two multipliers.
+
+        `alpha` becomes `width_mult`. ``rho * 224`` is rarely a size the paper used, so the nearest
+        of 224, 192, 160 and 128 is taken, and a warning reports both when they differ.
+
+        >>> MobileNetConfig.from_multipliers(0.5, 6 / 7).resolution
+        192
+        """
+        if isinstance(rho, bool) or not isinstance(rho, (int, float)) or not 0 < rho <= 1:
+            raise ConfigError(f"rho must be in (0, 1]. Received: {rho!r}")
+        wanted = rho * 224
+        resolution = min(RESOLUTIONS, key=lambda size: abs(size - wanted))
+        if abs(resolution - wanted) > 1e-6:
+            warnings.warn(
+                f"rho {rho} times 224 is {wanted:.2f} pixels; the nearest of "
+                f"{', '.join(map(str, RESOLUTIONS))} is used: resolution {resolution}",
+                stacklevel=2,
+            )
+        return cls(width_mult=alpha, resolution=resolution, **fields)
+
+
+@dataclass(frozen=True)
+class TrainConfig(_Record):
+    """How a model is trained: optimizer, rate, batches, and how images are moved about.
+
+    SGD is ``v = momentum * v + g; p -= rate * v``; Adam is Kingma & Ba, arXiv:1412.6980,
+    algorithm 1, with ``eps`` added outside the root. `seed` fixes the order of the images, the
+    crops and the flips (see `pymobilenet.data.BatchPlan`). `crop_padding` is in pixels.
+    """
+
+    optimizer: str = "sgd"
+    rate: float = 0.1
+    momentum: float = 0.9
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    batch_size: int = 128
+    steps: int = 200
+    seed: int = 0
+    crop_padding: int = 4
+    flip: bool = True
+
+    _table = "train"
+
+    def __post_init__(self) -> None:
+        self._check_choice("optimizer", OPTIMIZERS)
+        self._set_number("rate", float, 0, 1e6, "in [0, 1e6]")
+        self._set_number("momentum", float, 0, 1, "in [0, 1]")
+        self._set_number("beta1", float, 0, 1 - 1e-12, "in [0, 1)")
+        self._set_number("beta2", float, 0, 1 - 1e-12, "in [0, 1)")
+        self._set_number("eps", float, 0, 1, "in [0, 1]")
+        self._set_number("batch_size", int, 1, 10**7, "at least 1")
+        self._set_number("steps", int, 0, 10**9, "at least 0")
+        self._set_number("seed", int, 0, 2**63 - 1, "in [0, 2**63)")
+        self._set_number("crop_padding", int, 0, 1024, "in [0, 1024] pixels")
+        if not isinstance(self.flip, bool):
+            raise ConfigError(f"flip must be true or false. Received: {self.flip!r}")
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The moments the optimizer keeps for each parameter, by their names in a weight file.
+
+        SGD without momentum keeps none, and counts no steps.
+        """
+        if self.optimizer == "sgd":
+            return ("momentum",) if self.momentum > 0 else ()
+        return ("exp_avg", "exp_avg_sq")

@@ -1,0 +1,146 @@
+"""Labelled images in memory."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pymobilenet.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Labelled images; the arrays are read-only.
+
+    Attributes:
+        images: uint8 (N, 3, H, W), C-contiguous, channels red, green, blue.
+        labels: int64 (N,), the fine labels, indices into `class_names`.
+        coarse: int64 (N,), indices into `coarse_names`, or None where there are none.
+        class_names: one name for each class.
+        coarse_names: one name for each coarse class; empty where there are none.
+        source: where the images are from, for reports.
+        stand_in: True for generated images; then `source` begins with "STAND-IN".
+
+    Raises:
+        DataError: a wrong dtype or shape, a label out of range, no image at all, or a source that
+            hides or feigns that the images are a stand-in.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    coarse: NDArray[np.int64] | None
+    class_names: tuple[str, ...]
+    coarse_names: tuple[str, ...]
+    source: str
+    stand_in: bool
+
+    def __post_init__(self) -> None:
+        images = np.asarray(self.images)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3 or not images.size:
+            raise DataError(
+                "images must be uint8 of shape (N, 3, H, W) with at least one image. "
+                f"Received: {images.dtype} {images.shape}"
+            )
+        object.__setattr__(self, "images", _read_only(images))
+        labels = _labels("labels", self.labels, len(images), len(self.class_names))
+        object.__setattr__(self, "labels", labels)
+        if self.coarse is not None:
+            coarse = _labels("coarse", self.coarse, len(images), len(self.coarse_names))
+            object.__setattr__(self, "coarse", coarse)
+        if self.source.startswith("STAND-IN") != self.stand_in:
+            raise DataError(
+                'source must begin with "STAND-IN" exactly when stand_in is True. '
+                f"Received: source {self.source!r}, stand_in {self.stand_in}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def num_classes(self) -> int:
+        """The number of fine classes."""
+        return len(self.class_names)
+
+    @functools.cached_property
+    def _sums(self) -> list[tuple[int, int]]:
+        """For each channel, the exact sum of the bytes and of their squares."""
+        counts = np.zeros((3, 256), np.int64)
+        for start in range(0, len(self), 1024):
+            chunk = self.images[start : start + 1024]
+            for channel in range(3):
+                counts[channel] += np.bincount(chunk[:, channel].ravel(), minlength=256)
+        values = np.arange(256)
+        return [(int(row @ values), int(row @ values**2)) for row in counts]
+
+    @property
+    def mean(self) -> tuple[float, float, float]:
+        """Mean of each channel in [0, 1] units, correctly rounded from integer sums."""
+        pixels = self.images.size // 3
+        red, green, blue = (total / (255 * pixels) for total, _ in self._sums)
+        return red, green, blue
+
+    @property
+    def std(self) -> tuple[float, float, float]:
+        """Population standard deviation of each channel in [0, 1] units, from integer sums."""
+        n = self.images.size // 3
+        red, green, blue = (
+            math.sqrt(Fraction(n * squares - total * total, (255 * n) ** 2))
+            for total, squares in self._sums
+        )
+        return red, green, blue
+
+    def digest(self) -> str:
+        """Return sha256 in hex over the bytes of `images`, then of `labels` (little-endian)."""
+        hasher = hashlib.sha256(self.images.data)
+        hasher.update(self.labels.astype("<i8", copy=False).data)
+        return hasher.hexdigest()
+
+    def subset(self, indices: ArrayLike) -> Dataset:
+        """Return the images at `indices` (integers, one axis), in that order, as a new Dataset.
+
+        Raises:
+            DataError: no index, a non-integer one, or one outside [0, N).
+        """
+        picks = np.asarray(indices)
+        if picks.ndim != 1 or picks.dtype.kind not in "iu" or not picks.size:
+            raise DataError(
+                "indices must be integers along one axis, at least one. "
+                f"Received: {picks.dtype} {picks.shape}"
+            )
+        wrong = picks[(picks < 0) | (picks >= len(self))]
+        if wrong.size:
+            raise DataError(f"indices must be in [0, {len(self)}). Received: {wrong[0]}")
+        return replace(
+            self,
+            images=self.images[picks],
+            labels=self.labels[picks],
+            coarse=None if self.coarse is None else self.coarse[picks],
+            source=f"{self.source}, {len(picks)} of {len(self)} images",
+        )
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view
+
+
+def _labels(name: str, values: ArrayLike, count: int, classes: int) -> NDArray[np.int64]:
+    labels = np.asarray(values)
+    if labels.dtype != np.int64 or labels.shape != (count,):
+        raise DataError(
+            f"{name} must be int64 of shape ({count},), one for each image. "
+            f"Received: {labels.dtype} {labels.shape}"
+        )
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if wrong.size:
+        raise DataError(
+            f"{name} must be in [0, {classes}). Received: {labels[wrong[0]]} at index {wrong[0]}"
+        )
+    return _read_only(labels)

@@ -1,0 +1,127 @@
+"""Level 4, free runs: two training curves from one start, and the envelope they may differ by.
+
+Two correct programs drift apart, at working rates exponentially. How fast is measured by running
+one backend against itself: from weights moved by one unit in the last place, each batch permuted
+and its images moved likewise. The envelope is the running maximum of what that does to the loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pymobilenet.backends.base import Model
+from pymobilenet.parity.floors import (
+    DRAWS,
+    draw_order,
+    least,
+    move_parameters,
+    move_ulps,
+    permuted,
+)
+from pymobilenet.parity.judge import MOST_WITHIN, Divergence
+from pymobilenet.training import Batches
+from pymobilenet.weights import State
+
+SATURATED = 1e-3
+"""Beyond this relative difference the envelope is the size of what it should bound: the two curves
+are then two runs of one experiment, and only statistics over seeds could compare them."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Two loss curves (steps,), their relative difference, and the envelope at each step."""
+
+    title: str
+    names: tuple[str, str]
+    losses: tuple[np.ndarray, np.ndarray]
+    envelope: np.ndarray
+
+    @property
+    def difference(self) -> np.ndarray:
+        return relative(self.losses[1], self.losses[0])
+
+    @property
+    def judged(self) -> int:
+        """How many steps come before the envelope saturates."""
+        beyond = np.flatnonzero(self.envelope > SATURATED)
+        return int(beyond[0]) if beyond.size else len(self.envelope)
+
+    @property
+    def ratio(self) -> float:
+        """The largest difference in envelopes, over the judged steps."""
+        return float(np.max(self.difference / self.envelope, where=self._judged, initial=0.0))
+
+    @property
+    def largest_difference(self) -> float:
+        """The largest difference over the judged steps."""
+        return float(np.max(self.difference, where=self._judged, initial=0.0))
+
+    @property
+    def _judged(self) -> np.ndarray:
+        return np.arange(len(self.envelope)) < self.judged
+
+    @property
+    def passed(self) -> bool:
+        return self.judged > 0 and self.ratio <= MOST_WITHIN
+
+    @property
+    def divergence(self) -> Divergence | None:
+        if self.passed:
+            return None
+        outside = self._judged & ~(self.difference <= MOST_WITHIN * self.envelope)
+        step = int(np.flatnonzero(outside)[0]) if outside.any() else 0
+        error, floor = float(self.difference[step]), float(self.envelope[step])
+        return Divergence(
+            self.title, 4, "curve", "loss", "loss", step, self.names[1], error, floor
+        )
+
+
+def relative(losses: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Relative difference at each step; infinite where either is not finite."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        off = np.abs(losses - reference) / np.abs(reference)
+    return np.where(np.isfinite(off), off, np.inf)
+
+
+def free_losses(
+    model: Model,
+    start: State,
+    batches: Batches,
+    steps: int,
+    draw: int | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> np.ndarray:
+    """The losses (steps,) of a run from `start`; with `draw`, of its perturbed twin."""
+
+    def run() -> Iterator[float]:
+        for step in range(steps):
+            images, labels, masks = batches.at(step)
+            if draw is not None:
+                order = draw_order(draw, step, len(images))
+                images = move_ulps(images[order], draw, 1000 + step)
+                labels, masks = labels[order], permuted(masks, order)
+            yield model.step(images, labels, batches.train.rate, masks)[0]
+            tick()
+
+    model.set_state(start if draw is None else move_parameters(start, draw))
+    model.set_optimizer(batches.train)
+    return np.fromiter(run(), np.float64, steps)
+
+
+def envelope(
+    model: Model,
+    start: State,
+    batches: Batches,
+    losses: np.ndarray,
+    tick: Callable[[], None] = lambda: None,
+) -> np.ndarray:
+    """The running maximum of how far `DRAWS` perturbed runs of `model` are from its own `losses`."""
+    runs: Sequence[np.ndarray] = [
+        relative(free_losses(model, start, batches, len(losses), draw, tick), losses)
+        for draw in range(DRAWS)
+    ]
+    largest = np.maximum(np.max(runs, axis=0), least(model.dtype))
+    return np.maximum.accumulate(largest)

@@ -1,0 +1,38 @@
+"""The picture of the training curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pymobilenet.files import atomic_write
+from pymobilenet.parity.curves import Curves
+
+
+def write_curves(curves: Sequence[Curves], path: str | Path, julia: str, stand_in: bool) -> None:
+    """One column for each run: both losses above, their difference and the envelope below (log)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4 * len(curves), 7.2), layout="constrained")
+    axes = figure.subplots(2, len(curves), squeeze=False, sharex="col")
+    for above, below, run in zip(*axes, curves, strict=True):
+        first, second = run.names
+        above.plot(run.losses[0], color="tab:orange", linewidth=3, alpha=0.6, label=first)
+        above.plot(run.losses[1], color="tab:blue", linewidth=1, label=second)
+        above.set_title(run.title, fontsize="medium")
+        above.set_ylabel("loss")
+        above.legend()
+        below.semilogy(run.envelope, color="gray", label=f"envelope: {first} against itself")
+        below.semilogy(10 * run.envelope, color="gray", linestyle=":", label="10 envelopes")
+        shown = run.difference.clip(min=1e-17)
+        below.semilogy(shown, ".", color="tab:blue", markersize=3, label=f"{second} - {first}")
+        if run.judged < len(run.envelope):
+            below.axvspan(run.judged, len(run.envelope), color="gray", alpha=0.12, linewidth=0)
+            below.text(run.judged, 0.02, " saturated", transform=below.get_xaxis_transform())
+        below.set_xlabel("step")
+        below.set_ylabel("relative difference of the loss")
+        below.legend(loc="lower right", fontsize="small")
+    images = "STAND-IN images" if stand_in else "CIFAR-100"
+    figure.suptitle(f"{images}; Julia: {julia}", fontsize="medium")
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=110)

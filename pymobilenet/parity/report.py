@@ -1,0 +1,263 @@
+"""What a comparison found: as an object, as a table for people, as JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pymobilenet.backends.base import Backend
+from pymobilenet.data import Dataset
+from pymobilenet.files import atomic_write
+from pymobilenet.parity.curves import Curves
+from pymobilenet.parity.figures import largest_ratio
+from pymobilenet.parity.judge import Divergence, Row, Verdict
+from pymobilenet.parity.lockstep import Lockstep
+from pymobilenet.parity.plots import write_curves
+from pymobilenet.parity.recording import Recording
+from pymobilenet.parity.scenario import Scenario
+
+
+@dataclass
+class ScenarioResult:
+    """Levels 0 to 3 of one scenario, and its figures (see `pymobilenet.parity.figures`).
+
+    `logits`, `gradients` and `activations` are by backend, against the oracle, and for the pair
+    as "B against A".
+    """
+
+    scenario: Scenario
+    verdicts: list[Verdict]
+    flips: dict[str, int]
+    logits: dict[str, float]
+    gradients: dict[str, float]
+    activations: dict[str, dict[str, float]]
+
+
+@dataclass
+class Report:
+    """Everything a comparison found."""
+
+    backends: tuple[str, str]
+    julia: str
+    data: str
+    stand_in: bool
+    seed: int
+    versions: dict[str, dict[str, str]]
+    machine: dict[str, Any]
+    scenarios: list[ScenarioResult] = field(default_factory=list)
+    lockstep: list[Lockstep] = field(default_factory=list)
+    curves: list[Curves] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls, live: Sequence[Backend], data: Dataset, seed: int, recording: Recording | None = None
+    ) -> Report:
+        """An empty report that says who is compared, on what, and where."""
+        versions = {backend.name: backend.versions() for backend in live}
+        julia = "not compared"
+        if "julia" in versions:
+            julia = f"live, {_versions(versions['julia'])}"
+        if recording is not None:
+            versions["julia (recorded)"] = recording.versions
+            julia = f"recorded, {_versions(recording.versions)}"
+        first, second = [backend.name for backend in live] + ["julia"] * (recording is not None)
+        return cls(
+            backends=(first, second),
+            julia=julia,
+            data=data.source,
+            stand_in=data.stand_in,
+            seed=seed,
+            versions=versions,
+            machine={
+                "system": f"{platform.system()} {platform.machine()}",
+                "cores": os.cpu_count(),
+                "python": platform.python_version(),
+                "threads": {backend.name: backend.threads() for backend in live},
+            },
+        )
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        return [verdict for result in self.scenarios for verdict in result.verdicts]
+
+    @property
+    def passed(self) -> bool:
+        parts = [*self.verdicts, *self.lockstep, *self.curves]
+        return bool(parts) and all(part.passed for part in parts)
+
+    @property
+    def first_divergence(self) -> Divergence | None:
+        """The lowest level's first divergence: what a higher one shows may only follow from it."""
+        found = [verdict.first_divergence for verdict in self.verdicts]
+        found += [result.divergence for result in (*self.lockstep, *self.curves)]
+        divergences = [divergence for divergence in found if divergence is not None]
+        return min(divergences, key=lambda one: one.level) if divergences else None
+
+    def to_dict(self) -> dict[str, Any]:
+        first = self.first_divergence
+        return {
+            "verdict": "agree" if self.passed else "differ",
+            "backends": list(self.backends),
+            "julia": self.julia,
+            "data": self.data,
+            "stand_in": self.stand_in,
+            "seed": self.seed,
+            "versions": self.versions,
+            "machine": self.machine,
+            "first_divergence": asdict(first) if first else None,
+            "scenarios": [_scenario(result) for result in self.scenarios],
+            "lockstep": [_lockstep(result) for result in self.lockstep],
+            "curves": [_curves(curves) for curves in self.curves],
+        }
+
+
+def _versions(versions: dict[str, str]) -> str:
+    shown = {"julia": "Julia", "Flux": "Flux"}
+    return ", ".join(f"{shown[name]} {versions[name]}" for name in shown if name in versions)
+
+
+def _scenario(result: ScenarioResult) -> dict[str, Any]:
+    return {
+        "name": result.scenario.name,
+        "scenario": asdict(result.scenario),
+        "flips": result.flips,
+        "logits_row_error": result.logits,
+        "median_gradient_error": result.gradients,
+        "activation_errors": result.activations,
+        "levels": [_verdict(verdict) for verdict in result.verdicts],
+    }
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "level": verdict.level,
+        "title": verdict.title,
+        "verdict": "agree" if verdict.passed else "differ",
+        "within_10_floors": verdict.within,
+        "worst_ratio": verdict.worst.ratio,
+        "worst": verdict.worst.key.name,
+        "tensors": [_row(row) for row in verdict.rows],
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    step = {} if row.step is None else {"step": row.step}
+    return {
+        "quantity": row.key.quantity,
+        "name": row.key.name,
+        "errors": row.errors,
+        "floor": row.floor,
+        "ratio": row.ratio,
+        "verdict": "within" if row.ratio <= 10 else "outside 10" if row.ratio <= 30 else "outside",
+        **step,
+    }
+
+
+def _lockstep(result: Lockstep) -> dict[str, Any]:
+    return {
+        **_verdict(result.verdict),
+        "verdict": "agree" if result.passed else "differ",
+        "within_10_floors": result.within,
+        "steps": len(result.losses),
+        "losses": result.losses,
+        "worst_ratio_by_step": result.ratios,
+    }
+
+
+def _curves(curves: Curves) -> dict[str, Any]:
+    return {
+        "title": curves.title,
+        "verdict": "agree" if curves.passed else "differ",
+        "judged_steps": curves.judged,
+        "worst_ratio": curves.ratio,
+        "largest_difference": curves.largest_difference,
+        "losses": dict(zip(curves.names, map(list, curves.losses), strict=True)),
+        "difference": list(curves.difference),
+        "envelope": list(curves.envelope),
+    }
+
+
+def write_report(report: Report, folder: str | Path) -> None:
+    """Write ``report.json`` and, where curves were run, ``curves.png`` into `folder`."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(report.to_dict(), indent=1, allow_nan=True, default=float)
+    with atomic_write(folder / "report.json") as file:
+        file.write(text.encode())
+    if report.curves:
+        write_curves(report.curves, folder / "curves.png", report.julia, report.stand_in)
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Print the tables: a line for each level of each scenario, then the curves, then the word."""
+    first, second = report.backends
+    between = f"{second} against {first}"
+    table = Table(title=f"{first} and {second} against the float64 oracle")
+    columns = ("scenario", "level", "tensors", "within 10 floors", "worst, in floors", "where", "")
+    for column in columns:
+        table.add_column(column)
+    for result in report.scenarios:
+        for verdict in result.verdicts:
+            table.add_row(result.scenario.name, *_cells(verdict, verdict.within, verdict.passed))
+        table.add_section()
+    for result in report.lockstep:
+        title = f"{result.verdict.scenario}, {len(result.losses)} steps"
+        table.add_row(title, *_cells(result.verdict, result.within, result.passed))
+    console.print(table)
+    figures = Table(title="How close")
+    for column in ("scenario", "logits, by row", "gradients, median", "flipped", "activations"):
+        figures.add_column(column)
+    for result in report.scenarios:
+        ours, theirs = result.activations[first], result.activations[second]
+        name, ratio = largest_ratio(theirs, ours) if any(ours.values()) else ("", float("nan"))
+        figures.add_row(
+            result.scenario.name,
+            f"{result.logits[between]:.1e}",
+            f"{result.gradients[between]:.1e}",
+            ", ".join(f"{name} {count}" for name, count in result.flips.items()),
+            f"{second} at most {ratio:.2f} times as far from the oracle as {first} ({name})",
+        )
+    console.print(figures)
+    if report.curves:
+        curves = Table(title="Training curves")
+        for column in ("run", "steps judged", "largest difference", "in envelopes", ""):
+            curves.add_column(column)
+        for curve in report.curves:
+            curves.add_row(
+                curve.title,
+                f"{curve.judged} of {len(curve.envelope)}",
+                f"{curve.largest_difference:.1e}",
+                f"{curve.ratio:.2f}",
+                _word(curve.passed),
+            )
+        console.print(curves)
+    if report.first_divergence:
+        console.print(f"[bold red]{report.first_divergence}[/]")
+    word = "agree" if report.passed else "DIFFER"
+    console.print(f"[bold]{first} and {second} {word}[/] on {report.data} (Julia: {report.julia})")
+
+
+def _cells(verdict: Verdict, within: float, passed: bool) -> tuple[str, ...]:
+    worst = verdict.worst
+    where = f"{worst.key.name} ({worst.key.quantity}) of {worst.worst_backend}"
+    where += "" if worst.step is None else f", step {worst.step}"
+    return (
+        f"{verdict.level} {verdict.title}",
+        str(len(verdict.rows)),
+        f"{100 * within:.2f} %",
+        f"{worst.ratio:.2f}",
+        where if worst.ratio > 0 else "",
+        _word(passed),
+    )
+
+
+def _word(passed: bool) -> str:
+    return "[green]agree[/]" if passed else "[red]DIFFER[/]"

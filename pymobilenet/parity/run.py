@@ -1,0 +1,190 @@
+"""Climbing the ladder: which comparisons are made, in which order, and what becomes the report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+
+from pymobilenet.backends import backend
+from pymobilenet.backends.base import Backend
+from pymobilenet.config import MobileNetConfig, TrainConfig
+from pymobilenet.data import Dataset
+from pymobilenet.errors import ConfigError
+from pymobilenet.parity.curves import Curves, envelope, free_losses
+from pymobilenet.parity.figures import activation_errors, median_gradient, row_error
+from pymobilenet.parity.floors import floors
+from pymobilenet.parity.judge import compare, count_flips, verdicts
+from pymobilenet.parity.lockstep import lockstep
+from pymobilenet.parity.observe import Key, Observations, guide, observe, observe_outputs
+from pymobilenet.parity.recording import (
+    CURVE_STEPS,
+    CURVES,
+    Recording,
+    check_inputs,
+    recording_images,
+    thin,
+)
+from pymobilenet.parity.report import Report, ScenarioResult
+from pymobilenet.parity.scenario import OPTIMIZERS, Scenario
+from pymobilenet.training import Batches
+from pymobilenet.weights import initial_state
+
+STANDARD_CONFIGS = tuple(
+    MobileNetConfig(width_mult=w, resolution=32, num_classes=100, stem_stride=s)
+    for w in (0.25, 1.0)
+    for s in (1, 2)
+)
+"""What levels 0 to 3 compare unless told otherwise."""
+
+CURVE_CONFIG = STANDARD_CONFIGS[0]
+"""The net whose training curves level 4 compares."""
+
+Tell = Callable[[str, int], Callable[[], None]]
+"""Told a title and a number of ticks, gives the function to call at each tick."""
+
+
+def silent(_title: str, _ticks: int) -> Callable[[], None]:
+    return lambda: None
+
+
+def run_parity(
+    names: Sequence[str],
+    data: Dataset,
+    steps: int = 200,
+    dtypes: Iterable[str] = ("float64", "float32"),
+    configs: Sequence[MobileNetConfig] = STANDARD_CONFIGS,
+    seed: int = 0,
+    tell: Tell = silent,
+) -> Report:
+    """Compare two live backends on `data`; the first of them leads and gives the noise floors.
+
+    Levels 0 to 3 for every config and dtype, level 4 in float64 for the first config: lockstep for
+    SGD and Adam, a calm and a free run, `steps` steps each (none if 0).
+
+    Raises:
+        ConfigError: not two different backends; a dtype that a backend does not compute in.
+        BackendUnavailable: one of them cannot be had.
+    """
+    if len(names) != 2 or names[0] == names[1]:
+        raise ConfigError(f"two different backends are compared. Received: {', '.join(names)}")
+    pair = [backend(name) for name in names]
+    report = Report.of(pair, data, seed)
+    for config in configs:
+        for dtype in dtypes:
+            scenario = Scenario(config, dtype, seed=seed)
+            tick = tell(scenario.name, 1)
+            report.scenarios.append(live_scenario(scenario, pair, data))
+            tick()
+    if steps:
+        _level4(report, pair, data, steps, seed, configs[0], tell)
+    return report
+
+
+def live_scenario(scenario: Scenario, pair: Sequence[Backend], data: Dataset) -> ScenarioResult:
+    """Levels 0 to 3 of one scenario between two live backends."""
+    inputs = scenario.inputs(data)
+    oracle = backend("numpy").build(scenario.config, dtype="float64")
+    masks = guide(oracle, inputs.astype("float64"))
+    truth = observe(oracle, inputs.astype("float64"), masks)
+    models = {b.name: b.build(scenario.config, dtype=scenario.dtype) for b in pair}
+    seen = {name: observe(model, inputs, masks) for name, model in models.items()}
+    allowed = floors(models[pair[0].name], inputs, masks, keep=lambda seen: seen)
+    result = _result(scenario, truth, seen, allowed)
+    if scenario.dtype == "float32" and "torch" in models:
+        last = backend("torch").build(
+            scenario.config, dtype="float32", memory_format="channels_last"
+        )
+        beside = observe_outputs(last, inputs, masks)
+        result.activations["torch channels_last"] = activation_errors(beside, truth)
+    return result
+
+
+def replay(
+    recordings: Sequence[Recording], name: str = "torch", tell: Tell = silent
+) -> Report:
+    """Compare the live backend `name` with recordings of Julia, on the images they were made on.
+
+    Lockstep needs a live backend and is left out; the recorded curves are compared instead.
+    """
+    live = backend(name)
+    data = recording_images()
+    report = Report.of([live], data, recordings[0].scenario.seed, recordings[0])
+    for recording in recordings:
+        scenario = recording.scenario
+        tick = tell(f"{scenario.name}, recorded", 1)
+        inputs = scenario.inputs(data)
+        oracle = backend("numpy").build(scenario.config, dtype="float64")
+        masks = guide(oracle, inputs.astype("float64"))
+        check_inputs(recording, inputs, masks)
+        truth = thin(observe(oracle, inputs.astype("float64"), masks))
+        model = live.build(scenario.config, dtype=scenario.dtype)
+        seen = {name: thin(observe(model, inputs, masks)), "julia": recording.observations}
+        result = _result(scenario, truth, seen, floors(model, inputs, masks, keep=thin))
+        report.scenarios.append(result)
+        tick()
+        for title, losses in recording.curves.items():
+            batches = Batches(data, CURVES[title], scenario.config, scenario.dtype)
+            tick = tell(f"{title}, {scenario.name}, recorded", 6 * CURVE_STEPS)
+            mine = free_losses(model, inputs.state, batches, CURVE_STEPS, tick=tick)
+            allowed = envelope(model, inputs.state, batches, mine, tick)
+            label = _title(title, CURVES[title], scenario)
+            report.curves.append(Curves(label, (name, "julia"), (mine, losses), allowed))
+    return report
+
+
+def _level4(
+    report: Report,
+    pair: Sequence[Backend],
+    data: Dataset,
+    steps: int,
+    seed: int,
+    config: MobileNetConfig,
+    tell: Tell,
+) -> None:
+    names = (pair[0].name, pair[1].name)
+    scenario = Scenario(config, "float64", seed=seed)
+    leader, follower = (b.build(config, seed, "float64") for b in pair)
+    twin = pair[0].build(config, seed, "float64")
+    for optimizer in OPTIMIZERS:
+        train = dataclasses.replace(optimizer, seed=seed)
+        batches = Batches(data, train, config, "float64")
+        tick = tell(f"lockstep, {train.optimizer} {train.rate:g}", steps)
+        leader.set_state(initial_state(config, seed, "float64"))
+        report.lockstep.append(
+            lockstep(leader, follower, twin, batches, steps, names, tick)
+        )
+    for title, recipe in CURVES.items():
+        train = dataclasses.replace(recipe, seed=seed)
+        batches = Batches(data, train, config, "float64")
+        start = initial_state(config, seed, "float64")
+        label = _title(title, train, scenario)
+        tick = tell(label, 7 * steps)
+        mine, theirs = (
+            free_losses(model, start, batches, steps, tick=tick) for model in (leader, follower)
+        )
+        allowed = envelope(leader, start, batches, mine, tick)
+        report.curves.append(Curves(label, names, (mine, theirs), allowed))
+
+
+def _title(title: str, train: TrainConfig, scenario: Scenario) -> str:
+    return f"{title}, {train.optimizer} {train.rate:g}, batch {train.batch_size}, {scenario.name}"
+
+
+def _result(
+    scenario: Scenario,
+    truth: Observations,
+    seen: dict[str, Observations],
+    allowed: dict[Key, float],
+) -> ScenarioResult:
+    rows = compare(truth, seen, allowed)
+    first, second = seen
+    against = {name: (observations, truth) for name, observations in seen.items()}
+    against[f"{second} against {first}"] = (seen[second], seen[first])
+    return ScenarioResult(
+        scenario=scenario,
+        verdicts=verdicts(scenario.name, rows),
+        flips={name: count_flips(observations) for name, observations in seen.items()},
+        logits={name: row_error(*two) for name, two in against.items()},
+        gradients={name: median_gradient(*two) for name, two in against.items()},
+        activations={name: activation_errors(*two) for name, two in against.items()},
+    )

@@ -1,0 +1,102 @@
+"""What two backends are given: one start, a few batches, fixed to the bit by a seed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from pymobilenet.backends.base import Model
+from pymobilenet.config import MobileNetConfig, TrainConfig
+from pymobilenet.data import Dataset
+from pymobilenet.philox import Stream, raw_words, uniform64
+from pymobilenet.training import Batches
+from pymobilenet.weights import State, initial_state
+
+OPTIMIZERS = (TrainConfig(optimizer="sgd", rate=0.1), TrainConfig(optimizer="adam", rate=1e-3))
+"""The working recipes whose first steps level 3 compares."""
+
+# Ranges of the values that training would have moved away from 0 and 1.
+_JITTER = {
+    "norm.weight": (0.8, 1.2),
+    "norm.bias": (-0.2, 0.2),
+    "running_mean": (-0.2, 0.2),
+    "running_var": (0.7, 1.5),
+    "classifier.bias": (-0.1, 0.1),
+}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One comparison: a config in one dtype, `batch_size` images a batch, `steps` steps."""
+
+    config: MobileNetConfig
+    dtype: str
+    batch_size: int = 32
+    steps: int = 3
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        config = self.config
+        return f"{config.family}-{config.width_mult:g}-stem{config.stem_stride}-{self.dtype}"
+
+    def inputs(self, data: Dataset) -> Inputs:
+        train = TrainConfig(batch_size=self.batch_size, seed=self.seed)
+        batches = Batches(data, train, self.config, self.dtype)
+        arrays = [batches.at(step) for step in range(self.steps)]
+        return Inputs(
+            config=self.config,
+            state=start_state(self.config, self.seed, self.dtype),
+            images=tuple(batch.images for batch in arrays),
+            labels=tuple(batch.labels for batch in arrays),
+        )
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The arrays of a scenario: the state to start from, and a batch for every step."""
+
+    config: MobileNetConfig
+    state: State
+    images: tuple[np.ndarray, ...]
+    labels: tuple[np.ndarray, ...]
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.images[0].dtype
+
+    def astype(self, dtype: np.dtype | str) -> Inputs:
+        state = {name: tensor.astype(dtype) for name, tensor in self.state.items()}
+        images = tuple(batch.astype(dtype) for batch in self.images)
+        return Inputs(self.config, state, images, self.labels)
+
+    def give_to(self, model: Model) -> None:
+        model.set_state(self.state)
+
+    def digest(self) -> str:
+        """sha256 in hex over the config, the state in order of its names, and the batches."""
+        hasher = hashlib.sha256(self.config.to_json().encode())
+        for name in sorted(self.state):
+            hasher.update(name.encode())
+            hasher.update(np.ascontiguousarray(self.state[name]))
+        for array in (*self.images, *self.labels):
+            hasher.update(np.ascontiguousarray(array))
+        return hasher.hexdigest()
+
+
+def start_state(config: MobileNetConfig, seed: int, dtype: str) -> State:
+    """The initial weights of `seed`, with norms and biases off their trivial starting values.
+
+    At 0 and 1 a swapped mean, a dropped bias or a wrong running variance would not show. The
+    values are float32 in both dtypes.
+    """
+    state = initial_state(config, seed, dtype)
+    for index, (name, tensor) in enumerate(state.items()):
+        span = next((span for kind, span in _JITTER.items() if name.endswith(kind)), None)
+        if span is not None:
+            u = uniform64(raw_words(seed, Stream.PROBE, 0, index, tensor.size))
+            values = (span[0] + (span[1] - span[0]) * u).astype(np.float32)
+            state[name] = values.reshape(tensor.shape).astype(dtype)
+    return state

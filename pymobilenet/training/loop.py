@@ -1,0 +1,55 @@
+"""One training loop for every backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pymobilenet.backends.base import Model
+from pymobilenet.config import TrainConfig
+from pymobilenet.data import Dataset
+from pymobilenet.training.batches import Batches
+
+
+class StepRecord(NamedTuple):
+    """What a callback is told: the step (from 0), the loss before it, and its rate."""
+
+    step: int
+    loss: float
+    rate: float
+
+
+Callback = Callable[[StepRecord], None]
+
+
+@dataclass
+class History:
+    """The training curve: the loss of every step, before its update."""
+
+    losses: list[float] = field(default_factory=list)
+
+
+def fit(
+    model: Model, data: Dataset, config: TrainConfig, callbacks: Iterable[Callback] = ()
+) -> History:
+    """Train `model` for `config.steps` steps, from its present weights and fresh moments.
+
+    Two models with the same weights, whatever their backends, see the same batches.
+
+    Args:
+        model: of any backend.
+        data: training images.
+        config: optimizer, rate, batches.
+        callbacks: each is called after every step; an exception from one ends the training.
+    """
+    batches = Batches(data, config, model.config, model.dtype)
+    model.set_optimizer(config)
+    history = History()
+    for step in range(config.steps):
+        images, labels, masks = batches.at(step)
+        loss, _ = model.step(images, labels, config.rate, masks)
+        history.losses.append(loss)
+        for callback in callbacks:
+            callback(StepRecord(step, loss, config.rate))
+    return history

@@ -1,0 +1,30 @@
+"""How good a model's predictions are."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from pymobilenet.backends.base import Model
+from pymobilenet.data import CIFAR100_MEAN, CIFAR100_STD, Dataset, normalise
+
+
+class Accuracy(NamedTuple):
+    """Fractions in [0, 1] of images whose class is the first, or among the first five."""
+
+    top1: float
+    top5: float
+
+
+def accuracy(model: Model, data: Dataset, batch_size: int = 256) -> Accuracy:
+    """Top-1 and top-5 accuracy of `model` on all images of `data`, as they are."""
+    hits = np.zeros(5)
+    for start in range(0, len(data), batch_size):
+        pixels = data.images[start : start + batch_size]
+        labels = data.labels[start : start + batch_size]
+        logits = model.predict(normalise(pixels, CIFAR100_MEAN, CIFAR100_STD, model.dtype))
+        best = np.argsort(-logits, axis=1, kind="stable")[:, :5]
+        found = best == labels[:, None]
+        hits[: found.shape[1]] += found.sum(axis=0)
+    return Accuracy(top1=float(hits[0] / len(data)), top5=float(hits.sum() / len(data)))

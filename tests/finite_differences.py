@@ -1,0 +1,26 @@
+"""How far a gradient is from the central differences of the function it belongs to."""
+
+import numpy as np
+
+STEPS = (3e-2, 1e-2, 3e-3, 1e-3, 3e-4)
+
+
+def slope_error(function, point, gradient, rng, steps=STEPS):
+    """Relative error of `gradient` at `point` along a random direction, at the best of `steps`.
+
+    The differences are of fourth order, so that steps large enough to drown rounding errors are
+    small enough for the formula. The direction is half random and half the gradient's own: the
+    slope along it is about the gradient's norm, and errors are measured against that norm.
+    """
+    size = np.linalg.norm(gradient)
+    assert size > 0, "a gradient of zero tests nothing"
+    random = rng.standard_normal(point.shape)
+    direction = gradient / size + random / np.linalg.norm(random)
+    claimed = np.vdot(gradient, direction)
+    return min(abs(_slope(function, point, direction, step) - claimed) / size for step in steps)
+
+
+def _slope(function, point, direction, step):
+    near = function(point + step * direction) - function(point - step * direction)
+    far = function(point + 2 * step * direction) - function(point - 2 * step * direction)
+    return (8 * near - far) / (12 * step)

@@ -1,0 +1,157 @@
+"""Downloads are verified, their absence is quick and clear, and a stand-in is never silent."""
+
+import contextlib
+import socket
+import time
+
+import pytest
+from cifar_files import write_archive, write_binary_layout
+
+from pymobilenet.data import (
+    cache_dir,
+    download,
+    download_cifar100,
+    open_cifar100,
+    opening,
+    standin,
+)
+from pymobilenet.errors import ConfigError, DataError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("PYMOBILENET_DATA", str(folder))
+    opening._download_refusal.cache_clear()
+    yield folder
+    opening._download_refusal.cache_clear()
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+    """An archive on a "mirror" (file:), and what to expect of it."""
+    path = write_archive(tmp_path / "cifar-100-binary.tar.gz", "binary")
+    content = path.read_bytes()
+    md5 = download._md5(content).hexdigest()
+
+    def offer(*urls):
+        kept = download.Archive(path.name, urls or (path.as_uri(),), len(content), md5)
+        monkeypatch.setitem(download.ARCHIVES, "binary", kept)
+        return path
+
+    return offer
+
+
+def test_a_download_is_verified_and_kept(mirror, cache):
+    source = mirror()
+    target = download_cifar100()
+    assert target == cache / source.name
+    assert target.read_bytes() == source.read_bytes()
+    source.unlink()
+    assert download_cifar100() == target
+
+
+def test_a_bad_mirror_is_passed_over_for_the_next(mirror, tmp_path):
+    source, bad = mirror(), tmp_path / "bad"
+    content = bytearray(source.read_bytes())
+    content[50] ^= 1
+    bad.write_bytes(content)
+    short = tmp_path / "short"
+    short.write_bytes(content[:-1])
+    missing = (tmp_path / "missing").as_uri()
+    mirror(missing, short.as_uri(), bad.as_uri(), source.as_uri())
+    assert download_cifar100(tmp_path / "dest").read_bytes() == source.read_bytes()
+    mirror(missing, short.as_uri(), bad.as_uri())
+    with pytest.raises(DataError) as caught:
+        download_cifar100(tmp_path / "other")
+    for words in (
+        "missing",
+        f"gave {len(content) - 1} bytes of {len(content)}",
+        "file of md5",
+        f"put cifar-100-binary.tar.gz in {tmp_path / 'other'} or pass --data DIR",
+    ):
+        assert words in str(caught.value)
+    assert list((tmp_path / "other").iterdir()) == []
+
+
+def test_silent_mirrors_are_given_up_within_the_deadline(mirror, tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(download, "DEADLINE", 0.3)
+    monkeypatch.setattr(download, "TIMEOUT", 0.6)
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        mirror(url + "a", url + "b", url + "c")
+        start = time.monotonic()
+        with pytest.raises(DataError, match=r"/c: no answer"):
+            download_cifar100(tmp_path / "dest")
+        assert time.monotonic() - start < 1.2  # asked one after the other it would be 1.8
+        time.sleep(0.5)  # let the threads see their time-outs before the server goes
+    assert not (tmp_path / "dest").exists()
+
+
+def test_each_layout_has_more_than_one_mirror_and_an_unknown_one_is_refused():
+    assert all(len(kept.mirrors) > 1 for kept in download.ARCHIVES.values())
+    assert all(url.startswith("https://") for a in download.ARCHIVES.values() for url in a.mirrors)
+    assert download.DEADLINE + download.TIMEOUT < 10
+    with pytest.raises(ConfigError, match="Received: 'matlab'"):
+        download_cifar100(layout="matlab")
+
+
+def test_opening_takes_the_path_then_the_cache_then_a_download(mirror, tmp_path):
+    said = []
+    write_binary_layout(tmp_path / "data")
+    assert not open_cifar100(tmp_path / "data", "test", report=said.append).stand_in
+    mirror()
+    assert not open_cifar100(None, "test", report=said.append).stand_in
+    mirror("file:///nowhere")
+    assert not open_cifar100(None, "train", report=said.append).stand_in
+    assert said == []
+
+
+def test_opening_without_images_gives_a_stand_in_and_says_so(mirror, cache, monkeypatch):
+    mirror("file:///nowhere")
+    monkeypatch.setattr(opening, "standin", lambda split: standin(8, split))
+    said = []
+    data = open_cifar100(None, "test", report=said.append)
+    assert data.stand_in
+    assert len(said) == 1
+    assert said[0].startswith("STAND-IN: these are generated images, not CIFAR-100")
+    assert f"put cifar-100-binary.tar.gz in {cache} or pass --data DIR" in said[0]
+    with pytest.raises(DataError, match="pass --data DIR"):
+        open_cifar100(None, "test", allow_stand_in=False)
+
+
+def test_opening_asks_the_network_once_and_not_at_all_when_told(monkeypatch):
+    asked = []
+    monkeypatch.setattr(opening, "standin", lambda split: standin(8, split))
+    monkeypatch.setattr(download, "_ask", lambda urls: asked.append(urls) or {})
+    open_cifar100(None, "train", download=False, report=str)
+    assert asked == []
+    open_cifar100(None, "train", report=str)
+    open_cifar100(None, "test", report=str)
+    assert len(asked) == 1
+
+
+def test_opening_never_covers_up_a_bad_path_or_a_bad_cache(tmp_path, cache):
+    with pytest.raises(DataError, match="no CIFAR-100 at"):
+        open_cifar100(tmp_path / "nowhere")
+    write_binary_layout(cache)
+    (cache / "train.bin").write_bytes(b"x")
+    with pytest.raises(DataError, match="multiple of 3074"):
+        open_cifar100(None)
+
+
+def test_the_warning_of_a_stand_in_goes_to_the_error_output(mirror, monkeypatch, capsys):
+    mirror("file:///nowhere")
+    monkeypatch.setattr(opening, "standin", lambda split: standin(8, split))
+    open_cifar100(None)
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.startswith("STAND-IN")
+    assert error.count("\n") == 1
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
+    assert cache_dir() == tmp_path / "cache"
+    monkeypatch.delenv("PYMOBILENET_DATA")
+    assert cache_dir().name == "pymobilenet"

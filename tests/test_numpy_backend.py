@@ -1,0 +1,215 @@
+"""Does the oracle put its layers together rightly, forwards and backwards?"""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from finite_differences import slope_error
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_models import OPTIMIZERS, SMALL, assert_same_bits, batch, random_model
+
+from pymobilenet import MobileNetConfig, backend
+from pymobilenet.architecture import activation_names, layers, parameter_shapes
+from pymobilenet.backends import numpy_layers as formulas
+from pymobilenet.backends import regions
+from pymobilenet.errors import DataError
+
+
+@pytest.fixture
+def model():
+    return random_model(SMALL)
+
+
+# Forward
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(1, 3), st.integers(1, 13), st.integers(1, 13), st.booleans(), st.integers(1, 2))
+def test_activations_have_the_names_and_shapes_of_the_architecture(
+    count, height, width, train, stride
+):
+    config = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5, stem_stride=stride)
+    images, _ = batch(count, (height, width), config)
+    model = random_model(config)
+    shapes = {}
+    for layer in layers(config):
+        height, width = layer.output_size(height), layer.output_size(width)
+        for part in ("conv", "norm", "act"):
+            shapes[f"{layer.name}.{part}"] = (count, layer.out_channels, height, width)
+    shapes |= {"pool": (count, layer.out_channels), "logits": (count, 5)}
+    if train and count * height * width < 2:
+        with pytest.raises(DataError, match="at least two values per channel"):
+            model.activations(images, train=True)
+        return
+    found = model.activations(images, train)
+    assert {name: tensor.shape for name, tensor in found.items()} == shapes
+    assert tuple(found) == activation_names(config)
+    assert {tensor.dtype for tensor in found.values()} == {np.dtype(np.float64)}
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("activation", ["relu6", "relu"])
+def test_every_activation_follows_from_the_one_before(train, activation):
+    config = MobileNetConfig(width_mult=0.1, num_classes=7, stem_stride=1, activation=activation)
+    model = random_model(config)
+    x, _ = batch()
+    found, state = model.activations(x, train), model.get_state()
+    for layer in layers(config):
+        conv, norm, act = (found[f"{layer.name}.{part}"] for part in ("conv", "norm", "act"))
+        part = {k: state[f"{layer.name}.norm.{k}"][:, None, None] for k in ("weight", "bias")}
+        weight = state[f"{layer.name}.conv.weight"]
+        expected = formulas.conv(x, weight, layer.stride, layer.padding, layer.groups)
+        np.testing.assert_array_equal(conv, expected)
+        mean, variance = conv.mean(axis=(0, 2, 3)), conv.var(axis=(0, 2, 3))
+        if not train:
+            mean = state[f"{layer.name}.norm.running_mean"]
+            variance = state[f"{layer.name}.norm.running_var"]
+        deviation = np.sqrt(variance + config.norm_eps)[:, None, None]
+        expected = (conv - mean[:, None, None]) / deviation * part["weight"] + part["bias"]
+        np.testing.assert_allclose(norm, expected, rtol=0, atol=1e-11)
+        np.testing.assert_array_equal(act, np.clip(norm, 0, 6 if activation == "relu6" else None))
+        x = act
+    np.testing.assert_allclose(found["pool"], x.mean(axis=(2, 3)), rtol=1e-13)
+    expected = found["pool"] @ state["classifier.weight"].T + state["classifier.bias"]
+    np.testing.assert_allclose(found["logits"], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_predict_is_the_logits_of_evaluation_mode(model):
+    images, _ = batch()
+    logits = model.predict(images)
+    np.testing.assert_array_equal(logits, model.activations(images)["logits"])
+    assert abs(logits - model.activations(images, train=True)["logits"]).max() > 0.1
+
+
+def test_predict_treats_each_image_on_its_own(model):
+    images, _ = batch()
+    for index, alone in enumerate(model.predict(images)):
+        one = model.predict(images[index : index + 1])[0]
+        np.testing.assert_allclose(one, alone, rtol=0, atol=1e-13)
+
+
+def test_prescribed_regions_replace_the_comparison(model):
+    images, labels = batch()
+    norms = model.activations(images, train=True)
+    chosen = {
+        name: np.full(norm.shape, 1, np.uint8)
+        for name, norm in norms.items()
+        if name.endswith(".act")
+    }
+    found = model.activations(images, train=True, masks=chosen)
+    for name in chosen:
+        np.testing.assert_array_equal(found[name], found[name.replace(".act", ".norm")])
+    own = {n: regions(norms[n.replace(".act", ".norm")], SMALL.activation) for n in chosen}
+    free, held = model.loss_and_grads(images, labels), model.loss_and_grads(images, labels, own)
+    assert held[0] == free[0] != model.loss_and_grads(images, labels, chosen)[0]
+    assert_same_bits(held[1], free[1])
+
+
+def test_dropout_factors_multiply_the_pooled_features_and_nothing_drops_without_them():
+    config = MobileNetConfig(width_mult=0.1, num_classes=7, stem_stride=1, dropout=0.5)
+    model, (images, _) = random_model(config), batch()
+    free = model.activations(images, train=True)
+    np.testing.assert_array_equal(free["logits"], model_logits(model, free["pool"]))
+    factors = 2.0 * np.random.default_rng(5).integers(0, 2, free["pool"].shape)
+    dropped = model.activations(images, train=True, masks={"dropout": factors})
+    np.testing.assert_array_equal(dropped["pool"], free["pool"])
+    np.testing.assert_array_equal(dropped["logits"], model_logits(model, free["pool"] * factors))
+
+
+def model_logits(model, features):
+    state = model.get_state()
+    return formulas.linear(features, state["classifier.weight"], state["classifier.bias"])
+
+
+# Gradients
+
+
+@pytest.mark.parametrize(
+    ("config", "count", "size"),
+    [
+        (SMALL, 3, (7, 11)),
+        (MobileNetConfig(width_mult=0.1, num_classes=7, activation="relu"), 3, (64, 64)),
+    ],
+    ids=["relu6, stem stride 1, 7x11", "relu, stem stride 2, 64x64"],
+)
+def test_every_gradient_is_the_slope_of_the_loss(config, count, size):
+    model, (images, labels) = random_model(config), batch(count, size, config)
+    rng = np.random.default_rng(3)
+    base = model.activations(images, train=True)
+    masks = {
+        f"{layer.name}.act": regions(base[f"{layer.name}.norm"], config.activation)
+        for layer in layers(config)
+    }
+    masks["dropout"] = 2.0 * rng.integers(0, 2, base["pool"].shape)
+    loss, grads = model.loss_and_grads(images, labels, masks)
+    logits = model.activations(images, train=True, masks=masks)["logits"]
+    assert loss == pytest.approx(formulas.cross_entropy(logits, labels)[0], rel=1e-15)
+    assert {n: g.shape for n, g in grads.items()} == parameter_shapes(config)
+    assert list(grads) == list(parameter_shapes(config))
+    state = model.get_state()
+    for name, claimed in grads.items():
+
+        def along(moved, name=name):
+            model.set_state({**state, name: moved})
+            logits = model.activations(images, train=True, masks=masks)["logits"]
+            return formulas.cross_entropy(logits, labels)[0]
+
+        error = slope_error(along, state[name], claimed, rng)
+        assert error < 1e-7, f"{name}: {error:.1e} of its norm {np.linalg.norm(claimed):.1e}"
+
+
+def test_loss_and_grads_leave_the_model_as_it_was(model):
+    images, labels = batch()
+    model.set_optimizer(OPTIMIZERS[0])
+    before = model.get_state()
+    first = model.loss_and_grads(images, labels)
+    model.activations(images, train=True)
+    assert_same_bits(model.get_state(), before)
+    second = model.loss_and_grads(images, labels)
+    assert first[0] == second[0]
+    assert_same_bits(second[1], first[1])
+
+
+def test_results_and_state_are_the_callers_own(model):
+    images, labels = batch()
+    model.set_optimizer(OPTIMIZERS[1])
+
+    def everything():
+        found = model.activations(images, train=True)
+        _, grads = model.loss_and_grads(images, labels)
+        return {"predicted": model.predict(images), **found, **grads, **model.get_state()}
+
+    given = model.get_state()
+    model.set_state(given)
+    first = everything()
+    kept = {name: tensor.copy() for name, tensor in first.items()}
+    model.step(images, labels, 0.5)
+    model.set_state(given)
+    assert_same_bits(first, kept)
+    for tensor in (*first.values(), *given.values()):
+        tensor[...] = 77
+    assert_same_bits(everything(), kept)
+
+
+# The backend
+
+
+def test_versions_name_what_computes():
+    assert backend("numpy").versions()["numpy"] == np.__version__
+    assert np.__version__ in backend()["numpy"]
+
+
+def test_the_oracle_borrows_from_no_framework():
+    program = (
+        "import sys, numpy as np; from pymobilenet import MobileNetConfig, backend\n"
+        "config = MobileNetConfig(width_mult=0.1, num_classes=7)\n"
+        "model = backend('numpy').build(config, dtype='float64')\n"
+        "model.loss_and_grads(np.ones((2, 3, 7, 7)), np.array([0, 1]))\n"
+        "print(sorted({'torch', 'juliacall', 'scipy', 'jax'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

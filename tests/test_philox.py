@@ -1,0 +1,135 @@
+"""The words of Philox4x64-10 and what is made of them, against published and recorded values."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pymobilenet import philox
+from pymobilenet.errors import ConfigError
+from pymobilenet.philox import Stream
+
+VECTORS = json.loads((Path(__file__).parent / "vectors" / "philox.json").read_text())
+MASK = 2**64 - 1
+
+# Random123, tests/kat_vectors, lines "philox4x64 10": counter, key, words
+KNOWN_ANSWERS = [
+    (
+        (0, 0, 0, 0),
+        (0, 0),
+        (0x16554D9ECA36314C, 0xDB20FE9D672D0FDC, 0xD7E772CEE186176B, 0x7E68B68AEC7BA23B),
+    ),
+    (
+        (MASK, MASK, MASK, MASK),
+        (MASK, MASK),
+        (0x87B092C3013FE90B, 0x438C3C67BE8D0224, 0x9CC7D7C69CD777B6, 0xA09CAEBF594F0BA0),
+    ),
+    (
+        (0x243F6A8885A308D3, 0x13198A2E03707344, 0xA4093822299F31D0, 0x082EFA98EC4E6C89),
+        (0x452821E638D01377, 0xBE5466CF34E90C6C),
+        (0xA528F45403E61D95, 0x38C72DBD566E9788, 0xA5A1610E72FD18B5, 0x57BD43B5E52B7FE6),
+    ),
+]
+
+
+def philox4x64_10(counter, key):
+    """The generator from its formulas, in Python's integers."""
+    (c0, c1, c2, c3), (k0, k1) = counter, key
+    for _ in range(10):
+        p0, p1 = 0xD2E7470EE14C6C93 * c0, 0xCA5A826395121157 * c2
+        c0, c1, c2, c3 = (p1 >> 64) ^ c1 ^ k0, p1 & MASK, (p0 >> 64) ^ c3 ^ k1, p0 & MASK
+        k0, k1 = (k0 + 0x9E3779B97F4A7C15) & MASK, (k1 + 0xBB67AE8584CAA73B) & MASK
+    return c0, c1, c2, c3
+
+
+def words_of(case, count):
+    return philox.raw_words(
+        int(case["seed"]), Stream[case["stream"]], case["epoch"], case["index"], count
+    )
+
+
+@pytest.mark.parametrize(("counter", "key", "words"), KNOWN_ANSWERS)
+def test_numpy_and_the_formulas_give_the_published_words(counter, key, words):
+    assert philox4x64_10(counter, key) == words
+    before = sum(word << 64 * i for i, word in enumerate(counter)) - 1
+    before_words = [(before >> 64 * i) & MASK for i in range(4)]  # NumPy increments first
+    generator = np.random.Philox(
+        key=np.array(key, np.uint64), counter=np.array(before_words, np.uint64)
+    )
+    assert tuple(int(word) for word in generator.random_raw(4)) == words
+
+
+@pytest.mark.parametrize("stream", list(Stream))
+def test_layout_is_seed_in_the_key_and_block_index_epoch_stream_in_the_counter(stream):
+    words = philox.raw_words(99, stream, epoch=7, index=3, count=10)
+    expected = [w for block in (1, 2, 3) for w in philox4x64_10((block, 3, 7, stream), (99, 0))]
+    assert words.dtype == np.uint64
+    assert words.tolist() == expected[:10]
+
+
+@pytest.mark.parametrize("case", VECTORS["cases"], ids=lambda case: case["stream"])
+def test_recorded_vectors(case):
+    words = words_of(case, 10)
+    assert [str(word) for word in words[:6]] == case["words"]
+    assert philox.bounded(words[:6], np.array(VECTORS["limits"])).tolist() == case["bounded"]
+    assert philox.permutation(words).tolist() == case["permutation"]
+    uniform32, uniform64 = philox.uniform32(words[:6]), philox.uniform64(words[:6])
+    assert (uniform32.dtype, uniform64.dtype) == (np.float32, np.float64)
+    assert [f"{bits:08x}" for bits in uniform32.view(np.uint32)] == case["uniform32"]
+    assert [f"{bits:016x}" for bits in uniform64.view(np.uint64)] == case["uniform64"]
+
+
+def test_seed_epoch_index_and_stream_each_change_the_words():
+    draws = {
+        tuple(philox.raw_words(seed, stream, epoch, index, 2).tolist())
+        for seed in (0, 1)
+        for stream in Stream
+        for epoch in (0, 1)
+        for index in (0, 1)
+    }
+    assert len(draws) == 2 * 6 * 2 * 2
+
+
+@settings(deadline=None, database=None)
+@given(seed=st.integers(0, MASK), n=st.integers(0, 300))
+def test_a_permutation_holds_every_position_once(seed, n):
+    order = philox.permutation(philox.raw_words(seed, Stream.ORDER, 0, 0, n))
+    assert order.dtype == np.int64
+    assert sorted(order.tolist()) == list(range(n))
+
+
+@settings(deadline=None, database=None)
+@given(word=st.integers(0, MASK), n=st.integers(1, 2**32 - 1))
+def test_bounded_is_the_multiply_shift_and_in_range(word, n):
+    value = philox.bounded(np.array([word], np.uint64), n)
+    assert value.dtype == np.int64
+    assert value[0] == ((word >> 32) * n) >> 32
+    assert 0 <= value[0] < n
+
+
+@settings(deadline=None, database=None)
+@given(word=st.integers(0, MASK))
+def test_uniforms_are_the_top_bits_and_below_one(word):
+    words = np.array([word], np.uint64)
+    assert philox.uniform64(words)[0] == (word >> 11) / 2**53 < 1
+    assert philox.uniform32(words)[0] == (word >> 40) / 2**24 < 1
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.0, "1", None, True])
+def test_a_seed_outside_64_bits_is_refused_by_value(seed):
+    with pytest.raises(ConfigError, match=f"seed must be .*Received: {seed!r}"):
+        philox.raw_words(seed, Stream.INIT, 0, 0, 1)
+
+
+@pytest.mark.parametrize("n", [0, -3, 2**32, 2.5, [1, 0]])
+def test_a_bound_outside_32_bits_is_refused(n):
+    with pytest.raises(ConfigError, match="n must be"):
+        philox.bounded(np.zeros(2, np.uint64), n)
+
+
+def test_an_unknown_stream_is_refused():
+    with pytest.raises(ConfigError, match=r"stream must be one of INIT.*Received: 6"):
+        philox.raw_words(0, 6, 0, 0, 1)
