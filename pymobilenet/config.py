@@ -50,7 +50,7 @@ class _Record:
     def from_json(cls, text: str) -> Self:
         try:
             values = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{cls.__name__}: not JSON ({error}). Received: {text!r:.80}") from None
         if not isinstance(values, dict):
             raise ConfigError(f"{cls.__name__} must be a JSON object. Received: {text!r:.80}")
@@ -61,7 +61,7 @@ class _Record:
         """Read the table named after the class in lower case (``[model]`` or ``[train]``)."""
         try:
             document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: not TOML ({error})") from None
         if not isinstance(document.get(cls._table), dict):
             raise ConfigError(f"{path}: no table [{cls._table}]; it has {sorted(document)}")
@@ -78,11 +78,11 @@ class _Record:
         """Store field `name` as `kind` (int or float), or refuse it with the rule it broke."""
         value = getattr(self, name)
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or not low <= value <= high:
+        if not is_number or not low <= value <= high:
             raise ConfigError(f"{name} must be {rule}. Received: {value!r}")
         if kind is int and value != int(value):
             raise ConfigError(f"{name} must be a whole number, {rule}. Received: {value!r}")
-        object.__setattr__(self, name, kind(value))
+        object.__setattr__(self, name, kind(value) + 0)  # -0.0 is 0.0, in the text too
 
     def _check_choice(self, name: str, choices: tuple[str, ...]) -> None:
         if getattr(self, name) not in choices:
@@ -124,7 +124,7 @@ class MobileNetConfig(_Record):
     def __post_init__(self) -> None:
         self._check_choice("family", FAMILIES)
         self._check_choice("activation", ACTIVATIONS)
-        self._set_number("width_mult", float, 1e-6, 2, "in (0, 2]")
+        self._set_number("width_mult", float, math.ulp(0), 2, "in (0, 2]")
         if int(32 * self.width_mult) < 1:
             raise ConfigError(
                 "width_mult must leave the 32 channels of the stem at least one: "

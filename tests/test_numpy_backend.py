@@ -14,6 +14,7 @@ from pymobilenet import MobileNetConfig, backend
 from pymobilenet.architecture import activation_names, layers, parameter_shapes
 from pymobilenet.backends import numpy_layers as formulas
 from pymobilenet.backends import regions
+from pymobilenet.backends.numpy import status
 from pymobilenet.errors import DataError
 
 
@@ -129,12 +130,13 @@ def model_logits(model, features):
 @pytest.mark.parametrize(
     ("config", "count", "size"),
     [
-        (SMALL, 3, (7, 11)),
-        (MobileNetConfig(width_mult=0.1, num_classes=7, activation="relu"), 3, (64, 64)),
+        (SMALL, 8, (7, 11)),
+        (MobileNetConfig(width_mult=0.1, num_classes=7, activation="relu"), 5, (33, 47)),
     ],
-    ids=["relu6, stem stride 1, 7x11", "relu, stem stride 2, 64x64"],
+    ids=["relu6, stem stride 1, 7x11", "relu, stem stride 2, 33x47"],
 )
 def test_every_gradient_is_the_slope_of_the_loss(config, count, size):
+    """Activations keep the piece they are on at the start, so that no step crosses a kink."""
     model, (images, labels) = random_model(config), batch(count, size, config)
     rng = np.random.default_rng(3)
     base = model.activations(images, train=True)
@@ -156,8 +158,8 @@ def test_every_gradient_is_the_slope_of_the_loss(config, count, size):
             logits = model.activations(images, train=True, masks=masks)["logits"]
             return formulas.cross_entropy(logits, labels)[0]
 
-        error = slope_error(along, state[name], claimed, rng)
-        assert error < 1e-7, f"{name}: {error:.1e} of its norm {np.linalg.norm(claimed):.1e}"
+        error = slope_error(along, state[name], claimed, rng, steps=(1e-3, 1e-4, 1e-5))
+        assert error < 1e-8, f"{name}: {error:.1e} of its norm {np.linalg.norm(claimed):.1e}"
 
 
 def test_loss_and_grads_leave_the_model_as_it_was(model):
@@ -198,7 +200,7 @@ def test_results_and_state_are_the_callers_own(model):
 
 def test_versions_name_what_computes():
     assert backend("numpy").versions()["numpy"] == np.__version__
-    assert np.__version__ in backend()["numpy"]
+    assert np.__version__ in status()
 
 
 def test_the_oracle_borrows_from_no_framework():

@@ -12,7 +12,7 @@ from pymobilenet import philox
 from pymobilenet.errors import ConfigError
 from pymobilenet.philox import Stream
 
-VECTORS = json.loads((Path(__file__).parent / "vectors" / "philox.json").read_text())
+VECTORS = json.loads((Path(__file__).parents[1] / "julia/test/vectors" / "philox.json").read_text())
 MASK = 2**64 - 1
 
 # Random123, tests/kat_vectors, lines "philox4x64 10": counter, key, words

@@ -8,6 +8,8 @@ methods with a leading underscore.
 from __future__ import annotations
 
 import abc
+import math
+import numbers
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,7 +122,7 @@ class Model(abc.ABC):
         """
         if self.optimizer is None:
             raise ConfigError("step needs an optimizer: call set_optimizer(TrainConfig(...)) first")
-        if not (np.isscalar(rate) and np.isfinite(rate) and rate >= 0):
+        if not (isinstance(rate, numbers.Real) and math.isfinite(rate) and rate >= 0):
             raise ConfigError(f"rate must be a finite number, at least 0. Received: {rate!r}")
         images, labels = self._images(images), self._labels(labels, len(images))
         self._check_trainable(images)
@@ -147,7 +149,7 @@ class Model(abc.ABC):
             mine = self.optimizer.optimizer if self.optimizer else None
             raise ConfigError(f"the state has moments {slots}, this model's optimizer is {mine}")
         check_state(self.config, state, self.dtype, slots)
-        self._set_state(state)
+        self._set_state({name: np.asarray(tensor, order="C") for name, tensor in state.items()})
 
     def save(self, path: str | Path) -> None:
         """Write config and state as the exchange file (see `pymobilenet.weights.safetensors`)."""
@@ -243,7 +245,8 @@ class Model(abc.ABC):
         checked = {}
         for name, mask in masks.items():
             dtype = self.dtype if name == DROPOUT else np.dtype(np.uint8)
-            if shapes.get(name) != mask.shape or mask.dtype != dtype:
+            fits = isinstance(mask, np.ndarray) and mask.shape == shapes.get(name)
+            if not fits or mask.dtype != dtype:
                 raise DataError(
                     f"masks[{name!r}] must be {dtype} {shapes.get(name, '(no such activation)')}. "
                     f"Received: {_describe(mask)}"
@@ -308,7 +311,7 @@ def _dtype(dtype: str | np.dtype) -> np.dtype:
         known = None
     if known is None or known.name not in DTYPES:
         raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}. Received: {dtype!r}")
-    return known
+    return np.dtype(known.name)  # the machine's byte order
 
 
 def _describe(value: object) -> str:

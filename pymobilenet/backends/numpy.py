@@ -187,7 +187,7 @@ class NumpyModel(Model):
     def _update_parameters(self, grads: State, rate: float) -> None:
         assert self.optimizer is not None
         update = RULES[self.optimizer.optimizer]
-        count = int(self._state[OPTIMIZER_STEP]) + 1
+        count = int(self._state.get(OPTIMIZER_STEP, 0)) + 1
         for name, grad in grads.items():
             slots = [f"optimizer.{slot}.{name}" for slot in self.optimizer.slots]
             moments = tuple(self._state[slot] for slot in slots)
@@ -196,14 +196,16 @@ class NumpyModel(Model):
                 self.optimizer, parameter, grad, moments, rate, count
             )
             self._state.update(zip(slots, moments, strict=True))
-        self._state[OPTIMIZER_STEP] = np.array(count, np.int64)
+        if self.optimizer.slots:
+            self._state[OPTIMIZER_STEP] = np.array(count, np.int64)
 
     def _reset_optimizer(self) -> None:
         assert self.optimizer is not None
         weights = {k: v for k, v in self._state.items() if not k.startswith("optimizer.")}
         shapes = optimizer_shapes(self.config, self.optimizer.slots)
-        zeros = {name: np.zeros(shape) for name, shape in shapes.items()}
-        self._state = {**weights, **zeros, OPTIMIZER_STEP: np.array(0, np.int64)}
+        kinds = {OPTIMIZER_STEP: np.int64}
+        zeros = {name: np.zeros(shape, kinds.get(name)) for name, shape in shapes.items()}
+        self._state = {**weights, **zeros}
 
 
 def _dropped(features: np.ndarray, masks: dict[str, np.ndarray]) -> np.ndarray:

@@ -27,11 +27,10 @@ def sgd(
     """Stochastic gradient descent with momentum: ``v = momentum * v + grad; p = p - rate * v``.
 
     As `torch.optim.SGD`: the rate stays outside the velocity, unlike in Sutskever et al., ICML
-    2013, equations 1 and 2.
+    2013, equations 1 and 2. Without momentum there is no velocity to keep.
     """
-    (velocity,) = moments
-    velocity = config.momentum * velocity + grad
-    return parameter - rate * velocity, (velocity,)
+    velocity = grad + sum(config.momentum * moment for moment in moments)
+    return parameter - rate * velocity, (velocity,) * len(moments)
 
 
 def adam(

@@ -20,7 +20,7 @@ from pymobilenet.architecture import Layer, feature_channels, layers
 from pymobilenet.backends.base import DROPOUT, Backend, Model
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import ConfigError
-from pymobilenet.weights import OPTIMIZER_STEP, State
+from pymobilenet.weights import OPTIMIZER_STEP, State, state_shapes
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -133,7 +133,8 @@ class TorchModel(Model):
         self.updater: torch.optim.Optimizer | None = None
 
     def get_state(self) -> State:
-        state = {name: _numpy(tensor) for name, tensor in self.module.state_dict().items()}
+        tensors = self.module.state_dict()
+        state = {name: _numpy(tensors[name]) for name in state_shapes(self.config)}
         if self.optimizer is None or not self.optimizer.slots:
             return state
         step = 0
@@ -199,7 +200,9 @@ class TorchModel(Model):
         self, images: np.ndarray, labels: np.ndarray, masks: dict[str, np.ndarray]
     ) -> tuple[float, dict[str, np.ndarray]]:
         with self._training(masks, keep_statistics=True):
-            return self._backward(images, labels)
+            result = self._backward(images, labels)
+        self.module.zero_grad(set_to_none=True)
+        return result
 
     def _step(
         self, images: np.ndarray, labels: np.ndarray, rate: float, masks: dict[str, np.ndarray]
@@ -209,12 +212,15 @@ class TorchModel(Model):
         for group in self.updater.param_groups:
             group["lr"] = rate
         self.updater.step()
+        self.module.zero_grad(set_to_none=True)
         return result
 
     def _backward(
         self, images: np.ndarray, labels: np.ndarray
     ) -> tuple[float, dict[str, np.ndarray]]:
-        """Loss and gradients; each call has gradients of its own, so earlier ones stay valid."""
+        """Loss and gradients. They share memory with each parameter's `grad`, which the caller has
+        to let go of, lest a backward pass of the user's own adds to what was returned.
+        """
         self.module.zero_grad(set_to_none=True)
         loss = F.cross_entropy(self.module(self._input(images)), torch.from_numpy(labels))
         loss.backward()

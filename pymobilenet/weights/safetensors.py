@@ -26,7 +26,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from pymobilenet.config import MobileNetConfig
-from pymobilenet.errors import ConfigError, WeightsError
+from pymobilenet.errors import WeightsError
 from pymobilenet.files import atomic_write
 from pymobilenet.weights.state import State, check_state, slots_of
 
@@ -55,8 +55,10 @@ def encode(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> by
     Raises
     ------
     WeightsError
-        A dtype other than float64, float32, int64 and uint8.
+        A dtype other than float64, float32, int64 and uint8, or a tensor named __metadata__.
     """
+    if "__metadata__" in tensors:
+        raise WeightsError("__metadata__ is the header's own name, and cannot be a tensor's")
     header: dict[str, object] = {}
     if metadata:
         header["__metadata__"] = dict(sorted(metadata.items()))
@@ -86,7 +88,8 @@ def write_tensors(
     with atomic_write(path) as file:
         file.write(header)
         for name in _order(tensors):
-            file.write(np.ascontiguousarray(tensors[name]).data)
+            little_endian = tensors[name].dtype.newbyteorder("<")
+            file.write(np.ascontiguousarray(tensors[name], little_endian).data)
 
 
 def read_tensors(path: str | Path) -> tuple[State, dict[str, str]]:
@@ -145,7 +148,7 @@ def read_weights(path: str | Path) -> WeightsFile:
     try:
         config = MobileNetConfig.from_json(metadata.pop("config", ""))
         versions = json.loads(metadata.pop("versions", "{}"))
-    except (ConfigError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: metadata: {error}") from None
     del metadata["format_version"]
     dtype = np.asarray(tensors.get("classifier.weight", np.float32(0))).dtype

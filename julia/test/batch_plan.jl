@@ -1,0 +1,47 @@
+using MobileNets: steps_per_epoch
+
+file = vectors("batch_plan")
+plan_of(case) = BatchPlan(;
+    seed=parse(Int, case["seed"]), num_images=case["num_images"], batch_size=case["batch_size"],
+    crop_padding=case["crop_padding"], flip=case["flip"],
+)
+
+@testset "plans are the ones Python wrote" begin
+    for case in file["plans"]
+        found = batch(plan_of(case), case["step"])
+        @test found.indices == case["indices"]
+        @test (found.dy, found.dx, found.flips) == (case["dy"], case["dx"], case["flips"])
+    end
+end
+
+@testset "an epoch sees each image once" begin
+    plan = BatchPlan(; seed=3, num_images=13, batch_size=4)
+    @test steps_per_epoch(plan) == 3
+    epoch = reduce(vcat, batch(plan, step).indices for step in 0:2)
+    @test allunique(epoch) && issubset(epoch, 0:12)
+    @test batch(plan, 3).indices != batch(plan, 0).indices
+    unflipped = BatchPlan(; seed=3, num_images=13, batch_size=4, flip=false)
+    @test !any(batch(unflipped, 0).flips)
+end
+
+@testset "plans that cannot be are refused" begin
+    for wrong in ((seed=-1,), (num_images=0,), (batch_size=14,), (batch_size=0,), (crop_padding=-1,))
+        fields = merge((seed=0, num_images=13, batch_size=4), wrong)
+        @test_throws ConfigError BatchPlan(; fields...)
+    end
+    @test_throws ConfigError batch(BatchPlan(; seed=0, num_images=3, batch_size=2), -1)
+    images = zeros(UInt8, 4, 4, 3, 5)
+    chosen = batch(BatchPlan(; seed=0, num_images=13, batch_size=13), 0)
+    @test occursin("names image 12, but images holds only 5", message(
+        () -> crop_and_flip(images, chosen), DataError
+    ))
+end
+
+@testset "normalise rounds once, and refuses a wrong mean or deviation" begin
+    images = reshape(UInt8[0, 128, 255], 1, 1, 3, 1)
+    @test vec(normalise(images, (0.1, 0.2, 0.3), (0.5, 0.25, 2), Float64)) ==
+        [(0 / 255 - 0.1) / 0.5, (128 / 255 - 0.2) / 0.25, (255 / 255 - 0.3) / 2]
+    @test normalise(images, (0, 0, 0), (1, 1, 1)) isa Array{Float32,4}
+    @test_throws ConfigError normalise(images, (0, 0), (1, 1))
+    @test_throws ConfigError normalise(images, (0, 0, 0), (1, 0, 1))
+end

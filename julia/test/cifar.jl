@@ -1,0 +1,31 @@
+folder = mktempdir()
+record(coarse, fine, value) = [UInt8[coarse, fine]; fill(UInt8(value), 3072)]
+put(bytes...) = write(joinpath(folder, "test.bin"), reduce(vcat, bytes))
+refused(split=:test) = message(() -> read_cifar100(folder, split), DataError)
+
+@testset "records are read with both labels, rows along the second axis" begin
+    second = record(19, 99, 0)
+    second[2 .+ (2:3)] .= 5
+    second[2 + 33] = 6
+    second[2 + 1024 + 1] = 7
+    put(record(3, 42, 9), second)
+    (; images, labels, coarse) = read_cifar100(folder, :test)
+    @test size(images) == (32, 32, 3, 2)
+    @test (labels, coarse) == ([42, 99], [3, 19])
+    @test all(==(9), images[:, :, :, 1])
+    @test images[1:3, 1, 1, 2] == [0, 5, 5]
+    @test (images[1, 2, 1, 2], images[1, 1, 2, 2]) == (6, 7)
+end
+
+@testset "a file that is missing, truncated or out of range is refused" begin
+    @test occursin("train.bin is missing", refused(:train))
+    @test occursin("split must be", refused(:val))
+    put(record(3, 42, 9), UInt8[1])
+    @test occursin("3075 bytes; the size must be a positive multiple of 3074", refused())
+    put(UInt8[])
+    @test occursin("0 bytes", refused())
+    put(record(1, 1, 0), record(1, 100, 0))
+    @test occursin("fine label 100 at byte 3075; it must be below 100", refused())
+    put(record(20, 1, 0))
+    @test occursin("coarse label 20 at byte 0", refused())
+end

@@ -1,0 +1,35 @@
+# Runs the `jldoctest` blocks of the docstrings and compares what each prompt prints.
+
+"The (code, printed) pairs of a block."
+function prompts(block)
+    parts = split(block, r"^julia> "m; keepempty=false)
+    return [Tuple(strip.(split(part, '\n'; limit=2))) for part in parts if !isempty(strip(part))]
+end
+
+function printed(value, code)
+    (isnothing(value) || endswith(code, ';')) && return ""
+    return strip(sprint(show, MIME("text/plain"), value; context=:module => MobileNets))
+end
+
+docstrings = [
+    join(text.text) for multi in values(Base.Docs.meta(MobileNets)) for text in values(multi.docs)
+]
+blocks = [m[1] for text in docstrings for m in eachmatch(r"```jldoctest\n(.*?)```"s, text)]
+
+@testset "every example of the docstrings prints what it says" begin
+    @test length(blocks) >= 8
+    for block in blocks
+        scope = Module()
+        Core.eval(scope, :(using MobileNets))
+        for (code, wanted) in prompts(block)
+            value = Core.eval(scope, Meta.parse(replace(code, r" \|> println$" => "")))
+            @test (endswith(code, "println") ? value : printed(value, code)) == wanted
+        end
+    end
+end
+
+@testset "every exported name has a docstring" begin
+    for name in names(MobileNets)
+        @test haskey(Base.Docs.meta(MobileNets), Base.Docs.Binding(MobileNets, name))
+    end
+end

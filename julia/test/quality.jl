@@ -1,0 +1,3 @@
+using Aqua: Aqua
+
+Aqua.test_all(MobileNets)

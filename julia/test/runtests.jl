@@ -1,0 +1,17 @@
+using MobileNets
+using StableRNGs: StableRNG
+using Test
+
+include("helpers.jl")
+
+@testset "MobileNets" begin
+    for file in (
+        "quality", "examples", "json", "config", "architecture", "philox", "kernels", "layers",
+        "model", "state", "initial", "checks", "inference", "optimizers", "safetensors", "weights",
+        "batch_plan", "cifar", "training",
+    )
+        @testset "$file" begin
+            include("$file.jl")
+        end
+    end
+end

@@ -1,0 +1,31 @@
+rng = StableRNG(1)
+images, labels = rand(rng, UInt8, 16, 16, 3, 24), rand(rng, 0:6, 24)
+config = TrainConfig(; optimizer="adam", rate=3e-3, batch_size=8, steps=30)
+
+@testset "the loss falls, and the same seed gives the same run" begin
+    calls = Int[]
+    model = build(TINY)
+    losses = fit!(model, images, labels, config; callback=(step, _) -> push!(calls, step))
+    @test losses isa Vector{Float64} && calls == 0:29
+    @test sum(losses[26:30]) < 0.6sum(losses[1:5])
+    again = build(TINY)
+    @test fit!(again, images, labels, config) == losses
+    @test get_state(again) == get_state(model)
+end
+
+@testset "a step is the plan's batch through train_step!" begin
+    model, other = build(TINY; dtype=Float64), build(TINY; dtype=Float64)
+    one = TrainConfig(; batch_size=8, steps=1)
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+    losses = fit!(model, images, labels, one; mean, std)
+    chosen = batch(BatchPlan(; seed=0, num_images=24, batch_size=8), 0)
+    x = normalise(crop_and_flip(images, chosen), mean, std, Float64)
+    loss, _ = train_step!(other, setup(one, other), x, labels[chosen.indices .+ 1], 0.1)
+    @test losses == [loss] && get_state(model) == get_state(other)
+end
+
+@testset "a batch larger than the data and labels out of range are refused" begin
+    model = build(TINY)
+    @test_throws ConfigError fit!(model, images, labels, TrainConfig(; batch_size=25))
+    @test_throws DataError fit!(model, images, fill(7, 24), config)
+end

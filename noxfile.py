@@ -1,0 +1,72 @@
+"""Sessions: `nox -s demo` shows the agreement, `nox -s tests` tests it; `nox -l` lists them all.
+
+Versions are declared once: ranges in pyproject.toml, what these sessions install in
+constraints.txt. Arguments after `--` go to the command of the session.
+"""
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.sessions = ["tests", "lint"]
+nox.options.reuse_venv = "yes"
+
+CONSTRAINTS = ("-c", "constraints.txt")
+DEMO = ("--width-mult", "0.25", "--steps", "40")
+
+
+@nox.session
+def demo(session):
+    """Compare torch and Julia on CIFAR-100 and show the table; the picture is report/curves.png."""
+    session.install(*CONSTRAINTS, "-e", ".")
+    args = session.posargs or DEMO
+    session.run("pymobilenet", "parity", "--backends", "torch,julia", "--report", "report", *args)
+
+
+@nox.session
+def tests(session):
+    """All that needs no Julia: the package's tests, and the replay of the recordings."""
+    session.install(*CONSTRAINTS, "-e", ".", "--group", "test")
+    session.run("pytest", "-m", "not julia", *session.posargs)
+
+
+@nox.session
+def julia(session):
+    """The tests of MobileNets.jl itself, by Pkg.test, with Aqua and its doctests."""
+    session.install(*CONSTRAINTS, "juliapkg")
+    found = session.run("python", "-c", "import juliapkg; print(juliapkg.executable())", silent=True)
+    executable = found.strip().splitlines()[-1]
+    code = "using Pkg; Pkg.test()"
+    session.run(executable, "--project=julia", "--threads=2", "-e", code, external=True)
+
+
+@nox.session
+def parity(session):
+    """Both backends live: the parity suite, then the ladder itself on CIFAR-100."""
+    session.install(*CONSTRAINTS, "-e", ".", "--group", "test")
+    session.run("pytest", "-m", "julia")
+    args = session.posargs or ("--steps", "20")
+    session.run("pymobilenet", "parity", "--backends", "torch,julia", "--report", "report", *args)
+
+
+@nox.session
+def lint(session):
+    """Style, formatting and types."""
+    session.install(*CONSTRAINTS, "--group", "lint", "numpy")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy", "pymobilenet")
+
+
+@nox.session
+def wheel(session):
+    """Build the wheel, install it into an empty environment, and use it in an empty folder."""
+    session.install(*CONSTRAINTS, "build")
+    folder = Path(session.create_tmp()).resolve()
+    session.run("python", "-m", "build", "--wheel", "--outdir", str(folder), ".")
+    (built,) = folder.glob("*.whl")
+    session.install(*CONSTRAINTS, str(built))
+    check = Path("tests/wheel_check.py").resolve()
+    session.chdir(folder)
+    session.run("python", str(check), *session.posargs)

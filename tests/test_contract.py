@@ -1,0 +1,212 @@
+"""The contract of a model, held by every backend alike."""
+
+import numpy as np
+import pytest
+
+from pymobilenet import MobileNetConfig, TrainConfig, backend
+from pymobilenet.architecture import activation_names, parameter_shapes, statistic_shapes
+from pymobilenet.backends.base import regions
+from pymobilenet.errors import ConfigError, DataError, WeightsError
+
+CONFIG = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=7)
+SGD = TrainConfig(optimizer="sgd", rate=0.05)
+ADAM = TrainConfig(optimizer="adam", rate=1e-3)
+
+NAMES = ["numpy", "torch", pytest.param("julia", marks=pytest.mark.julia)]
+LIVE = NAMES[1:]
+
+
+@pytest.fixture(params=NAMES)
+def model(request):
+    return backend(request.param).build(CONFIG, seed=3, dtype="float64")
+
+
+def batch(count=4, dtype="float64", size=(32, 32), seed=0):
+    rng = np.random.default_rng(seed)
+    images = rng.normal(size=(count, 3, *size)).astype(dtype)
+    return images, rng.integers(0, CONFIG.num_classes, count)
+
+
+def test_a_seed_names_the_same_weights_in_every_backend(model):
+    expected = backend("numpy").build(CONFIG, seed=3, dtype="float64").get_state()
+    state = model.get_state()
+    assert list(state) == list(expected)
+    assert all(np.array_equal(state[name], expected[name]) for name in expected)
+
+
+def test_state_has_the_canonical_names_and_shapes(model):
+    shapes = {**parameter_shapes(CONFIG), **statistic_shapes(CONFIG)}
+    assert {name: tensor.shape for name, tensor in model.get_state().items()} == shapes
+
+
+def test_state_is_a_copy(model):
+    images, labels = batch()
+    model.set_optimizer(SGD)
+    before = model.get_state()
+    kept = {name: tensor.copy() for name, tensor in before.items()}
+    model.step(images, labels, 0.05)
+    assert all(np.array_equal(before[name], kept[name]) for name in kept)
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_activations_have_canonical_names_in_forward_order(model, train):
+    images, _ = batch()
+    seen = model.activations(images, train=train)
+    assert tuple(seen) == activation_names(CONFIG)
+    assert seen["stem.conv"].shape == (4, 8, 16, 16)
+    assert seen["pool"].shape == (4, 256)
+    assert seen["logits"].shape == (4, 7)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 47)])
+def test_outputs_and_gradients_are_the_oracles(model, size):
+    images, labels = batch(size=size)
+    oracle = backend("numpy").build(CONFIG, seed=3, dtype="float64")
+    np.testing.assert_allclose(model.predict(images), oracle.predict(images), rtol=1e-9, atol=1e-12)
+    loss, grads = model.loss_and_grads(images, labels)
+    expected_loss, expected = oracle.loss_and_grads(images, labels)
+    assert loss == pytest.approx(expected_loss, rel=1e-12)
+    assert list(grads) == list(expected)
+    for name, grad in expected.items():
+        assert np.linalg.norm(grads[name] - grad) <= 1e-8 * np.linalg.norm(grad), name
+
+
+def test_loss_and_grads_leaves_the_model_as_it_was(model):
+    images, labels = batch()
+    before = model.get_state()
+    model.loss_and_grads(images, labels)
+    model.activations(images, train=True)
+    after = model.get_state()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_results_stay_valid_after_later_calls(model):
+    images, labels = batch()
+    model.set_optimizer(SGD)
+    _, grads = model.step(images, labels, 0.05)
+    seen = model.activations(images)
+    logits = model.predict(images)
+    kept = {name: np.array(grad) for name, grad in grads.items()}
+    kept_logits, kept_seen = logits.copy(), {name: value.copy() for name, value in seen.items()}
+    for seed in range(3):
+        model.step(*batch(seed=seed), 0.05)
+        model.predict(batch(seed=seed)[0])
+    assert np.array_equal(logits, kept_logits)
+    assert all(np.array_equal(grads[name], kept[name]) for name in kept)
+    assert all(np.array_equal(seen[name], kept_seen[name]) for name in kept_seen)
+
+
+@pytest.mark.parametrize("optimizer", [SGD, ADAM], ids=lambda one: one.optimizer)
+def test_a_state_handed_on_goes_on_as_if_nothing_had_happened(model, optimizer):
+    images, labels = batch()
+    model.set_optimizer(optimizer)
+    for _ in range(2):
+        model.step(images, labels, optimizer.rate)
+    other = model.backend.build(CONFIG, seed=9, dtype="float64")
+    other.set_optimizer(optimizer)
+    other.set_state(model.get_state())
+    for one in (model, other):
+        one.step(images, labels, optimizer.rate)
+    mine, theirs = model.get_state(), other.get_state()
+    assert mine["optimizer.step"] == 3
+    assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_plain_sgd_keeps_no_moments(model):
+    images, labels = batch()
+    model.set_optimizer(TrainConfig(momentum=0))
+    before = model.get_state()
+    _, grads = model.step(images, labels, 0.5)
+    after = model.get_state()
+    assert set(after) == set(before)
+    assert not any(name.startswith("optimizer.") for name in after)
+    name = "stem.norm.bias"
+    np.testing.assert_allclose(after[name], before[name] - 0.5 * grads[name], rtol=1e-15)
+
+
+def test_masks_prescribe_the_side_of_a_kink(model):
+    images, labels = batch()
+    seen = model.activations(images, train=True)
+    mask = regions(seen["stem.norm"], CONFIG.activation)
+    mask[:] = 0
+    flat = model.activations(images, train=True, masks={"stem.act": mask})
+    assert not flat["stem.act"].any()
+    _, grads = model.loss_and_grads(images, labels, {"stem.act": mask})
+    assert not grads["stem.conv.weight"].any()
+    again = model.activations(images, train=True)
+    assert np.array_equal(again["stem.act"], seen["stem.act"])
+
+
+def test_dropout_factors_multiply_the_pooled_features(model):
+    images, labels = batch()
+    factors = np.zeros((4, 256))
+    loss, grads = model.loss_and_grads(images, labels, {"dropout": factors})
+    assert loss == pytest.approx(np.log(7), rel=1e-12)
+    assert not grads["classifier.weight"].any()
+
+
+@pytest.mark.parametrize("name", LIVE)
+@pytest.mark.parametrize("other", NAMES)
+def test_a_file_written_by_one_is_read_by_the_other_bit_for_bit(name, other, tmp_path):
+    first = backend(name).build(CONFIG, seed=5, dtype="float64")
+    first.save(tmp_path / "m.safetensors")
+    second = backend(other).load(tmp_path / "m.safetensors")
+    mine, theirs = first.get_state(), second.get_state()
+    assert second.config == CONFIG
+    assert all(mine[key].tobytes() == theirs[key].tobytes() for key in mine)
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (np.zeros((2, 3, 32, 32), np.uint8), "float64"),
+        (np.zeros((2, 3, 32, 32), np.float32), "float64"),
+        (np.zeros((2, 4, 32, 32)), r"\(N, 3, H, W\)"),
+        (np.zeros((3, 32, 32)), r"\(N, 3, H, W\)"),
+        (np.zeros((0, 3, 32, 32)), "not be empty"),
+        (np.full((1, 3, 32, 32), np.nan), r"finite.*nan at \[0, 0, 0, 0\]"),
+        ([[1.0]], "list"),
+    ],
+)
+def test_bad_images_are_refused(model, images, words):
+    with pytest.raises(DataError, match=words):
+        model.predict(images)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (np.array([0, 7, 1, 2]), r"in \[0, 7\).*Received: 7 at \[1\]"),
+        (np.array([0, -1, 1, 2]), r"Received: -1 at \[1\]"),
+        (np.array([0.0, 1, 2, 3]), "integers"),
+        (np.array([0, 1]), "4 integers"),
+    ],
+)
+def test_bad_labels_are_refused(model, labels, words):
+    with pytest.raises(DataError, match=words):
+        model.loss_and_grads(batch()[0], labels)
+
+
+def test_one_value_per_channel_is_refused_in_training(model):
+    images, labels = batch(count=1)
+    with pytest.raises(DataError, match="last map of 1x1"):
+        model.loss_and_grads(images, labels)
+
+
+def test_step_needs_an_optimizer_and_a_rate(model):
+    with pytest.raises(ConfigError, match="set_optimizer"):
+        model.step(*batch(), 0.1)
+    model.set_optimizer(SGD)
+    for rate in (-1.0, float("nan"), "fast"):
+        with pytest.raises(ConfigError, match="rate"):
+            model.step(*batch(), rate)
+
+
+def test_a_refused_state_changes_nothing(model):
+    before = model.get_state()
+    bad = {name: tensor + 1 for name, tensor in before.items()}
+    bad["classifier.bias"] = np.full_like(bad["classifier.bias"], np.inf)
+    with pytest.raises(WeightsError, match=r"classifier\.bias must be finite"):
+        model.set_state(bad)
+    after = model.get_state()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
