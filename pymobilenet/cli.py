@@ -47,9 +47,10 @@ def parity(
     steps: Annotated[int, typer.Option(min=0, help="Steps of each training curve.")] = 200,
     report: Annotated[Path | None, typer.Option(help="Folder for the report.")] = None,
     dtype: Annotated[list[str], typer.Option(help="float64, float32")] = list(DTYPES),  # noqa: B006
-    width_mult: Annotated[
-        list[float], typer.Option(help="Width multipliers (alpha).")
-    ] = [0.25, 1.0],  # noqa: B006
+    width_mult: Annotated[list[float], typer.Option(help="Width multipliers (alpha).")] = [
+        0.25,
+        1.0,
+    ],  # noqa: B006
     stem_stride: Annotated[list[int], typer.Option(help="1, 2")] = [1, 2],  # noqa: B006
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:

@@ -51,7 +51,9 @@ class _Record:
         try:
             values = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{cls.__name__}: not JSON ({error}). Received: {text!r:.80}") from None
+            raise ConfigError(
+                f"{cls.__name__}: not JSON ({error}). Received: {text!r:.80}"
+            ) from None
         if not isinstance(values, dict):
             raise ConfigError(f"{cls.__name__} must be a JSON object. Received: {text!r:.80}")
         return cls.from_dict(values)

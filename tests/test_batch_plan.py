@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from pymobilenet.data import Batch, BatchPlan, apply, normalise
 from pymobilenet.errors import ConfigError, DataError
 
-VECTORS = json.loads((Path(__file__).parents[1] / "julia/test/vectors" / "batch_plan.json").read_text())
+VECTORS = json.loads(
+    (Path(__file__).parents[1] / "julia/test/vectors" / "batch_plan.json").read_text()
+)
 MEAN, STD = VECTORS["normalise"]["mean"], VECTORS["normalise"]["std"]
 
 

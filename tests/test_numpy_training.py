@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from small_models import OPTIMIZERS, SMALL, assert_same_bits, batch, random_model
 
-from pymobilenet import MobileNetConfig, backend
+from pymobilenet import MobileNetConfig, TrainConfig, backend
 from pymobilenet.architecture import layers, parameter_shapes, statistic_shapes
 
 
@@ -77,6 +77,21 @@ def test_steps_follow_the_optimizer_with_the_rates_they_are_given(model, config,
         values = expected(config, [grads[name] for grads in seen], start[name], rates)
         for prefix, value in values.items():
             np.testing.assert_allclose(end[prefix + name], value, rtol=1e-9, atol=1e-13)
+
+
+def test_sgd_without_momentum_keeps_nothing(model):
+    model.set_optimizer(TrainConfig(optimizer="sgd", momentum=0))
+    images, labels = batch()
+    expected = model.get_state()
+    for rate in (0.1, 0.02):
+        _, grads = model.step(images, labels, rate)
+        for name, grad in grads.items():
+            expected[name] = expected[name] - rate * grad
+    found = model.get_state()
+    assert set(found) == {*parameter_shapes(SMALL), *statistic_shapes(SMALL)}
+    assert_same_bits(
+        {name: found[name] for name in grads}, {name: expected[name] for name in grads}
+    )
 
 
 @pytest.mark.parametrize("config", OPTIMIZERS, ids=["sgd", "adam"])

@@ -20,7 +20,7 @@ julia> length(batch(plan, 0).indices)
 ```
 """
 struct BatchPlan
-    seed::Int
+    seed::UInt64
     num_images::Int
     batch_size::Int
     crop_padding::Int
@@ -30,7 +30,7 @@ struct BatchPlan
         integer(name, value, low, high) =
             checked_number(Int, name, value, low, high, "an integer in [$low, $high]")
         return new(
-            integer("seed", seed, 0, typemax(Int)),
+            checked_number(UInt64, "seed", seed, 0, typemax(UInt64), "an integer in [0, 2^64)"),
             integer("num_images", num_images, 1, 2^32 - 1),
             integer("batch_size", batch_size, 1, num_images),
             integer("crop_padding", crop_padding, 0, 2^16 - 1),

@@ -171,7 +171,7 @@ function checked_number(kind, name, value, low, high, rule)
     if !isnumber || !isfinite(value) || !(low <= value <= high)
         throw(ConfigError("$name must be $rule. Received: $(repr(value))"))
     end
-    if kind === Int && !isinteger(value)
+    if kind <: Integer && !isinteger(value)
         throw(ConfigError("$name must be a whole number, $rule. Received: $(repr(value))"))
     end
     return kind(value)

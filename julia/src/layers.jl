@@ -81,6 +81,8 @@ struct Pass{T}
     masks::Dict{String,Array{UInt8,4}}
     dropout::Union{Nothing,Matrix{T}}
     tap::Function
+
+    Pass{T}(train, masks, dropout, tap) where {T} = new{T}(train, masks, dropout, tap)
 end
 
 "Hand `array` to the pass's tap under the name `<owner>.<part>`."

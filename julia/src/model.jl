@@ -17,7 +17,8 @@ struct MobileNet{T}
     blocks::Vector{Block{T}}
     classifier::Classifier{T}
 end
-Flux.@layer MobileNet trainable = (stem, blocks, classifier)
+# Not `Flux.@layer`, which would also print the model, one line for each of its 27 units.
+Optimisers.trainable(model::MobileNet) = (; model.stem, model.blocks, model.classifier)
 
 (model::MobileNet)(x) = forward(model, x)
 

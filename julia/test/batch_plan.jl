@@ -2,7 +2,7 @@ using MobileNets: steps_per_epoch
 
 file = vectors("batch_plan")
 plan_of(case) = BatchPlan(;
-    seed=parse(Int, case["seed"]), num_images=case["num_images"], batch_size=case["batch_size"],
+    seed=parse(UInt64, case["seed"]), num_images=case["num_images"], batch_size=case["batch_size"],
     crop_padding=case["crop_padding"], flip=case["flip"],
 )
 
@@ -11,6 +11,26 @@ plan_of(case) = BatchPlan(;
         found = batch(plan_of(case), case["step"])
         @test found.indices == case["indices"]
         @test (found.dy, found.dx, found.flips) == (case["dy"], case["dx"], case["flips"])
+    end
+end
+
+@testset "crops, flips and normalised values are the ones Python wrote" begin
+    case = file["apply"]
+    count, channels, height, width = case["shape"]
+    pixel(n, c, y, x) = UInt8((61n + 37c + 11y + 5x + 1) % 256)
+    images = [
+        pixel(n, c, y, x) for x in 0:(width - 1), y in 0:(height - 1), c in 0:(channels - 1),
+        n in 0:(count - 1)
+    ]
+    chosen = (; (Symbol(name) => case[name] for name in keys(case))...)
+    @test vec(crop_and_flip(images, chosen)) == case["result"]
+
+    case = file["normalise"]
+    bytes = repeat(reshape(UInt8.(case["bytes"]), :, 1, 1, 1), 1, 1, 3, 1)
+    for (name, T, bits) in (("float32", Float32, UInt32), ("float64", Float64, UInt64))
+        found = reinterpret(bits, normalise(bytes, case["mean"], case["std"], T))
+        wanted = [parse.(bits, channel; base=16) for channel in case[name]]
+        @test [vec(found[:, :, c, :]) for c in 1:3] == wanted
     end
 end
 

@@ -11,19 +11,19 @@ function frozen(model, x)
     )
 end
 
-x, labels = example(Float64; size=(16, 14), batch=2)
+x, labels = example(Float64; size=(24, 18), batch=3)
 model = build(TINY; dtype=Float64)
 
 @testset "activations come in order, in the sizes of the architecture" begin
     found = activations(model, x)
     @test first.(found) == activation_names(TINY)
     @test last(found[end]) == predict(model, x)
-    @test size(Dict(found)["blocks.1.depthwise.conv"]) == (8, 7, 6, 2)
+    @test size(Dict(found)["blocks.1.depthwise.conv"]) == (12, 9, 6, 3)
 end
 
 @testset "every parameter's gradient is the finite difference" begin
     masks = frozen(model, x)
-    masks["dropout"] = rand(StableRNG(2), [0.0, 2.0], feature_channels(TINY), 2)
+    masks["dropout"] = rand(StableRNG(2), [0.0, 2.0], feature_channels(TINY), 3)
     loss, gradients = loss_and_grads(model, x, labels; masks)
     @test first.(gradients) == first.(parameter_shapes(TINY))
     parameters = Dict(get_state(model))

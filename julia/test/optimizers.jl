@@ -3,7 +3,7 @@ using MobileNets: HeavyBall, TorchAdam, Optimisers
 x, labels = example(Float64)
 
 "A training run of `steps`, and the gradients it saw."
-function run(config, steps; rate=0.1)
+function trained(config, steps; rate=0.1)
     model = build(TINY; dtype=Float64)
     optimizer = setup(config, model)
     seen = [train_step!(model, optimizer, x, labels, rate)[2] for _ in 1:steps]
@@ -17,7 +17,7 @@ end
 end
 
 @testset "SGD: v = momentum * v + g; p -= rate * v" begin
-    model, optimizer, (g1, g2) = run(TrainConfig(; momentum=0.9), 2)
+    model, optimizer, (g1, g2) = trained(TrainConfig(; momentum=0.9), 2)
     p = copy(build(TINY; dtype=Float64).classifier.weight)
     v = last(g1[end - 1])
     p .-= 0.1 .* v
@@ -29,7 +29,7 @@ end
 end
 
 @testset "Adam: Kingma & Ba, algorithm 1" begin
-    model, optimizer, gradients = run(TrainConfig(; optimizer="adam"), 3; rate=1e-3)
+    model, optimizer, gradients = trained(TrainConfig(; optimizer="adam"), 3; rate=1e-3)
     p = vec(copy(build(TINY; dtype=Float64).classifier.weight))
     m, v = zero(p), zero(p)
     for (t, step) in enumerate(gradients)
@@ -67,10 +67,9 @@ end
 
 @testset "state carried over continues the same run: $optimizer" for optimizer in ("sgd", "adam")
     config = TrainConfig(; optimizer)
-    whole, tree, _ = run(config, 3)
-    half, halfway, _ = run(config, 2)
+    whole, tree, _ = trained(config, 3)
+    half, halfway, _ = trained(config, 2)
     other = build(TINY; seed=9, dtype=Float64)
-    taken = set_state!(other, setup(config, other), get_state(half, halfway))
     moments = setup(config, other)
     set_state!(other, moments, get_state(half, halfway))
     train_step!(other, moments, x, labels, 0.1)

@@ -59,7 +59,7 @@ end
     @test occursin("bytes, its data_offsets 0", forged(huge, 0))
     two(from, to) = """{"a":$(entry("F32", "[1]", 0, 4)),"b":$(entry("F32", "[1]", from, to))}"""
     @test occursin("b begins at byte 8; it must be 4", forged(two(8, 12), 12))
-    @test occursin("b begins at byte 0; it must be 4", forged(two(0, 4), 4))
+    @test occursin("begins at byte 0; it must be 4", forged(two(0, 4), 4))
     @test occursin("twice", forged(replace(two(4, 8), "\"b\"" => "\"a\""), 8))
     write(path, "short")
     @test occursin("eight bytes", message(() -> read_tensors(path), WeightsError))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import overload
+from typing import Any, overload
 
 from pymobilenet.backends.base import Backend, Model, regions
 from pymobilenet.errors import BackendUnavailable, ConfigError
@@ -53,10 +53,10 @@ def _status(name: str) -> str:
         return f"unavailable: {error}"
 
 
-def _module(name: str):  # noqa: ANN202 - a module has no better type
+def _module(name: str) -> Any:
     try:
         return importlib.import_module(f"pymobilenet.backends.{name}")
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # OSError: a shared library is missing
         raise BackendUnavailable(
             f"the {name} backend needs a package that does not import: {error}. "
             "Install pymobilenet again, or that package"

@@ -131,7 +131,12 @@ class Model(abc.ABC):
     def set_optimizer(self, config: TrainConfig) -> None:
         """Choose what `step` does, with all moments at zero and no step taken."""
         self.optimizer = config
-        self._reset_optimizer()
+        self._reset_optimizer(config)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The moments this model's optimizer keeps; none without an optimizer."""
+        return () if self.optimizer is None else self.optimizer.slots
 
     # The state
 
@@ -145,7 +150,7 @@ class Model(abc.ABC):
         A state with moments needs the optimizer they belong to; one without leaves them alone.
         """
         slots = slots_of(state)
-        if slots and (self.optimizer is None or slots != tuple(sorted(self.optimizer.slots))):
+        if slots and slots != tuple(sorted(self.slots)):
             mine = self.optimizer.optimizer if self.optimizer else None
             raise ConfigError(f"the state has moments {slots}, this model's optimizer is {mine}")
         check_state(self.config, state, self.dtype, slots)
@@ -182,7 +187,7 @@ class Model(abc.ABC):
     ) -> tuple[float, Mapping[str, np.ndarray]]: ...
 
     @abc.abstractmethod
-    def _reset_optimizer(self) -> None: ...
+    def _reset_optimizer(self, config: TrainConfig) -> None: ...
 
     @abc.abstractmethod
     def _set_state(self, state: Mapping[str, np.ndarray]) -> None: ...

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from pymobilenet.backends.base import Backend, Model
-from pymobilenet.config import MobileNetConfig
+from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import BackendUnavailable, JuliaError
 from pymobilenet.weights import OPTIMIZER_STEP, State
 
@@ -51,7 +51,7 @@ class JuliaModel(Model):
 
     def __init__(self, backend: JuliaBackend, config: MobileNetConfig, dtype: np.dtype) -> None:
         super().__init__(config, dtype)
-        self.backend = backend
+        self.backend: JuliaBackend = backend
         self._julia = backend.julia
         with _translated():
             own = self._julia.from_json(self._julia.MobileNetConfig, config.to_json())
@@ -60,7 +60,7 @@ class JuliaModel(Model):
 
     def get_state(self) -> State:
         with _translated():
-            if self.updater is None or not self.optimizer.slots:
+            if not self.slots:
                 pairs = self._julia.get_state(self.model)
             else:
                 pairs = self._julia.get_state(self.model, self.updater)
@@ -74,9 +74,9 @@ class JuliaModel(Model):
             else:
                 self._julia.set_state_b(self.model, self._dict(tensors))
 
-    def _reset_optimizer(self) -> None:
+    def _reset_optimizer(self, config: TrainConfig) -> None:
         with _translated():
-            own = self._julia.from_json(self._julia.TrainConfig, self.optimizer.to_json())
+            own = self._julia.from_json(self._julia.TrainConfig, config.to_json())
             self.updater = self._julia.setup(own, self.model)
 
     def _predict(self, images: np.ndarray) -> np.ndarray:
@@ -171,8 +171,8 @@ class JuliaBackend(Backend):
         pointer = self.main.Ptr[self.element_types[array.dtype.name]](array.ctypes.data)
         return self.main.unsafe_wrap(self.main.Array, pointer, array.shape[::-1])
 
-    def _new(self, config: MobileNetConfig, dtype: np.dtype) -> JuliaModel:
-        return JuliaModel(self, config, dtype)
+    def _new(self, config: MobileNetConfig, dtype: np.dtype, **options: Any) -> JuliaModel:
+        return JuliaModel(self, config, dtype, **options)
 
 
 def _view(array: Any) -> np.ndarray:
@@ -182,7 +182,7 @@ def _view(array: Any) -> np.ndarray:
 
 def _pairs(pairs: Any) -> Iterator[tuple[str, np.ndarray]]:
     """(name, view) of each of a Julia vector of ``name => array``."""
-    return ((str(pair.first), _view(pair.second)) for pair in pairs)
+    return ((str(name), _view(array)) for name, array in pairs)
 
 
 @contextlib.contextmanager

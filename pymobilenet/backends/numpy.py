@@ -17,7 +17,7 @@ from pymobilenet.architecture import Layer, layers, parameter_shapes
 from pymobilenet.backends import numpy_layers as formulas
 from pymobilenet.backends.base import DROPOUT, Backend, Model, regions
 from pymobilenet.backends.numpy_optimizers import RULES
-from pymobilenet.config import MobileNetConfig
+from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import ConfigError
 from pymobilenet.weights import OPTIMIZER_STEP, State, optimizer_shapes
 
@@ -199,10 +199,9 @@ class NumpyModel(Model):
         if self.optimizer.slots:
             self._state[OPTIMIZER_STEP] = np.array(count, np.int64)
 
-    def _reset_optimizer(self) -> None:
-        assert self.optimizer is not None
+    def _reset_optimizer(self, config: TrainConfig) -> None:
         weights = {k: v for k, v in self._state.items() if not k.startswith("optimizer.")}
-        shapes = optimizer_shapes(self.config, self.optimizer.slots)
+        shapes = optimizer_shapes(self.config, config.slots)
         kinds = {OPTIMIZER_STEP: np.int64}
         zeros = {name: np.zeros(shape, kinds.get(name)) for name, shape in shapes.items()}
         self._state = {**weights, **zeros}

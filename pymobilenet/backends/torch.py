@@ -7,7 +7,7 @@ and no other framework has it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pymobilenet.architecture import Layer, feature_channels, layers
 from pymobilenet.backends.base import DROPOUT, Backend, Model
-from pymobilenet.config import MobileNetConfig
+from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import ConfigError
 from pymobilenet.weights import OPTIMIZER_STEP, State, state_shapes
 
@@ -118,7 +118,11 @@ class TorchModel(Model):
     """A `MobileNet` module behind the protocol; `module` is the module itself."""
 
     def __init__(
-        self, backend: TorchBackend, config: MobileNetConfig, dtype: np.dtype, memory_format: str
+        self,
+        backend: TorchBackend,
+        config: MobileNetConfig,
+        dtype: np.dtype,
+        memory_format: str = "contiguous",
     ) -> None:
         super().__init__(config, dtype)
         if memory_format not in MEMORY_FORMATS:
@@ -130,17 +134,17 @@ class TorchModel(Model):
         self.memory_format = MEMORY_FORMATS[memory_format]
         module = MobileNet(config).to(getattr(torch, dtype.name))
         self.module = module.to(memory_format=self.memory_format).eval()
-        self.updater: torch.optim.Optimizer | None = None
+        self.updater: torch.optim.Optimizer
 
     def get_state(self) -> State:
         tensors = self.module.state_dict()
         state = {name: _numpy(tensors[name]) for name in state_shapes(self.config)}
-        if self.optimizer is None or not self.optimizer.slots:
+        if not self.slots:
             return state
         step = 0
         for name, parameter in self.module.named_parameters():
             kept = self.updater.state.get(parameter, {})
-            for slot in self.optimizer.slots:
+            for slot in self.slots:
                 moment = kept.get(_TORCH_SLOTS[slot])
                 values = np.zeros(parameter.shape, self.dtype) if moment is None else _numpy(moment)
                 state[f"optimizer.{slot}.{name}"] = values
@@ -156,13 +160,13 @@ class TorchModel(Model):
             return
         for name, parameter in self.module.named_parameters():
             kept = self.updater.state[parameter]
-            for slot in self.optimizer.slots:
+            for slot in self.slots:
                 moment = _tensor(state[f"optimizer.{slot}.{name}"]).clone()
                 kept[_TORCH_SLOTS[slot]] = moment.to(memory_format=self._format_of(parameter))
             kept["step"] = torch.tensor(float(state[OPTIMIZER_STEP]))
 
-    def _reset_optimizer(self) -> None:
-        config, parameters = self.optimizer, self.module.parameters()
+    def _reset_optimizer(self, config: TrainConfig) -> None:
+        parameters = self.module.parameters()
         if config.optimizer == "sgd":
             self.updater = torch.optim.SGD(parameters, config.rate, config.momentum)
             self.updater.register_step_post_hook(_count_steps)
@@ -179,7 +183,7 @@ class TorchModel(Model):
     def _activations(self, images: np.ndarray, train: bool, masks: dict[str, np.ndarray]) -> State:
         found: State = {}
 
-        def keep(name: str):  # noqa: ANN202
+        def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
             return lambda _module, _input, output: found.__setitem__(name, _numpy(output))
 
         hooks = [
@@ -222,7 +226,7 @@ class TorchModel(Model):
         to let go of, lest a backward pass of the user's own adds to what was returned.
         """
         self.module.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(self.module(self._input(images)), torch.from_numpy(labels))
+        loss = F.cross_entropy(self.module(self._input(images)), _tensor(labels))
         loss.backward()
         grads = {name: p.grad.numpy() for name, p in self.module.named_parameters()}
         return loss.item(), grads
@@ -269,10 +273,8 @@ class TorchBackend(Backend):
     def threads(self) -> dict[str, int]:
         return {"torch": torch.get_num_threads()}
 
-    def _new(
-        self, config: MobileNetConfig, dtype: np.dtype, memory_format: str = "contiguous"
-    ) -> TorchModel:
-        return TorchModel(self, config, dtype, memory_format)
+    def _new(self, config: MobileNetConfig, dtype: np.dtype, **options: Any) -> TorchModel:
+        return TorchModel(self, config, dtype, **options)
 
 
 def _count_steps(updater: torch.optim.Optimizer, *_: Any) -> None:

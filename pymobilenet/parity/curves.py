@@ -52,7 +52,9 @@ class Curves:
     @property
     def ratio(self) -> float:
         """The largest difference in envelopes, over the judged steps."""
-        return float(np.max(self.difference / self.envelope, where=self._judged, initial=0.0))
+        ratios = np.zeros_like(self.envelope)
+        np.divide(self.difference, self.envelope, out=ratios, where=self._judged)
+        return float(ratios.max(initial=0.0))
 
     @property
     def largest_difference(self) -> float:
@@ -64,19 +66,22 @@ class Curves:
         return np.arange(len(self.envelope)) < self.judged
 
     @property
+    def outside(self) -> np.ndarray:
+        """The steps that fail: judged and outside 10 envelopes, or with a loss that is no number."""
+        beyond = self._judged & ~(self.difference <= MOST_WITHIN * self.envelope)
+        return beyond | ~np.isfinite(self.losses).all(axis=0)
+
+    @property
     def passed(self) -> bool:
-        return self.judged > 0 and self.ratio <= MOST_WITHIN
+        return self.judged > 0 and not self.outside.any()
 
     @property
     def divergence(self) -> Divergence | None:
         if self.passed:
             return None
-        outside = self._judged & ~(self.difference <= MOST_WITHIN * self.envelope)
-        step = int(np.flatnonzero(outside)[0]) if outside.any() else 0
+        step = int(np.argmax(self.outside))
         error, floor = float(self.difference[step]), float(self.envelope[step])
-        return Divergence(
-            self.title, 4, "curve", "loss", "loss", step, self.names[1], error, floor
-        )
+        return Divergence(self.title, 4, "curve", "loss", "loss", step, self.names[1], error, floor)
 
 
 def relative(losses: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -8,12 +8,12 @@ or as good as the same, and its results are looked at.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
 from pymobilenet.backends.base import Model
-from pymobilenet.parity.observe import Guide, Key, Observations, observe
+from pymobilenet.parity.observe import FREE, UNJUDGED, Guide, Key, Observations, observe
 from pymobilenet.parity.scenario import Inputs
 from pymobilenet.philox import Stream, permutation, raw_words
 from pymobilenet.weights import State
@@ -26,16 +26,23 @@ def distance(value: np.ndarray, reference: np.ndarray) -> float:
     """Norm of the difference over the norm of the reference, in float64.
 
     0 where both are zero; infinite where only the reference is, where a value is not finite, or
-    where the shapes differ.
+    where the shapes differ. Both are divided by the largest value of the reference first, so that
+    no square of a tiny second moment underflows and looks like none.
     """
     if np.shape(value) != np.shape(reference):
         return float("inf")
+    value = np.asarray(value, np.float64).ravel()
     reference = np.asarray(reference, np.float64).ravel()
-    difference = np.linalg.norm(np.asarray(value, np.float64).ravel() - reference)
-    if difference == 0:
+    if not (np.isfinite(value).all() and np.isfinite(reference).all()):
+        return float("inf")
+    if np.array_equal(value, reference):
         return 0.0
-    size = np.linalg.norm(reference)
-    return float(difference / size) if size > 0 and np.isfinite(difference) else float("inf")
+    scale = np.abs(reference).max()
+    if scale == 0:
+        return float("inf")
+    with np.errstate(over="ignore"):
+        difference = np.linalg.norm(value / scale - reference / scale)
+    return float(difference / np.linalg.norm(reference / scale))
 
 
 def least(dtype: np.dtype | str) -> float:
@@ -43,23 +50,58 @@ def least(dtype: np.dtype | str) -> float:
     return LEAST_ULPS * float(np.finfo(dtype).eps)
 
 
-def floors(
-    model: Model, inputs: Inputs, guide: Guide, keep: Callable[[Observations], Observations]
+def most(dtype: np.dtype | str) -> float:
+    """No floor is above this: a quarter of the dtype's digits must be left.
+
+    Rounding that takes more leaves a comparison that cannot fail, and what takes more may not be
+    rounding at all, but a model whose results depend on the order of the images.
+    """
+    return float(np.finfo(dtype).eps) ** 0.25
+
+
+def spread(
+    base: Observations, draws: Iterable[Observations], dtype: np.dtype | str
 ) -> dict[Key, float]:
-    """The floor of every key `observe` gives: its largest move over `DRAWS` perturbed runs.
+    """The largest distance of the draws from `base`, key by key: at least `least`.
+
+    Infinite, which nothing passes, where it is more than `most`.
+    """
+    largest = dict.fromkeys(base, least(dtype))
+    for seen in draws:
+        for key, value in base.items():
+            moved = distance(seen[key], value) if key in seen else float("inf")
+            largest[key] = max(largest[key], moved)
+    return {key: floor if floor <= most(dtype) else float("inf") for key, floor in largest.items()}
+
+
+def floors(
+    model: Model,
+    inputs: Inputs,
+    guide: Guide,
+    base: Observations,
+    keep: Callable[[Observations], Observations] = lambda seen: seen,
+) -> dict[Key, float]:
+    """The floor of every key in `base`: its largest move over `DRAWS` perturbed runs of `model`.
 
     Each draw permutes the images of every batch (mathematically nothing, numerically every sum)
-    and moves images and parameters up or down by one unit in the last place, at random. `keep`
-    is what becomes of the observations before they are compared.
+    and moves images and parameters up or down by one unit in the last place, at random.
+
+    Parameters
+    ----------
+    base
+        What `model` itself gives in the scenario.
+    keep
+        What becomes of the observations before they are compared; `base` has been through it.
     """
-    base = keep(observe(model, inputs, guide, free=False))
-    largest = dict.fromkeys(base, least(inputs.dtype))
-    for draw in range(DRAWS):
-        moved, moved_guide, order = perturbed(inputs, guide, draw)
-        seen = keep(unpermuted(observe(model, moved, moved_guide, free=False), order))
-        for key, value in seen.items():
-            largest[key] = max(largest[key], distance(value, base[key]))
-    masked = [key for key in base if key.quantity in ("loss", "grad")]
+
+    def draws() -> Iterator[Observations]:
+        for draw in range(DRAWS):
+            moved, moved_guide, order = perturbed(inputs, guide, draw)
+            yield keep(unpermuted(observe(model, moved, moved_guide, free=False), order))
+
+    judged = {k: v for k, v in base.items() if k.quantity not in (*FREE, *UNJUDGED)}
+    largest = spread(judged, draws(), inputs.dtype)
+    masked = [key for key in largest if key.quantity in ("loss", "grad")]
     return largest | {Key(2, f"free_{key.quantity}", key.name): largest[key] for key in masked}
 
 

@@ -2,7 +2,8 @@
 
 Before each step the follower is overwritten with the leader's state, so no error accumulates and
 each of hundreds of steps is an exact comparison of loss, gradients, running statistics, moments
-and parameters. The floors are measured anew at every step.
+and parameters. Its optimizer begins anew each time: moments of its own that are the leader's but
+for rounding must not stand in for those it was handed. The floors are measured anew at every step.
 """
 
 from __future__ import annotations
@@ -15,12 +16,11 @@ import numpy as np
 from pymobilenet.backends.base import Model
 from pymobilenet.parity.floors import (
     DRAWS,
-    distance,
     draw_order,
-    least,
     move_parameters,
     move_ulps,
     permuted,
+    spread,
 )
 from pymobilenet.parity.judge import (
     ALL_WITHIN,
@@ -29,7 +29,9 @@ from pymobilenet.parity.judge import (
     Divergence,
     Row,
     Verdict,
+    compare,
     divergence,
+    first_outside,
 )
 from pymobilenet.parity.observe import Key, Observations, masks_of
 from pymobilenet.training import Batches
@@ -79,9 +81,7 @@ def lockstep(
         start = leader.get_state()
         if leader.dtype == np.float32:
             seen = leader.activations(arrays.images, train=True)
-            arrays = arrays._replace(
-                masks=arrays.masks | masks_of(seen, leader.config.activation)
-            )
+            arrays = arrays._replace(masks=arrays.masks | masks_of(seen, leader.config.activation))
         floors = _floors(twin, start, arrays, step, train.rate)
         mine = taken(leader, start, arrays, train.rate)
         theirs = taken(follower, start, arrays, train.rate)
@@ -178,7 +178,5 @@ def _locate(
     for key, value in mine.items():
         off = distance(theirs[key], value)
         if off > ALL_WITHIN * largest[key]:
-            return replace(
-                found, quantity="train", name=key, error=off, floor=largest[key]
-            )
+            return replace(found, quantity="train", name=key, error=off, floor=largest[key])
     return replace(found, direction="input", quantity="batch", name="images or labels")

@@ -19,19 +19,24 @@ from pymobilenet.weights import State
 
 
 class Key(NamedTuple):
-    """`level` of the ladder, `quantity` compared, and the canonical `name` of the tensor."""
+    """`level` of the ladder, `quantity` compared, the canonical `name` of the tensor.
+
+    `step` counts from zero, where several steps are taken.
+    """
 
     level: int
     quantity: str
     name: str
+    step: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.level}/{self.quantity}/{self.name}"
+        at = "" if self.step is None else f"/{self.step}"
+        return f"{self.level}/{self.quantity}/{self.name}{at}"
 
     @classmethod
     def parse(cls, text: str) -> Key:
-        level, quantity, name = text.split("/")
-        return cls(int(level), quantity, name)
+        level, quantity, name, *step = text.split("/")
+        return cls(int(level), quantity, name, *map(int, step))
 
 
 Observations = dict[Key, np.ndarray]
@@ -98,7 +103,7 @@ def observe(model: Model, inputs: Inputs, guide: Guide, free: bool = True) -> Ob
             model.step(inputs.images[step], inputs.labels[step], optimizer.rate, masks)
             if step == 0 and optimizer is OPTIMIZERS[0]:
                 seen |= _statistics(model.get_state())
-        seen |= _trained(model.get_state(), optimizer.optimizer)
+            seen |= _trained(model.get_state(), optimizer.optimizer, step)
     return seen
 
 
@@ -126,9 +131,7 @@ def _outputs(model: Model, inputs: Inputs, guide: Guide) -> Observations:
     return seen | _flips(values, guide.first, inputs.config.activation)
 
 
-def _flips(
-    activations: State, masks: Mapping[str, np.ndarray], activation: str
-) -> Observations:
+def _flips(activations: State, masks: Mapping[str, np.ndarray], activation: str) -> Observations:
     """For each activation, how many values are on another side of a kink than the oracle's, and
     the largest distance to a kink among them."""
     seen = {}
@@ -153,8 +156,8 @@ def _statistics(state: State) -> Observations:
     return {Key(2, "statistic", name): state[name] for name in state if "running_" in name}
 
 
-def _trained(state: State, optimizer: str) -> Observations:
-    """Everything an optimizer and the training steps have moved."""
+def _trained(state: State, optimizer: str, step: int) -> Observations:
+    """Everything that a training step has moved."""
 
     def kind(name: str) -> str:
         if name.startswith("optimizer."):
@@ -163,4 +166,4 @@ def _trained(state: State, optimizer: str) -> Observations:
 
     order = ("statistic", "moment", "parameter")
     names = sorted(state, key=lambda name: order.index(kind(name)))
-    return {Key(3, f"{optimizer}-{kind(name)}", name): state[name] for name in names}
+    return {Key(3, f"{optimizer}-{kind(name)}", name, step): state[name] for name in names}

@@ -83,7 +83,7 @@ def inputs_digest(inputs: Inputs, guide: Guide) -> str:
         for masks in steps:
             for name in sorted(masks):
                 hasher.update(name.encode())
-                hasher.update(np.ascontiguousarray(masks[name]))
+                hasher.update(np.ascontiguousarray(masks[name]).data)
     return hasher.hexdigest()
 
 

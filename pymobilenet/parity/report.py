@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -18,7 +19,7 @@ from pymobilenet.data import Dataset
 from pymobilenet.files import atomic_write
 from pymobilenet.parity.curves import Curves
 from pymobilenet.parity.figures import largest_ratio
-from pymobilenet.parity.judge import Divergence, Row, Verdict
+from pymobilenet.parity.judge import ALL_WITHIN, MOST_WITHIN, Divergence, Row, Verdict
 from pymobilenet.parity.lockstep import Lockstep
 from pymobilenet.parity.plots import write_curves
 from pymobilenet.parity.recording import Recording
@@ -90,14 +91,17 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        parts = [*self.verdicts, *self.lockstep, *self.curves]
-        return bool(parts) and all(part.passed for part in parts)
+        passed = [verdict.passed for verdict in self.verdicts]
+        passed += [result.passed for result in self.lockstep]
+        passed += [run.passed for run in self.curves]
+        return bool(passed) and all(passed)
 
     @property
     def first_divergence(self) -> Divergence | None:
         """The lowest level's first divergence: what a higher one shows may only follow from it."""
         found = [verdict.first_divergence for verdict in self.verdicts]
-        found += [result.divergence for result in (*self.lockstep, *self.curves)]
+        found += [result.divergence for result in self.lockstep]
+        found += [run.divergence for run in self.curves]
         divergences = [divergence for divergence in found if divergence is not None]
         return min(divergences, key=lambda one: one.level) if divergences else None
 
@@ -149,16 +153,22 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
 
 
 def _row(row: Row) -> dict[str, Any]:
-    step = {} if row.step is None else {"step": row.step}
+    step = {} if row.key.step is None else {"step": row.key.step}
     return {
         "quantity": row.key.quantity,
         "name": row.key.name,
         "errors": row.errors,
         "floor": row.floor,
         "ratio": row.ratio,
-        "verdict": "within" if row.ratio <= 10 else "outside 10" if row.ratio <= 30 else "outside",
+        "verdict": _place(row.ratio),
         **step,
     }
+
+
+def _place(ratio: float) -> str:
+    if ratio <= MOST_WITHIN:
+        return "within"
+    return "outside 10" if ratio <= ALL_WITHIN else "outside"
 
 
 def _lockstep(result: Lockstep) -> dict[str, Any]:
@@ -189,11 +199,22 @@ def write_report(report: Report, folder: str | Path) -> None:
     """Write ``report.json`` and, where curves were run, ``curves.png`` into `folder`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(report.to_dict(), indent=1, allow_nan=True, default=float)
+    text = json.dumps(_plain(report.to_dict()), indent=1, allow_nan=False)
     with atomic_write(folder / "report.json") as file:
         file.write(text.encode())
     if report.curves:
         write_curves(report.curves, folder / "curves.png", report.julia, report.stand_in)
+
+
+def _plain(value: Any) -> Any:
+    """For JSON, which has no infinity: a number that is not finite as the text "inf" or "nan"."""
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else str(float(value))
+    return value
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -208,9 +229,9 @@ def print_report(report: Report, console: Console) -> None:
         for verdict in result.verdicts:
             table.add_row(result.scenario.name, *_cells(verdict, verdict.within, verdict.passed))
         table.add_section()
-    for result in report.lockstep:
-        title = f"{result.verdict.scenario}, {len(result.losses)} steps"
-        table.add_row(title, *_cells(result.verdict, result.within, result.passed))
+    for run in report.lockstep:
+        title = f"{run.verdict.scenario}, {len(run.losses)} steps"
+        table.add_row(title, *_cells(run.verdict, run.within, run.passed))
     console.print(table)
     figures = Table(title="How close")
     for column in ("scenario", "logits, by row", "gradients, median", "flipped", "activations"):
@@ -248,7 +269,7 @@ def print_report(report: Report, console: Console) -> None:
 def _cells(verdict: Verdict, within: float, passed: bool) -> tuple[str, ...]:
     worst = verdict.worst
     where = f"{worst.key.name} ({worst.key.quantity}) of {worst.worst_backend}"
-    where += "" if worst.step is None else f", step {worst.step}"
+    where += "" if worst.key.step is None else f", step {worst.key.step}"
     return (
         f"{verdict.level} {verdict.title}",
         str(len(verdict.rows)),

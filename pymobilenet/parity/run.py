@@ -99,9 +99,7 @@ def live_scenario(scenario: Scenario, pair: Sequence[Backend], data: Dataset) ->
     return result
 
 
-def replay(
-    recordings: Sequence[Recording], name: str = "torch", tell: Tell = silent
-) -> Report:
+def replay(recordings: Sequence[Recording], name: str = "torch", tell: Tell = silent) -> Report:
     """Compare the live backend `name` with recordings of Julia, on the images they were made on.
 
     Lockstep needs a live backend and is left out; the recorded curves are compared instead.
@@ -150,9 +148,7 @@ def _level4(
         batches = Batches(data, train, config, "float64")
         tick = tell(f"lockstep, {train.optimizer} {train.rate:g}", steps)
         leader.set_state(initial_state(config, seed, "float64"))
-        report.lockstep.append(
-            lockstep(leader, follower, twin, batches, steps, names, tick)
-        )
+        report.lockstep.append(lockstep(leader, follower, twin, batches, steps, names, tick))
     for title, recipe in CURVES.items():
         train = dataclasses.replace(recipe, seed=seed)
         batches = Batches(data, train, config, "float64")

@@ -29,12 +29,16 @@ _JITTER = {
 
 @dataclass(frozen=True)
 class Scenario:
-    """One comparison: a config in one dtype, `batch_size` images a batch, `steps` steps."""
+    """One comparison: a config in one dtype, `batch_size` images a batch, `steps` steps.
+
+    Two steps show everything an optimizer does with what it keeps. A third free one at the working
+    rate is chaos in float32 already: its floors reach the size of the tensors.
+    """
 
     config: MobileNetConfig
     dtype: str
     batch_size: int = 32
-    steps: int = 3
+    steps: int = 2
     seed: int = 0
 
     @property
@@ -80,9 +84,9 @@ class Inputs:
         hasher = hashlib.sha256(self.config.to_json().encode())
         for name in sorted(self.state):
             hasher.update(name.encode())
-            hasher.update(np.ascontiguousarray(self.state[name]))
+            hasher.update(np.ascontiguousarray(self.state[name]).data)
         for array in (*self.images, *self.labels):
-            hasher.update(np.ascontiguousarray(array))
+            hasher.update(np.ascontiguousarray(array).data)
         return hasher.hexdigest()
 
 

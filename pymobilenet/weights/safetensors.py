@@ -153,7 +153,9 @@ def read_weights(path: str | Path) -> WeightsFile:
     del metadata["format_version"]
     dtype = np.asarray(tensors.get("classifier.weight", np.float32(0))).dtype
     if dtype not in (np.float32, np.float64):
-        raise WeightsError(f"{path}: classifier.weight must be float32 or float64. Received: {dtype}")
+        raise WeightsError(
+            f"{path}: classifier.weight must be float32 or float64. Received: {dtype}"
+        )
     check_state(config, tensors, dtype, slots_of(tensors), source=str(path))
     return WeightsFile(config, tensors, versions, metadata)
 

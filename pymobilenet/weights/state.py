@@ -70,7 +70,9 @@ def check_state(
         tensor = np.asarray(tensors[name])
         wanted = np.dtype(np.int64) if name == OPTIMIZER_STEP else np.dtype(dtype)
         if tensor.shape != shape:
-            raise WeightsError(f"{source}: {name} must have shape {shape}. Received: {tensor.shape}")
+            raise WeightsError(
+                f"{source}: {name} must have shape {shape}. Received: {tensor.shape}"
+            )
         if tensor.dtype != wanted:
             raise WeightsError(f"{source}: {name} must be {wanted}. Received: {tensor.dtype}")
         if not np.isfinite(tensor).all():

@@ -1,0 +1,86 @@
+"""The initial weights from their definition, in plain Python: no NumPy and nothing of the package.
+
+`python tests/initial_by_hand.py` writes julia/test/vectors/initial_state.json, to which both
+languages are held.
+"""
+
+import hashlib
+import json
+import math
+import struct
+from pathlib import Path
+
+import paper
+from philox_by_hand import philox4x64_10
+
+VECTORS = Path(__file__).parents[1] / "julia/test/vectors/initial_state.json"
+STREAM_INIT = 0
+
+CASES = [
+    {"seed": 0, "width_mult": 0.1, "num_classes": 7, "in_channels": 3, "stem_stride": 1},
+    {"seed": 2**63 - 1, "width_mult": 0.25, "num_classes": 10, "in_channels": 1, "stem_stride": 2},
+]
+SHOWN = [
+    "stem.conv.weight",
+    "blocks.0.depthwise.conv.weight",
+    "blocks.12.pointwise.conv.weight",
+    "classifier.weight",
+]
+
+
+def words(seed, index, count):
+    found = []
+    block = 1
+    while len(found) < count:
+        found += philox4x64_10((block, index, 0, STREAM_INIT), (seed, 0))
+        block += 1
+    return found[:count]
+
+
+def tensor(name, shape, seed, index):
+    """The values as little-endian float32."""
+    count = math.prod(shape)
+    if len(shape) == 1:
+        return struct.pack("<f", float(name.endswith("norm.weight"))) * count
+    bound = math.sqrt((1.0 if name == "classifier.weight" else 6.0) / math.prod(shape[1:]))
+    values = [(2.0 * ((w >> 11) * 2.0**-53) - 1.0) * bound for w in words(seed, index, count)]
+    return struct.pack(f"<{count}f", *values)
+
+
+def state(seed, width_mult, num_classes, in_channels, stem_stride):
+    """Name -> bytes; the stem's stride is no matter of weights."""
+    del stem_stride
+    table = enumerate(paper.shapes(width_mult, num_classes, in_channels))
+    found = {name: tensor(name, shape, seed, index) for index, (name, shape) in table}
+    for name in [name for name in found if name.endswith("norm.bias")]:
+        norm, count = name.removesuffix("bias"), len(found[name]) // 4
+        found[f"{norm}running_mean"] = struct.pack("<f", 0.0) * count
+        found[f"{norm}running_var"] = struct.pack("<f", 1.0) * count
+    return found
+
+
+def record(case):
+    tensors = state(**case)
+    config = {name: value for name, value in case.items() if name != "seed"}
+    digest = hashlib.sha256(b"".join(tensors[name] for name in sorted(tensors)))
+    return {
+        "config": json.dumps({**config, "resolution": 32}, sort_keys=True),
+        "seed": str(case["seed"]),
+        "first": {
+            name: [tensors[name][i : i + 4][::-1].hex() for i in (0, 4, 8, 12)] for name in SHOWN
+        },
+        "sha256": digest.hexdigest(),
+    }
+
+
+ABOUT = (
+    "Initial weights by the rule in pymobilenet/weights/initial.py. config: JSON, absent fields "
+    "have their defaults; first: the first 4 values of a tensor in row-major order, as float32 bit "
+    "patterns in hex, most significant digit first; sha256: of the float32 little-endian bytes of "
+    "all parameters and running statistics, in the order of their names. Written by "
+    "tests/initial_by_hand.py."
+)
+
+if __name__ == "__main__":
+    content = {"about": ABOUT, "cases": [record(case) for case in CASES]}
+    VECTORS.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,124 @@
+"""Backends are found by name, loaded only when asked for, and all of one shape."""
+
+import importlib
+import inspect
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pymobilenet import backend, backends
+from pymobilenet.backends import BACKENDS, Backend, Model
+from pymobilenet.errors import BackendUnavailable, ConfigError
+
+
+def run_fresh(program, **environment):
+    """The standard output of a fresh process, where warnings are errors."""
+    command = [sys.executable, "-W", "error", "-c", program]
+    return subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_the_listing_has_a_line_for_every_backend():
+    listing = backend()
+    assert list(listing) == ["numpy", "torch", "julia"]
+    for line in listing.values():
+        assert line.startswith(("available", "unavailable: "))
+    assert listing["numpy"].endswith("float64 only)")
+
+
+@pytest.mark.parametrize("name", ["jax", "", "Torch", 3])
+def test_an_unknown_name_is_refused_with_the_known_ones(name):
+    with pytest.raises(ConfigError, match=f"one of numpy, torch, julia. Received: {name!r}"):
+        backend(name)
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch"])
+def test_a_backend_is_one_object(name):
+    assert backend(name) is backend(name)
+    assert backend(name).name == name
+    assert set(backend(name).versions()) >= {"numpy", name}
+
+
+@pytest.mark.parametrize("error", [ImportError("No module named 'torch'"), OSError("libc10.so")])
+def test_a_framework_that_does_not_load_is_said_with_its_reason(monkeypatch, error):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(backends, "_loaded", {})
+    monkeypatch.setattr(importlib, "import_module", fail)
+    with pytest.raises(BackendUnavailable, match=f"the torch backend.*{error}.*Install"):
+        backend("torch")
+    assert backend()["torch"].startswith("unavailable: the torch backend needs")
+
+
+@pytest.mark.parametrize(
+    ("program", "absent"),
+    [
+        ("import pymobilenet", ["torch", "juliacall", "juliapkg", "matplotlib", "typer"]),
+        ("import pymobilenet; pymobilenet.backend('numpy')", ["torch", "juliacall", "juliapkg"]),
+        ("import pymobilenet; pymobilenet.backend('torch')", ["juliacall", "juliapkg"]),
+        ("import pymobilenet.backends.julia", ["torch", "juliacall", "juliapkg"]),
+        ("import pymobilenet.training, pymobilenet.data", ["torch", "juliacall", "juliapkg"]),
+        ("import pymobilenet.parity", ["torch", "juliacall", "juliapkg"]),
+    ],
+)
+def test_a_framework_is_loaded_only_when_asked_for(program, absent):
+    loaded = run_fresh(f"import sys; {program}; print(*sys.modules)").split()
+    assert "pymobilenet" in loaded
+    assert not set(absent) & set(loaded)
+
+
+def test_two_backends_in_one_process_do_not_disturb_each_other():
+    program = (
+        "import numpy as np, pymobilenet as p\n"
+        "c = p.MobileNetConfig(width_mult=0.1, num_classes=3)\n"
+        "x = np.linspace(-1, 1, 6144).reshape(2, 3, 32, 32)\n"
+        "models = [p.backend(n).build(c, dtype='float64') for n in ('torch', 'numpy', 'torch')]\n"
+        "a, b, c = (m.predict(x) for m in models)\n"
+        "assert (a == c).all() and np.allclose(a, b, rtol=1e-9)"
+    )
+    run_fresh(program)
+
+
+def module_of(name):
+    return importlib.import_module(f"pymobilenet.backends.{name}")
+
+
+def one_class(name, base):
+    found = [
+        member
+        for _, member in inspect.getmembers(module_of(name), inspect.isclass)
+        if issubclass(member, base) and member is not base
+    ]
+    assert len(found) == 1
+    return found[0]
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("base", [Model, Backend])
+def test_a_backend_implements_what_is_abstract_and_overrides_no_check(name, base):
+    own = one_class(name, base)
+    assert not own.__abstractmethods__
+    mandatory = base.__abstractmethods__ | {"__init__"}
+    public = {member for member in vars(base) if not member.startswith("_")} - mandatory
+    optional = {"threads"}
+    assert not (public - optional) & set(vars(own)), "checked once, in the base class"
+    for method in base.__abstractmethods__:
+        expected = list(inspect.signature(getattr(base, method)).parameters)
+        given = list(inspect.signature(getattr(own, method)).parameters)
+        fixed = [p for p in expected if p != "options"]
+        assert given[: len(fixed)] == fixed, method
+        if method != "_new":
+            assert given == expected, method
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_backend_module_has_status_and_load_backend(name):
+    module = module_of(name)
+    for function in ("status", "load_backend"):
+        assert not inspect.signature(getattr(module, function)).parameters
+    assert isinstance(module.status(), str)
+    assert one_class(name, Backend).name == name

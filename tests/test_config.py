@@ -1,0 +1,205 @@
+"""What a configuration accepts, what it refuses and how it is written down."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pymobilenet import MobileNetConfig, TrainConfig
+from pymobilenet.errors import ConfigError
+
+MODEL = {
+    "family": st.just("v1"),
+    "width_mult": st.floats(1 / 32, 2),
+    "resolution": st.integers(32, 4096),
+    "num_classes": st.integers(1, 10**6),
+    "in_channels": st.integers(1, 4096),
+    "stem_stride": st.sampled_from([1, 2]),
+    "activation": st.sampled_from(["relu6", "relu"]),
+    "norm_eps": st.floats(1e-12, 1),
+    "norm_momentum": st.floats(0, 1),
+    "dropout": st.floats(0, 0.999),
+}
+TRAIN = {
+    "optimizer": st.sampled_from(["sgd", "adam"]),
+    "rate": st.floats(0, 1e6),
+    "momentum": st.floats(0, 1),
+    "beta1": st.floats(0, 1 - 1e-12),
+    "beta2": st.floats(0, 1 - 1e-12),
+    "eps": st.floats(0, 1),
+    "batch_size": st.integers(1, 10**7),
+    "steps": st.integers(0, 10**9),
+    "seed": st.integers(0, 2**63 - 1),
+    "crop_padding": st.integers(0, 1024),
+    "flip": st.booleans(),
+}
+CONFIGS = st.builds(MobileNetConfig, **MODEL) | st.builds(TrainConfig, **TRAIN)
+NAN, INFINITY = float("nan"), float("inf")
+
+
+def test_defaults_are_the_papers():
+    assert MobileNetConfig().to_json() == (
+        '{"activation":"relu6","dropout":0.0,"family":"v1","in_channels":3,"norm_eps":1e-05,'
+        '"norm_momentum":0.1,"num_classes":1000,"resolution":224,"stem_stride":2,"width_mult":1.0}'
+    )
+    assert TrainConfig().to_json() == (
+        '{"batch_size":128,"beta1":0.9,"beta2":0.999,"crop_padding":4,"eps":1e-08,"flip":true,'
+        '"momentum":0.9,"optimizer":"sgd","rate":0.1,"seed":0,"steps":200}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "rule", "values"),
+    [
+        (MobileNetConfig, "family", "one of v1", ["v2", "V1", None, 1, ["v1"]]),
+        (MobileNetConfig, "activation", "one of relu6, relu", ["relu7", None]),
+        (MobileNetConfig, "width_mult", r"in \(0, 2\]", [0, -1, 2.01, NAN, INFINITY, "1", True]),
+        (MobileNetConfig, "resolution", r"in \[32, 4096\] pixels", [31, 4097, NAN, None, True]),
+        (MobileNetConfig, "num_classes", r"in \[1, 1000000\]", [0, 10**6 + 1, 10**400, True, "5"]),
+        (MobileNetConfig, "in_channels", r"in \[1, 4096\]", [0, 4097, -3]),
+        (MobileNetConfig, "stem_stride", "1 or 2", [0, 3, False]),
+        (MobileNetConfig, "norm_eps", r"in \[1e-12, 1\]", [0, 1e-13, 1.1, -1e-5, NAN]),
+        (MobileNetConfig, "norm_momentum", r"in \[0, 1\]", [-0.1, 1.1, NAN, True]),
+        (MobileNetConfig, "dropout", r"in \[0, 0\.999\]", [-0.1, 1, 0.9991, NAN]),
+        (TrainConfig, "optimizer", "one of sgd, adam", ["adamw", "SGD", None]),
+        (TrainConfig, "rate", r"in \[0, 1e6\]", [-0.1, 1.1e6, NAN, INFINITY, "0.1", True]),
+        (TrainConfig, "momentum", r"in \[0, 1\]", [-0.1, 1.1]),
+        (TrainConfig, "beta1", r"in \[0, 1\)", [-0.1, 1]),
+        (TrainConfig, "beta2", r"in \[0, 1\)", [-0.1, 1]),
+        (TrainConfig, "eps", r"in \[0, 1\]", [-1e-8, 2]),
+        (TrainConfig, "batch_size", "at least 1", [0, -1]),
+        (TrainConfig, "steps", "at least 0", [-1]),
+        (TrainConfig, "seed", r"in \[0, 2\*\*63\)", [-1, 2**63]),
+        (TrainConfig, "crop_padding", r"in \[0, 1024\] pixels", [-1, 1025]),
+        (TrainConfig, "flip", "true or false", [1, 0, None, "true"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_a_value_outside_its_range_is_refused_with_name_rule_and_value(kind, name, rule, values):
+    for value in values:
+        with pytest.raises(ConfigError, match=f"^{name} must be {rule}") as caught:
+            kind(**{name: value})
+        assert str(caught.value).endswith(f"Received: {value!r}")
+
+
+@pytest.mark.parametrize("name", ["resolution", "num_classes", "in_channels", "stem_stride"])
+def test_a_fraction_where_a_count_belongs_is_refused(name):
+    value = {"resolution": 32.5}.get(name, 1.5)
+    with pytest.raises(ConfigError, match=f"{name} must be a whole number.*Received: {value}"):
+        MobileNetConfig(**{name: value})
+
+
+@pytest.mark.parametrize("width_mult", [1 / 33, 0.01, 1e-7, 5e-324])
+def test_a_width_that_leaves_no_channel_is_refused(width_mult):
+    with pytest.raises(ConfigError, match=f"stem at least one.*Received: {width_mult}"):
+        MobileNetConfig(width_mult=width_mult)
+
+
+@pytest.mark.parametrize("width_mult", [1 / 32, 2, np.float64(0.5)])
+def test_widths_at_the_ends_of_the_range_are_accepted(width_mult):
+    assert MobileNetConfig(width_mult=width_mult).width_mult == width_mult
+
+
+def test_numbers_are_stored_as_their_fields_type():
+    config = MobileNetConfig(width_mult=1, num_classes=5.0, norm_momentum=0, dropout=-0.0)
+    assert config == MobileNetConfig(width_mult=1.0, num_classes=5, norm_momentum=0.0)
+    assert (type(config.width_mult), type(config.num_classes)) == (float, int)
+    as_floats = MobileNetConfig(width_mult=1.0, num_classes=5, norm_momentum=0.0, dropout=0.0)
+    assert config.to_json() == as_floats.to_json()  # equal configurations give equal text
+
+
+def test_a_config_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        MobileNetConfig().num_classes = 3
+
+
+@pytest.mark.parametrize(
+    ("rho", "resolution"), [(1, 224), (6 / 7, 192), (5 / 7, 160), (4 / 7, 128)]
+)
+def test_multipliers_of_the_paper_are_taken_silently(rho, resolution):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        config = MobileNetConfig.from_multipliers(0.5, rho, num_classes=10)
+    assert config == MobileNetConfig(width_mult=0.5, resolution=resolution, num_classes=10)
+
+
+@pytest.mark.parametrize(
+    ("rho", "wanted", "resolution"),
+    [(0.57, "127.68", 128), (0.8, "179.20", 192), (0.1, "22.40", 128)],
+)
+def test_other_multipliers_get_the_nearest_resolution_and_say_so(rho, wanted, resolution):
+    with pytest.warns(UserWarning, match=rf"{wanted} pixels.*resolution {resolution}$") as caught:
+        assert MobileNetConfig.from_multipliers(1, rho).resolution == resolution
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("rho", [0, -1, 1.01, NAN, "1", True, None])
+def test_a_resolution_multiplier_outside_its_range_is_refused(rho):
+    with pytest.raises(ConfigError, match=rf"rho must be in \(0, 1\]\. Received: {rho!r}"):
+        MobileNetConfig.from_multipliers(1, rho)
+
+
+def test_slots_are_the_moments_the_optimizer_keeps():
+    assert TrainConfig(optimizer="sgd", momentum=0.9).slots == ("momentum",)
+    assert TrainConfig(optimizer="sgd", momentum=0).slots == ()
+    assert TrainConfig(optimizer="adam", momentum=0).slots == ("exp_avg", "exp_avg_sq")
+
+
+@settings(deadline=None, database=None)
+@given(config=CONFIGS)
+def test_json_gives_back_the_same_config_and_the_same_text(config):
+    again = type(config).from_json(config.to_json())
+    assert again == config
+    assert again.to_json() == config.to_json()
+
+
+@settings(deadline=None, database=None)
+@given(config=CONFIGS)
+def test_toml_gives_back_the_same_config(config, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "config.toml"
+    path.write_text(config.to_toml(), encoding="utf-8")
+    assert type(config).from_toml(path) == config
+
+
+def test_one_toml_file_holds_model_and_recipe_and_absent_fields_take_their_default(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text("[model]\nwidth_mult = 1\nnum_classes = 100\n[train]\nrate = 1\n")
+    assert MobileNetConfig.from_toml(path) == MobileNetConfig(num_classes=100)
+    assert TrainConfig.from_toml(path) == TrainConfig(rate=1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[model]\nfamily = ", "not TOML"),
+        ("[train]\nrate = 0.1\n", r"no table \[model\]; it has \['train'\]"),
+        ("model = 3\n", r"no table \[model\]"),
+        (b"[model]\nfamily = '\xff'\n", "not TOML"),
+    ],
+)
+def test_a_toml_file_that_is_none_is_refused_with_its_name(tmp_path, text, said):
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError, match=f"recipe.toml: {said}"):
+        MobileNetConfig.from_toml(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "nonsense", "[" * 10**5, '{"num_classes":' + "9" * 5000 + "}"]
+)
+def test_text_that_is_no_json_is_refused(text):
+    with pytest.raises(ConfigError, match="MobileNetConfig: not JSON"):
+        MobileNetConfig.from_json(text)
+
+
+def test_json_that_is_no_object_is_refused():
+    with pytest.raises(ConfigError, match=r"must be a JSON object. Received: '\[1\]'"):
+        MobileNetConfig.from_json("[1]")
+
+
+@pytest.mark.parametrize("kind", [MobileNetConfig, TrainConfig])
+def test_an_unknown_field_is_refused_by_name(kind):
+    with pytest.raises(ConfigError, match="no field 'depth_multiplier'; its fields are"):
+        kind.from_dict({"depth_multiplier": 1})

@@ -1,0 +1,134 @@
+"""Who may import whom: the direction design.md gives, and one door to each framework."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import pymobilenet
+
+ROOT = Path(pymobilenet.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+MODULES = {
+    path.relative_to(ROOT.parent).with_suffix("").as_posix().replace("/", ".") for path in FILES
+}
+
+# each level may import those before it, and itself where the second word says so
+LEVELS = [
+    ("errors", "alone"),
+    ("files", "alone"),
+    ("philox", "alone"),
+    ("config", "alone"),
+    ("architecture", "alone"),
+    ("weights", "together"),
+    ("data", "together"),
+    ("backends.base", "alone"),
+    ("backends", "alone"),
+    ("training", "together"),
+    ("parity", "together"),
+    ("cli", "alone"),
+]
+SIBLINGS = {"weights": {"data"}, "data": {"weights"}}
+OWN = {"backends.numpy": {"backends.numpy_layers", "backends.numpy_optimizers"}}
+DOORS = {
+    "torch": ["backends/torch.py"],
+    "juliacall": ["backends/julia.py"],
+    "juliapkg": ["backends/julia.py"],
+}
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imported(tree, everywhere):
+    """Names of modules imported when the file is, or `everywhere` in it, functions included."""
+    found = set()
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, (ast.FunctionDef, ast.Lambda)) and not everywhere:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names if names <= MODULES else names | {node.module}
+        waiting += ast.iter_child_nodes(node)
+    return found
+
+
+def level_of(module):
+    """Position in LEVELS of the deepest entry that holds the module."""
+    places = [
+        (len(name), place)
+        for place, (name, _) in enumerate(LEVELS)
+        if module == name or module.startswith(f"{name}.")
+    ]
+    return max(places)[1]
+
+
+def parse(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def ours(names):
+    modules = {module_name(path) for path in FILES} - {""}
+    return {name.removeprefix("pymobilenet.") for name in names} & modules
+
+
+def breaks_the_direction(module, target):
+    here, there = level_of(module), level_of(target)
+    name, kind = LEVELS[here]
+    if LEVELS[there][0] in SIBLINGS.get(name, ()):
+        return True
+    if here != there:
+        return there > here
+    return kind == "alone" and target not in OWN.get(module, {module})
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_imports_go_in_one_direction(path):
+    module = module_name(path)
+    if not module:
+        assert ours(imported(parse(path), everywhere=True)) == {"backends", "config"}
+        return
+    targets = ours(imported(parse(path), everywhere=False))
+    assert not [target for target in targets if breaks_the_direction(module, target)]
+
+
+@pytest.mark.parametrize("framework", DOORS)
+def test_a_framework_is_imported_in_one_file_alone(framework):
+    found = []
+    for path in FILES:
+        names = {name.split(".")[0] for name in imported(parse(path), everywhere=True)}
+        if framework in names:
+            found.append(path.relative_to(ROOT).as_posix())
+    assert found == DOORS[framework]
+
+
+@pytest.mark.parametrize("framework", ["juliacall", "juliapkg", "matplotlib"])
+def test_what_is_heavy_or_absent_is_imported_inside_functions(framework):
+    for path in FILES:
+        names = {name.split(".")[0] for name in imported(parse(path), everywhere=False)}
+        assert framework not in names, path
+
+
+def test_the_rules_can_be_broken():
+    broken = [
+        ("config", "architecture"),
+        ("errors", "philox"),
+        ("weights.state", "data.dataset"),
+        ("data", "weights"),
+        ("weights", "backends.base"),
+        ("backends.base", "backends.torch"),
+        ("backends.torch", "backends.numpy"),
+        ("backends", "training"),
+        ("training.loop", "parity"),
+        ("parity.run", "cli"),
+    ]
+    assert all(breaks_the_direction(*pair) for pair in broken)

@@ -1,0 +1,95 @@
+"""The weights a model starts from: pinned to the bit, and drawn as the rule says."""
+
+import hashlib
+import json
+import math
+
+import initial_by_hand
+import numpy as np
+import pytest
+
+from pymobilenet import MobileNetConfig
+from pymobilenet.errors import ConfigError
+from pymobilenet.weights import initial_state, state_shapes
+
+CASES = json.loads(initial_by_hand.VECTORS.read_text(encoding="utf-8"))["cases"]
+SMALL = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["seed"])
+def test_the_recorded_bits(case):
+    state = initial_state(MobileNetConfig.from_json(case["config"]), int(case["seed"]))
+    for name, bits in case["first"].items():
+        first = state[name].ravel()[:4].astype("<f4").view("<u4")
+        assert [f"{value:08x}" for value in first] == bits, name
+    content = b"".join(state[name].astype("<f4").tobytes() for name in sorted(state))
+    assert hashlib.sha256(content).hexdigest() == case["sha256"]
+
+
+@pytest.mark.parametrize("case", [0, 1])
+def test_the_recording_is_what_the_definition_gives(case):
+    assert initial_by_hand.record(initial_by_hand.CASES[case]) == CASES[case]
+
+
+def test_names_and_shapes_are_the_architectures():
+    state = initial_state(SMALL, seed=0)
+    assert {name: tensor.shape for name, tensor in state.items()} == state_shapes(SMALL)
+    assert {tensor.dtype for tensor in state.values()} == {np.dtype(np.float32)}
+
+
+def test_both_dtypes_hold_the_same_values():
+    narrow, wide = initial_state(SMALL, 3, "float32"), initial_state(SMALL, 3, np.float64)
+    for name in narrow:
+        assert wide[name].dtype == np.float64
+        assert (narrow[name] == wide[name]).all(), name
+
+
+def test_a_seed_names_one_model_and_another_seed_another():
+    first, again, other = (initial_state(SMALL, seed) for seed in (1, 1, 2))
+    drawn = [name for name in first if name.endswith("conv.weight") or name == "classifier.weight"]
+    assert len(drawn) == 28
+    for name in first:
+        assert first[name].tobytes() == again[name].tobytes()
+    for name in drawn:
+        assert not (first[name] == other[name]).any(), name
+
+
+def test_no_two_tensors_of_a_model_begin_alike():
+    state = initial_state(SMALL, 0)
+    signs = {
+        np.sign(t.ravel()[:27]).tobytes() for n, t in state.items() if n.endswith("conv.weight")
+    }
+    assert len(signs) == sum(name.endswith("conv.weight") for name in state)
+
+
+@pytest.mark.parametrize("name", ["stem.conv.weight", "blocks.12.pointwise.conv.weight"])
+def test_convolutions_are_uniform_in_the_he_bound(name):
+    """Deviation of a uniform draw: bound / sqrt(3), which is He's sqrt(2 / fan_in)."""
+    values = initial_state(MobileNetConfig(width_mult=0.25), 0, "float64")[name]
+    bound = math.sqrt(6 / math.prod(values.shape[1:]))
+    assert 0.98 * bound < np.abs(values).max() <= bound * (1 + 2**-24)
+    spread = 4 / math.sqrt(values.size)  # four standard errors
+    assert abs(values.mean()) < spread * bound / math.sqrt(3)
+    assert values.std() == pytest.approx(bound / math.sqrt(3), rel=spread)
+    counts, _ = np.histogram(values, bins=4, range=(-bound, bound))
+    np.testing.assert_allclose(counts, values.size / 4, rtol=2 * spread)
+
+
+def test_the_classifier_is_uniform_in_its_bound_and_unbiased():
+    state = initial_state(MobileNetConfig(width_mult=0.25, num_classes=100), 0, "float64")
+    bound = 1 / math.sqrt(256)
+    assert 0.999 * bound < np.abs(state["classifier.weight"]).max() <= bound
+    assert not state["classifier.bias"].any()
+
+
+def test_norms_start_as_the_identity():
+    for name, tensor in initial_state(SMALL, 0).items():
+        if ".norm." in name:
+            is_one = name.endswith(("norm.weight", "running_var"))
+            assert (tensor == is_one).all(), name
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 0.5, True])
+def test_a_seed_that_is_none_is_refused(seed):
+    with pytest.raises(ConfigError, match=f"seed must be .*Received: {seed!r}"):
+        initial_state(SMALL, seed)

@@ -1,0 +1,185 @@
+"""The border between Python and Julia: memory, errors, signals, threads, import order."""
+
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from pymobilenet import MobileNetConfig, backend
+from pymobilenet.errors import BackendUnavailable, JuliaError
+from pymobilenet.weights import write_weights
+
+pytestmark = pytest.mark.julia
+
+CONFIG = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=7)
+
+TRAIN = """
+import numpy as np
+from pymobilenet import MobileNetConfig, TrainConfig, backend
+config = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=7)
+images, labels = np.ones((2, 3, 32, 32), np.float32), np.array([1, 2])
+images[1] = -1
+model = backend("julia").build(config)
+model.set_optimizer(TrainConfig())
+"""
+
+
+def run(code, **environment):
+    """Run Python code in a fresh process, warnings as errors; its standard output as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, f"status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("first", ["torch", "julia"])
+def test_torch_and_julia_live_in_one_process_in_either_order(first):
+    second = {"torch": "julia", "julia": "torch"}[first]
+    code = f"""
+import json, numpy as np
+from pymobilenet import MobileNetConfig, TrainConfig, backend
+a, b = backend("{first}"), backend("{second}")
+config = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=7)
+images = np.random.default_rng(0).normal(size=(4, 3, 32, 32)).astype(np.float32)
+labels = np.arange(4)
+losses = []
+for one in (a, b):
+    model = one.build(config)
+    model.set_optimizer(TrainConfig())
+    losses.append([model.step(images, labels, 0.1)[0] for _ in range(5)])
+print(json.dumps(losses))
+"""
+    mine, theirs = run(code)
+    assert mine == pytest.approx(theirs, rel=1e-2)
+    assert mine[-1] < mine[0]
+
+
+def test_several_threads_by_default_and_the_environment_overrides():
+    code = (
+        TRAIN + "import json, os; print(json.dumps([backend('julia').threads(), dict(os.environ)]))"
+    )
+    threads, environment = run(code)
+    assert threads["julia"] == os.cpu_count()
+    assert not any(name.startswith("PYTHON_JULIACALL") for name in environment)
+    threads, _ = run(code, PYTHON_JULIACALL_THREADS="1", PYTHON_JULIACALL_HANDLE_SIGNALS="no")
+    assert threads["julia"] == 1
+    threads, _ = run(code, JULIA_NUM_THREADS="1")
+    assert threads["julia"] == 1
+
+
+def test_ctrl_c_is_a_keyboard_interrupt():
+    code = (
+        TRAIN
+        + """
+import time
+model.step(images, labels, 0.1)
+print("ready", flush=True)
+try:
+    while True:
+        model.step(images, labels, 0.1)
+except KeyboardInterrupt:
+    print("interrupted", model.get_state()["optimizer.step"] > 0, flush=True)
+"""
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        started = time.monotonic()
+        assert process.stdout.readline() == "interrupted True\n"
+        assert process.wait(timeout=20) == 0
+        assert time.monotonic() - started < 20
+    finally:
+        process.kill()
+        process.stdout.close()
+
+
+def test_a_numpy_array_crosses_as_the_same_memory():
+    julia = backend("julia")
+    array = np.arange(24.0).reshape(2, 3, 4)
+    wrapped = julia.wrap(array)
+    assert int(julia.main.UInt(julia.main.pointer(wrapped))) == array.ctypes.data
+    assert julia.main.size(wrapped) == (4, 3, 2)
+    array[1, 2, 3] = -5
+    assert wrapped[3, 2, 1] == -5
+
+
+def test_a_julia_array_crosses_as_the_same_memory():
+    julia = backend("julia")
+    model = julia.build(CONFIG)
+    own = model.model.stem.conv.weight
+    view = np.asarray(own).T
+    assert view.ctypes.data == int(julia.main.UInt(julia.main.pointer(own)))
+    assert view.shape == (8, 3, 3, 3)
+    assert view.flags.c_contiguous
+    own[0, 0, 0, 0] = 42
+    assert view[0, 0, 0, 0] == 42
+
+
+def test_gradients_are_views_that_keep_julias_arrays_alive():
+    julia = backend("julia")
+    model = julia.build(CONFIG)
+    images = np.random.default_rng(0).normal(size=(4, 3, 32, 32)).astype(np.float32)
+    _, grads = model.loss_and_grads(images, np.arange(4))
+    assert all(grad.base is not None and grad.flags.c_contiguous for grad in grads.values())
+    kept = {name: grad.copy() for name, grad in grads.items()}
+    for _ in range(3):
+        model.loss_and_grads(images, np.arange(4))
+        gc.collect()
+        julia.main.GC.gc()
+    assert all(np.array_equal(grads[name], kept[name]) for name in kept)
+
+
+def test_a_julia_error_is_a_python_error_with_julias_text():
+    julia = backend("julia")
+    model = julia.build(CONFIG)
+    with pytest.raises(JuliaError, match=r"images must be.*Received"):
+        model._predict(np.zeros((2, 4, 32, 32), np.float32))
+
+
+def test_a_julia_that_does_not_start_is_said_to_be_so():
+    code = """
+import json
+from pymobilenet import backend
+from pymobilenet.errors import BackendUnavailable
+try:
+    backend("julia")
+except BackendUnavailable as error:
+    print(json.dumps(str(error)))
+"""
+    words = run(code, PYTHON_JULIACALL_EXE="/no/such/julia", PYTHON_JULIACALL_PROJECT=os.getcwd())
+    assert "PYTHON_JULIACALL_EXE" in words
+    assert issubclass(BackendUnavailable, RuntimeError)
+
+
+def test_both_writers_give_the_same_bytes(tmp_path):
+    julia = backend("julia")
+    model = julia.build(CONFIG, seed=11)
+    theirs, mine = tmp_path / "julia.safetensors", tmp_path / "python.safetensors"
+    julia.julia.save(str(theirs), model.model)
+    write_weights(mine, CONFIG, model.get_state(), julia.versions())
+    assert theirs.read_bytes() == mine.read_bytes()
+
+
+def test_julia_builds_the_same_weights_from_a_seed():
+    julia = backend("julia")
+    own = julia.julia.build(julia.julia.MobileNetConfig(width_mult=0.25, num_classes=7), seed=11)
+    expected = backend("numpy").build(
+        MobileNetConfig(width_mult=0.25, num_classes=7), seed=11, dtype="float64"
+    )
+    state = {str(name): np.asarray(array).T for name, array in julia.julia.get_state(own)}
+    assert list(state) == list(expected.get_state())
+    for name, tensor in expected.get_state().items():
+        assert np.array_equal(state[name], tensor), name

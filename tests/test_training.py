@@ -1,0 +1,226 @@
+"""The batches of a run, the loop over them, and the accuracy at the end."""
+
+import numpy as np
+import pytest
+
+from pymobilenet import MobileNetConfig, TrainConfig, backend
+from pymobilenet.data import CIFAR100_MEAN, CIFAR100_STD, BatchPlan, Dataset, apply, standin
+from pymobilenet.errors import ConfigError, DataError
+from pymobilenet.training import Batches, accuracy, fit
+
+MODEL = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5)
+DROPPING = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5, dropout=0.25)
+DATA = standin(40, num_classes=5)
+RECIPE = TrainConfig(batch_size=8, steps=3, rate=0.05, seed=1)
+
+
+def same(first, second):
+    arrays = [*zip(first[:2], second[:2], strict=True)]
+    arrays += [(first.masks[name], second.masks[name]) for name in first.masks | second.masks]
+    return all(a.tobytes() == b.tobytes() for a, b in arrays)
+
+
+# Batches
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_batch_depends_on_its_step_alone(dtype):
+    forward = Batches(DATA, RECIPE, DROPPING, dtype)
+    backward = Batches(DATA, RECIPE, DROPPING, dtype)
+    steps = range(12)  # 5 a epoch
+    expected = {step: forward.at(step) for step in steps}
+    for step in reversed(steps):
+        assert same(backward.at(step), expected[step])
+    assert not any(same(expected[0], expected[step]) for step in steps[1:])
+
+
+def test_images_are_the_plans_crops_normalised_to_the_bit():
+    batch = Batches(DATA, RECIPE, MODEL, "float32").at(7)
+    plan = BatchPlan(seed=1, num_images=40, batch_size=8, crop_padding=4, flip=True).batch(7)
+    pixels = apply(DATA.images, plan)
+    mean, std = (np.reshape(values, (3, 1, 1)) for values in (CIFAR100_MEAN, CIFAR100_STD))
+    expected = ((pixels / 255 - mean) / std).astype(np.float32)
+    assert batch.images.tobytes() == expected.tobytes()
+    assert (batch.labels == DATA.labels[plan.indices]).all()
+    assert batch.masks == {}
+
+
+def test_seed_crop_and_flip_are_the_recipes():
+    plain = TrainConfig(batch_size=8, seed=1, crop_padding=0, flip=False)
+    batch = Batches(DATA, plain, MODEL, "float64").at(0)
+    order = BatchPlan(1, 40, 8).order(0)[:8]
+    pixels = batch.images * np.reshape(CIFAR100_STD, (3, 1, 1)) + np.reshape(
+        CIFAR100_MEAN, (3, 1, 1)
+    )
+    assert (np.rint(pixels * 255) == DATA.images[order]).all()
+    other = TrainConfig(batch_size=8, seed=2, crop_padding=0, flip=False)
+    assert not same(Batches(DATA, other, MODEL, "float64").at(0), batch)
+
+
+def test_dropout_factors_keep_the_mean_and_differ_between_steps():
+    wide = MobileNetConfig(num_classes=5, dropout=0.25)
+    batches = Batches(DATA, RECIPE, wide, "float64")
+    factors = np.stack([batches.at(step).masks["dropout"] for step in range(3)])
+    assert factors.shape == (3, 8, 1024)
+    assert set(np.unique(factors)) == {0, 1 / 0.75}
+    assert factors.mean() == pytest.approx(1, abs=4 * (0.25 / 0.75 / factors.size) ** 0.5)
+    assert not (factors[0] == factors[1]).all()
+    assert not (factors[:, 0] == factors[:, 1]).all()
+
+
+def test_dropout_factors_belong_to_the_seed():
+    first, again, other = (
+        Batches(DATA, TrainConfig(batch_size=8, seed=seed), DROPPING, "float32")
+        .at(2)
+        .masks["dropout"]
+        for seed in (1, 1, 2)
+    )
+    assert first.dtype == np.float32
+    assert first.tobytes() == again.tobytes()
+    assert not (first == other).all()
+
+
+def test_a_model_with_too_few_classes_is_refused():
+    few = MobileNetConfig(width_mult=0.1, num_classes=4)
+    with pytest.raises(DataError, match=r"STAND-IN.*has 5 classes.*Received: num_classes 4"):
+        Batches(DATA, RECIPE, few, "float32")
+    Batches(DATA, RECIPE, MobileNetConfig(num_classes=1000), "float32")
+
+
+def test_a_batch_larger_than_the_data_is_refused():
+    with pytest.raises(ConfigError, match=r"batch_size must be .* \[1, 40\]. Received: 41"):
+        Batches(DATA, TrainConfig(batch_size=41), MODEL, "float32")
+
+
+# The loop
+
+
+class Spy:
+    """A stand-in for a model that notes what it is given."""
+
+    def __init__(self, config=MODEL):
+        self.config, self.dtype, self.seen, self.optimizers = config, np.dtype("float64"), [], []
+
+    def set_optimizer(self, config):
+        self.optimizers.append(config)
+
+    def step(self, images, labels, rate, masks=None):
+        self.seen.append((images, labels, rate, masks))
+        return 10.0 - len(self.seen), {}
+
+
+def test_each_step_gets_its_batch_its_rate_and_its_masks():
+    spy = Spy(DROPPING)
+    history = fit(spy, DATA, RECIPE)
+    assert spy.optimizers == [RECIPE]
+    assert history.losses == [9.0, 8.0, 7.0]
+    batches = Batches(DATA, RECIPE, DROPPING, "float64")
+    for step, (images, labels, rate, masks) in enumerate(spy.seen):
+        expected = batches.at(step)
+        assert same(type(expected)(images, labels, masks), expected)
+        assert rate == 0.05
+
+
+def test_callbacks_are_told_of_every_step_in_order():
+    told = []
+    fit(Spy(), DATA, RECIPE, [told.append, lambda record: told.append(record.step)])
+    assert told == [(0, 9.0, 0.05), 0, (1, 8.0, 0.05), 1, (2, 7.0, 0.05), 2]
+
+
+def test_an_exception_in_a_callback_ends_the_training():
+    def stop(record):
+        if record.step == 1:
+            raise StopIteration("enough")
+
+    spy = Spy()
+    with pytest.raises(StopIteration, match="enough"):
+        fit(spy, DATA, RECIPE, [stop])
+    assert len(spy.seen) == 2
+
+
+def test_no_steps_are_no_training():
+    assert fit(Spy(), DATA, TrainConfig(steps=0, batch_size=8)).losses == []
+
+
+def test_two_backends_see_the_same_batches_and_begin_with_fresh_moments(monkeypatch):
+    seen = {}
+    for name in ("numpy", "torch"):
+        model = backend(name).build(DROPPING, dtype="float64")
+        step, seen[name] = model._step, []
+
+        def note(*arguments, step=step, kept=seen[name]):
+            kept.append(arguments)
+            return step(*arguments)
+
+        monkeypatch.setattr(model, "_step", note)
+        losses = [model.fit(DATA, TrainConfig(batch_size=8, steps=2)).losses for _ in range(2)]
+        assert losses[0] != losses[1]
+        assert model.get_state()["optimizer.step"] == 2
+    for (images, labels, rate, masks), other in zip(*seen.values(), strict=True):
+        assert images.tobytes() == other[0].tobytes()
+        assert (labels == other[1]).all()
+        assert (rate, masks["dropout"].tobytes()) == (other[2], other[3]["dropout"].tobytes())
+
+
+def test_training_learns_the_stand_in():
+    config = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5, stem_stride=1)
+    model = backend("torch").build(config)
+    recipe = TrainConfig(optimizer="adam", rate=3e-3, batch_size=40, steps=30, crop_padding=0)
+    losses = model.fit(DATA, recipe).losses
+    assert len(losses) == 30
+    assert losses[-1] < 0.6 * losses[0]
+
+
+# Accuracy
+
+
+class Known:
+    """Predicts logits that were written down, image by image."""
+
+    dtype = np.dtype("float32")
+
+    def __init__(self, logits):
+        self.logits, self.sizes = np.asarray(logits, float), []
+
+    def predict(self, images):
+        start = sum(self.sizes)
+        self.sizes.append(len(images))
+        return self.logits[start : start + len(images)]
+
+
+def data_with(labels, classes):
+    labels = np.array(labels, np.int64)
+    names = tuple(map(str, range(classes)))
+    images = np.zeros((len(labels), 3, 4, 4), np.uint8)
+    return Dataset(images, labels, None, names, (), "here", stand_in=False)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 100])
+def test_accuracy_counts_the_first_and_the_first_five(batch_size):
+    """Classes 0 to 7 in falling order for every image: class c has rank c + 1."""
+    model = Known([np.arange(8, 0, -1)] * 7)
+    result = accuracy(model, data_with([0, 0, 1, 4, 5, 6, 7], 8), batch_size)
+    assert result == (2 / 7, 4 / 7)
+    assert sum(model.sizes) == 7
+    assert max(model.sizes) <= batch_size
+
+
+def test_with_fewer_than_five_classes_every_class_is_among_the_first_five():
+    assert accuracy(Known([[1, 2, 3]] * 3), data_with([0, 1, 2], 3)) == (1 / 3, 1)
+
+
+def test_the_lower_class_wins_a_tie():
+    assert accuracy(Known([[1, 1, 0]] * 2), data_with([0, 1], 3)).top1 == 0.5
+
+
+def test_images_are_normalised_as_in_training_and_neither_cropped_nor_flipped():
+    seen = []
+
+    class Looking(Known):
+        def predict(self, images):
+            seen.append(images)
+            return super().predict(images)
+
+    accuracy(Looking(np.zeros((40, 5))), DATA, batch_size=40)
+    mean, std = (np.reshape(values, (3, 1, 1)) for values in (CIFAR100_MEAN, CIFAR100_STD))
+    assert seen[0].tobytes() == ((DATA.images / 255 - mean) / std).astype(np.float32).tobytes()

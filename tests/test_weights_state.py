@@ -1,0 +1,171 @@
+"""Which states are refused, by which name, and that nothing is copied before."""
+
+import numpy as np
+import pytest
+from small_models import OPTIMIZERS, SMALL, assert_same_bits
+
+from pymobilenet import MobileNetConfig, TrainConfig, backend
+from pymobilenet.errors import ConfigError, WeightsError
+from pymobilenet.weights import (
+    OPTIMIZER_STEP,
+    check_state,
+    initial_state,
+    optimizer_shapes,
+)
+from pymobilenet.weights.state import slots_of
+
+
+def renamed(state):
+    return {name.replace("stem.", "first."): tensor for name, tensor in state.items()}
+
+
+def without(state, *names):
+    return {name: tensor for name, tensor in state.items() if name not in names}
+
+
+def changed(name, change):
+    return lambda state: {**state, name: change(state[name])}
+
+
+def spoilt(value, *position):
+    def change(tensor):
+        tensor = tensor.copy()
+        tensor[position] = value
+        return tensor
+
+    return change
+
+
+BLOCK = "blocks.7.depthwise"
+REFUSED = {
+    "missing": (
+        lambda state: without(state, f"{BLOCK}.conv.weight", "classifier.bias"),
+        rf"missing {BLOCK}\.conv\.weight, classifier\.bias, left over none",
+    ),
+    "left over": (
+        lambda state: {**state, "stem.norm.num_batches_tracked": np.array(3)},
+        r"missing none, left over stem\.norm\.num_batches_tracked",
+    ),
+    "other names": (
+        renamed,
+        r"missing stem\.conv\.weight.*, left over first\.conv\.weight, first\.norm\.bias",
+    ),
+    "misshapen": (
+        changed("classifier.weight", np.transpose),
+        r"classifier\.weight must have shape \(7, 102\)\. Received: \(102, 7\)",
+    ),
+    "one axis too many": (
+        changed("classifier.bias", lambda tensor: tensor[None]),
+        r"classifier\.bias must have shape \(7,\)\. Received: \(1, 7\)",
+    ),
+    "another dtype": (
+        changed(f"{BLOCK}.norm.bias", lambda tensor: tensor.astype(np.float32)),
+        rf"{BLOCK}\.norm\.bias must be float64\. Received: float32",
+    ),
+    "another byte order": (
+        changed(f"{BLOCK}.norm.bias", lambda tensor: tensor.astype(">f8")),
+        rf"{BLOCK}\.norm\.bias must be float64\. Received: >f8",
+    ),
+    "not a number": (
+        changed("classifier.weight", spoilt(np.nan, 6, 3)),
+        r"classifier\.weight must be finite\. Received: nan at \[6, 3\]",
+    ),
+    "infinite": (
+        changed("blocks.12.pointwise.norm.running_mean", spoilt(-np.inf, 5)),
+        r"running_mean must be finite\. Received: -inf at \[5\]",
+    ),
+    "negative variance": (
+        changed(f"{BLOCK}.norm.running_var", spoilt(-1e-9, 2)),
+        rf"{BLOCK}\.norm\.running_var must not be negative\. Received: -1e-09",
+    ),
+}
+
+
+@pytest.fixture
+def state():
+    return initial_state(SMALL, 0, "float64")
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_state_that_does_not_fit_is_refused_by_name(state, case):
+    spoil, said = REFUSED[case]
+    with pytest.raises(WeightsError, match=rf"^my file: .*{said}"):
+        check_state(SMALL, spoil(state), "float64", source="my file")
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_nothing_is_copied_into_a_model_before_all_is_checked(state, case):
+    model = backend("torch").from_state(SMALL, state)
+    other = {name: tensor + 1 for name, tensor in state.items()}
+    with pytest.raises(WeightsError):
+        model.set_state(REFUSED[case][0](other))
+    assert_same_bits(model.get_state(), state)
+
+
+def test_a_whole_state_passes_and_a_variance_of_zero_too(state):
+    check_state(SMALL, changed("stem.norm.running_var", np.zeros_like)(state), np.float64)
+
+
+def test_a_state_of_another_config_is_refused_with_the_config(state):
+    other = MobileNetConfig(width_mult=0.1, num_classes=8)
+    with pytest.raises(WeightsError, match=r"classifier\.weight must have shape \(8, 102\)"):
+        check_state(other, state, "float64")
+
+
+def test_only_the_first_of_many_names_are_listed():
+    with pytest.raises(WeightsError, match=r"missing (\S+, ){4}\S+ and 132 more, left over none$"):
+        check_state(SMALL, {}, "float64")
+
+
+def with_moments(state, slots, step=3):
+    shapes = optimizer_shapes(SMALL, slots)
+    return {**state, **{n: np.zeros(s) for n, s in shapes.items()}, OPTIMIZER_STEP: np.array(step)}
+
+
+@pytest.mark.parametrize("config", OPTIMIZERS, ids=lambda config: config.optimizer)
+def test_moments_belong_to_the_state_of_their_optimizer(state, config):
+    moved = with_moments(state, config.slots)
+    assert slots_of(moved) == tuple(sorted(config.slots))
+    check_state(SMALL, moved, "float64", config.slots)
+    with pytest.raises(WeightsError, match=r"left over optimizer\."):
+        check_state(SMALL, moved, "float64")
+    with pytest.raises(WeightsError, match=r"missing optimizer\..*stem\.conv\.weight"):
+        check_state(SMALL, state, "float64", config.slots)
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (np.array(3.0), "must be int64. Received: float64"),
+        (np.array([3]), r"must have shape \(\)\. Received: \(1,\)"),
+        (np.array(-1), "must not be negative. Received: -1"),
+    ],
+)
+def test_a_step_count_that_is_none_is_refused(state, step, said):
+    moved = {**with_moments(state, ("momentum",)), OPTIMIZER_STEP: step}
+    with pytest.raises(WeightsError, match=f"optimizer.step {said}"):
+        check_state(SMALL, moved, "float64", ("momentum",))
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch"])
+@pytest.mark.parametrize("mine", [None, TrainConfig(momentum=0), OPTIMIZERS[1]])
+def test_moments_of_another_optimizer_are_refused_and_change_nothing(state, name, mine):
+    model = backend(name).from_state(SMALL, state)
+    if mine is not None:
+        model.set_optimizer(mine)
+    before = model.get_state()
+    other = {key: tensor + 1 for key, tensor in state.items()}
+    with pytest.raises(ConfigError, match=r"the state has moments \('momentum',\).*optimizer is"):
+        model.set_state(with_moments(other, ("momentum",)))
+    assert_same_bits(model.get_state(), before)
+
+
+def test_from_state_leaves_moments_out(state):
+    model = backend("torch").from_state(SMALL, with_moments(state, ("momentum",)))
+    assert_same_bits(model.get_state(), state)
+
+
+def test_from_state_refuses_a_dtype_no_model_has(state):
+    halves = {name: tensor.astype(np.float16) for name, tensor in state.items()}
+    with pytest.raises(ConfigError, match=r"dtype must be one of float32, float64.*float16"):
+        backend("torch").from_state(SMALL, halves)
