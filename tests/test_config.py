@@ -1,41 +1,13 @@
-"""What a configuration accepts, what it refuses and how it is written down."""
+"""What a configuration accepts and what it refuses."""
 
 import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pymobilenet import MobileNetConfig, TrainConfig
 from pymobilenet.errors import ConfigError
 
-MODEL = {
-    "family": st.just("v1"),
-    "width_mult": st.floats(1 / 32, 2),
-    "resolution": st.integers(32, 4096),
-    "num_classes": st.integers(1, 10**6),
-    "in_channels": st.integers(1, 4096),
-    "stem_stride": st.sampled_from([1, 2]),
-    "activation": st.sampled_from(["relu6", "relu"]),
-    "norm_eps": st.floats(1e-12, 1),
-    "norm_momentum": st.floats(0, 1),
-    "dropout": st.floats(0, 0.999),
-}
-TRAIN = {
-    "optimizer": st.sampled_from(["sgd", "adam"]),
-    "rate": st.floats(0, 1e6),
-    "momentum": st.floats(0, 1),
-    "beta1": st.floats(0, 1 - 1e-12),
-    "beta2": st.floats(0, 1 - 1e-12),
-    "eps": st.floats(0, 1),
-    "batch_size": st.integers(1, 10**7),
-    "steps": st.integers(0, 10**9),
-    "seed": st.integers(0, 2**63 - 1),
-    "crop_padding": st.integers(0, 1024),
-    "flip": st.booleans(),
-}
-CONFIGS = st.builds(MobileNetConfig, **MODEL) | st.builds(TrainConfig, **TRAIN)
 NAN, INFINITY = float("nan"), float("inf")
 
 
@@ -145,61 +117,3 @@ def test_slots_are_the_moments_the_optimizer_keeps():
     assert TrainConfig(optimizer="sgd", momentum=0.9).slots == ("momentum",)
     assert TrainConfig(optimizer="sgd", momentum=0).slots == ()
     assert TrainConfig(optimizer="adam", momentum=0).slots == ("exp_avg", "exp_avg_sq")
-
-
-@settings(deadline=None, database=None)
-@given(config=CONFIGS)
-def test_json_gives_back_the_same_config_and_the_same_text(config):
-    again = type(config).from_json(config.to_json())
-    assert again == config
-    assert again.to_json() == config.to_json()
-
-
-@settings(deadline=None, database=None)
-@given(config=CONFIGS)
-def test_toml_gives_back_the_same_config(config, tmp_path_factory):
-    path = tmp_path_factory.getbasetemp() / "config.toml"
-    path.write_text(config.to_toml(), encoding="utf-8")
-    assert type(config).from_toml(path) == config
-
-
-def test_one_toml_file_holds_model_and_recipe_and_absent_fields_take_their_default(tmp_path):
-    path = tmp_path / "recipe.toml"
-    path.write_text("[model]\nwidth_mult = 1\nnum_classes = 100\n[train]\nrate = 1\n")
-    assert MobileNetConfig.from_toml(path) == MobileNetConfig(num_classes=100)
-    assert TrainConfig.from_toml(path) == TrainConfig(rate=1.0)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("[model]\nfamily = ", "not TOML"),
-        ("[train]\nrate = 0.1\n", r"no table \[model\]; it has \['train'\]"),
-        ("model = 3\n", r"no table \[model\]"),
-        (b"[model]\nfamily = '\xff'\n", "not TOML"),
-    ],
-)
-def test_a_toml_file_that_is_none_is_refused_with_its_name(tmp_path, text, said):
-    path = tmp_path / "recipe.toml"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(ConfigError, match=f"recipe.toml: {said}"):
-        MobileNetConfig.from_toml(path)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", "nonsense", "[" * 10**5, '{"num_classes":' + "9" * 5000 + "}"]
-)
-def test_text_that_is_no_json_is_refused(text):
-    with pytest.raises(ConfigError, match="MobileNetConfig: not JSON"):
-        MobileNetConfig.from_json(text)
-
-
-def test_json_that_is_no_object_is_refused():
-    with pytest.raises(ConfigError, match=r"must be a JSON object. Received: '\[1\]'"):
-        MobileNetConfig.from_json("[1]")
-
-
-@pytest.mark.parametrize("kind", [MobileNetConfig, TrainConfig])
-def test_an_unknown_field_is_refused_by_name(kind):
-    with pytest.raises(ConfigError, match="no field 'depth_multiplier'; its fields are"):
-        kind.from_dict({"depth_multiplier": 1})

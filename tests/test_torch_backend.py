@@ -1,16 +1,14 @@
-"""The torch backend: an ordinary module with canonical names, and a model that stays as it was."""
+"""The torch backend's module: ordinary, canonically named, and left as it was by the model."""
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from small_models import SMALL, assert_same_bits, batch, random_model
-from torch_reference import Reference
+from torch_reference import STATE, Reference, assert_close, torch_model
 
 from pymobilenet import MobileNetConfig, TrainConfig, backend
-from pymobilenet.backends.base import regions
-from pymobilenet.errors import ConfigError, DataError
-from pymobilenet.weights import initial_state, state_shapes
+from pymobilenet.weights import state_shapes
 
 CONFIGS = [
     SMALL,
@@ -24,25 +22,11 @@ CONFIGS = [
         norm_momentum=0.3,
     ),
 ]
-STATE = random_model(SMALL).get_state()
-
-
-def torch_model(state=STATE, config=SMALL, dtype="float64", **options):
-    typed = {name: tensor.astype(dtype) for name, tensor in state.items()}
-    return backend("torch").from_state(config, typed, **options)
 
 
 @pytest.fixture
 def model():
     return torch_model()
-
-
-def assert_close(found, expected, rtol):
-    """Norm-wise, tensor by tensor."""
-    assert set(found) == set(expected)
-    for name, tensor in expected.items():
-        error = np.linalg.norm(np.asarray(found[name], np.float64) - tensor)
-        assert error <= rtol * np.linalg.norm(tensor), name
 
 
 # The module
@@ -159,141 +143,3 @@ def test_results_stay_valid_whatever_is_done_afterwards(model):
             tensor.fill_(7)
     for result, expected in zip(results, kept, strict=True):
         assert_same_bits(result, expected)
-
-
-# Masks
-
-
-def masked_reference(state, images, labels, region, factors):
-    """Loss and gradients of torch's own layers with the stem's activation frozen by hand."""
-
-    class Frozen(torch.nn.Module):
-        def forward(self, x):
-            return x * torch.from_numpy((region == 1).astype(float)) + torch.from_numpy(
-                6.0 * (region == 2)
-            )
-
-    class Times(torch.nn.Module):
-        def forward(self, x):
-            return x * torch.from_numpy(factors)
-
-    reference = Reference(SMALL).take(state).train()
-    reference[2] = Frozen()
-    reference[-2] = torch.nn.Sequential(torch.nn.Flatten(), Times())
-    loss = F.cross_entropy(reference(torch.from_numpy(images.copy())), torch.from_numpy(labels))
-    loss.backward()
-    return loss.item(), reference.grads()
-
-
-def test_masks_prescribe_values_and_gradients_of_an_activation_and_of_dropout(model):
-    images, labels = batch()
-    rng = np.random.default_rng(0)
-    region = rng.integers(0, 3, (3, 3, 7, 11)).astype(np.uint8)
-    factors = (rng.random((3, 102)) < 0.5) / 0.5
-    loss, grads = model.loss_and_grads(images, labels, {"stem.act": region, "dropout": factors})
-    expected_loss, expected = masked_reference(STATE, images, labels, region, factors)
-    assert loss == pytest.approx(expected_loss, rel=1e-13)
-    assert_close(grads, expected, 1e-10)
-
-
-@pytest.mark.parametrize("train", [False, True])
-def test_masks_that_say_what_is_so_change_nothing(model, train):
-    images, _ = batch()
-    free = model.activations(images, train)
-    masks = {
-        name: regions(free[name.replace(".act", ".norm")], "relu6")
-        for name in free
-        if name.endswith(".act")
-    }
-    assert {0, 1, 2} == {int(value) for mask in masks.values() for value in np.unique(mask)}
-    assert_same_bits(model.activations(images, train, masks), free)
-
-
-def test_activations_are_those_of_the_mode(model):
-    images, _ = batch()
-    assert model.activations(images)["logits"].tobytes() == model.predict(images).tobytes()
-    norm = model.activations(images, train=True)["blocks.3.pointwise.norm"]
-    mean, bias = norm.mean(axis=(0, 2, 3)), STATE["blocks.3.pointwise.norm.bias"]
-    np.testing.assert_allclose(mean, bias, atol=1e-12)
-
-
-def test_without_a_mask_nothing_is_dropped():
-    config = MobileNetConfig(width_mult=0.1, num_classes=7, stem_stride=1, dropout=0.9)
-    images, labels = batch()
-    loss, grads = torch_model(config=config).loss_and_grads(images, labels)
-    plain_loss, plain = torch_model().loss_and_grads(images, labels)
-    assert loss == plain_loss
-    assert_same_bits(grads, plain)
-
-
-# Options and dtypes
-
-
-def test_float32_and_channels_last_agree_within_rounding(model):
-    images, labels = batch(8, size=(16, 16))
-    narrow = images.astype(np.float32)
-    expected = model.predict(narrow.astype(np.float64))
-    for memory_format in ("contiguous", "channels_last"):
-        other = torch_model(dtype="float32", memory_format=memory_format)
-        assert other.module.stem.conv.weight.is_contiguous(memory_format=other.memory_format)
-        found = other.predict(narrow)
-        assert found.dtype == np.float32
-        assert np.linalg.norm(found - expected) < 1e-4 * np.linalg.norm(expected)
-    last = torch_model(memory_format="channels_last")
-    assert_same_bits(last.get_state(), STATE)
-    assert_close(
-        last.loss_and_grads(images, labels)[1], model.loss_and_grads(images, labels)[1], 1e-9
-    )
-
-
-def test_an_unknown_memory_format_is_refused():
-    with pytest.raises(ConfigError, match=r"one of contiguous, channels_last\. Received: 'last'"):
-        backend("torch").build(SMALL, memory_format="last")
-
-
-def test_read_only_reversed_and_strided_images_are_taken_as_they_look(model):
-    images, labels = batch(4)
-    assert not images.flags.writeable
-    expected = model.predict(images)
-    views = [images[::-1][::-1], np.asfortranarray(images), np.repeat(images, 2, axis=2)[:, :, ::2]]
-    for view in views:
-        assert model.predict(view).tobytes() == expected.tobytes()
-    labels.flags.writeable = False
-    small = labels.astype(np.uint8)
-    assert model.loss_and_grads(images, labels)[0] == model.loss_and_grads(images, small)[0]
-
-
-def test_a_state_of_read_only_and_reversed_views_is_taken_over(model):
-    state = initial_state(SMALL, 1, "float64")
-    views = {name: np.flip(np.flip(tensor).copy()) for name, tensor in state.items()}
-    for view in views.values():
-        view.flags.writeable = False
-    model.set_state(views)
-    assert_same_bits(model.get_state(), state)
-
-
-def test_a_file_gives_the_model_back_bit_for_bit(model, tmp_path):
-    model.save(tmp_path / "m.safetensors")
-    again = backend("torch").load(tmp_path / "m.safetensors", memory_format="channels_last")
-    assert (again.config, again.dtype) == (SMALL, np.float64)
-    assert again.memory_format == torch.channels_last
-    assert_same_bits(again.get_state(), STATE)
-
-
-@pytest.mark.parametrize(
-    ("name", "mask"),
-    [
-        ("stem.act", np.zeros((3, 3, 7, 10), np.uint8)),
-        ("stem.act", np.zeros((3, 3, 7, 11), np.int64)),
-        ("stem.act", np.zeros((3, 3, 7, 11), bool)),
-        ("stem.act", [[0]]),
-        ("dropout", np.zeros((3, 101))),
-        ("dropout", np.zeros((3, 102), np.float32)),
-        ("dropout", None),
-        ("stem.norm", np.zeros((3, 3, 7, 11), np.uint8)),
-    ],
-)
-def test_a_mask_that_does_not_fit_is_refused_by_name(model, name, mask):
-    with pytest.raises(DataError, match=rf"masks\['{name}'\] must be (uint8|float64).*Received: "):
-        model.loss_and_grads(*batch(), {name: mask})
-    assert_same_bits(model.get_state(), STATE)

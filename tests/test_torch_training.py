@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from small_models import SMALL, assert_same_bits, batch, random_model
-from torch_reference import Reference
+from small_models import SMALL, assert_same_bits, batch
+from torch_reference import STATE, Reference
 
 from pymobilenet import TrainConfig, backend
 
@@ -16,7 +16,6 @@ RECIPES = {
     "adam": TrainConfig(optimizer="adam", beta1=0.5, beta2=0.9, eps=1e-3),
 }
 MOMENTS = {"momentum": "momentum_buffer", "exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq"}
-STATE = random_model(SMALL).get_state()
 
 
 def torch_model(recipe, **options):

@@ -1,8 +1,14 @@
 """The same net of torch's own layers, put together from the paper's table, for the tests."""
 
+import numpy as np
 import paper
 import torch
+from small_models import SMALL, random_model
 from torch import nn
+
+from pymobilenet import backend
+
+STATE = random_model(SMALL).get_state()
 
 
 class Reference(nn.Sequential):
@@ -54,3 +60,16 @@ class Reference(nn.Sequential):
     def grads(self):
         names = self.canonical_names()
         return {names[name]: p.grad.numpy().copy() for name, p in self.named_parameters()}
+
+
+def torch_model(state=STATE, config=SMALL, dtype="float64", **options):
+    typed = {name: tensor.astype(dtype) for name, tensor in state.items()}
+    return backend("torch").from_state(config, typed, **options)
+
+
+def assert_close(found, expected, rtol):
+    """Norm-wise, tensor by tensor."""
+    assert set(found) == set(expected)
+    for name, tensor in expected.items():
+        error = np.linalg.norm(np.asarray(found[name], np.float64) - tensor)
+        assert error <= rtol * np.linalg.norm(tensor), name

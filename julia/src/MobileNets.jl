@@ -13,7 +13,7 @@ module MobileNets
 using ChainRulesCore: ChainRulesCore, NoTangent, ZeroTangent, @non_differentiable, unthunk
 using Flux: Flux
 using JSON: JSON
-using LinearAlgebra: mul!
+using LinearAlgebra: BLAS, mul!
 using NNlib: NNlib
 using Optimisers: Optimisers
 using PrecompileTools: @compile_workload, @setup_workload

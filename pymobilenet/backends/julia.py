@@ -67,12 +67,11 @@ class JuliaModel(Model):
             return {name: np.array(view, order="C") for name, view in _pairs(pairs)}
 
     def _set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        tensors = {name: np.ascontiguousarray(tensor) for name, tensor in state.items()}
         with _translated():
             if OPTIMIZER_STEP in state:
-                self._julia.set_state_b(self.model, self.updater, self._dict(tensors))
+                self._julia.set_state_b(self.model, self.updater, self._dict(state))
             else:
-                self._julia.set_state_b(self.model, self._dict(tensors))
+                self._julia.set_state_b(self.model, self._dict(state))
 
     def _reset_optimizer(self, config: TrainConfig) -> None:
         with _translated():

@@ -67,7 +67,7 @@ class Curves:
 
     @property
     def outside(self) -> np.ndarray:
-        """The steps that fail: judged and outside 10 envelopes, or with a loss that is no number."""
+        """The steps that fail: judged and outside 10 envelopes, or a loss that is not finite."""
         beyond = self._judged & ~(self.difference <= MOST_WITHIN * self.envelope)
         return beyond | ~np.isfinite(self.losses).all(axis=0)
 
@@ -123,7 +123,7 @@ def envelope(
     losses: np.ndarray,
     tick: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """The running maximum of how far `DRAWS` perturbed runs of `model` are from its own `losses`."""
+    """The running maximum of how far `DRAWS` perturbed runs of `model` are from its `losses`."""
     runs: Sequence[np.ndarray] = [
         relative(free_losses(model, start, batches, len(losses), draw, tick), losses)
         for draw in range(DRAWS)

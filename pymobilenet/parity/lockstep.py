@@ -8,14 +8,16 @@ for rounding must not stand in for those it was handed. The floors are measured 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pymobilenet.backends.base import Model
+from pymobilenet.config import TrainConfig
 from pymobilenet.parity.floors import (
     DRAWS,
+    distance,
     draw_order,
     move_parameters,
     move_ulps,
@@ -51,7 +53,7 @@ class Lockstep:
 
     @property
     def passed(self) -> bool:
-        return self.divergence is None
+        return bool(self.verdict.rows) and self.divergence is None
 
 
 def lockstep(
@@ -71,52 +73,54 @@ def lockstep(
     train = batches.train
     title = f"lockstep, {train.optimizer} {train.rate:g}"
     scenario = f"{title}, batch {train.batch_size}, {leader.dtype}"
-    worst: dict[Key, Row] = {}
+    worst: dict[tuple[str, str], Row] = {}
     losses, ratios, inside, judged = [], [], 0, 0
-    outside: tuple[Row, State, Arrays] | None = None
-    for model in (leader, follower, twin):
-        model.set_optimizer(train)
+    outside: dict[float, tuple[list[Row], State, Arrays]] = {}
+    leader.set_optimizer(train)
     for step in range(steps):
         arrays = batches.at(step)
         start = leader.get_state()
         if leader.dtype == np.float32:
             seen = leader.activations(arrays.images, train=True)
             arrays = arrays._replace(masks=arrays.masks | masks_of(seen, leader.config.activation))
-        floors = _floors(twin, start, arrays, step, train.rate)
-        mine = taken(leader, start, arrays, train.rate)
-        theirs = taken(follower, start, arrays, train.rate)
-        rows = [
-            Row(key, {names[1]: distance(theirs[key], value)}, floors[key], step)
-            for key, value in mine.items()
-        ]
+        floors = _floors(twin, start, arrays, train, step)
+        mine = taken(leader, start, arrays, train, step)
+        theirs = taken(follower, start, arrays, train, step)
+        rows = compare(mine, {names[1]: theirs}, floors)
         for row in rows:
-            worst[row.key] = max(worst.get(row.key, row), row, key=lambda row: row.ratio)
-        losses.append(float(mine[Key(4, "loss", "loss")]))
+            where = (row.key.quantity, row.key.name)
+            worst[where] = max(worst.get(where, row), row, key=lambda row: row.ratio)
+        losses.append(float(mine[Key(4, "loss", "loss", step)]))
         ratios.append(max(row.ratio for row in rows))
         inside += sum(row.ratio <= MOST_WITHIN for row in rows)
         judged += len(rows)
-        if outside is None and ratios[-1] > ALL_WITHIN:
-            outside = (next(row for row in rows if row.ratio > ALL_WITHIN), start, arrays)
+        for bound in (ALL_WITHIN, MOST_WITHIN):
+            if ratios[-1] > bound:
+                outside.setdefault(bound, (rows, start, arrays))
         tick()
+        if not all(np.isfinite(value).all() for value in mine.values()):
+            break  # there is no state to go on from
     verdict = Verdict(scenario, 4, title, tuple(worst.values()))
     within = inside / judged if judged else 0.0
+    bound = ALL_WITHIN if ALL_WITHIN in outside else MOST_WITHIN
     first = None
-    if outside is not None:
-        first = _locate(scenario, (leader, follower, twin), *outside)
-    elif within < MOST:
-        first = divergence(scenario, verdict.worst)
+    if bound in outside and (bound == ALL_WITHIN or within < MOST):
+        first = _locate(scenario, names[1], (leader, follower, twin), *outside[bound])
     return Lockstep(verdict, losses, ratios, within, first)
 
 
-def taken(model: Model, start: State, arrays: Arrays, rate: float) -> Observations:
+def taken(
+    model: Model, start: State, arrays: Arrays, train: TrainConfig, step: int
+) -> Observations:
     """Everything one step from `start` gives, in the order in which a difference would arise."""
+    model.set_optimizer(train)
     model.set_state(start)
-    loss, grads = model.step(arrays.images, arrays.labels, rate, arrays.masks)
-    seen: Observations = {Key(4, "loss", "loss"): np.array(loss)}
-    seen |= {Key(4, "grad", name): np.array(grads[name]) for name in reversed(list(grads))}
+    loss, grads = model.step(arrays.images, arrays.labels, train.rate, arrays.masks)
+    seen: Observations = {Key(4, "loss", "loss", step): np.array(loss)}
+    seen |= {Key(4, "grad", name, step): np.array(grads[name]) for name in reversed(list(grads))}
     state = model.get_state()
     for kind, names in _kinds(state).items():
-        seen |= {Key(4, kind, name): state[name] for name in names}
+        seen |= {Key(4, kind, name, step): state[name] for name in names}
     return seen
 
 
@@ -128,55 +132,66 @@ def _kinds(state: State) -> dict[str, list[str]]:
     return {"statistic": statistics, "moment": moments, "parameter": parameters}
 
 
-def _floors(twin: Model, start: State, arrays: Arrays, step: int, rate: float) -> dict[Key, float]:
+def _floors(
+    twin: Model, start: State, arrays: Arrays, train: TrainConfig, step: int
+) -> dict[Key, float]:
     """The floor of everything the step gives; see `pymobilenet.parity.floors`."""
-    base = taken(twin, start, arrays, rate)
-    largest = dict.fromkeys(base, least(twin.dtype))
+    base = taken(twin, start, arrays, train, step)
+    draws = (
+        taken(twin, move_parameters(start, draw), moved, train, step)
+        for draw, (moved, _) in enumerate(_perturbed(arrays, step))
+    )
+    exact = Key(4, "moment", OPTIMIZER_STEP, step)
+    return spread(base, draws, twin.dtype) | ({exact: 0.0} if exact in base else {})
+
+
+def _perturbed(arrays: Arrays, step: int) -> Iterator[tuple[Arrays, np.ndarray]]:
+    """For each draw the batch, permuted and its images moved, and the order (N,) it is put into."""
     for draw in range(DRAWS):
-        seen = taken(twin, move_parameters(start, draw), _perturbed(arrays, draw, step), rate)
-        for key, value in seen.items():
-            largest[key] = max(largest[key], distance(value, base[key]))
-    exact = Key(4, "moment", OPTIMIZER_STEP)
-    return largest | ({exact: 0.0} if exact in largest else {})
-
-
-def _perturbed(arrays: Arrays, draw: int, step: int) -> Arrays:
-    order = draw_order(draw, step, len(arrays.images))
-    images = move_ulps(arrays.images[order], draw, 1000 + step)
-    return Arrays(images, arrays.labels[order], permuted(arrays.masks, order))
+        order = draw_order(draw, step, len(arrays.images))
+        images = move_ulps(arrays.images[order], draw, 1000 + step)
+        yield Arrays(images, arrays.labels[order], permuted(arrays.masks, order)), order
 
 
 def _locate(
     scenario: str,
+    name: str,
     models: tuple[Model, Model, Model],
-    row: Row,
+    rows: list[Row],
     start: State,
     arrays: Arrays,
 ) -> Divergence:
-    """Trace a loss that differs to the first activation that does.
+    """Trace a loss or a gradient that differs to the first activation that does.
 
-    If all activations agree on the batch, the follower was not shown that batch: the difference
-    came in with its input.
+    If the follower, shown the batch once more, gives the loss that it did not give in the step, it
+    was not shown that batch: the difference came in with its input.
     """
+    row = first_outside(rows)
     found = divergence(scenario, row)
-    if row.key.quantity != "loss":
+    if row.key.quantity not in ("loss", "grad"):
         return found
     leader, follower, twin = models
-    for model in models:
-        model.set_state(start)
-    images = arrays.images
-    mine = leader.activations(images, train=True)
-    theirs = follower.activations(images, train=True)
-    largest = dict.fromkeys(mine, least(leader.dtype))
-    for draw in range(DRAWS):
-        order = draw_order(draw, row.step or 0, len(images))
-        twin.set_state(move_parameters(start, draw))
-        moved = twin.activations(move_ulps(images[order], draw, 1000), train=True)
-        for key, value in moved.items():
-            off = distance(value[np.argsort(order)], mine[key])
-            largest[key] = max(largest[key], off)
-    for key, value in mine.items():
-        off = distance(theirs[key], value)
-        if off > ALL_WITHIN * largest[key]:
-            return replace(found, quantity="train", name=key, error=off, floor=largest[key])
-    return replace(found, direction="input", quantity="batch", name="images or labels")
+
+    def forward(model: Model, state: State, arrays: Arrays) -> Observations:
+        model.set_state(state)
+        seen = model.activations(arrays.images, train=True, masks=arrays.masks)
+        return {Key(4, "train", name, row.key.step): value for name, value in seen.items()}
+
+    def draws() -> Iterator[Observations]:
+        for draw, (moved, order) in enumerate(_perturbed(arrays, row.key.step or 0)):
+            seen = forward(twin, move_parameters(start, draw), moved)
+            yield {key: value[np.argsort(order)] for key, value in seen.items()}
+
+    floors = spread(forward(twin, start, arrays), draws(), leader.dtype)
+    theirs = {name: forward(follower, start, arrays)}
+    for activation in compare(forward(leader, start, arrays), theirs, floors):
+        if activation.ratio > MOST_WITHIN:
+            return divergence(scenario, activation)
+    losses = [
+        model.loss_and_grads(arrays.images, arrays.labels, arrays.masks)[0]
+        for model in (leader, follower)
+    ]
+    again = Row(row.key, {name: distance(np.array(losses[1]), np.array(losses[0]))}, row.floor)
+    if row.key.quantity == "loss" and again.ratio <= MOST_WITHIN:
+        return replace(found, direction="input", quantity="batch", name="images or labels")
+    return found

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pymobilenet.backends import backend
-from pymobilenet.backends.base import Backend
+from pymobilenet.backends.base import Backend, Model
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.data import Dataset
 from pymobilenet.errors import ConfigError
@@ -15,7 +15,7 @@ from pymobilenet.parity.figures import activation_errors, median_gradient, row_e
 from pymobilenet.parity.floors import floors
 from pymobilenet.parity.judge import compare, count_flips, verdicts
 from pymobilenet.parity.lockstep import lockstep
-from pymobilenet.parity.observe import Key, Observations, guide, observe, observe_outputs
+from pymobilenet.parity.observe import Key, Observations, observe, observe_outputs
 from pymobilenet.parity.recording import (
     CURVE_STEPS,
     CURVES,
@@ -24,6 +24,7 @@ from pymobilenet.parity.recording import (
     recording_images,
     thin,
 )
+from pymobilenet.parity.reference import Reference, reference
 from pymobilenet.parity.report import Report, ScenarioResult
 from pymobilenet.parity.scenario import OPTIMIZERS, Scenario
 from pymobilenet.training import Batches
@@ -82,21 +83,24 @@ def run_parity(
 
 def live_scenario(scenario: Scenario, pair: Sequence[Backend], data: Dataset) -> ScenarioResult:
     """Levels 0 to 3 of one scenario between two live backends."""
-    inputs = scenario.inputs(data)
-    oracle = backend("numpy").build(scenario.config, dtype="float64")
-    masks = guide(oracle, inputs.astype("float64"))
-    truth = observe(oracle, inputs.astype("float64"), masks)
+    truth = reference(scenario, data)
     models = {b.name: b.build(scenario.config, dtype=scenario.dtype) for b in pair}
-    seen = {name: observe(model, inputs, masks) for name, model in models.items()}
-    allowed = floors(models[pair[0].name], inputs, masks, keep=lambda seen: seen)
-    result = _result(scenario, truth, seen, allowed)
+    result = compare_models(truth, models)
     if scenario.dtype == "float32" and "torch" in models:
         last = backend("torch").build(
             scenario.config, dtype="float32", memory_format="channels_last"
         )
-        beside = observe_outputs(last, inputs, masks)
-        result.activations["torch channels_last"] = activation_errors(beside, truth)
+        beside = observe_outputs(last, truth.inputs, truth.masks)
+        result.activations["torch channels_last"] = activation_errors(beside, truth.seen)
     return result
+
+
+def compare_models(truth: Reference, models: Mapping[str, Model]) -> ScenarioResult:
+    """Levels 0 to 3 of two models by name; the first of them leads and gives the noise floors."""
+    seen = {name: observe(model, truth.inputs, truth.masks) for name, model in models.items()}
+    first = next(iter(models))
+    allowed = floors(models[first], truth.inputs, truth.masks, seen[first])
+    return _result(truth.scenario, truth.seen, seen, allowed)
 
 
 def replay(recordings: Sequence[Recording], name: str = "torch", tell: Tell = silent) -> Report:
@@ -110,23 +114,21 @@ def replay(recordings: Sequence[Recording], name: str = "torch", tell: Tell = si
     for recording in recordings:
         scenario = recording.scenario
         tick = tell(f"{scenario.name}, recorded", 1)
-        inputs = scenario.inputs(data)
-        oracle = backend("numpy").build(scenario.config, dtype="float64")
-        masks = guide(oracle, inputs.astype("float64"))
+        truth = reference(scenario, data)
+        inputs, masks = truth.inputs, truth.masks
         check_inputs(recording, inputs, masks)
-        truth = thin(observe(oracle, inputs.astype("float64"), masks))
         model = live.build(scenario.config, dtype=scenario.dtype)
         seen = {name: thin(observe(model, inputs, masks)), "julia": recording.observations}
-        result = _result(scenario, truth, seen, floors(model, inputs, masks, keep=thin))
-        report.scenarios.append(result)
+        allowed = floors(model, inputs, masks, seen[name], keep=thin)
+        report.scenarios.append(_result(scenario, thin(truth.seen), seen, allowed))
         tick()
         for title, losses in recording.curves.items():
             batches = Batches(data, CURVES[title], scenario.config, scenario.dtype)
             tick = tell(f"{title}, {scenario.name}, recorded", 6 * CURVE_STEPS)
             mine = free_losses(model, inputs.state, batches, CURVE_STEPS, tick=tick)
-            allowed = envelope(model, inputs.state, batches, mine, tick)
+            around = envelope(model, inputs.state, batches, mine, tick)
             label = _title(title, CURVES[title], scenario)
-            report.curves.append(Curves(label, (name, "julia"), (mine, losses), allowed))
+            report.curves.append(Curves(label, (name, "julia"), (mine, losses), around))
     return report
 
 

@@ -15,8 +15,6 @@
     return total
 end
 
-planes(x::Array{T,4}) where {T} = reshape(x, size(x, 1) * size(x, 2), size(x, 3), size(x, 4))
-
 "Mean and biased variance of each channel over (W, H, N), in two passes: two `Vector{Float64}`."
 function batch_statistics(maps::Array{T,4}) where {T}
     x = planes(maps)

@@ -1,10 +1,8 @@
 """
     parallel(f, n)
 
-Call `f(range)` for consecutive ranges that cover `1:n`, one for each Julia thread.
-
-What `f` computes for one index must depend on no other index: then the results are the same bits
-for every number of threads.
+Call `f(range)` for consecutive ranges that cover `1:n`, one for each Julia thread. What `f` computes
+for one index must depend on no other index.
 """
 function parallel(f::F, n::Int) where {F}
     parts = min(n, Threads.nthreads())
@@ -14,3 +12,18 @@ function parallel(f::F, n::Int) where {F}
     end
     return nothing
 end
+
+"Call `f()` with BLAS on one thread if Julia has several, so that the two do not fight over the cores."
+function one_blas_thread(f)
+    threads = BLAS.get_num_threads()
+    (threads == 1 || Threads.nthreads() == 1) && return f()
+    BLAS.set_num_threads(1)
+    try
+        return f()
+    finally
+        BLAS.set_num_threads(threads)
+    end
+end
+
+"The maps `x` (W, H, C, N) as (W*H, C, N)."
+planes(x::Array{T,4}) where {T} = reshape(x, size(x, 1) * size(x, 2), size(x, 3), size(x, 4))

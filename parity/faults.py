@@ -1,0 +1,159 @@
+"""Planted faults: models that are wrong in one known way, each standing for a real mistake.
+
+Every fault but `missing_block` is a `Through`: a model around any backend's model that changes what
+goes in or comes out by the protocol alone, and still reports the config it was asked for.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from pymobilenet.architecture import layers
+from pymobilenet.backends.base import Model
+
+
+class Through(Model):
+    """A model around `inner` that changes nothing: what the engine must not find fault with."""
+
+    def __init__(self, inner, config=None):
+        super().__init__(config or inner.config, inner.dtype)
+        self.backend, self.inner = inner.backend, inner
+
+    def get_state(self):
+        return self.inner.get_state()
+
+    def _set_state(self, state):
+        self.inner.set_state(state)
+
+    def _predict(self, images):
+        return self.inner.predict(images)
+
+    def _activations(self, images, train, masks):
+        return self.inner.activations(images, train, masks)
+
+    def _loss_and_grads(self, images, labels, masks):
+        return self.inner.loss_and_grads(images, labels, masks)
+
+    def _step(self, images, labels, rate, masks):
+        return self.inner.step(images, labels, rate, masks)
+
+    def _reset_optimizer(self, config):
+        self.inner.set_optimizer(config)
+
+
+class UnflippedKernel(Through):
+    """A stock `Flux.Conv` given torch's weights as they are: it flips its kernels, torch does not.
+
+    Nothing shows but in the outputs: weights, gradients and moments go in and come out by the same
+    wrong rule.
+    """
+
+    def get_state(self):
+        return _flipped(super().get_state())
+
+    def _set_state(self, state):
+        super()._set_state(_flipped(state))
+
+    def _loss_and_grads(self, images, labels, masks):
+        loss, grads = super()._loss_and_grads(images, labels, masks)
+        return loss, _flipped(grads)
+
+    def _step(self, images, labels, rate, masks):
+        loss, grads = super()._step(images, labels, rate, masks)
+        return loss, _flipped(grads)
+
+
+def _flipped(tensors):
+    """Both spatial axes of every convolution weight, gradient and moment reversed."""
+    return {
+        name: np.ascontiguousarray(tensor[..., ::-1, ::-1]) if tensor.ndim == 4 else tensor
+        for name, tensor in tensors.items()
+    }
+
+
+class BiasedVariance(Through):
+    """Running variances fed the biased variance, without Bessel's m/(m-1): the textbook formula."""
+
+    def _step(self, images, labels, rate, masks):
+        before = self.inner.get_state()
+        result = super()._step(images, labels, rate, masks)
+        after = self.inner.get_state()
+        count, size = len(images), images.shape[2]
+        for layer in layers(self.config):
+            size = layer.output_size(size)
+            values = count * size * size
+            name = f"{layer.name}.norm.running_var"
+            kept = (1 - self.config.norm_momentum) * before[name].astype(np.float64)
+            biased = kept + (after[name] - kept) * (values - 1) / values
+            after[name] = biased.astype(self.dtype)
+        self.inner.set_state(after)
+        return result
+
+
+class SwappedBatches(Through):
+    """At step `first` the batch of the next step, and then that of `first`: a race in a loader."""
+
+    def __init__(self, inner, batches, first):
+        super().__init__(inner)
+        self.batches, self.first, self.taken = batches, first, 0
+
+    def _step(self, images, labels, rate, masks):
+        other = {self.first: self.first + 1, self.first + 1: self.first}.get(self.taken)
+        self.taken += 1
+        if other is not None:
+            images, labels, _ = self.batches.at(other)
+        return super()._step(images, labels, rate, masks)
+
+
+class RateOff(Through):
+    """A rate that is 1 % too large: a schedule that is one step ahead."""
+
+    def _step(self, images, labels, rate, masks):
+        return super()._step(images, labels, 1.01 * rate, masks)
+
+
+class StaleMomentum(Through):
+    """Moments that are handed over are dropped: the optimizer goes on with those it has."""
+
+    def _set_state(self, state):
+        own = {k: v for k, v in self.inner.get_state().items() if k.startswith("optimizer.")}
+        super()._set_state({name: own.get(name, tensor) for name, tensor in state.items()})
+
+
+class ShiftedLabels(Through):
+    """Each image with its neighbour's label: an index off by one.
+
+    Its results depend on the order of the images, which floors take to be of no effect: as the
+    leader it must not hide behind floors of its own making.
+    """
+
+    def _loss_and_grads(self, images, labels, masks):
+        return super()._loss_and_grads(images, np.roll(labels, 1), masks)
+
+    def _step(self, images, labels, rate, masks):
+        return super()._step(images, np.roll(labels, 1), rate, masks)
+
+
+def keras_eps(model):
+    """Norms with Keras's eps of 1e-3 in place of torch's and Flux's 1e-5."""
+    return _with_eps(model, 1e-3)
+
+
+def float32_eps(model):
+    """Norms with the Float32 literal 1f-5 in a float64 model, as `Flux.f64` leaves it."""
+    return _with_eps(model, float(np.float32(1e-5)))
+
+
+def _with_eps(model, eps):
+    config = replace(model.config, norm_eps=eps)
+    return Through(model.backend.from_state(config, model.get_state()), model.config)
+
+
+def missing_block(model, index):
+    """A torch model without block `index`: a count of repeats that is one too low.
+
+    The block's parameters stay in the state, where their gradients are zero.
+    """
+    block = model.module.blocks[index]
+    block.forward = lambda x: x + 0 * sum(parameter.sum() for parameter in block.parameters())
+    return model
