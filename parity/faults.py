@@ -66,7 +66,7 @@ class UnflippedKernel(Through):
 def _flipped(tensors):
     """Both spatial axes of every convolution weight, gradient and moment reversed."""
     return {
-        name: np.ascontiguousarray(tensor[..., ::-1, ::-1]) if tensor.ndim == 4 else tensor
+        name: tensor[..., ::-1, ::-1].copy() if tensor.ndim == 4 else tensor
         for name, tensor in tensors.items()
     }
 

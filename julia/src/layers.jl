@@ -14,6 +14,11 @@ struct CrossConv{T}
 end
 Flux.@layer CrossConv trainable = (weight,)
 
+function Base.show(io::IO, conv::CrossConv)
+    (; weight, stride, padding, groups) = conv
+    return print(io, "CrossConv(", size(weight), ", ", stride, ", ", padding, ", ", groups, ")")
+end
+
 function (conv::CrossConv)(x)
     kernel, channels = size(conv.weight, 1), size(x, 3)
     kernel == 1 && conv.stride == 1 && conv.padding == 0 && conv.groups == 1 &&
@@ -49,6 +54,9 @@ struct Norm{T}
 end
 Flux.@layer Norm trainable = (weight, bias)
 
+Base.show(io::IO, norm::Norm) =
+    print(io, "Norm(", length(norm.weight), " channels, ", norm.eps, ", ", norm.momentum, ")")
+
 """
     ConvNormAct(name, conv, norm, ceiling)
 
@@ -73,6 +81,7 @@ struct Classifier{T}
     bias::Vector{T}
 end
 Flux.@layer Classifier
+Base.show(io::IO, classifier::Classifier) = print(io, "Classifier", size(classifier.weight))
 (classifier::Classifier)(x) = linear(x, classifier.weight, classifier.bias)
 
 "What one run through a model is asked for; see `forward`."

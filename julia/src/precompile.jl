@@ -9,6 +9,8 @@
                 predict(model, x)
                 activations(model, x; train=true)
                 loss_and_grads(model, x, labels)
+                masks = Dict{String,Array}("stem.act" => ones(UInt8, 16, 16, 1, 2))
+                loss_and_grads(model, x, labels; masks)
                 for name in OPTIMIZERS
                     optimizer = setup(TrainConfig(; optimizer=name), model)
                     train_step!(model, optimizer, x, labels, 0.1)

@@ -128,7 +128,8 @@ function read_safetensors(file)
     entries = sort!([checked_entry(name, entry) for (name, entry) in header]; by=entry -> entry.span)
     finish = 0
     for (; name, span) in entries
-        require(span[1] == finish, "$name begins at byte $(span[1]); it must be $finish, without gap or overlap")
+        rule = "it must be $finish, without gap or overlap"
+        require(span[1] == finish, "$name begins at byte $(span[1]); $rule")
         finish = span[2]
     end
     held = total - 8 - Int(length)

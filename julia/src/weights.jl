@@ -12,8 +12,8 @@ end
     MobileNets.save(path, model; optimizer=nothing, versions=MobileNets.versions(), metadata=Dict())
 
 Write config and state, with an optimizer its moments too, as the exchange file, atomically. Equal
-content and `versions` give equal bytes, here and in Python. Throws a `WeightsError` for a state that is not finite,
-before anything is written.
+content and `versions` give equal bytes, here and in Python. Throws a `WeightsError` for a state that is
+not finite, before anything is written.
 
 ```jldoctest
 julia> model = build(MobileNetConfig(width_mult=0.25, resolution=32, num_classes=10));

@@ -34,6 +34,9 @@ end
     @test deviation(gradient, wanted) < 1e-6
 end
 
-@testset "a model prints its config" begin
+@testset "models and layers print what they are, not their numbers" begin
     @test occursin("\"width_mult\":0.1", sprint(show, MIME("text/plain"), model))
+    @test occursin("CrossConv((3, 3, 3, 3), 1, 1, 1)", sprint(show, MIME("text/plain"), model.stem))
+    @test occursin("Norm(3 channels, 1.0e-5, 0.1)", sprint(show, model.stem.norm))
+    @test sprint(show, model.classifier) == "Classifier(102, 7)"
 end

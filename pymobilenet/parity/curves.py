@@ -113,7 +113,7 @@ def free_losses(
 
     model.set_state(start if draw is None else move_parameters(start, draw))
     model.set_optimizer(batches.train)
-    return np.fromiter(run(), np.float64, steps)
+    return np.array(list(run()))
 
 
 def envelope(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pymobilenet.parity.floors import distance
+from pymobilenet.parity.judge import off
 from pymobilenet.parity.observe import Key, Observations
 
 
@@ -17,13 +18,13 @@ def row_error(seen: Observations, reference: Observations) -> float:
 def median_gradient(seen: Observations, reference: Observations) -> float:
     """The median over all parameters of the distance of the gradient, with the oracle's masks."""
     keys = [key for key in reference if key.quantity == "grad"]
-    return float(np.median([distance(seen[key], reference[key]) for key in keys]))
+    return float(np.median([off(seen, reference, key) for key in keys]))
 
 
 def activation_errors(seen: Observations, reference: Observations) -> dict[str, float]:
     """Activation -> distance in training mode, in forward order."""
     keys = [key for key in reference if key.quantity == "train"]
-    return {key.name: distance(seen[key], reference[key]) for key in keys}
+    return {key.name: off(seen, reference, key) for key in keys}
 
 
 def largest_ratio(errors: dict[str, float], reference: dict[str, float]) -> tuple[str, float]:
