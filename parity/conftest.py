@@ -1,16 +1,12 @@
-"""What the parity tests share: small nets, generated images, one thread for torch."""
+"""What the parity tests share: a small net, generated images, the oracle's word on them."""
 
 import pytest
 import torch
 
 from pymobilenet import MobileNetConfig
 from pymobilenet.data import standin
-
-SMALL = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=20, stem_stride=2)
-"""Its last maps are 1x1: a batch of 16 is the smallest that keeps float32 from chaos."""
-
-FAULTY = ["torch", pytest.param("julia", marks=pytest.mark.julia)]
-"""The backends whose models the faults are planted in."""
+from pymobilenet.parity import Scenario
+from pymobilenet.parity.reference import reference
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,5 +19,20 @@ def _one_thread():
 
 
 @pytest.fixture(scope="session")
-def images():
-    return standin(num_images=256, num_classes=SMALL.num_classes)
+def config():
+    """Its last maps are 1x1, where biased and unbiased variance are far apart."""
+    return MobileNetConfig(width_mult=0.125, resolution=32, num_classes=20, stem_stride=2)
+
+
+@pytest.fixture(scope="session")
+def images(config):
+    return standin(num_images=256, num_classes=config.num_classes)
+
+
+@pytest.fixture(scope="session")
+def truths(config, images):
+    """Dtype -> the oracle's part in the small scenario."""
+    return {
+        dtype: reference(Scenario(config, dtype, batch_size=16), images)
+        for dtype in ("float64", "float32")
+    }

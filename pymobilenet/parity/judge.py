@@ -126,12 +126,13 @@ def compare(
     """Rows of everything the backends in `seen` (name -> observations) or the oracle have seen.
 
     A key that a backend lacks, or has beyond the oracle's, counts as infinitely far; one without a
-    floor is held against 0. Unmasked gradients are left out where activation masks flipped.
+    floor is held against 0. Unmasked gradients are left out where activation masks flipped. The
+    order of the rows is that of whoever has seen the most.
     """
     flipped = any(count_flips(observations) for observations in seen.values())
-    keys = dict.fromkeys(key for observations in (oracle, *seen.values()) for key in observations)
+    longest_first = sorted((oracle, *seen.values()), key=len, reverse=True)
     rows = []
-    for key in keys:
+    for key in dict.fromkeys(key for observations in longest_first for key in observations):
         if key.quantity in UNJUDGED or (flipped and key.quantity in FREE):
             continue
         errors = {name: off(observations, oracle, key) for name, observations in seen.items()}

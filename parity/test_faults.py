@@ -1,0 +1,335 @@
+"""Every planted fault is caught, and named where it begins; honest models pass.
+
+The engine is the one of the `parity` command, one floor below: models in place of backends' names.
+"""
+
+from typing import NamedTuple
+
+import faults
+import pytest
+
+from pymobilenet import TrainConfig, backend
+from pymobilenet.parity.curves import Curves, envelope, free_losses
+from pymobilenet.parity.lockstep import lockstep
+from pymobilenet.parity.report import Report
+from pymobilenet.parity.run import compare_models
+from pymobilenet.training import Batches
+from pymobilenet.weights import initial_state
+
+SGD = TrainConfig(optimizer="sgd", rate=0.1, batch_size=16)
+ADAM = TrainConfig(optimizer="adam", rate=1e-3, batch_size=16)
+CALM = TrainConfig(optimizer="adam", rate=1e-4, batch_size=16)
+
+FAULTY = ["torch", pytest.param("julia", marks=pytest.mark.julia)]
+DTYPES = ("float64", "float32")
+STEPS = 3
+
+
+class Place(NamedTuple):
+    level: int
+    direction: str
+    quantity: str
+    name: str
+    step: int | None = None
+
+
+class Planted(NamedTuple):
+    """A fault, and where levels 0 to 3 and lockstep see it begin."""
+
+    plant: type | object
+    levels: Place
+    lockstep: Place
+
+
+PLANTED = {
+    "unflipped kernel": Planted(
+        faults.UnflippedKernel,
+        Place(1, "forward", "eval", "stem.conv"),
+        Place(4, "forward", "train", "stem.conv", 0),
+    ),
+    "norm eps 1e-3": Planted(
+        faults.keras_eps,
+        Place(1, "forward", "eval", "stem.norm"),
+        Place(4, "forward", "train", "stem.norm", 0),
+    ),
+    "biased variance": Planted(
+        faults.BiasedVariance,
+        Place(2, "update", "statistic", "stem.norm.running_var"),
+        Place(4, "update", "statistic", "stem.norm.running_var", 0),
+    ),
+    "rate 1 % off": Planted(
+        faults.RateOff,
+        Place(3, "update", "sgd-parameter", "stem.conv.weight", 0),
+        Place(4, "update", "parameter", "stem.conv.weight", 0),
+    ),
+    "shifted labels": Planted(
+        faults.ShiftedLabels,
+        Place(2, "forward", "loss", "loss"),
+        Place(4, "forward", "loss", "loss", 0),
+    ),
+}
+FLOAT32_EPS = Planted(
+    faults.float32_eps,
+    Place(1, "forward", "eval", "stem.norm"),
+    Place(4, "forward", "train", "stem.norm", 0),
+)
+MISSING_BLOCK = Planted(
+    lambda model: faults.missing_block(model, 7),
+    Place(1, "forward", "eval", "blocks.7.depthwise.conv"),
+    Place(4, "forward", "train", "blocks.7.depthwise.conv", 0),
+)
+
+by_fault = pytest.mark.parametrize("fault", PLANTED.values(), ids=PLANTED)
+by_dtype = pytest.mark.parametrize("dtype", DTYPES)
+by_backend = pytest.mark.parametrize("name", FAULTY)
+by_optimizer = pytest.mark.parametrize("train", [SGD, ADAM], ids=lambda train: train.optimizer)
+
+
+class Lab:
+    """Runs the engine on models and gives its report."""
+
+    def __init__(self, config, images, truths):
+        self.config, self.images, self.truths = config, images, truths
+
+    def build(self, name, dtype, **options):
+        return backend(name).build(self.config, dtype=dtype, **options)
+
+    def report(self):
+        return Report.of([backend("torch"), backend("numpy")], self.images, seed=0)
+
+    def batches(self, train, dtype):
+        return Batches(self.images, train, self.config, dtype)
+
+    def levels(self, dtype, **models):
+        report = self.report()
+        report.scenarios.append(compare_models(self.truths[dtype], models))
+        return report
+
+    def lockstep(self, train, leader, follower, twin, steps=STEPS):
+        report = self.report()
+        batches = self.batches(train, leader.dtype)
+        names = ("leader", "follower")
+        report.lockstep.append(lockstep(leader, follower, twin, batches, steps, names))
+        return report
+
+    def curves(self, train, leader, follower, steps):
+        report = self.report()
+        batches = self.batches(train, leader.dtype)
+        start = initial_state(self.config, 0, leader.dtype)
+        mine, theirs = (free_losses(one, start, batches, steps) for one in (leader, follower))
+        around = envelope(leader, start, batches, mine)
+        report.curves.append(Curves("free", ("leader", "follower"), (mine, theirs), around))
+        return report
+
+
+@pytest.fixture(scope="session")
+def lab(config, images, truths):
+    return Lab(config, images, truths)
+
+
+def assert_found(report, place, culprit=None):
+    assert report.to_dict()["verdict"] == "differ"
+    first = report.first_divergence
+    assert Place(first.level, first.direction, first.quantity, first.name, first.step) == place
+    assert culprit is None or first.backend == culprit
+
+
+def assert_agree(report):
+    assert report.first_divergence is None
+    assert report.to_dict()["verdict"] == "agree"
+
+
+# Honest models
+
+
+def honest(lab, other, dtype):
+    """Another model that is right: through a transparent wrapper, or along another path."""
+    if other == "channels_last":
+        return lab.build("torch", dtype, memory_format="channels_last")
+    return faults.Through(lab.build(other, dtype))
+
+
+OTHERS = ["torch", "channels_last", "numpy", pytest.param("julia", marks=pytest.mark.julia)]
+by_other = pytest.mark.parametrize("other", OTHERS)
+
+
+@by_other
+def test_honest_models_agree_on_all_levels(lab, other):
+    models = {"torch": lab.build("torch", "float64"), "other": honest(lab, other, "float64")}
+    assert_agree(lab.levels("float64", **models))
+
+
+@by_backend
+def test_honest_models_agree_on_all_levels_in_float32(lab, name):
+    models = {"torch": lab.build("torch", "float32"), "other": honest(lab, name, "float32")}
+    assert_agree(lab.levels("float32", **models))
+
+
+@by_optimizer
+@by_other
+def test_honest_models_agree_in_lockstep(lab, other, train):
+    leader, twin = (lab.build("torch", "float64") for _ in range(2))
+    assert_agree(lab.lockstep(train, leader, honest(lab, other, "float64"), twin))
+
+
+@by_optimizer
+@by_backend
+def test_honest_models_agree_in_lockstep_in_float32(lab, name, train):
+    leader, twin = (lab.build("torch", "float32") for _ in range(2))
+    assert_agree(lab.lockstep(train, leader, honest(lab, name, "float32"), twin))
+
+
+@by_other
+def test_honest_models_draw_one_calm_curve(lab, other):
+    leader, follower = lab.build("torch", "float64"), honest(lab, other, "float64")
+    report = lab.curves(CALM, leader, follower, steps=10)
+    assert_agree(report)
+    assert report.curves[0].judged == 10
+
+
+# Levels 0 to 3
+
+
+@by_backend
+@by_dtype
+@by_fault
+def test_a_follower_with_a_fault_is_found(lab, name, dtype, fault):
+    follower = fault.plant(lab.build(name, dtype))
+    report = lab.levels(dtype, torch=lab.build("torch", dtype), faulty=follower)
+    assert_found(report, fault.levels, "faulty")
+
+
+@by_backend
+@by_fault
+def test_a_leader_does_not_hide_its_fault_in_its_own_floors(lab, name, fault):
+    leader = fault.plant(lab.build(name, "float64"))
+    report = lab.levels("float64", faulty=leader, torch=lab.build("torch", "float64"))
+    assert_found(report, fault.levels, "faulty")
+
+
+def test_a_leader_with_shifted_labels_does_not_hide_in_float32_either(lab):
+    fault = PLANTED["shifted labels"]
+    leader = fault.plant(lab.build("torch", "float32"))
+    report = lab.levels("float32", faulty=leader, torch=lab.build("torch", "float32"))
+    assert_found(report, fault.levels, "faulty")
+
+
+@by_backend
+def test_a_float32_eps_is_found_in_float64(lab, name):
+    follower = faults.float32_eps(lab.build(name, "float64"))
+    report = lab.levels("float64", torch=lab.build("torch", "float64"), faulty=follower)
+    assert_found(report, FLOAT32_EPS.levels, "faulty")
+    assert 10 < report.verdicts[1].rows[1].ratio < 1000  # two units of float32 off, no more
+
+
+def test_a_float32_eps_is_no_fault_in_float32(lab):
+    follower = faults.float32_eps(lab.build("torch", "float32"))
+    assert_agree(lab.levels("float32", torch=lab.build("torch", "float32"), other=follower))
+
+
+@by_dtype
+@pytest.mark.parametrize("leads", [False, True])
+def test_a_missing_block_is_found(lab, dtype, leads):
+    models = [("torch", lab.build("torch", dtype))]
+    faulty = MISSING_BLOCK.plant(lab.build("torch", dtype))
+    models.insert(0 if leads else 1, ("faulty", faulty))
+    assert_found(lab.levels(dtype, **dict(models)), MISSING_BLOCK.levels, "faulty")
+
+
+# Level 4, lockstep
+
+
+@by_backend
+@by_dtype
+@by_fault
+def test_a_fault_is_found_in_lockstep(lab, name, dtype, fault):
+    leader, twin = (lab.build("torch", dtype) for _ in range(2))
+    follower = fault.plant(lab.build(name, dtype))
+    assert_found(lab.lockstep(SGD, leader, follower, twin, steps=2), fault.lockstep, "follower")
+
+
+@by_backend
+@by_fault
+def test_a_leader_and_its_twin_with_a_fault_are_found_in_lockstep(lab, name, fault):
+    leader, twin = (fault.plant(lab.build(name, "float64")) for _ in range(2))
+    follower = lab.build("torch", "float64")
+    assert_found(lab.lockstep(SGD, leader, follower, twin, steps=2), fault.lockstep)
+
+
+@pytest.mark.parametrize(
+    ("fault", "dtype"),
+    [(FLOAT32_EPS, "float64"), (MISSING_BLOCK, "float64"), (MISSING_BLOCK, "float32")],
+    ids=["float32 eps", "missing block", "missing block, float32"],
+)
+def test_faults_of_torch_models_are_found_in_lockstep(lab, fault, dtype):
+    leader, twin = (lab.build("torch", dtype) for _ in range(2))
+    follower = fault.plant(lab.build("torch", dtype))
+    assert_found(lab.lockstep(SGD, leader, follower, twin, steps=2), fault.lockstep)
+
+
+def test_a_missing_block_of_the_leader_is_found_in_lockstep(lab):
+    leader, twin = (MISSING_BLOCK.plant(lab.build("torch", "float64")) for _ in range(2))
+    report = lab.lockstep(SGD, leader, lab.build("torch", "float64"), twin, steps=2)
+    assert_found(report, MISSING_BLOCK.lockstep)
+
+
+@by_backend
+@by_optimizer
+@by_dtype
+def test_swapped_batches_are_found_at_their_step(lab, name, dtype, train):
+    leader, twin = (lab.build("torch", dtype) for _ in range(2))
+    follower = faults.SwappedBatches(lab.build(name, dtype), lab.batches(train, dtype), first=1)
+    report = lab.lockstep(train, leader, follower, twin, steps=4)
+    assert_found(report, Place(4, "input", "batch", "images or labels", 1), "follower")
+    wrong = [step for step, ratio in enumerate(report.lockstep[0].ratios) if ratio > 30]
+    assert wrong == [1, 2]
+
+
+@by_backend
+@by_dtype
+@pytest.mark.parametrize(("train", "slot"), [(SGD, "momentum"), (ADAM, "exp_avg")])
+def test_stale_momentum_is_found_at_the_first_step_that_has_any(lab, name, dtype, train, slot):
+    leader, twin = (lab.build("torch", dtype) for _ in range(2))
+    follower = faults.StaleMomentum(lab.build(name, dtype))
+    report = lab.lockstep(train, leader, follower, twin)
+    moment = f"optimizer.{slot}.stem.conv.weight"
+    assert_found(report, Place(4, "update", "moment", moment, 1), "follower")
+
+
+@by_backend
+def test_a_wrong_rate_of_adam_is_found_in_lockstep(lab, name):
+    leader, twin = (lab.build("torch", "float64") for _ in range(2))
+    follower = faults.RateOff(lab.build(name, "float64"))
+    report = lab.lockstep(ADAM, leader, follower, twin, steps=1)
+    assert_found(report, PLANTED["rate 1 % off"].lockstep, "follower")
+
+
+# Level 4, free curves
+
+
+@by_backend
+@pytest.mark.parametrize(
+    ("plant", "step"),
+    [
+        (faults.keras_eps, 0),
+        (faults.ShiftedLabels, 0),
+        (faults.RateOff, 1),
+        (faults.StaleMomentum, None),
+    ],
+    ids=["norm eps 1e-3", "shifted labels", "rate 1 % off", "stale momentum"],
+)
+def test_a_calm_curve_leaves_its_envelope_where_the_fault_begins(lab, name, plant, step):
+    leader, follower = lab.build("torch", "float64"), plant(lab.build(name, "float64"))
+    report = lab.curves(CALM, leader, follower, steps=6)
+    if step is None:  # nothing is handed over in a free run
+        assert_agree(report)
+    else:
+        assert_found(report, Place(4, "curve", "loss", "loss", step), "follower")
+
+
+@by_backend
+def test_swapped_batches_show_in_a_calm_curve(lab, name):
+    batches = lab.batches(CALM, "float64")
+    follower = faults.SwappedBatches(lab.build(name, "float64"), batches, first=2)
+    report = lab.curves(CALM, lab.build("torch", "float64"), follower, steps=5)
+    assert_found(report, Place(4, "curve", "loss", "loss", 2), "follower")
