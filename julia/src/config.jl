@@ -42,7 +42,7 @@ Base.@kwdef struct MobileNetConfig
     )
         family = checked_choice("family", family, FAMILIES)
         activation = checked_choice("activation", activation, ACTIVATIONS)
-        width_mult = checked_number(Float64, "width_mult", width_mult, 1e-6, 2, "in (0, 2]")
+        width_mult = checked_number(Float64, "width_mult", width_mult, nextfloat(0.0), 2, "in (0, 2]")
         if trunc(Int, 32 * width_mult) < 1
             throw(ConfigError(
                 "width_mult must leave the 32 channels of the stem at least one: " *
@@ -174,7 +174,7 @@ function checked_number(kind, name, value, low, high, rule)
     if kind <: Integer && !isinteger(value)
         throw(ConfigError("$name must be a whole number, $rule. Received: $(repr(value))"))
     end
-    return kind(value)
+    return kind(value) + zero(kind) # -0.0 is 0.0, in the text too
 end
 
 function checked_choice(name, value, choices)

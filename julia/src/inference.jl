@@ -57,29 +57,6 @@ function loss_and_tree(model, x, labels, masks, tap)
     labels = checked_labels(model, labels, size(x, 4))
     check_trainable(model, x)
     pass = new_pass(model, true, checked_masks(model, masks, x), tap)
-    return uncollected(bytes_of_step(model, x)) do
-        loss, (tree,) = Flux.withgradient(m -> cross_entropy(logits(m, x, pass), labels), model)
-        loss, tree
-    end
-end
-
-"""
-Call `f()`, which allocates about `bytes`, with the garbage collector held back, where memory is plenty.
-
-What a step allocates lives until its backward pass, so the collections on the way free little; but each
-marks every object Julia has loaded, which together took two thirds of a step.
-"""
-function uncollected(f, bytes)
-    4bytes < min(Sys.free_memory(), Sys.total_memory()) || return f()
-    enabled = GC.enable(false)
-    try
-        return f()
-    finally
-        GC.enable(enabled)
-    end
-end
-
-"Bytes a step allocates: each unit makes three maps of its output's size, and a gradient for each."
-function bytes_of_step(model::MobileNet{T}, x) where {T}
-    return 6 * sizeof(T) * sum(prod, values(mask_sizes(model.config, x)))
+    loss, (tree,) = Flux.withgradient(m -> cross_entropy(logits(m, x, pass), labels), model)
+    return loss, tree
 end

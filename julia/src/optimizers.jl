@@ -46,8 +46,14 @@ rule(config::TrainConfig, rate, step) =
         TorchAdam(rate, config.beta1, config.beta2, config.eps, step)
     end
 
-"The moments the optimizer keeps for each parameter, by their names in a weight file, sorted."
-slots(config::TrainConfig) = config.optimizer == "sgd" ? ["momentum"] : ["exp_avg", "exp_avg_sq"]
+"""
+The moments the optimizer keeps for each parameter, by their names in a weight file, sorted. SGD
+without momentum keeps none, and counts no steps.
+"""
+function slots(config::TrainConfig)
+    config.optimizer == "sgd" || return ["exp_avg", "exp_avg_sq"]
+    return config.momentum > 0 ? ["momentum"] : String[]
+end
 
 "What `train_step!` needs besides the model: a config, Optimisers' tree, the number of steps taken."
 struct Optimizer{Tree}
@@ -71,7 +77,8 @@ function get_state(model::MobileNet, optimizer::Optimizer)
     for slot in slots(optimizer.config), (name, leaf) in zip(names, leaves)
         push!(state, "optimizer.$slot.$name" => getproperty(leaf.state, Symbol(slot)))
     end
-    return push!(state, OPTIMIZER_STEP => optimizer.step)
+    isempty(slots(optimizer.config)) || push!(state, OPTIMIZER_STEP => optimizer.step)
+    return state
 end
 
 function set_state!(model::MobileNet, optimizer::Optimizer, state)

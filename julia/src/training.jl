@@ -22,8 +22,21 @@ function fit!(
         chosen = batch(plan, step)
         x = normalise(crop_and_flip(images, chosen), mean, std, eltype(model))
         y = labels[chosen.indices .+ 1]
-        loss, _ = train_step!(model, optimizer, x, y, config.rate)
+        masks = dropout_masks(model, config, step)
+        loss, _ = train_step!(model, optimizer, x, y, config.rate; masks)
         callback(step, loss)
         loss
     end
+end
+
+"""
+The masks of a step that drop what the config says, the same as in Python: of the factors (C, N), 0 or
+`1 / (1 - p)`, the k-th is not 0 if the k-th word of stream MASK is at least p.
+"""
+function dropout_masks(model::MobileNet{T}, config::TrainConfig, step) where {T}
+    p = model.config.dropout
+    p == 0 && return nothing
+    size = (feature_channels(model.config), config.batch_size)
+    words = raw_words(config.seed, STREAM.MASK, 0, step, prod(size))
+    return Dict{String,Array}(DROPOUT => reshape(T.((uniform64.(words) .>= p) ./ (1 - p)), size))
 end

@@ -28,6 +28,13 @@ end
     @test optimizer.step[] == 2
 end
 
+@testset "SGD without momentum keeps no moments" begin
+    model, optimizer, (g1,) = trained(TrainConfig(; momentum=0), 1)
+    @test first.(get_state(model, optimizer)) == first.(get_state(model))
+    wanted = build(TINY; dtype=Float64).classifier.weight .- 0.1 .* last(g1[end - 1])
+    @test model.classifier.weight == wanted
+end
+
 @testset "Adam: Kingma & Ba, algorithm 1" begin
     model, optimizer, gradients = trained(TrainConfig(; optimizer="adam"), 3; rate=1e-3)
     p = vec(copy(build(TINY; dtype=Float64).classifier.weight))

@@ -29,3 +29,15 @@ end
     @test_throws ConfigError fit!(model, images, labels, TrainConfig(; batch_size=25))
     @test_throws DataError fit!(model, images, fill(7, 24), config)
 end
+
+@testset "dropout draws the factors Python draws" begin
+    model = build(MobileNetConfig(; width_mult=1 / 32, resolution=32, num_classes=7, dropout=0.25))
+    config = TrainConfig(; batch_size=4, seed=5)
+    factors = MobileNets.dropout_masks(model, config, 3)["dropout"]
+    @test size(factors) == (32, 4) && eltype(factors) == Float32
+    words = MobileNets.raw_words(5, MobileNets.STREAM.MASK, 0, 3, 128)
+    @test vec(factors) == [word >> 62 == 0 ? 0.0f0 : Float32(1 / 0.75) for word in words]
+    @test isnothing(MobileNets.dropout_masks(build(TINY), config, 3))
+    losses = fit!(model, images, labels, TrainConfig(; batch_size=8, steps=2))
+    @test all(isfinite, losses)
+end
