@@ -46,35 +46,37 @@ def parity(
     data: DataOption = None,
     steps: Annotated[int, typer.Option(min=0, help="Steps of each training curve.")] = 200,
     report: Annotated[Path | None, typer.Option(help="Folder for the report.")] = None,
-    dtype: Annotated[list[str], typer.Option(help="float64, float32")] = list(DTYPES),  # noqa: B006
+    dtype: Annotated[list[str], typer.Option(help="float64, float32")] = list(DTYPES),
     width_mult: Annotated[list[float], typer.Option(help="Width multipliers (alpha).")] = [
         0.25,
         1.0,
-    ],  # noqa: B006
-    stem_stride: Annotated[list[int], typer.Option(help="1, 2")] = [1, 2],  # noqa: B006
+    ],
+    stem_stride: Annotated[list[int], typer.Option(help="1, 2")] = [1, 2],
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Compare two backends on CIFAR-100; status 1 if they differ.
 
     Where no Julia can be had, recordings of it are compared on the images they were made on.
     """
+    from pymobilenet.backends.julia import HOW_TO_GET_JULIA, unavailable
     from pymobilenet.config import MobileNetConfig
     from pymobilenet.data import open_cifar100
     from pymobilenet.parity import print_report, read_goldens, write_report
+    from pymobilenet.parity.report import recorded
     from pymobilenet.parity.run import replay, run_parity
 
     with _told(), _progress() as tell:
         names = tuple(name.strip() for name in backends.split(","))
-        reason = _no_julia() if "julia" in names else None
+        reason = unavailable() if "julia" in names else None
         if reason is not None:
             recordings = read_goldens()
             other = next((name for name in names if name != "julia"), "torch")
-            versions = ", ".join(f"{k} {v}" for k, v in recordings[0].versions.items())
-            console.print(f"[bold]julia: recorded ({versions})[/], because {reason}.")
-            if data is not None:
-                console.print(
-                    f"The recordings were made on generated stand-in images; {data} is not used."
-                )
+            console.print(
+                f"[bold]julia: {recorded(recordings[0])}[/], because {reason}. {HOW_TO_GET_JULIA}. "
+                "The images are the generated STAND-IN images the recordings were made on"
+                + ("." if data is None else f"; {data} is not used."),
+                soft_wrap=True,
+            )
             result = replay(recordings, other, tell)
         else:
             images = open_cifar100(data, "train")
@@ -129,12 +131,6 @@ def main(
     ] = False,
 ) -> None:
     """MobileNet in PyTorch and in Flux.jl: is it the same model?"""
-
-
-def _no_julia() -> str | None:
-    from pymobilenet.backends import julia
-
-    return julia.unavailable()
 
 
 @contextmanager

@@ -36,9 +36,8 @@ def main() -> None:
         say(f"NOT RUN in Julia: {reason}")
     command = [sys.executable, "-m", "pymobilenet.cli", "--version"]
     version = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    say(
-        f"{version.strip()}: {json.dumps({name: list(map(float, x[0, :2])) for name, x in logits.items()})}"
-    )
+    first = {name: values[0, :2].tolist() for name, values in logits.items()}
+    say(f"{version.strip()}: {json.dumps(first)}")
 
 
 def say(text: str) -> None:

@@ -1,7 +1,7 @@
 folder = mktempdir()
 record(coarse, fine, value) = [UInt8[coarse, fine]; fill(UInt8(value), 3072)]
 put(bytes...) = write(joinpath(folder, "test.bin"), reduce(vcat, bytes))
-refused(split=:test) = message(() -> read_cifar100(folder, split), DataError)
+refused_file(split=:test) = message(() -> read_cifar100(folder, split), DataError)
 
 @testset "records are read with both labels, rows along the second axis" begin
     second = record(19, 99, 0)
@@ -18,14 +18,14 @@ refused(split=:test) = message(() -> read_cifar100(folder, split), DataError)
 end
 
 @testset "a file that is missing, truncated or out of range is refused" begin
-    @test occursin("train.bin is missing", refused(:train))
-    @test occursin("split must be", refused(:val))
+    @test occursin("train.bin is missing", refused_file(:train))
+    @test occursin("split must be", refused_file(:val))
     put(record(3, 42, 9), UInt8[1])
-    @test occursin("3075 bytes; the size must be a positive multiple of 3074", refused())
+    @test occursin("3075 bytes; the size must be a positive multiple of 3074", refused_file())
     put(UInt8[])
-    @test occursin("0 bytes", refused())
+    @test occursin("0 bytes", refused_file())
     put(record(1, 1, 0), record(1, 100, 0))
-    @test occursin("fine label 100 at byte 3075; it must be below 100", refused())
+    @test occursin("fine label 100 at byte 3075; it must be below 100", refused_file())
     put(record(20, 1, 0))
-    @test occursin("coarse label 20 at byte 0", refused())
+    @test occursin("coarse label 20 at byte 0", refused_file())
 end

@@ -1,7 +1,7 @@
 model = build(TINY)
 good() = Dict{String,Array}(name => copy(array) for (name, array) in get_state(model))
 set(pairs...) = merge(good(), Dict{String,Array}(pairs...))
-refused(state) = message(() -> set_state!(model, state), WeightsError)
+refused_state(state) = message(() -> set_state!(model, state), WeightsError)
 
 @testset "a state goes in and comes out" begin
     other = build(TINY; seed=1)
@@ -14,15 +14,17 @@ end
 @testset "what does not fit is refused by name, and nothing is copied" begin
     before = good()
     missed = delete!(good(), "stem.conv.weight")
-    @test occursin("missing stem.conv.weight, left over none", refused(missed))
-    @test occursin("missing none, left over extra", refused(set("extra" => [1.0f0])))
-    @test occursin("and 132 more", refused(Dict{String,Array}()))
+    @test occursin("missing stem.conv.weight, left over none", refused_state(missed))
+    @test occursin("missing none, left over extra", refused_state(set("extra" => [1.0f0])))
+    @test occursin("and 132 more", refused_state(Dict{String,Array}()))
     name = "blocks.2.pointwise.norm.running_var"
     n = length(good()[name])
-    @test occursin("$name must have shape ($n,). Received: (2,)", refused(set(name => zeros(Float32, 2))))
-    @test occursin("$name must be Float32. Received: Float64", refused(set(name => zeros(n))))
-    @test occursin("$name must be finite. Received: NaN", refused(set(name => fill(NaN32, n))))
-    @test occursin("$name must not be negative. Received: -1.0", refused(set(name => fill(-1.0f0, n))))
+    shape = refused_state(set(name => zeros(Float32, 2)))
+    @test occursin("$name must have shape ($n,). Received: (2,)", shape)
+    @test occursin("$name must be Float32. Received: Float64", refused_state(set(name => zeros(n))))
+    @test occursin("$name must be finite. Received: NaN", refused_state(set(name => fill(NaN32, n))))
+    negative = refused_state(set(name => fill(-1.0f0, n)))
+    @test occursin("$name must not be negative. Received: -1.0", negative)
     @test good() == before
 end
 

@@ -40,7 +40,7 @@ from pymobilenet.weights import OPTIMIZER_STEP, State
 DOWNLOAD_HOST = "julialang-s3.julialang.org"
 CONNECT_SECONDS = 3
 
-_HOW = (
+HOW_TO_GET_JULIA = (
     "Install Julia 1.10 or later from https://julialang.org/downloads and have `julia` on PATH, "
     "or connect to the internet once: it is then downloaded by itself"
 )
@@ -199,7 +199,7 @@ def _start() -> Any:
     """Start Julia and return its Main module, with the settings explained at the top."""
     reason = unavailable()
     if reason is not None:
-        raise BackendUnavailable(f"the Julia backend cannot be had: {reason}. {_HOW}")
+        raise BackendUnavailable(f"the Julia backend cannot be had: {reason}. {HOW_TO_GET_JULIA}")
     _resolve()
     interrupt = signal.getsignal(signal.SIGINT)
     with _environment_defaults(), warnings.catch_warnings():
@@ -291,7 +291,11 @@ def status() -> str:
     if found is not None:
         return f"available ({found})"
     reason = unavailable()
-    return f"unavailable: {reason}. {_HOW}" if reason else "available after a download, once"
+    return (
+        f"unavailable: {reason}. {HOW_TO_GET_JULIA}"
+        if reason
+        else "available after a download, once"
+    )
 
 
 def load_backend() -> JuliaBackend:

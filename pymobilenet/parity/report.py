@@ -68,7 +68,7 @@ class Report:
             julia = f"live, {_versions(versions['julia'])}"
         if recording is not None:
             versions["julia (recorded)"] = recording.versions
-            julia = f"recorded, {_versions(recording.versions)}"
+            julia = recorded(recording)
         first, second = [backend.name for backend in live] + ["julia"] * (recording is not None)
         return cls(
             backends=(first, second),
@@ -121,6 +121,11 @@ class Report:
             "lockstep": [_lockstep(result) for result in self.lockstep],
             "curves": [_curves(curves) for curves in self.curves],
         }
+
+
+def recorded(recording: Recording) -> str:
+    """What stands in a report's `julia` where a recording is replayed."""
+    return f"recorded, {_versions(recording.versions)}"
 
 
 def _versions(versions: dict[str, str]) -> str:

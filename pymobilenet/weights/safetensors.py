@@ -142,8 +142,8 @@ def read_weights(path: str | Path) -> WeightsFile:
     tensors, metadata = read_tensors(path)
     if metadata.get("format_version") != FORMAT_VERSION:
         raise WeightsError(
-            f"{path}: metadata format_version must be {FORMAT_VERSION!r}, as pymobilenet writes it. "
-            f"Received: {metadata.get('format_version')!r}"
+            f"{path}: metadata format_version must be {FORMAT_VERSION!r}, as pymobilenet writes it."
+            f" Received: {metadata.get('format_version')!r}"
         )
     try:
         config = MobileNetConfig.from_json(metadata.pop("config", ""))

@@ -26,7 +26,7 @@ def state_shapes(config: MobileNetConfig) -> dict[str, tuple[int, ...]]:
 
 
 def optimizer_shapes(config: MobileNetConfig, slots: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of what an optimizer that keeps `slots` adds to the state; none adds nothing."""
+    """Name -> shape of what an optimizer with these `slots` adds to the state."""
     if not slots:
         return {}
     moments = {

@@ -1,0 +1,62 @@
+"""The recordings that travel with the package, replayed where no Julia can be had."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pymobilenet.parity import read_goldens
+from pymobilenet.parity.recording import CURVES, STANDARD
+
+
+@pytest.fixture(scope="module")
+def no_julia():
+    """An environment in which no Julia is to be found, and none may be downloaded."""
+    hidden = ("JULIA", "PYTHON_JULIA")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+    return kept | {"PATH": os.devnull, "PYTHON_JULIAPKG_OFFLINE": "yes", "COLUMNS": "200"}
+
+
+def pymobilenet(environment, *arguments):
+    command = [sys.executable, "-m", "pymobilenet.cli", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+
+
+def test_there_is_a_recording_of_each_standard_scenario():
+    recordings = read_goldens()
+    assert {one.scenario for one in recordings} == set(STANDARD)
+    for one in recordings:
+        assert one.backend == "julia"
+        assert {"julia", "Flux", "MobileNets"} <= set(one.versions)
+        assert set(one.curves) == (set(CURVES) if one.scenario.dtype == "float64" else set())
+
+
+def test_parity_replays_them_says_so_first_and_passes(no_julia, tmp_path):
+    done = pymobilenet(no_julia, "parity", "--report", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    first = done.stdout.splitlines()[0]
+    assert first.startswith("julia: recorded, Julia 1.")
+    assert "julialang.org" in first
+    assert "STAND-IN" in first
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["verdict"] == "agree"
+    assert report["julia"].startswith("recorded, Julia 1.")
+    assert report["stand_in"] is True
+    assert len(report["scenarios"]) == len(STANDARD)
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_backend_asked_for_and_missing_is_a_failure(no_julia, tmp_path):
+    done = pymobilenet(no_julia, "record", "--out", str(tmp_path / "new"))
+    assert done.returncode == 2
+    assert "no Julia is installed" in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_backends_says_what_is_missing_and_how_to_get_it(no_julia):
+    done = pymobilenet(no_julia, "backends")
+    assert done.returncode == 0
+    assert "julia  unavailable: no Julia is installed" in done.stdout
+    assert "https://julialang.org/downloads" in done.stdout
