@@ -13,6 +13,7 @@ from pymobilenet.parity.curves import Curves, envelope, free_losses
 from pymobilenet.parity.lockstep import lockstep
 from pymobilenet.parity.report import Report
 from pymobilenet.parity.run import compare_models
+from pymobilenet.parity.scenario import start_state
 from pymobilenet.training import Batches
 from pymobilenet.weights import initial_state
 
@@ -108,6 +109,7 @@ class Lab:
     def lockstep(self, train, leader, follower, twin, steps=STEPS):
         report = self.report()
         batches = self.batches(train, leader.dtype)
+        leader.set_state(start_state(self.config, 0, leader.dtype.name))
         names = ("leader", "follower")
         report.lockstep.append(lockstep(leader, follower, twin, batches, steps, names))
         return report

@@ -8,7 +8,7 @@ include("helpers.jl")
     for file in (
         "quality", "examples", "json", "config", "architecture", "philox", "kernels", "layers",
         "model", "state", "initial", "checks", "inference", "optimizers", "safetensors", "weights",
-        "batch_plan", "cifar", "training",
+        "batch_plan", "cifar", "training", "vectors",
     )
         @testset "$file" begin
             include("$file.jl")

@@ -69,6 +69,8 @@ def lockstep(
 
     Leader and follower start from the leader's present state. In float32 the leader's activation
     masks are given to everyone: whether a value falls left or right of a kink is there a lottery.
+    A float32 run has to start with the norms' biases off 0 (`start_state`): where they are 0, the
+    next norm undoes what a norm's weight does, and its gradient is nothing but rounding.
     """
     train = batches.train
     title = f"lockstep, {train.optimizer} {train.rate:g}"
