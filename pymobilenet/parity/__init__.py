@@ -6,9 +6,10 @@ curve. Every tolerance is measured while it runs, as the noise floor of that ver
 
 from pymobilenet.parity.judge import Divergence, Row, Verdict
 from pymobilenet.parity.recording import Recording, read_goldens, read_recording, record
-from pymobilenet.parity.report import Report, print_report, write_report
+from pymobilenet.parity.report import Report, write_report
 from pymobilenet.parity.run import STANDARD_CONFIGS, run_parity
 from pymobilenet.parity.scenario import Scenario
+from pymobilenet.parity.tables import print_report
 
 __all__ = [
     "STANDARD_CONFIGS",

@@ -149,7 +149,27 @@ def off(seen: Observations, reference: Observations, key: Key) -> float:
 
 def count_flips(observations: Observations) -> int:
     """How many activation values lie on another side of a kink than the oracle's."""
-    return int(sum(value[0] for key, value in observations.items() if key.quantity == "flips"))
+    return sum(flip.count for flip in flips(observations))
+
+
+@dataclass(frozen=True)
+class Flips:
+    """The values of one activation on another side of a kink than the oracle's: how many there
+    are, and how far the furthest of them is from the kink."""
+
+    name: str
+    count: int
+    distance: float
+
+
+def flips(observations: Observations) -> list[Flips]:
+    """The activations in which anything flipped."""
+    found = [(key, value) for key, value in observations.items() if key.quantity == "flips"]
+    return [
+        Flips(key.name, int(count), float(distance))
+        for key, (count, distance) in found
+        if count > 0
+    ]
 
 
 TITLES = {0: "structure", 1: "outputs", 2: "gradients", 3: "optimizer"}

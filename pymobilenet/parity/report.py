@@ -1,4 +1,4 @@
-"""What a comparison found: as an object, as a table for people, as JSON for machines."""
+"""What a comparison found: as an object, and as JSON for machines."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from pymobilenet.backends.base import Backend
 from pymobilenet.data import Dataset
 from pymobilenet.files import atomic_write
 from pymobilenet.parity.curves import Curves
-from pymobilenet.parity.figures import largest_ratio
-from pymobilenet.parity.judge import ALL_WITHIN, MOST_WITHIN, Divergence, Row, Verdict
+from pymobilenet.parity.judge import ALL_WITHIN, MOST_WITHIN, Divergence, Flips, Row, Verdict
 from pymobilenet.parity.lockstep import Lockstep
 from pymobilenet.parity.plots import write_curves
 from pymobilenet.parity.recording import Recording
@@ -36,7 +33,7 @@ class ScenarioResult:
 
     scenario: Scenario
     verdicts: list[Verdict]
-    flips: dict[str, int]
+    flips: dict[str, list[Flips]]
     logits: dict[str, float]
     gradients: dict[str, float]
     activations: dict[str, dict[str, float]]
@@ -137,7 +134,7 @@ def _scenario(result: ScenarioResult) -> dict[str, Any]:
     return {
         "name": result.scenario.name,
         "scenario": asdict(result.scenario),
-        "flips": result.flips,
+        "flips": {name: [asdict(f) for f in flips] for name, flips in result.flips.items()},
         "logits_row_error": result.logits,
         "median_gradient_error": result.gradients,
         "activation_errors": result.activations,
@@ -220,70 +217,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (float, np.floating)):
         return float(value) if np.isfinite(value) else str(float(value))
     return value
-
-
-def print_report(report: Report, console: Console) -> None:
-    """Print the tables: a line for each level of each scenario, then the curves, then the word."""
-    first, second = report.backends
-    between = f"{second} against {first}"
-    table = Table(title=f"{first} and {second} against the float64 oracle")
-    columns = ("scenario", "level", "tensors", "within 10 floors", "worst, in floors", "where", "")
-    for column in columns:
-        table.add_column(column)
-    for result in report.scenarios:
-        for verdict in result.verdicts:
-            table.add_row(result.scenario.name, *_cells(verdict, verdict.within, verdict.passed))
-        table.add_section()
-    for run in report.lockstep:
-        title = f"{run.verdict.scenario}, {len(run.losses)} steps"
-        table.add_row(title, *_cells(run.verdict, run.within, run.passed))
-    console.print(table)
-    figures = Table(title="How close")
-    for column in ("scenario", "logits, by row", "gradients, median", "flipped", "activations"):
-        figures.add_column(column)
-    for result in report.scenarios:
-        ours, theirs = result.activations[first], result.activations[second]
-        name, ratio = largest_ratio(theirs, ours) if any(ours.values()) else ("", float("nan"))
-        figures.add_row(
-            result.scenario.name,
-            f"{result.logits[between]:.1e}",
-            f"{result.gradients[between]:.1e}",
-            ", ".join(f"{name} {count}" for name, count in result.flips.items()),
-            f"{second} at most {ratio:.2f} times as far from the oracle as {first} ({name})",
-        )
-    console.print(figures)
-    if report.curves:
-        curves = Table(title="Training curves")
-        for column in ("run", "steps judged", "largest difference", "in envelopes", ""):
-            curves.add_column(column)
-        for curve in report.curves:
-            curves.add_row(
-                curve.title,
-                f"{curve.judged} of {len(curve.envelope)}",
-                f"{curve.largest_difference:.1e}",
-                f"{curve.ratio:.2f}",
-                _word(curve.passed),
-            )
-        console.print(curves)
-    if report.first_divergence:
-        console.print(f"[bold red]{report.first_divergence}[/]")
-    word = "agree" if report.passed else "DIFFER"
-    console.print(f"[bold]{first} and {second} {word}[/] on {report.data} (Julia: {report.julia})")
-
-
-def _cells(verdict: Verdict, within: float, passed: bool) -> tuple[str, ...]:
-    worst = verdict.worst
-    where = f"{worst.key.name} ({worst.key.quantity}) of {worst.worst_backend}"
-    where += "" if worst.key.step is None else f", step {worst.key.step}"
-    return (
-        f"{verdict.level} {verdict.title}",
-        str(len(verdict.rows)),
-        f"{100 * within:.2f} %",
-        f"{worst.ratio:.2f}",
-        where if worst.ratio > 0 else "",
-        _word(passed),
-    )
-
-
-def _word(passed: bool) -> str:
-    return "[green]agree[/]" if passed else "[red]DIFFER[/]"

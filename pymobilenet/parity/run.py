@@ -13,7 +13,7 @@ from pymobilenet.errors import ConfigError
 from pymobilenet.parity.curves import Curves, envelope, free_losses
 from pymobilenet.parity.figures import activation_errors, median_gradient, row_error
 from pymobilenet.parity.floors import floors
-from pymobilenet.parity.judge import compare, count_flips, verdicts
+from pymobilenet.parity.judge import compare, flips, verdicts
 from pymobilenet.parity.lockstep import lockstep
 from pymobilenet.parity.observe import Key, Observations, observe, observe_outputs
 from pymobilenet.parity.recording import (
@@ -181,7 +181,7 @@ def _result(
     return ScenarioResult(
         scenario=scenario,
         verdicts=verdicts(scenario.name, rows),
-        flips={name: count_flips(observations) for name, observations in seen.items()},
+        flips={name: flips(observations) for name, observations in seen.items()},
         logits={name: row_error(*two) for name, two in against.items()},
         gradients={name: median_gradient(*two) for name, two in against.items()},
         activations={name: activation_errors(*two) for name, two in against.items()},
