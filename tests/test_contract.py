@@ -197,7 +197,7 @@ def test_step_needs_an_optimizer_and_a_rate(model):
     with pytest.raises(ConfigError, match="set_optimizer"):
         model.step(*batch(), 0.1)
     model.set_optimizer(SGD)
-    for rate in (-1.0, float("nan"), "fast"):
+    for rate in (-1.0, float("nan"), float("inf"), 10**400, True, "fast"):
         with pytest.raises(ConfigError, match="rate"):
             model.step(*batch(), rate)
 

@@ -8,8 +8,8 @@ methods with a leading underscore.
 from __future__ import annotations
 
 import abc
-import math
 import numbers
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,7 +122,8 @@ class Model(abc.ABC):
         """
         if self.optimizer is None:
             raise ConfigError("step needs an optimizer: call set_optimizer(TrainConfig(...)) first")
-        if not (isinstance(rate, numbers.Real) and math.isfinite(rate) and rate >= 0):
+        is_number = isinstance(rate, numbers.Real) and not isinstance(rate, bool)
+        if not is_number or not 0 <= rate <= sys.float_info.max:
             raise ConfigError(f"rate must be a finite number, at least 0. Received: {rate!r}")
         images, labels = self._images(images), self._labels(labels, len(images))
         self._check_trainable(images)
