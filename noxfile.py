@@ -35,9 +35,8 @@ def tests(session):
 def julia(session):
     """The tests of MobileNets.jl itself, by Pkg.test, with Aqua and its doctests."""
     session.install(*CONSTRAINTS, "juliapkg")
-    found = session.run(
-        "python", "-c", "import juliapkg; print(juliapkg.executable())", silent=True
-    )
+    code = "import juliapkg; print(juliapkg.executable())"
+    found = session.run("python", "-I", "-c", code, silent=True)
     executable = found.strip().splitlines()[-1]
     code = "using Pkg; Pkg.test()"
     session.run(executable, "--project=julia", "--threads=2", "-e", code, external=True)
