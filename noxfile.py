@@ -13,6 +13,9 @@ nox.options.sessions = ["tests", "lint"]
 nox.options.reuse_venv = "yes"
 
 CONSTRAINTS = ("-c", "constraints.txt")
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""For the tests' tiny nets, whose maps cost less than the threads that would share them."""
+
 DEMO = ("--width-mult", "0.25", "--steps", "40")
 
 
@@ -28,7 +31,7 @@ def demo(session):
 def tests(session):
     """All that needs no Julia: the package's tests, and the replay of the recordings."""
     session.install(*CONSTRAINTS, "-e", ".", "--group", "test")
-    session.run("pytest", "-m", "not julia", *session.posargs)
+    session.run("pytest", "-m", "not julia", *session.posargs, env=ONE_THREAD)
 
 
 @nox.session
@@ -46,7 +49,7 @@ def julia(session):
 def parity(session):
     """Both backends live: the parity suite, then the ladder itself on CIFAR-100."""
     session.install(*CONSTRAINTS, "-e", ".", "--group", "test")
-    session.run("pytest", "-m", "julia")
+    session.run("pytest", "-m", "julia", env=ONE_THREAD)
     args = session.posargs or ("--steps", "20")
     session.run("pymobilenet", "parity", "--backends", "torch,julia", "--report", "report", *args)
 
