@@ -22,6 +22,7 @@ LEVELS = [
     ("architecture", "alone"),
     ("weights", "together"),
     ("data", "together"),
+    ("backends.checks", "alone"),
     ("backends.base", "alone"),
     ("backends", "alone"),
     ("training", "together"),

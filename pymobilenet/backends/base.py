@@ -8,27 +8,20 @@ methods with a leading underscore.
 from __future__ import annotations
 
 import abc
-import numbers
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pymobilenet.architecture import feature_channels, last_map_size, layers
+from pymobilenet.backends import checks
 from pymobilenet.config import MobileNetConfig, TrainConfig
-from pymobilenet.errors import ConfigError, DataError
+from pymobilenet.errors import ConfigError
 from pymobilenet.weights import State, check_state, initial_state, read_weights, write_weights
 from pymobilenet.weights.state import slots_of
 
 if TYPE_CHECKING:
     from pymobilenet.training import Callback, History
-
-DTYPES = ("float32", "float64")
-
-DROPOUT = "dropout"
-"""The name in `masks` of the factors (N, C) the pooled features are multiplied with."""
 
 
 def regions(norm: np.ndarray, activation: str) -> np.ndarray:
@@ -70,7 +63,7 @@ class Model(abc.ABC):
         DataError
             Images of another shape or dtype, or not finite.
         """
-        return self._predict(self._images(images))
+        return self._predict(checks.images(self.config, self.dtype, images))
 
     def activations(
         self, images: np.ndarray, train: bool = False, masks: Mapping[str, np.ndarray] | None = None
@@ -80,10 +73,11 @@ class Model(abc.ABC):
         With `train`, norms use the batch's statistics; the running ones stay as they are.
         `masks` as in `loss_and_grads`.
         """
-        images = self._images(images)
+        images = checks.images(self.config, self.dtype, images)
         if train:
-            self._check_trainable(images)
-        return self._activations(images, train, self._masks(masks, images))
+            checks.trainable(self.config, images)
+        known = checks.masks(self.config, self.dtype, masks, images)
+        return self._activations(images, train, known)
 
     def loss_and_grads(
         self,
@@ -106,9 +100,7 @@ class Model(abc.ABC):
             activation each value is to be treated as being on, whatever side of the kink it fell.
             ``dropout`` -> (N, C): factors for the pooled features; without it none is dropped.
         """
-        images, labels = self._images(images), self._labels(labels, len(images))
-        self._check_trainable(images)
-        return self._loss_and_grads(images, labels, self._masks(masks, images))
+        return self._loss_and_grads(*self._batch(images, labels, masks))
 
     def step(
         self,
@@ -122,12 +114,17 @@ class Model(abc.ABC):
         """
         if self.optimizer is None:
             raise ConfigError("step needs an optimizer: call set_optimizer(TrainConfig(...)) first")
-        is_number = isinstance(rate, numbers.Real) and not isinstance(rate, bool)
-        if not is_number or not 0 <= rate <= sys.float_info.max:
-            raise ConfigError(f"rate must be a finite number, at least 0. Received: {rate!r}")
-        images, labels = self._images(images), self._labels(labels, len(images))
-        self._check_trainable(images)
-        return self._step(images, labels, float(rate), self._masks(masks, images))
+        images, labels, known = self._batch(images, labels, masks)
+        return self._step(images, labels, checks.rate(rate), known)
+
+    def _batch(
+        self, images: np.ndarray, labels: np.ndarray, masks: Mapping[str, np.ndarray] | None
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """A batch to train on, checked."""
+        images = checks.images(self.config, self.dtype, images)
+        labels = checks.labels(self.config, labels, len(images))
+        checks.trainable(self.config, images)
+        return images, labels, checks.masks(self.config, self.dtype, masks, images)
 
     def set_optimizer(self, config: TrainConfig) -> None:
         """Choose what `step` does, with all moments at zero and no step taken."""
@@ -193,73 +190,6 @@ class Model(abc.ABC):
     @abc.abstractmethod
     def _set_state(self, state: Mapping[str, np.ndarray]) -> None: ...
 
-    # Checks
-
-    def _images(self, images: np.ndarray) -> np.ndarray:
-        channels = self.config.in_channels
-        if not isinstance(images, np.ndarray) or images.ndim != 4 or images.shape[1] != channels:
-            raise DataError(
-                f"images must be a NumPy array (N, {channels}, H, W). Received: {_describe(images)}"
-            )
-        if 0 in images.shape:
-            raise DataError(f"images must not be empty. Received: shape {images.shape}")
-        if images.dtype != self.dtype:
-            raise DataError(
-                f"images must be {self.dtype}, the model's dtype: normalise them with "
-                f"pymobilenet.data.normalise, or use astype. Received: {images.dtype}"
-            )
-        if not np.isfinite(images).all():
-            at = tuple(int(axis) for axis in np.argwhere(~np.isfinite(images))[0])
-            raise DataError(f"images must be finite. Received: {images[at]} at {list(at)}")
-        return np.ascontiguousarray(images)
-
-    def _labels(self, labels: np.ndarray, count: int) -> np.ndarray:
-        labels = np.asarray(labels)
-        if labels.shape != (count,) or labels.dtype.kind not in "iu":
-            raise DataError(
-                f"labels must be {count} integers, one for each image. Received: "
-                f"{_describe(labels)}"
-            )
-        outside = np.flatnonzero((labels < 0) | (labels >= self.config.num_classes))
-        if outside.size:
-            raise DataError(
-                f"labels must be in [0, {self.config.num_classes}). "
-                f"Received: {labels[outside[0]]} at [{outside[0]}]"
-            )
-        return np.ascontiguousarray(labels, dtype=np.int64)
-
-    def _check_trainable(self, images: np.ndarray) -> None:
-        """A norm needs two values a channel to have a variance; torch refuses, Flux gives NaN."""
-        rows, columns = last_map_size(self.config, *images.shape[2:])
-        if len(images) * rows * columns < 2:
-            raise DataError(
-                "training needs at least two values per channel in every norm: a larger batch or "
-                f"larger images. Received: batch {len(images)} with a last map of {rows}x{columns}"
-            )
-
-    def _masks(
-        self, masks: Mapping[str, np.ndarray] | None, images: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        """Check names, shapes and dtypes of `masks` against the architecture."""
-        if not masks:
-            return {}
-        count, _, height, width = images.shape
-        shapes: dict[str, tuple[int, ...]] = {DROPOUT: (count, feature_channels(self.config))}
-        for layer in layers(self.config):
-            height, width = layer.output_size(height), layer.output_size(width)
-            shapes[f"{layer.name}.act"] = (count, layer.out_channels, height, width)
-        checked = {}
-        for name, mask in masks.items():
-            dtype = self.dtype if name == DROPOUT else np.dtype(np.uint8)
-            fits = isinstance(mask, np.ndarray) and mask.shape == shapes.get(name)
-            if not fits or mask.dtype != dtype:
-                raise DataError(
-                    f"masks[{name!r}] must be {dtype} {shapes.get(name, '(no such activation)')}. "
-                    f"Received: {_describe(mask)}"
-                )
-            checked[name] = np.ascontiguousarray(mask)
-        return checked
-
 
 class Backend(abc.ABC):
     """A framework that can hold a MobileNet. Get one from `pymobilenet.backend`."""
@@ -286,8 +216,8 @@ class Backend(abc.ABC):
         **options: Any,
     ) -> Model:
         """A model with the initial weights of `seed`, the same bits in every backend."""
-        dtype = _dtype(dtype)
-        return self.from_state(config, initial_state(config, seed, dtype), **options)
+        state = initial_state(config, seed, checks.dtype(dtype))
+        return self.from_state(config, state, **options)
 
     def from_state(
         self, config: MobileNetConfig, state: Mapping[str, np.ndarray], **options: Any
@@ -298,7 +228,7 @@ class Backend(abc.ABC):
         """
         weights = {k: v for k, v in state.items() if not k.startswith("optimizer.")}
         any_weight = weights.get("classifier.weight")
-        dtype = _dtype(any_weight.dtype if any_weight is not None else "float32")
+        dtype = checks.dtype(any_weight.dtype if any_weight is not None else "float32")
         check_state(config, weights, dtype)
         model = self._new(config, dtype, **options)
         model.set_state(weights)
@@ -308,19 +238,3 @@ class Backend(abc.ABC):
         """A model from an exchange file, with the config and dtype the file names."""
         file = read_weights(path)
         return self.from_state(file.config, file.state, **options)
-
-
-def _dtype(dtype: str | np.dtype) -> np.dtype:
-    try:
-        known = np.dtype(dtype)
-    except TypeError:
-        known = None
-    if known is None or known.name not in DTYPES:
-        raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}. Received: {dtype!r}")
-    return np.dtype(known.name)  # the machine's byte order
-
-
-def _describe(value: object) -> str:
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype} array of shape {value.shape}"
-    return type(value).__name__

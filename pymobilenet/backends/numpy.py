@@ -15,7 +15,8 @@ import numpy as np
 
 from pymobilenet.architecture import Layer, layers, parameter_shapes
 from pymobilenet.backends import numpy_layers as formulas
-from pymobilenet.backends.base import DROPOUT, Backend, Model, regions
+from pymobilenet.backends.base import Backend, Model, regions
+from pymobilenet.backends.checks import DROPOUT
 from pymobilenet.backends.numpy_optimizers import RULES
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import ConfigError

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pymobilenet.architecture import Layer, feature_channels, layers
-from pymobilenet.backends.base import DROPOUT, Backend, Model
+from pymobilenet.backends.base import Backend, Model
+from pymobilenet.backends.checks import DROPOUT
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import ConfigError
 from pymobilenet.weights import OPTIMIZER_STEP, State, state_shapes

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pymobilenet.architecture import feature_channels
-from pymobilenet.backends.base import DROPOUT
+from pymobilenet.backends.checks import DROPOUT
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.data import CIFAR100_MEAN, CIFAR100_STD, BatchPlan, Dataset, apply, normalise
 from pymobilenet.errors import DataError

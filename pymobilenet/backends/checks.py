@@ -1,0 +1,120 @@
+"""What a model refuses to compute with: each check says what it received and the rule it broke.
+
+The functions give back what they were given, C-contiguous, or raise a `DataError` or `ConfigError`.
+"""
+
+from __future__ import annotations
+
+import numbers
+import sys
+from collections.abc import Mapping
+
+import numpy as np
+
+from pymobilenet.architecture import feature_channels, last_map_size, layers
+from pymobilenet.config import MobileNetConfig
+from pymobilenet.errors import ConfigError, DataError
+
+DTYPES = ("float32", "float64")
+
+DROPOUT = "dropout"
+"""The name in `masks` of the factors (N, C) the pooled features are multiplied with."""
+
+
+def dtype(wanted: str | np.dtype) -> np.dtype:
+    """float32 or float64, in the machine's byte order."""
+    try:
+        known = np.dtype(wanted)
+    except TypeError:
+        known = None
+    if known is None or known.name not in DTYPES:
+        raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}. Received: {wanted!r}")
+    return np.dtype(known.name)
+
+
+def images(config: MobileNetConfig, kind: np.dtype, received: np.ndarray) -> np.ndarray:
+    """Images (N, C, H, W) of dtype `kind`, finite, at least one."""
+    channels = config.in_channels
+    is_array = isinstance(received, np.ndarray)
+    if not is_array or received.ndim != 4 or received.shape[1] != channels:
+        raise DataError(
+            f"images must be a NumPy array (N, {channels}, H, W). Received: {_describe(received)}"
+        )
+    if 0 in received.shape:
+        raise DataError(f"images must not be empty. Received: shape {received.shape}")
+    if received.dtype != kind:
+        raise DataError(
+            f"images must be {kind}, the model's dtype: normalise them with "
+            f"pymobilenet.data.normalise, or use astype. Received: {received.dtype}"
+        )
+    if not np.isfinite(received).all():
+        at = tuple(int(axis) for axis in np.argwhere(~np.isfinite(received))[0])
+        raise DataError(f"images must be finite. Received: {received[at]} at {list(at)}")
+    return np.ascontiguousarray(received)
+
+
+def labels(config: MobileNetConfig, received: np.ndarray, count: int) -> np.ndarray:
+    """Labels (N,) as int64, one in [0, classes) for each of `count` images."""
+    found = np.asarray(received)
+    if found.shape != (count,) or found.dtype.kind not in "iu":
+        raise DataError(
+            f"labels must be {count} integers, one for each image. Received: {_describe(found)}"
+        )
+    outside = np.flatnonzero((found < 0) | (found >= config.num_classes))
+    if outside.size:
+        raise DataError(
+            f"labels must be in [0, {config.num_classes}). "
+            f"Received: {found[outside[0]]} at [{outside[0]}]"
+        )
+    return np.ascontiguousarray(found, dtype=np.int64)
+
+
+def trainable(config: MobileNetConfig, received: np.ndarray) -> None:
+    """A norm needs two values a channel to have a variance; torch refuses, Flux gives NaN."""
+    rows, columns = last_map_size(config, *received.shape[2:])
+    if len(received) * rows * columns < 2:
+        raise DataError(
+            "training needs at least two values per channel in every norm: a larger batch or "
+            f"larger images. Received: batch {len(received)} with a last map of {rows}x{columns}"
+        )
+
+
+def masks(
+    config: MobileNetConfig,
+    kind: np.dtype,
+    received: Mapping[str, np.ndarray] | None,
+    batch: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Masks whose names, shapes and dtypes are those of the activations of `batch`."""
+    if not received:
+        return {}
+    count, _, height, width = batch.shape
+    shapes: dict[str, tuple[int, ...]] = {DROPOUT: (count, feature_channels(config))}
+    for layer in layers(config):
+        height, width = layer.output_size(height), layer.output_size(width)
+        shapes[f"{layer.name}.act"] = (count, layer.out_channels, height, width)
+    checked = {}
+    for name, mask in received.items():
+        wanted = kind if name == DROPOUT else np.dtype(np.uint8)
+        fits = isinstance(mask, np.ndarray) and mask.shape == shapes.get(name)
+        if not fits or mask.dtype != wanted:
+            raise DataError(
+                f"masks[{name!r}] must be {wanted} {shapes.get(name, '(no such activation)')}. "
+                f"Received: {_describe(mask)}"
+            )
+        checked[name] = np.ascontiguousarray(mask)
+    return checked
+
+
+def rate(received: float) -> float:
+    """A learning rate: a finite number, at least 0."""
+    is_number = isinstance(received, numbers.Real) and not isinstance(received, bool)
+    if not is_number or not 0 <= received <= sys.float_info.max:
+        raise ConfigError(f"rate must be a finite number, at least 0. Received: {received!r}")
+    return float(received)
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} array of shape {value.shape}"
+    return type(value).__name__
