@@ -30,8 +30,8 @@ from pymobilenet.parity.observe import Key, observe
 from pymobilenet.parity.recording import _write, inputs_digest, read_recording, thin
 from pymobilenet.parity.reference import reference
 from pymobilenet.parity.report import Report, write_report
-from pymobilenet.parity.tables import print_report
 from pymobilenet.parity.run import compare_models, replay, run_parity
+from pymobilenet.parity.tables import print_report
 from pymobilenet.training import Batches
 
 INF = float("inf")
