@@ -104,10 +104,8 @@ class MobileNetConfig(_Record):
     probability of dropping a feature before the classifier. ``norm_momentum`` is the weight of
     the new batch in the running statistics.
 
-    Raises
-    ------
-    ConfigError
-        A value outside its range; the message names field, rule and value.
+    Raises:
+        ConfigError: A value outside its range; the message names field, rule and value.
     """
 
     family: str = "v1"

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from philox_by_hand import MASK, philox4x64_10
 
 from pymobilenet import philox
 from pymobilenet.errors import ConfigError
 from pymobilenet.philox import Stream
 
 VECTORS = json.loads((Path(__file__).parents[1] / "julia/test/vectors" / "philox.json").read_text())
-MASK = 2**64 - 1
 
 # Random123, tests/kat_vectors, lines "philox4x64 10": counter, key, words
 KNOWN_ANSWERS = [
@@ -33,16 +33,6 @@ KNOWN_ANSWERS = [
         (0xA528F45403E61D95, 0x38C72DBD566E9788, 0xA5A1610E72FD18B5, 0x57BD43B5E52B7FE6),
     ),
 ]
-
-
-def philox4x64_10(counter, key):
-    """The generator from its formulas, in Python's integers."""
-    (c0, c1, c2, c3), (k0, k1) = counter, key
-    for _ in range(10):
-        p0, p1 = 0xD2E7470EE14C6C93 * c0, 0xCA5A826395121157 * c2
-        c0, c1, c2, c3 = (p1 >> 64) ^ c1 ^ k0, p1 & MASK, (p0 >> 64) ^ c3 ^ k1, p0 & MASK
-        k0, k1 = (k0 + 0x9E3779B97F4A7C15) & MASK, (k1 + 0xBB67AE8584CAA73B) & MASK
-    return c0, c1, c2, c3
 
 
 def words_of(case, count):

@@ -30,12 +30,10 @@ def backend(name: str | None = None) -> Backend | dict[str, str]:
     >>> backend("numpy").name
     'numpy'
 
-    Raises
-    ------
-    ConfigError
-        There is no backend of that name.
-    BackendUnavailable
-        Its framework is not there or does not load; the message says how to get it.
+    Raises:
+        ConfigError: There is no backend of that name.
+        BackendUnavailable: Its framework is not there or does not load; the message says how to get
+            it.
     """
     if name is None:
         return {name: _status(name) for name in BACKENDS}

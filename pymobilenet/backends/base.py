@@ -37,13 +37,10 @@ def regions(norm: np.ndarray, activation: str) -> np.ndarray:
 class Model(abc.ABC):
     """One MobileNet in one framework.
 
-    Attributes
-    ----------
-    config : MobileNetConfig
-    dtype : numpy.dtype
-        float32 or float64: of the images, the results and the state.
-    optimizer : TrainConfig or None
-        What `step` does; see `set_optimizer`.
+    Attributes:
+        config (MobileNetConfig)
+        dtype (numpy.dtype): float32 or float64: of the images, the results and the state.
+        optimizer (TrainConfig or None): What `step` does; see `set_optimizer`.
     """
 
     backend: Backend
@@ -58,10 +55,8 @@ class Model(abc.ABC):
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Logits (N, classes) in evaluation mode, for images (N, C, H, W) of the model's dtype.
 
-        Raises
-        ------
-        DataError
-            Images of another shape or dtype, or not finite.
+        Raises:
+            DataError: Images of another shape or dtype, or not finite.
         """
         return self._predict(checks.images(self.config, self.dtype, images))
 
@@ -89,16 +84,13 @@ class Model(abc.ABC):
 
         The model stays as it was: no running statistic moves.
 
-        Parameters
-        ----------
-        images
-            (N, C, H, W), of the model's dtype.
-        labels
-            (N,), integers in [0, classes).
-        masks
-            Optional. ``<layer>.act`` -> uint8 (N, C, H, W) from `regions`: the piece of the
-            activation each value is to be treated as being on, whatever side of the kink it fell.
-            ``dropout`` -> (N, C): factors for the pooled features; without it none is dropped.
+        Args:
+            images: (N, C, H, W), of the model's dtype.
+            labels: (N,), integers in [0, classes).
+            masks: Optional. ``<layer>.act`` -> uint8 (N, C, H, W) from `regions`: the piece of the
+                activation each value is to be treated as being on, whatever side of the kink it
+                fell. ``dropout`` -> (N, C): factors for the pooled features; without it none is
+                dropped.
         """
         return self._loss_and_grads(*self._batch(images, labels, masks))
 

@@ -26,16 +26,12 @@ def conv(x: np.ndarray, weight: np.ndarray, stride: int, padding: int, groups: i
     with c' the c-th channel of the group of o. (Dumoulin & Visin, arXiv:1603.07285, chapter 2; a
     depthwise convolution is equation 3 of arXiv:1704.04861.)
 
-    Parameters
-    ----------
-    x
-        (N, I, H, W).
-    weight
-        (O, I/groups, kH, kW).
+    Args:
+        x: (N, I, H, W).
+        weight: (O, I/groups, kH, kW).
 
-    Returns
-    -------
-    (N, O, H', W') with ``H' = (H + 2*padding - kH) // stride + 1``, and W' likewise.
+    Returns:
+        (N, O, H', W') with ``H' = (H + 2*padding - kH) // stride + 1``, and W' likewise.
     """
     padded = _pad(x, padding)
     rows = (padded.shape[2] - weight.shape[2]) // stride + 1

@@ -92,12 +92,9 @@ def floors(
     Each draw permutes the images of every batch (mathematically nothing, numerically every sum)
     and moves images and parameters up or down by one unit in the last place, at random.
 
-    Parameters
-    ----------
-    base
-        What `model` itself gives in the scenario.
-    keep
-        What becomes of the observations before they are compared; `base` has been through it.
+    Args:
+        base: What `model` itself gives in the scenario.
+        keep: What becomes of the observations before they are compared; `base` has been through it.
     """
 
     def draws() -> Iterator[Observations]:

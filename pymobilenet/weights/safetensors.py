@@ -52,10 +52,9 @@ class WeightsFile:
 def encode(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
     """The length and the header of the canonical file, without the tensors' bytes.
 
-    Raises
-    ------
-    WeightsError
-        A dtype other than float64, float32, int64 and uint8, or a tensor named __metadata__.
+    Raises:
+        WeightsError: A dtype other than float64, float32, int64 and uint8, or a tensor named
+            __metadata__.
     """
     if "__metadata__" in tensors:
         raise WeightsError("__metadata__ is the header's own name, and cannot be a tensor's")
@@ -95,10 +94,9 @@ def write_tensors(
 def read_tensors(path: str | Path) -> tuple[State, dict[str, str]]:
     """Read any safetensors file with the safetensors library: tensors and metadata.
 
-    Raises
-    ------
-    WeightsError
-        The file is missing, truncated, or not safetensors; the message names it and the rule.
+    Raises:
+        WeightsError: The file is missing, truncated, or not safetensors; the message names it and
+            the rule.
     """
     path = Path(path)
     if not path.is_file():
@@ -133,11 +131,9 @@ def write_weights(
 def read_weights(path: str | Path) -> WeightsFile:
     """Read a model's state and config; everything is checked before it is returned.
 
-    Raises
-    ------
-    WeightsError
-        Not a weight file of this format, or a tensor missing, left over, misshapen, wrongly typed
-        or not finite. Each is named.
+    Raises:
+        WeightsError: Not a weight file of this format, or a tensor missing, left over, misshapen,
+            wrongly typed or not finite. Each is named.
     """
     tensors, metadata = read_tensors(path)
     if metadata.get("format_version") != FORMAT_VERSION:

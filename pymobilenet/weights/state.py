@@ -52,11 +52,9 @@ def check_state(
 ) -> None:
     """Refuse a state that is not exactly the one `config` and `slots` call for.
 
-    Raises
-    ------
-    WeightsError
-        Names each missing and each left-over tensor; failing that, the first tensor whose shape
-        or dtype is wrong, that is not finite, or that is a variance below zero.
+    Raises:
+        WeightsError: Names each missing and each left-over tensor; failing that, the first tensor
+            whose shape or dtype is wrong, that is not finite, or that is a variance below zero.
     """
     shapes = {**state_shapes(config), **optimizer_shapes(config, slots)}
     missing = [name for name in shapes if name not in tensors]
