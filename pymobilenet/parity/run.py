@@ -37,9 +37,6 @@ STANDARD_CONFIGS = tuple(
 )
 """What levels 0 to 3 compare unless told otherwise."""
 
-CURVE_CONFIG = STANDARD_CONFIGS[0]
-"""The net whose training curves level 4 compares."""
-
 Tell = Callable[[str, int], Callable[[], None]]
 """Told a title and a number of ticks, gives the function to call at each tick."""
 
