@@ -262,6 +262,14 @@ def test_curves_are_judged_until_the_envelope_saturates():
     assert run.divergence is None
 
 
+def test_curves_are_judged_until_the_first_flip():
+    run = curves([1, 2, 3, 4], [1, 2, 4, 4], [1e-9] * 4)
+    assert not run.passed
+    assert dataclasses.replace(run, flipped=2).passed
+    assert not dataclasses.replace(run, flipped=3).passed
+    assert not dataclasses.replace(run, flipped=0).passed
+
+
 def test_a_curve_outside_ten_envelopes_fails_at_that_step():
     run = curves([1, 1, 1], [1, 1 + 2e-8, 1 + 1e-9], [1e-9, 1e-9, 1e-9])
     assert not run.passed

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from pymobilenet.parity import read_goldens
-from pymobilenet.parity.recording import CURVES, STANDARD
+from pymobilenet.parity.recording import RECORDED_CURVES, STANDARD
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,9 @@ def test_there_is_a_recording_of_each_standard_scenario():
     for one in recordings:
         assert one.backend == "julia"
         assert {"julia", "Flux", "MobileNets"} <= set(one.versions)
-        assert set(one.curves) == (set(CURVES) if one.scenario.dtype == "float64" else set())
+        assert set(one.curves) == (
+            set(RECORDED_CURVES) if one.scenario.dtype == "float64" else set()
+        )
 
 
 def test_parity_replays_them_says_so_first_and_passes(no_julia, tmp_path):

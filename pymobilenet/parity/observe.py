@@ -77,8 +77,7 @@ def guide(oracle: Model, inputs: Inputs) -> Guide:
     """Let the oracle take every optimizer's steps and keep the masks it had on the way."""
     masks = {}
     for optimizer in OPTIMIZERS:
-        inputs.give_to(oracle)
-        oracle.set_optimizer(optimizer)
+        inputs.give_to(oracle, optimizer)
         steps = []
         for images, labels in zip(inputs.images, inputs.labels, strict=True):
             seen = oracle.activations(images, train=True)
@@ -97,8 +96,7 @@ def observe(model: Model, inputs: Inputs, guide: Guide, free: bool = True) -> Ob
     if free:
         seen |= _gradients(model, inputs, {}, "free_")
     for optimizer in OPTIMIZERS:
-        inputs.give_to(model)
-        model.set_optimizer(optimizer)
+        inputs.give_to(model, optimizer)
         for step, masks in enumerate(guide.masks[optimizer.optimizer]):
             model.step(inputs.images[step], inputs.labels[step], optimizer.rate, masks)
             if step == 0 and optimizer is OPTIMIZERS[0]:

@@ -28,7 +28,8 @@ def write_curves(curves: Sequence[Curves], path: str | Path, julia: str, stand_i
         below.semilogy(shown, ".", color="tab:blue", markersize=3, label=f"{second} - {first}")
         if run.judged < len(run.envelope):
             below.axvspan(run.judged, len(run.envelope), color="gray", alpha=0.12, linewidth=0)
-            below.text(run.judged, 0.02, " saturated", transform=below.get_xaxis_transform())
+            word = " masks differ" if run.judged == run.flipped else " saturated"
+            below.text(run.judged, 0.02, word, transform=below.get_xaxis_transform())
         below.set_xlabel("step")
         below.set_ylabel("relative difference of the loss")
         below.legend(loc="lower right", fontsize="small")

@@ -189,6 +189,7 @@ def _curves(curves: Curves) -> dict[str, Any]:
         "title": curves.title,
         "verdict": "agree" if curves.passed else "differ",
         "judged_steps": curves.judged,
+        "first_flip": curves.flipped,
         "worst_ratio": curves.ratio,
         "largest_difference": curves.largest_difference,
         "losses": dict(zip(curves.names, map(list, curves.losses), strict=True)),

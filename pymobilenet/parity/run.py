@@ -10,7 +10,7 @@ from pymobilenet.backends.base import Backend, Model
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.data import Dataset
 from pymobilenet.errors import ConfigError
-from pymobilenet.parity.curves import Curves, envelope, free_losses
+from pymobilenet.parity.curves import Curves, envelope, free_losses, pair_losses
 from pymobilenet.parity.figures import activation_errors, median_gradient, row_error
 from pymobilenet.parity.floors import floors
 from pymobilenet.parity.judge import compare, flips, verdicts
@@ -154,11 +154,9 @@ def _level4(
         start = initial_state(config, seed, "float64")
         label = _title(title, train, scenario)
         tick = tell(label, 7 * steps)
-        mine, theirs = (
-            free_losses(model, start, batches, steps, tick=tick) for model in (leader, follower)
-        )
+        mine, theirs, flip = pair_losses((leader, follower), start, batches, steps, tick)
         allowed = envelope(leader, start, batches, mine, tick)
-        report.curves.append(Curves(label, names, (mine, theirs), allowed))
+        report.curves.append(Curves(label, names, (mine, theirs), allowed, flip))
 
 
 def _title(title: str, train: TrainConfig, scenario: Scenario) -> str:

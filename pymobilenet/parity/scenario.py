@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from pymobilenet.architecture import parameter_shapes
 from pymobilenet.backends.base import Model
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.data import Dataset
 from pymobilenet.philox import Stream, raw_words, uniform64
 from pymobilenet.training import Batches
-from pymobilenet.weights import State, initial_state
+from pymobilenet.weights import OPTIMIZER_STEP, State, initial_state
 
 OPTIMIZERS = (TrainConfig(optimizer="sgd", rate=0.1), TrainConfig(optimizer="adam", rate=1e-3))
 """The working recipes whose first steps level 3 compares."""
@@ -76,8 +78,14 @@ class Inputs:
         images = tuple(batch.astype(dtype) for batch in self.images)
         return Inputs(self.config, state, images, self.labels)
 
-    def give_to(self, model: Model) -> None:
+    def give_to(self, model: Model, optimizer: TrainConfig | None = None) -> None:
+        """Set the model's state and, with an optimizer, that and the moments to start from."""
         model.set_state(self.state)
+        if optimizer is not None:
+            model.set_optimizer(optimizer)
+            moments = start_moments(self.config, optimizer, self.dtype.name)
+            if moments:
+                model.set_state({**self.state, **moments})
 
     def digest(self) -> str:
         """sha256 in hex over the config, the state in order of its names, and the batches."""
@@ -104,3 +112,21 @@ def start_state(config: MobileNetConfig, seed: int, dtype: str) -> State:
             values = (span[0] + (span[1] - span[0]) * u).astype(np.float32)
             state[name] = values.reshape(tensor.shape).astype(dtype)
     return state
+
+
+def start_moments(config: MobileNetConfig, optimizer: TrainConfig, dtype: str) -> State:
+    """Moments as if Adam had taken ten steps; none for SGD, which starts from zero.
+
+    Adam's first step from zero is the *sign* of the gradient: where a value of the gradient is
+    smaller than its rounding, two correct programs move a weight by the rate in opposite
+    directions. From moments of a common size the step is a smooth function of the gradient.
+    """
+    if optimizer.optimizer != "adam":
+        return {}
+    moments: State = {OPTIMIZER_STEP: np.array(10, np.int64)}
+    for index, (name, shape) in enumerate(parameter_shapes(config).items()):
+        u = uniform64(raw_words(0, Stream.PROBE, 3, index, math.prod(shape))).reshape(shape)
+        first, second = 0.01 * (2 * u - 1), 0.0001 * (0.5 + u)
+        moments[f"optimizer.exp_avg.{name}"] = first.astype(np.float32).astype(dtype)
+        moments[f"optimizer.exp_avg_sq.{name}"] = second.astype(np.float32).astype(dtype)
+    return moments
