@@ -16,7 +16,7 @@ CONSTRAINTS = ("-c", "constraints.txt")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """For the tests' tiny nets, whose maps cost less than the threads that would share them."""
 
-DEMO = ("--width-mult", "0.25", "--steps", "30")
+DEMO = ("--width-mult", "0.25", "--steps", "10")
 
 
 @nox.session
@@ -50,7 +50,7 @@ def parity(session):
     """Both backends live: the parity suite, then the ladder itself on CIFAR-100."""
     session.install(*CONSTRAINTS, "-e", ".", "--group", "test")
     session.run("pytest", "-m", "julia", env=ONE_THREAD)
-    args = session.posargs or ("--steps", "20")
+    args = session.posargs or ("--steps", "200")
     session.run("pymobilenet", "parity", "--backends", "torch,julia", "--report", "report", *args)
 
 
