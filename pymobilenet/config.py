@@ -63,6 +63,8 @@ class _Record:
         """Read the table named after the class in lower case (``[model]`` or ``[train]``)."""
         try:
             document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: not TOML ({error})") from None
         if not isinstance(document.get(cls._table), dict):

@@ -91,3 +91,8 @@ def test_json_that_is_no_object_is_refused():
 def test_an_unknown_field_is_refused_by_name(kind):
     with pytest.raises(ConfigError, match="no field 'depth_multiplier'; its fields are"):
         kind.from_dict({"depth_multiplier": 1})
+
+
+def test_a_toml_file_that_is_not_there_is_refused_with_its_name(tmp_path):
+    with pytest.raises(ConfigError, match=r"none.toml: cannot be read \(No such file"):
+        MobileNetConfig.from_toml(tmp_path / "none.toml")

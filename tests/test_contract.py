@@ -145,6 +145,19 @@ def test_dropout_factors_multiply_the_pooled_features(model):
     assert not grads["classifier.weight"].any()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [("stem.act", 3, "in 0..2. Received: 3"), ("dropout", np.nan, "finite. Received: nan")],
+)
+def test_masks_with_values_that_mean_nothing_are_refused(model, name, value, rule):
+    images, labels = batch()
+    stem = regions(model.activations(images)["stem.norm"], CONFIG.activation)
+    masks = {"stem.act": stem, "dropout": np.ones((4, 256))}
+    masks[name][-1] = value
+    with pytest.raises(DataError, match=rf"masks\['{name}'\] must be {rule}"):
+        model.loss_and_grads(images, labels, masks)
+
+
 @pytest.mark.parametrize("name", LIVE)
 @pytest.mark.parametrize("other", NAMES)
 def test_a_file_written_by_one_is_read_by_the_other_bit_for_bit(name, other, tmp_path):

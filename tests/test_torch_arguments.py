@@ -154,3 +154,10 @@ def test_a_mask_that_does_not_fit_is_refused_by_name(model, name, mask):
     with pytest.raises(DataError, match=rf"masks\['{name}'\] must be (uint8|float64).*Received: "):
         model.loss_and_grads(*batch(), {name: mask})
     assert_same_bits(model.get_state(), STATE)
+
+
+def test_an_axis_of_one_with_a_negative_stride_is_taken_as_it_is(model):
+    images, _ = batch()
+    one = images[:1].copy()
+    assert one[::-1].strides[0] < 0
+    assert_same_bits({"": model.predict(one[::-1])}, {"": model.predict(one)})

@@ -213,6 +213,16 @@ def test_the_lower_class_wins_a_tie():
     assert accuracy(Known([[1, 1, 0]] * 2), data_with([0, 1], 3)).top1 == 0.5
 
 
+def test_an_image_without_finite_logits_is_missed():
+    logits = [[np.nan] * 5, [np.inf, 0, 0, 0, 0], [1, 0, 0, 0, 0]]
+    assert accuracy(Known(logits), data_with([0, 0, 0], 5)) == (1 / 3, 1 / 3)
+
+
+def test_a_batch_size_that_is_none_is_refused():
+    with pytest.raises(ConfigError, match="batch_size must be at least 1. Received: 0"):
+        accuracy(Known([[1, 2]]), data_with([0], 2), batch_size=0)
+
+
 def test_images_are_normalised_as_in_training_and_neither_cropped_nor_flipped():
     seen = []
 

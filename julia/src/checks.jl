@@ -45,7 +45,7 @@ function check_trainable(model::MobileNet, x)
     return nothing
 end
 
-"Check names, sizes and types of `masks` against the architecture."
+"Check names, sizes, types and values of `masks` against the architecture."
 function checked_masks(model::MobileNet{T}, masks, x) where {T}
     isnothing(masks) && return nothing
     sizes = mask_sizes(model.config, x)
@@ -58,9 +58,22 @@ function checked_masks(model::MobileNet{T}, masks, x) where {T}
                 "masks[$(repr(name))] must be $type $wanted. Received: $(described(mask))"
             ))
         end
+        check_values(name, mask, model.config.activation == "relu6" ? 2 : 1)
         checked[name] = convert(Array{type,ndims(mask)}, mask)
     end
     return checked
+end
+
+function check_values(name, mask, largest)
+    refuse(rule, received) =
+        throw(DataError("masks[$(repr(name))] must be $rule. Received: $received"))
+    if name == DROPOUT
+        position = findfirst(!isfinite, mask)
+        isnothing(position) || refuse("finite", mask[position])
+    else
+        maximum(mask) > largest && refuse("in 0..$largest", maximum(mask))
+    end
+    return nothing
 end
 
 function mask_sizes(config, x)

@@ -43,4 +43,8 @@ end
         refused(x; masks=Dict("stem.act" => zeros(UInt8, 9, 7, 3, 2))),
     )
     @test occursin("must be Float32 (102, 3)", refused(x; masks=Dict("dropout" => ones(102, 3))))
+    @test refused(x; masks=Dict("stem.act" => fill(0x03, 9, 7, 3, 3))) ==
+        "masks[\"stem.act\"] must be in 0..2. Received: 3"
+    @test refused(x; masks=Dict("dropout" => fill(Inf32, 102, 3))) ==
+        "masks[\"dropout\"] must be finite. Received: Inf"
 end

@@ -85,7 +85,7 @@ def masks(
     received: Mapping[str, np.ndarray] | None,
     batch: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """Masks whose names, shapes and dtypes are those of the activations of `batch`."""
+    """Masks whose names, shapes, dtypes and values are possible for the activations of `batch`."""
     if not received:
         return {}
     count, _, height, width = batch.shape
@@ -103,7 +103,15 @@ def masks(
                 f"Received: {_describe(mask)}"
             )
         checked[name] = np.ascontiguousarray(mask)
+        _check_values(name, mask, 2 if config.activation == "relu6" else 1)
     return checked
+
+
+def _check_values(name: str, mask: np.ndarray, largest: int) -> None:
+    if name == DROPOUT and not np.isfinite(mask).all():
+        raise DataError(f"masks[{name!r}] must be finite. Received: {mask[~np.isfinite(mask)][0]}")
+    if name != DROPOUT and mask.max() > largest:
+        raise DataError(f"masks[{name!r}] must be in 0..{largest}. Received: {mask.max()}")
 
 
 def rate(received: float) -> float:

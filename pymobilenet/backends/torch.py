@@ -287,8 +287,10 @@ def _count_steps(updater: torch.optim.Optimizer, *_: Any) -> None:
 
 
 def _tensor(array: np.ndarray) -> Tensor:
-    """A view of the array; a copy where it is read-only, which torch does not know."""
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+    """A view of the array; a copy where it is read-only or a stride is negative (which NumPy calls
+    contiguous along an axis of one): torch knows neither."""
+    shareable = array.flags.writeable and min(array.strides, default=0) >= 0
+    return torch.from_numpy(array if shareable else array.copy())
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:
