@@ -219,7 +219,7 @@ def test_an_image_without_finite_logits_is_missed():
 
 
 def test_a_batch_size_that_is_none_is_refused():
-    with pytest.raises(ConfigError, match="batch_size must be at least 1. Received: 0"):
+    with pytest.raises(ConfigError, match=r"batch_size must be at least 1. Received: 0"):
         accuracy(Known([[1, 2]]), data_with([0], 2), batch_size=0)
 
 

@@ -1,0 +1,130 @@
+"""The noise floor held to its own rules: distances, least and most, perturbations."""
+
+import numpy as np
+import pytest
+
+from pymobilenet import backend
+from pymobilenet.parity.floors import (
+    distance,
+    draw_order,
+    floors,
+    least,
+    most,
+    move_parameters,
+    move_ulps,
+    perturbed,
+    spread,
+    unpermuted,
+)
+from pymobilenet.parity.observe import Key, observe
+
+INF = float("inf")
+DTYPES = ("float32", "float64")
+
+
+# Distance
+
+
+@pytest.mark.parametrize(
+    ("value", "reference", "expected"),
+    [
+        ([0.0, 0.0], [0.0, 0.0], 0),
+        ([], [], 0),
+        ([0.0, 1e-300], [0.0, 0.0], INF),
+        ([0.0, 0.0], [3.0, 4.0], 1),
+        ([3.0, 5.0], [3.0, 4.0], 0.2),
+        ([1.0, 2.0, 3.0], [1.0, 2.0], INF),
+        ([[1.0, 2.0]], [1.0, 2.0], INF),
+        ([1.0, np.nan], [1.0, np.nan], INF),
+        ([1.0, np.inf], [1.0, np.inf], INF),
+        ([1.0, np.nan], [1.0, 2.0], INF),
+        ([1.0, 2.0], [1.0, np.inf], INF),
+        ([2e-200, 0.0], [1e-200, 0.0], 1),
+        ([2e200, 0.0], [1e200, 0.0], 1),
+        ([1e308], [-1e308], INF),
+        (3, 2, 0.5),
+    ],
+)
+def test_distance(value, reference, expected):
+    assert distance(np.array(value), np.array(reference)) == pytest.approx(expected, rel=1e-15)
+
+
+def test_distance_is_taken_in_float64_whatever_comes_in():
+    value, reference = np.float32([1e-30, 1]), np.float64([1e-30, 1])
+    assert distance(value, reference) == abs(float(np.float32(1e-30)) - 1e-30)
+    assert distance(np.float32([1e-45]), np.float32([3e-45])) == pytest.approx(0.5)
+    assert distance(np.float32([0.1]), np.float64([0.1])) == pytest.approx(1.49e-8, rel=1e-2)
+
+
+# Floors
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_floor_is_at_least_16_ulps_and_infinite_beyond_most(dtype):
+    eps = np.finfo(dtype).eps
+    keys = [Key(1, "train", name) for name in ("still", "moved", "wild", "broken", "gone")]
+    base = {key: np.ones(4) for key in keys}
+    values = (1, 1 + 50 * eps, 2, np.nan, 1), (1, 1 + 20 * eps, 1, 1)  # the second lacks "gone"
+    draws = [dict(zip(keys, map(np.full, [4] * 5, draw), strict=False)) for draw in values]
+    found = list(spread(base, draws, dtype).values())
+    assert found == pytest.approx([16 * eps, 50 * eps, INF, INF, INF])
+    assert least(dtype) == 16 * eps
+    assert 30 * most(dtype) <= 1
+
+
+def test_every_judged_tensor_has_a_floor_of_at_least_16_ulps(truths, config):
+    truth = truths["float64"]
+    model = backend("torch").build(config, dtype="float64")
+    seen = observe(model, truth.inputs, truth.masks)
+    found = floors(model, truth.inputs, truth.masks, seen)
+    assert {key for key in seen if key.quantity != "flips"} == set(found)
+    assert min(found.values()) == least("float64")
+    assert max(found.values()) < most("float64")
+
+
+# Perturbations
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_value_but_zero_moves_by_one_ulp_up_or_down(dtype):
+    values = np.random.default_rng(0).normal(size=(5, 7, 40)).astype(dtype)
+    values[0, 0, :3] = 0, 1, -1
+    moved = move_ulps(values, draw=1, index=2)
+    assert moved.dtype == values.dtype
+    assert moved.shape == values.shape
+    up, down = np.nextafter(values, np.inf), np.nextafter(values, -np.inf)
+    assert np.array_equal(moved == values, values == 0)
+    moves = values != 0
+    assert ((moved == up) | (moved == down))[moves].all()
+    assert 0.4 < (moved == up)[moves].mean() < 0.6
+    assert np.array_equal(moved, move_ulps(values, draw=1, index=2))
+    assert not np.array_equal(moved, move_ulps(values, draw=2, index=2))
+    assert not np.array_equal(moved, move_ulps(values, draw=1, index=3))
+
+
+def test_parameters_move_and_statistics_and_moments_stay():
+    names = ("stem.conv.weight", "stem.norm.running_var", "optimizer.momentum.stem.conv.weight")
+    state = {name: np.ones(3) for name in names}
+    moved = move_parameters(state, draw=0)
+    assert [np.array_equal(moved[name], state[name]) for name in names] == [False, True, True]
+
+
+def test_a_draw_keeps_image_label_and_mask_together(truths):
+    truth = truths["float64"]
+    moved, masks, order = perturbed(truth.inputs, truth.masks, draw=3)
+    assert sorted(order) == list(range(16))
+    assert not np.array_equal(order, np.arange(16))
+    for step, images in enumerate(truth.inputs.images):
+        order = draw_order(3, step, 16)
+        assert np.array_equal(moved.labels[step], truth.inputs.labels[step][order])
+        assert np.allclose(moved.images[step], images[order], rtol=1e-15, atol=0)
+        for optimizer, steps in truth.masks.masks.items():
+            mask = masks.masks[optimizer][step]["stem.act"]
+            assert np.array_equal(mask, steps[step]["stem.act"][order])
+
+
+def test_unpermuted_puts_activations_back_and_leaves_the_rest():
+    order = draw_order(0, 0, 16)
+    values = np.arange(32.0).reshape(16, 2)
+    seen = {Key(1, "train", "pool"): values[order], Key(2, "grad", "stem.conv.weight"): values}
+    assert all(np.array_equal(back, values) for back in unpermuted(seen, order).values())

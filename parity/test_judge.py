@@ -1,0 +1,169 @@
+"""Verdicts on rows, curves and locksteps, by values made by hand."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from by_hand import curves, verdict
+
+from pymobilenet import TrainConfig, backend
+from pymobilenet.parity.judge import Row, Verdict, compare, verdicts
+from pymobilenet.parity.lockstep import lockstep
+from pymobilenet.parity.observe import Key
+from pymobilenet.training import Batches
+
+INF = float("inf")
+
+
+# Verdicts
+
+
+@pytest.mark.parametrize(
+    ("ratios", "passed", "first"),
+    [
+        ([0.0, 1.0, 10.0], True, None),
+        ([1.0] * 999 + [30.0], True, None),
+        ([1.0] * 999 + [30.1], False, "t999"),
+        ([1.0] * 998 + [10.1, 10.1], False, "t998"),
+        ([1.0] * 998 + [10.1], False, "t998"),
+        ([1.0, 20.0, 500.0], False, "t1"),
+        ([1.0, INF], False, "t1"),
+        ([], False, None),
+    ],
+)
+def test_a_level_passes_with_999_in_1000_within_10_floors_and_all_within_30(ratios, passed, first):
+    found = verdict(ratios)
+    assert found.passed is passed
+    assert (found.first_divergence and found.first_divergence.name) == first
+
+
+@pytest.mark.parametrize(
+    ("error", "floor", "ratio"),
+    [
+        (0, 0, 0),
+        (0, INF, 0),
+        (1e-9, 0, INF),
+        (1e-9, INF, INF),
+        (INF, INF, INF),
+        (INF, 1, INF),
+        (6, 2, 3),
+    ],
+)
+def test_no_error_passes_a_floor_that_is_zero_or_infinite(error, floor, ratio):
+    assert Row(Key(1, "eval", "t"), {"a": 0.0, "b": error}, floor).ratio == ratio
+
+
+def test_the_worse_backend_is_the_one_that_is_named():
+    row = Row(Key(1, "eval", "t"), {"a": 1.0, "b": 40.0}, 1.0)
+    first = Verdict("s", 1, "outputs", (row,)).first_divergence
+    assert (first.backend, first.error, first.direction) == ("b", 40.0, "forward")
+    assert "level 1, forward: t (eval) of b is off by 4.00e+01" in str(first)
+
+
+ONE = np.ones(2)
+SEEN = {
+    Key(0, "shape", "w"): np.array([2]),
+    Key(1, "eval", "stem.conv"): ONE,
+    Key(2, "flips", "stem.act"): np.array([0.0, 0.0]),
+    Key(2, "grad", "w"): ONE,
+    Key(2, "free_grad", "w"): ONE,
+    Key(3, "sgd-parameter", "w", 0): ONE,
+}
+FLOORS = dict.fromkeys(SEEN, 0.001)
+
+
+def test_what_everyone_has_seen_alike_passes_and_flips_are_not_judged():
+    rows = compare(SEEN, {"a": SEEN, "b": SEEN}, FLOORS)
+    assert [row.key for row in rows] == [key for key in SEEN if key.quantity != "flips"]
+    assert all(row.ratio == 0 for row in rows)
+    assert [(v.level, v.passed) for v in verdicts("s", rows)] == [(n, True) for n in range(4)]
+
+
+def test_structure_has_no_floor():
+    other = SEEN | {Key(0, "shape", "w"): np.array([2.0001])}
+    assert compare(SEEN, {"a": other}, FLOORS)[0].ratio == INF
+
+
+@pytest.mark.parametrize("key", [key for key in SEEN if key.quantity != "flips"], ids=str)
+def test_a_missing_key_counts_as_infinitely_far(key):
+    less = {k: v for k, v in SEEN.items() if k != key}
+    (row,) = [row for row in compare(SEEN, {"a": SEEN, "b": less}, FLOORS) if row.ratio]
+    assert (row.key, row.errors, row.worst_backend) == (key, {"a": 0.0, "b": INF}, "b")
+    (row,) = [row for row in compare(less, {"a": less, "b": SEEN}, FLOORS) if row.ratio]
+    assert (row.key, row.worst_backend) == (key, "b")  # beyond the oracle's, and no less wrong
+
+
+def test_unmasked_gradients_are_left_out_where_masks_flipped():
+    flipped = SEEN | {
+        Key(2, "flips", "stem.act"): np.array([1.0, 1e-7]),
+        Key(2, "free_grad", "w"): 2 * ONE,
+    }
+    rows = compare(SEEN, {"a": SEEN, "b": flipped}, FLOORS)
+    assert not any(row.key.quantity.startswith("free_") for row in rows)
+    assert all(row.ratio == 0 for row in rows)
+    unflipped = flipped | {Key(2, "flips", "stem.act"): np.array([0.0, 0.0])}
+    assert max(row.ratio for row in compare(SEEN, {"a": unflipped}, FLOORS)) == 1000
+
+
+@pytest.mark.parametrize("key", SEEN, ids=str)
+def test_a_key_is_read_from_its_text(key):
+    assert Key.parse(str(key)) == key
+
+
+# Curves
+
+
+def test_curves_are_judged_until_the_envelope_saturates():
+    run = curves([1, 1, 1, 1], [1, 1 + 5e-9, 2, 3], [1e-9, 1e-9, 2e-3, 2e-3])
+    assert run.judged == 2
+    assert run.ratio == pytest.approx(5)
+    assert run.passed
+    assert run.divergence is None
+
+
+def test_curves_are_judged_until_the_first_flip():
+    run = curves([1, 2, 3, 4], [1, 2, 4, 4], [1e-9] * 4)
+    assert not run.passed
+    assert dataclasses.replace(run, flipped=2).passed
+    assert not dataclasses.replace(run, flipped=3).passed
+    assert not dataclasses.replace(run, flipped=0).passed
+
+
+def test_a_curve_outside_ten_envelopes_fails_at_that_step():
+    run = curves([1, 1, 1], [1, 1 + 2e-8, 1 + 1e-9], [1e-9, 1e-9, 1e-9])
+    assert not run.passed
+    assert (run.divergence.step, run.divergence.backend) == (1, "b")
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("step", [1, 3])
+def test_a_loss_that_is_no_number_fails_saturated_or_not(which, step):
+    losses = np.ones((2, 4))
+    losses[which, step] = np.nan
+    run = curves(*losses, [1e-9, 1e-9, 1, INF])
+    assert not run.passed
+    assert run.divergence.step == step
+
+
+def test_curves_that_saturate_at_once_prove_nothing():
+    assert not curves([1, 1], [1, 1], [1, 1]).passed
+    assert not curves([1, 1], [1, 1], [INF, INF]).passed
+
+
+# Lockstep
+
+
+def test_lockstep_of_no_step_does_not_pass(config, images):
+    models = [backend("torch").build(config, dtype="float64") for _ in range(3)]
+    batches = Batches(images, TrainConfig(batch_size=16), config, "float64")
+    assert not lockstep(*models, batches, 0, ("a", "b")).passed
+
+
+def test_lockstep_ends_where_the_leader_has_no_numbers_left(config, images):
+    models = [backend("torch").build(config, dtype="float64") for _ in range(3)]
+    batches = Batches(images, TrainConfig(rate=1e6, batch_size=16), config, "float64")
+    state = models[0].get_state()
+    models[0].set_state(state | {"classifier.weight": 1e300 * state["classifier.weight"]})
+    found = lockstep(*models, batches, 5, ("a", "b"))
+    assert not found.passed
+    assert len(found.losses) < 5
