@@ -106,12 +106,12 @@ class Lab:
         report.scenarios.append(compare_models(self.truths[dtype], models))
         return report
 
-    def lockstep(self, train, leader, follower, twin, steps=STEPS):
+    def lockstep(self, train, leader, follower, *twins, steps=STEPS):
         report = self.report()
         batches = self.batches(train, leader.dtype)
         leader.set_state(start_state(self.config, 0, leader.dtype.name))
         names = ("leader", "follower")
-        report.lockstep.append(lockstep(leader, follower, twin, batches, steps, names))
+        report.lockstep.append(lockstep(leader, follower, twins, batches, steps, names))
         return report
 
     def curves(self, train, leader, follower, steps):
@@ -171,14 +171,16 @@ def test_honest_models_agree_on_all_levels_in_float32(lab, name):
 @by_other
 def test_honest_models_agree_in_lockstep(lab, other, train):
     leader, twin = (lab.build("torch", "float64") for _ in range(2))
-    assert_agree(lab.lockstep(train, leader, honest(lab, other, "float64"), twin))
+    follower, its_twin = (honest(lab, other, "float64") for _ in range(2))
+    assert_agree(lab.lockstep(train, leader, follower, twin, its_twin))
 
 
 @by_optimizer
 @by_backend
 def test_honest_models_agree_in_lockstep_in_float32(lab, name, train):
     leader, twin = (lab.build("torch", "float32") for _ in range(2))
-    assert_agree(lab.lockstep(train, leader, honest(lab, name, "float32"), twin))
+    follower, its_twin = (honest(lab, name, "float32") for _ in range(2))
+    assert_agree(lab.lockstep(train, leader, follower, twin, its_twin))
 
 
 @by_other
@@ -246,8 +248,9 @@ def test_a_missing_block_is_found(lab, dtype, leads):
 @by_fault
 def test_a_fault_is_found_in_lockstep(lab, name, dtype, fault):
     leader, twin = (lab.build("torch", dtype) for _ in range(2))
-    follower = fault.plant(lab.build(name, dtype))
-    assert_found(lab.lockstep(SGD, leader, follower, twin, steps=2), fault.lockstep, "follower")
+    follower, its_twin = (fault.plant(lab.build(name, dtype)) for _ in range(2))
+    report = lab.lockstep(SGD, leader, follower, twin, its_twin, steps=2)
+    assert_found(report, fault.lockstep, "follower")
 
 
 @by_backend

@@ -5,6 +5,7 @@ import pytest
 
 from pymobilenet import backend
 from pymobilenet.parity.floors import (
+    Program,
     distance,
     draw_order,
     floors,
@@ -13,10 +14,16 @@ from pymobilenet.parity.floors import (
     move_parameters,
     move_ulps,
     perturbed,
-    spread,
+    program,
     unpermuted,
+    with_free,
 )
 from pymobilenet.parity.observe import Key, observe
+
+
+def never(_):
+    return False
+
 
 INF = float("inf")
 DTYPES = ("float32", "float64")
@@ -66,7 +73,8 @@ def test_a_floor_is_at_least_16_ulps_and_infinite_beyond_most(dtype):
     base = {key: np.ones(4) for key in keys}
     values = (1, 1 + 50 * eps, 2, np.nan, 1), (1, 1 + 20 * eps, 1, 1)  # the second lacks "gone"
     draws = [dict(zip(keys, map(np.full, [4] * 5, draw), strict=False)) for draw in values]
-    found = list(spread(base, draws, dtype).values())
+    noise = Program(base, lambda number: draws[number % 2])
+    found = list(floors(noise, [], dtype, never).values())
     assert found == pytest.approx([16 * eps, 50 * eps, INF, INF, INF])
     assert least(dtype) == 16 * eps
     assert 30 * most(dtype) <= 1
@@ -76,10 +84,44 @@ def test_every_judged_tensor_has_a_floor_of_at_least_16_ulps(truths, config):
     truth = truths["float64"]
     model = backend("torch").build(config, dtype="float64")
     seen = observe(model, truth.inputs, truth.masks)
-    found = floors(model, truth.inputs, truth.masks, seen)
+    found = with_free(floors(program(model, truth.inputs, truth.masks, seen), [], "float64", never))
     assert {key for key in seen if key.quantity != "flips"} == set(found)
     assert min(found.values()) == least("float64")
     assert max(found.values()) < most("float64")
+
+
+KEY = Key(1, "train", "pool")
+
+
+def growing(size):
+    """A program whose draw number n is off by n times `size`, and the numbers it was asked for."""
+    asked = []
+
+    def draw(number):
+        asked.append(number)
+        return {KEY: np.array(1 + number * size)}
+
+    return Program({KEY: np.array(1.0)}, draw), asked
+
+
+def test_without_doubt_the_leaders_five_draws_are_the_floor():
+    (leader, asked), (other, never_asked) = growing(1e-12), growing(1e-11)
+    assert floors(leader, [other], "float64", never)[KEY] == pytest.approx(4e-12, rel=1e-3)
+    assert (asked, never_asked) == ([0, 1, 2, 3, 4], [])
+
+
+def test_in_doubt_twenty_draws_of_every_program_are():
+    (leader, asked), (other, also_asked) = growing(1e-12), growing(1e-11)
+    doubts = []
+    found = floors(leader, [other], "float64", lambda allowed: not doubts.append(allowed[KEY]))
+    assert doubts == pytest.approx([4e-12], rel=1e-3)
+    assert found[KEY] == pytest.approx(1.9e-10, rel=1e-3)
+    assert asked == also_asked == list(range(20))
+
+
+def test_a_program_that_depends_on_the_order_has_no_floor_for_all_its_draws():
+    (leader, _), (other, _) = growing(1e-12), growing(1.0)
+    assert floors(leader, [other], "float64", lambda _: True)[KEY] == INF
 
 
 # Perturbations

@@ -7,7 +7,7 @@ import pytest
 from by_hand import curves, verdict
 
 from pymobilenet import TrainConfig, backend
-from pymobilenet.parity.judge import Row, Verdict, compare, verdicts
+from pymobilenet.parity.judge import Row, Verdict, compare, doubtful, verdicts
 from pymobilenet.parity.lockstep import lockstep
 from pymobilenet.parity.observe import Key
 from pymobilenet.training import Batches
@@ -51,6 +51,14 @@ def test_a_level_passes_with_999_in_1000_within_10_floors_and_all_within_30(rati
 )
 def test_no_error_passes_a_floor_that_is_zero_or_infinite(error, floor, ratio):
     assert Row(Key(1, "eval", "t"), {"a": 0.0, "b": error}, floor).ratio == ratio
+
+
+@pytest.mark.parametrize(
+    ("ratios", "doubt"),
+    [([], False), ([1, 10], False), ([1, 11], True), ([100], True), ([101, INF], False)],
+)
+def test_only_what_more_draws_could_bring_inside_is_doubtful(ratios, doubt):
+    assert doubtful(verdict(ratios).rows) == doubt
 
 
 def test_the_worse_backend_is_the_one_that_is_named():
@@ -156,7 +164,7 @@ def test_curves_that_saturate_at_once_prove_nothing():
 def test_lockstep_of_no_step_does_not_pass(config, images):
     models = [backend("torch").build(config, dtype="float64") for _ in range(3)]
     batches = Batches(images, TrainConfig(batch_size=16), config, "float64")
-    assert not lockstep(*models, batches, 0, ("a", "b")).passed
+    assert not lockstep(*models[:2], models[2:], batches, 0, ("a", "b")).passed
 
 
 def test_lockstep_ends_where_the_leader_has_no_numbers_left(config, images):
@@ -164,6 +172,6 @@ def test_lockstep_ends_where_the_leader_has_no_numbers_left(config, images):
     batches = Batches(images, TrainConfig(rate=1e6, batch_size=16), config, "float64")
     state = models[0].get_state()
     models[0].set_state(state | {"classifier.weight": 1e300 * state["classifier.weight"]})
-    found = lockstep(*models, batches, 5, ("a", "b"))
+    found = lockstep(*models[:2], models[2:], batches, 5, ("a", "b"))
     assert not found.passed
     assert len(found.losses) < 5

@@ -16,6 +16,8 @@ from pymobilenet.parity.observe import FREE, UNJUDGED, Key, Observations
 MOST_WITHIN = 10.0
 MOST = 0.999
 ALL_WITHIN = 30.0
+DOUBTFUL = 100.0
+"""More draws raise a floor a few times over, hardly tenfold: what is further off stays outside."""
 
 DIRECTIONS = {
     "shape": "structure",
@@ -138,6 +140,11 @@ def compare(
         errors = {name: off(observations, oracle, key) for name, observations in seen.items()}
         rows.append(Row(key, errors, floors.get(key, 0.0) if key.level > 0 else 0.0))
     return rows
+
+
+def doubtful(rows: Iterable[Row]) -> bool:
+    """Whether a row is outside 10 floors that more draws could bring inside."""
+    return any(MOST_WITHIN < row.ratio <= DOUBTFUL for row in rows)
 
 
 def off(seen: Observations, reference: Observations, key: Key) -> float:

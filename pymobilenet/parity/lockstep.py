@@ -8,7 +8,7 @@ for rounding must not stand in for those it was handed. The floors are measured 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,13 +16,14 @@ import numpy as np
 from pymobilenet.backends.base import Model
 from pymobilenet.config import TrainConfig
 from pymobilenet.parity.floors import (
-    DRAWS,
+    Floors,
+    Program,
     distance,
     draw_order,
+    floors,
     move_parameters,
     move_ulps,
     permuted,
-    spread,
 )
 from pymobilenet.parity.judge import (
     ALL_WITHIN,
@@ -33,6 +34,7 @@ from pymobilenet.parity.judge import (
     Verdict,
     compare,
     divergence,
+    doubtful,
     first_outside,
 )
 from pymobilenet.parity.observe import Key, Observations, masks_of
@@ -59,13 +61,13 @@ class Lockstep:
 def lockstep(
     leader: Model,
     follower: Model,
-    twin: Model,
+    twins: Sequence[Model],
     batches: Batches,
     steps: int,
     names: tuple[str, str],
     tick: Callable[[], None] = lambda: None,
 ) -> Lockstep:
-    """Take `steps` steps; `twin` is a second model of the leader's backend, for the floors.
+    """Take `steps` steps; `twins` are models for the floors, the first of the leader's backend.
 
     Leader and follower start from the leader's present state. In float32 the leader's activation
     masks are given to everyone: whether a value falls left or right of a kink is there a lottery.
@@ -85,10 +87,10 @@ def lockstep(
         if leader.dtype == np.float32:
             seen = leader.activations(arrays.images, train=True)
             arrays = arrays._replace(masks=arrays.masks | masks_of(seen, leader.config.activation))
-        floors = _floors(twin, start, arrays, train, step)
         mine = taken(leader, start, arrays, train, step)
-        theirs = taken(follower, start, arrays, train, step)
-        rows = compare(mine, {names[1]: theirs}, floors)
+        theirs = {names[1]: taken(follower, start, arrays, train, step)}
+        settled = ALL_WITHIN in outside
+        rows = _rows(mine, theirs, twins, (start, arrays, train, step), settled)
         for row in rows:
             where = (row.key.quantity, row.key.name)
             worst[where] = max(worst.get(where, row), row, key=lambda row: row.ratio)
@@ -107,7 +109,7 @@ def lockstep(
     bound = ALL_WITHIN if ALL_WITHIN in outside else MOST_WITHIN
     first = None
     if bound in outside and (bound == ALL_WITHIN or within < MOST):
-        first = _locate(scenario, names[1], (leader, follower, twin), *outside[bound])
+        first = _locate(scenario, names[1], (leader, follower, twins[0]), *outside[bound])
     return Lockstep(verdict, losses, ratios, within, first)
 
 
@@ -134,25 +136,43 @@ def _kinds(state: State) -> dict[str, list[str]]:
     return {"statistic": statistics, "moment": moments, "parameter": parameters}
 
 
-def _floors(
-    twin: Model, start: State, arrays: Arrays, train: TrainConfig, step: int
-) -> dict[Key, float]:
-    """The floor of everything the step gives; see `pymobilenet.parity.floors`."""
-    base = taken(twin, start, arrays, train, step)
-    draws = (
-        taken(twin, move_parameters(start, draw), moved, train, step)
-        for draw, (moved, _) in enumerate(_perturbed(arrays, step))
-    )
-    exact = Key(4, "moment", OPTIMIZER_STEP, step)
-    return spread(base, draws, twin.dtype) | ({exact: 0.0} if exact in base else {})
+def _rows(
+    mine: Observations,
+    theirs: Mapping[str, Observations],
+    twins: Sequence[Model],
+    taking: tuple[State, Arrays, TrainConfig, int],
+    settled: bool,
+) -> list[Row]:
+    """The follower's step against the leader's, by the floors of the twins.
+
+    Once the run has failed, its verdict `settled`, no doubt calls for more draws.
+    """
+    start, arrays, train, step = taking
+
+    def program(twin: Model) -> Program:
+        def draw(number: int) -> Observations:
+            moved, _ = _perturbed(arrays, step, number)
+            return taken(twin, move_parameters(start, number), moved, train, step)
+
+        return Program(taken(twin, start, arrays, train, step), draw)
+
+    def judged(allowed: Floors) -> list[Row]:
+        exact = Key(4, "moment", OPTIMIZER_STEP, step)
+        return compare(mine, theirs, allowed | {exact: 0.0})
+
+    def in_doubt(allowed: Floors) -> bool:
+        return not settled and doubtful(judged(allowed))
+
+    first, *others = twins
+    allowed = floors(program(first), map(program, others), first.dtype, in_doubt)
+    return judged(allowed)
 
 
-def _perturbed(arrays: Arrays, step: int) -> Iterator[tuple[Arrays, np.ndarray]]:
-    """For each draw the batch, permuted and its images moved, and the order (N,) it is put into."""
-    for draw in range(DRAWS):
-        order = draw_order(draw, step, len(arrays.images))
-        images = move_ulps(arrays.images[order], draw, 1000 + step)
-        yield Arrays(images, arrays.labels[order], permuted(arrays.masks, order)), order
+def _perturbed(arrays: Arrays, step: int, draw: int) -> tuple[Arrays, np.ndarray]:
+    """The batch of one draw, permuted and its images moved, and the order (N,) it is put into."""
+    order = draw_order(draw, step, len(arrays.images))
+    images = move_ulps(arrays.images[order], draw, 1000 + step)
+    return Arrays(images, arrays.labels[order], permuted(arrays.masks, order)), order
 
 
 def _locate(
@@ -179,14 +199,15 @@ def _locate(
         seen = model.activations(arrays.images, train=True, masks=arrays.masks)
         return {Key(4, "train", name, row.key.step): value for name, value in seen.items()}
 
-    def draws() -> Iterator[Observations]:
-        for draw, (moved, order) in enumerate(_perturbed(arrays, row.key.step or 0)):
-            seen = forward(twin, move_parameters(start, draw), moved)
-            yield {key: value[np.argsort(order)] for key, value in seen.items()}
+    def draw(number: int) -> Observations:
+        moved, order = _perturbed(arrays, row.key.step or 0, number)
+        seen = forward(twin, move_parameters(start, number), moved)
+        return {key: value[np.argsort(order)] for key, value in seen.items()}
 
-    floors = spread(forward(twin, start, arrays), draws(), leader.dtype)
+    noise = Program(forward(twin, start, arrays), draw)
+    allowed = floors(noise, [], leader.dtype, lambda _: False)
     theirs = {name: forward(follower, start, arrays)}
-    for activation in compare(forward(leader, start, arrays), theirs, floors):
+    for activation in compare(forward(leader, start, arrays), theirs, allowed):
         if activation.ratio > MOST_WITHIN:
             return divergence(scenario, activation)
     losses = [

@@ -12,10 +12,10 @@ from pymobilenet.data import Dataset
 from pymobilenet.errors import ConfigError
 from pymobilenet.parity.curves import Curves, envelope, free_losses, pair_losses
 from pymobilenet.parity.figures import activation_errors, median_gradient, row_error
-from pymobilenet.parity.floors import floors
-from pymobilenet.parity.judge import compare, flips, verdicts
+from pymobilenet.parity.floors import Floors, Program, floors, program, with_free
+from pymobilenet.parity.judge import Row, compare, doubtful, flips, verdicts
 from pymobilenet.parity.lockstep import lockstep
-from pymobilenet.parity.observe import Key, Observations, observe, observe_outputs
+from pymobilenet.parity.observe import Observations, observe, observe_outputs
 from pymobilenet.parity.recording import (
     CURVE_STEPS,
     CURVES,
@@ -54,7 +54,7 @@ def run_parity(
     seed: int = 0,
     tell: Tell = silent,
 ) -> Report:
-    """Compare two live backends on `data`; the first of them leads and gives the noise floors.
+    """Compare two live backends on `data`; the first of them leads.
 
     Levels 0 to 3 for every config and dtype, level 4 in float64 for the first config: lockstep for
     SGD and Adam, a calm and a free run, `steps` steps each (none if 0).
@@ -93,11 +93,12 @@ def live_scenario(scenario: Scenario, pair: Sequence[Backend], data: Dataset) ->
 
 
 def compare_models(truth: Reference, models: Mapping[str, Model]) -> ScenarioResult:
-    """Levels 0 to 3 of two models by name; the first of them leads and gives the noise floors."""
+    """Levels 0 to 3 of two models by name; the first of them leads."""
     seen = {name: observe(model, truth.inputs, truth.masks) for name, model in models.items()}
-    first = next(iter(models))
-    allowed = floors(models[first], truth.inputs, truth.masks, seen[first])
-    return _result(truth.scenario, truth.seen, seen, allowed)
+    programs = [
+        program(model, truth.inputs, truth.masks, seen[name]) for name, model in models.items()
+    ]
+    return _result(truth.scenario, truth.seen, seen, programs)
 
 
 def replay(recordings: Sequence[Recording], name: str = "torch", tell: Tell = silent) -> Report:
@@ -116,8 +117,8 @@ def replay(recordings: Sequence[Recording], name: str = "torch", tell: Tell = si
         check_inputs(recording, inputs, masks)
         model = live.build(scenario.config, dtype=scenario.dtype)
         seen = {name: thin(observe(model, inputs, masks)), "julia": recording.observations}
-        allowed = floors(model, inputs, masks, seen[name], keep=thin)
-        report.scenarios.append(_result(scenario, thin(truth.seen), seen, allowed))
+        programs = [program(model, inputs, masks, seen[name], keep=thin)]
+        report.scenarios.append(_result(scenario, thin(truth.seen), seen, programs))
         tick()
         for title, losses in recording.curves.items():
             batches = Batches(data, CURVES[title], scenario.config, scenario.dtype)
@@ -141,13 +142,13 @@ def _level4(
     names = (pair[0].name, pair[1].name)
     scenario = Scenario(config, "float64", seed=seed)
     leader, follower = (b.build(config, seed, "float64") for b in pair)
-    twin = pair[0].build(config, seed, "float64")
+    twins = [b.build(config, seed, "float64") for b in pair]
     for optimizer in OPTIMIZERS:
         train = dataclasses.replace(optimizer, seed=seed)
         batches = Batches(data, train, config, "float64")
         tick = tell(f"lockstep, {train.optimizer} {train.rate:g}", steps)
         leader.set_state(initial_state(config, seed, "float64"))
-        report.lockstep.append(lockstep(leader, follower, twin, batches, steps, names, tick))
+        report.lockstep.append(lockstep(leader, follower, twins, batches, steps, names, tick))
     for title, recipe in CURVES.items():
         train = dataclasses.replace(recipe, seed=seed)
         batches = Batches(data, train, config, "float64")
@@ -167,9 +168,15 @@ def _result(
     scenario: Scenario,
     truth: Observations,
     seen: dict[str, Observations],
-    allowed: dict[Key, float],
+    programs: Sequence[Program],
 ) -> ScenarioResult:
-    rows = compare(truth, seen, allowed)
+    """The result of a scenario; the first of the programs leads."""
+
+    def judged(allowed: Floors) -> list[Row]:
+        return compare(truth, seen, with_free(allowed))
+
+    leader, *others = programs
+    rows = judged(floors(leader, others, scenario.dtype, lambda allowed: doubtful(judged(allowed))))
     first, second = seen
     against = {name: (observations, truth) for name, observations in seen.items()}
     against[f"{second} against {first}"] = (seen[second], seen[first])
