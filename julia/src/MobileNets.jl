@@ -10,10 +10,10 @@ Labels are the data set's own numbers and count from 0.
 """
 module MobileNets
 
-using ChainRulesCore: ChainRulesCore, NoTangent, ZeroTangent, @non_differentiable, unthunk
+using ChainRulesCore: ChainRulesCore, NoTangent, @non_differentiable, rrule, unthunk
 using Flux: Flux
 using JSON: JSON
-using LinearAlgebra: BLAS, mul!
+using LinearAlgebra: BLAS
 using NNlib: NNlib
 using Optimisers: Optimisers
 using PrecompileTools: @compile_workload, @setup_workload

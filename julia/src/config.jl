@@ -162,7 +162,9 @@ function from_json(kind::Type{<:Union{MobileNetConfig,TrainConfig}}, text::Abstr
             "$(nameof(kind)) has no field $(repr(unknown[1])); its fields are $(join(known, ", "))"
         ))
     end
-    return kind(; (Symbol(name) => value for (name, value) in values)...)
+    defaults = kind()
+    fields = fieldnames(kind)
+    return kind((get(values, string(name), getfield(defaults, name)) for name in fields)...)
 end
 
 "`value` as a `kind`, or a `ConfigError` with the rule it broke."

@@ -23,7 +23,7 @@ function build(config::MobileNetConfig; seed::Integer=0, dtype::Type=Float32)
     dtype in (Float32, Float64) ||
         throw(ConfigError("dtype must be one of Float32, Float64. Received: $dtype"))
     model = undefined_model(config, dtype)
-    for (index, weight) in enumerate(parameter_leaves(model))
+    for (index, weight) in enumerate(parameters(model))
         ndims(weight) == 4 && draw!(weight, 6.0, seed, index - 1)
         ndims(weight) == 2 && draw!(weight, 1.0, seed, index - 1)
     end

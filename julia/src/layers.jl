@@ -19,24 +19,43 @@ function Base.show(io::IO, conv::CrossConv)
     return print(io, "CrossConv(", size(weight), ", ", stride, ", ", padding, ", ", groups, ")")
 end
 
-function (conv::CrossConv)(x)
-    kernel, channels = size(conv.weight, 1), size(x, 3)
-    kernel == 1 && conv.stride == 1 && conv.padding == 0 && conv.groups == 1 &&
-        return pointwise(x, conv.weight)
-    conv.groups == channels == size(conv.weight, 4) && conv.padding < kernel &&
-        return depthwise(x, conv.weight, conv.stride, conv.padding)
-    return dense_conv(x, conv.weight, conv.stride, conv.padding, conv.groups)
+(conv::CrossConv)(x) = convolve(x, conv.weight, conv.stride, conv.padding, conv.groups)
+
+"The kernel for a convolution of `x`, and what it takes besides `x` and `weight`."
+function kernel_for(x, weight, stride, padding, groups)
+    kernel, channels = size(weight, 1), size(x, 3)
+    kernel == 1 && stride == 1 && padding == 0 && groups == 1 && return pointwise, ()
+    groups == channels == size(weight, 4) && padding < kernel && return depthwise, (stride, padding)
+    return dense_conv, (stride, padding, groups)
 end
+
+function convolve(x, weight, geometry...)
+    kernel, options = kernel_for(x, weight, geometry...)
+    return kernel(x, weight, options...)
+end
+
+function ChainRulesCore.rrule(::typeof(convolve), x, weight, geometry::Int...)
+    kernel, options = kernel_for(x, weight, geometry...)
+    y, pullback = rrule(kernel, x, weight, options...)
+    return y, dy -> of_arrays(pullback(dy), length(geometry))
+end
+
+"The tangents of the function, the maps and the weight, and none for `count` integers."
+of_arrays(tangents, count) = (tangents[1:3]..., ntuple(Returns(NoTangent()), count)...)
 
 "Any convolution, by NNlib."
 function dense_conv(x, weight, stride, padding, groups)
     return NNlib.conv(x, weight, conv_dims(x, weight, stride, padding, groups))
 end
 
+function ChainRulesCore.rrule(::typeof(dense_conv), x, weight, stride, padding, groups)
+    y, pullback = rrule(NNlib.conv, x, weight, conv_dims(x, weight, stride, padding, groups))
+    return y, dy -> of_arrays(pullback(dy), 3)
+end
+
 function conv_dims(x, weight, stride, padding, groups)
     return NNlib.DenseConvDims(x, weight; stride, padding, groups, flipkernel=true)
 end
-@non_differentiable conv_dims(::Any...)
 
 """
     Norm(weight, bias, running_mean, running_var, eps, momentum)
@@ -90,8 +109,22 @@ struct Pass{T}
     masks::Dict{String,Array{UInt8,4}}
     dropout::Union{Nothing,Matrix{T}}
     tap::Function
+    tape::Union{Nothing,Vector{Any}}
 
-    Pass{T}(train, masks, dropout, tap) where {T} = new{T}(train, masks, dropout, tap)
+    Pass{T}(train, masks, dropout, tap, tape=nothing) where {T} =
+        new{T}(train, masks, dropout, tap, tape)
+end
+
+"""
+`f(args...)`; where the pass has a tape, the pullback of this call goes onto it.
+
+Everything a model computes goes through here, so that `backpropagate` can take it back.
+"""
+function apply(pass::Pass, f, args...)
+    isnothing(pass.tape) && return f(args...)
+    y, pullback = rrule(f, args...)
+    push!(pass.tape, pullback)
+    return y
 end
 
 "Hand `array` to the pass's tap under the name `<owner>.<part>`."
@@ -102,19 +135,21 @@ mask_of(pass::Pass, name) = get(pass.masks, "$name.act", nothing)
 @non_differentiable mask_of(::Any, ::Any)
 
 function (unit::ConvNormAct)(x, pass::Pass)
-    maps = unit.conv(x)
+    (; weight, stride, padding, groups) = unit.conv
+    maps = apply(pass, convolve, x, weight, stride, padding, groups)
     record(pass, unit.name, "conv", maps)
     maps = normed(unit.norm, maps, pass, unit.name)
     record(pass, unit.name, "norm", maps)
-    maps = activate(maps, unit.ceiling, mask_of(pass, unit.name))
+    maps = apply(pass, activate, maps, unit.ceiling, mask_of(pass, unit.name))
     record(pass, unit.name, "act", maps)
     return maps
 end
 
 function normed(norm::Norm, x, pass::Pass, name)
-    pass.train ||
-        return norm_eval(x, norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)
-    maps, mean, var = norm_train(x, norm.weight, norm.bias, norm.eps)
+    pass.train || return apply(
+        pass, norm_eval, x, norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps
+    )
+    maps, mean, var = apply(pass, norm_train, x, norm.weight, norm.bias, norm.eps)
     record(pass, name, "norm.batch_mean", mean)
     record(pass, name, "norm.batch_var", var)
     return maps

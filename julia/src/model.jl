@@ -51,8 +51,8 @@ function undefined_unit(config, layer::Layer, ::Type{T}) where {T}
     return ConvNormAct(layer.name, conv, norm, config.activation == "relu6" ? 6.0 : Inf)
 end
 
-"The units of a model in order, or what stands in their place in a tree shaped like one."
-units(tree) = [tree.stem; [unit for block in tree.blocks for unit in values(block)]]
+"The units of a model in order."
+units(model) = [model.stem; [unit for block in model.blocks for unit in values(block)]]
 
 """
     forward(model, x; train=false, masks=nothing, tap=nothing)
@@ -68,10 +68,11 @@ function forward(model::MobileNet, x; train=false, masks=nothing, tap=nothing)
     return logits(model, x, new_pass(model, train, masks, tap))
 end
 
-function new_pass(model::MobileNet{T}, train, masks, tap) where {T}
+function new_pass(model::MobileNet{T}, train, masks, tap, tape=nothing) where {T}
     masks = something(masks, Dict{String,Array}())
     units = Dict{String,Array{UInt8,4}}(pair for pair in masks if first(pair) != DROPOUT)
-    return Pass{T}(train, units, get(masks, DROPOUT, nothing), something(tap, Returns(nothing)))
+    tap = something(tap, Returns(nothing))
+    return Pass{T}(train, units, get(masks, DROPOUT, nothing), tap, tape)
 end
 @non_differentiable new_pass(::Any...)
 
@@ -84,10 +85,10 @@ function logits(model::MobileNet, x, pass::Pass)
         x = block.depthwise(x, pass)
         x = block.pointwise(x, pass)
     end
-    features = global_mean(x)
+    features = apply(pass, global_mean, x)
     record(pass, "pool", features)
-    dropped = isnothing(pass.dropout) ? features : features .* pass.dropout
-    scores = model.classifier(dropped)
+    features = apply(pass, drop, features, pass.dropout)
+    scores = apply(pass, linear, features, model.classifier.weight, model.classifier.bias)
     record(pass, "logits", scores)
     return scores
 end

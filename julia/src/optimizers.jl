@@ -55,10 +55,13 @@ function slots(config::TrainConfig)
     return config.momentum > 0 ? ["momentum"] : String[]
 end
 
-"What `train_step!` needs besides the model: a config, Optimisers' tree, the number of steps taken."
-struct Optimizer{Tree}
+"""
+What `train_step!` needs besides the model: a config, what Optimisers' rule keeps for each parameter
+in the order of `parameter_shapes`, and the number of steps taken.
+"""
+struct Optimizer
     config::TrainConfig
-    tree::Tree
+    moments::Vector{NamedTuple}
     step::Array{Int64,0}
 end
 
@@ -68,14 +71,15 @@ end
 An optimizer for `train_step!`, with all moments at zero and no step taken.
 """
 function setup(config::TrainConfig, model::MobileNet)
-    return Optimizer(config, Optimisers.setup(rule(config, config.rate, 1), model), fill(0))
+    first_rule = rule(config, config.rate, 1)
+    return Optimizer(config, [Optimisers.init(first_rule, p) for p in parameters(model)], fill(0))
 end
 
 function get_state(model::MobileNet, optimizer::Optimizer)
     state = get_state(model)
-    names, leaves = first.(parameter_shapes(model.config)), parameter_leaves(optimizer.tree)
-    for slot in slots(optimizer.config), (name, leaf) in zip(names, leaves)
-        push!(state, "optimizer.$slot.$name" => getproperty(leaf.state, Symbol(slot)))
+    names = first.(parameter_shapes(model.config))
+    for slot in slots(optimizer.config), (name, moments) in zip(names, optimizer.moments)
+        push!(state, "optimizer.$slot.$name" => moments[Symbol(slot)])
     end
     isempty(slots(optimizer.config)) || push!(state, OPTIMIZER_STEP => optimizer.step)
     return state
@@ -97,16 +101,21 @@ function train_step!(model::MobileNet, optimizer::Optimizer, x, labels, rate; ma
         throw(ConfigError("rate must be a finite number, at least 0. Received: $(repr(rate))"))
     statistics = Dict{String,Vector{Float64}}()
     tap(name, array) = array isa Vector{Float64} && (statistics[name] = array)
-    loss, tree = loss_and_tree(model, x, labels, masks, tap)
+    loss, gradients = backpropagate(model, x, labels, masks, tap)
     optimizer.step[] += 1
-    moved = rule(optimizer.config, rate, optimizer.step[])
-    Optimisers.adjust!(optimizer.tree; fields_of(moved)...)
-    Optimisers.update!(optimizer.tree, model, tree)
+    now = rule(optimizer.config, rate, optimizer.step[])
+    for (index, (p, gradient)) in enumerate(zip(parameters(model), gradients))
+        update!(optimizer, index, now, p, gradient)
+    end
     move_statistics!(model, statistics, x)
-    return loss, named_parameters(model.config, tree)
+    return loss, named(model.config, gradients)
 end
 
-fields_of(rule) = (; (name => getfield(rule, name) for name in fieldnames(typeof(rule)))...)
+function update!(optimizer, index, rule, p, gradient)
+    optimizer.moments[index], move =
+        Optimisers.apply!(rule, optimizer.moments[index], p, gradient)
+    p .-= move
+end
 
 """
 Move the running statistics towards the batch's: `(1 - momentum) * running + momentum * batch`, with

@@ -7,15 +7,18 @@
                 model = load(path)
                 x, labels = ones(dtype, 32, 32, 3, 2), [0, 1]
                 predict(model, x)
-                activations(model, x; train=true)
-                loss_and_grads(model, x, labels)
                 masks = Dict{String,Array}("stem.act" => ones(UInt8, 16, 16, 1, 2))
-                loss_and_grads(model, x, labels; masks)
+                for given in (nothing, masks)
+                    activations(model, x; train=true, masks=given)
+                    loss_and_grads(model, x, labels; masks=given)
+                end
                 for name in OPTIMIZERS
-                    optimizer = setup(TrainConfig(; optimizer=name), model)
-                    train_step!(model, optimizer, x, labels, 0.1)
+                    train = from_json(TrainConfig, to_json(TrainConfig(; optimizer=name)))
+                    optimizer = setup(train, model)
+                    train_step!(model, optimizer, x, labels, 0.1; masks=nothing)
                     set_state!(model, optimizer, get_state(model, optimizer))
                 end
+                set_state!(model, Dict{String,Array}(get_state(model)))
             end
         end
     end

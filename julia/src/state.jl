@@ -70,18 +70,17 @@ function some(names, most=5)
     return join(first(names, most), ", ") * more
 end
 
-"The arrays of what is trained, in the order of `parameter_shapes`: of a model, or a tree like one."
-function parameter_leaves(tree)
-    leaves = Any[]
-    for unit in units(tree)
-        push!(leaves, unit.conv.weight, unit.norm.weight, unit.norm.bias)
+"The arrays of what is trained, in the order of `parameter_shapes`."
+function parameters(model::MobileNet)
+    arrays = Array[]
+    for unit in units(model)
+        push!(arrays, unit.conv.weight, unit.norm.weight, unit.norm.bias)
     end
-    return push!(leaves, tree.classifier.weight, tree.classifier.bias)
+    return push!(arrays, model.classifier.weight, model.classifier.bias)
 end
 
-function named_parameters(config, tree)
-    return NamedArrays(Pair.(first.(parameter_shapes(config)), parameter_leaves(tree)))
-end
+"`arrays`, in the order of `parameter_shapes`, by their canonical names."
+named(config, arrays) = NamedArrays(Pair.(first.(parameter_shapes(config)), arrays))
 
 """
     get_state(model)
@@ -91,7 +90,7 @@ Canonical name => array of all parameters and running statistics and, with an op
 and `optimizer.step`: the model's own arrays, not copies.
 """
 function get_state(model::MobileNet)
-    state = named_parameters(model.config, model)
+    state = named(model.config, parameters(model))
     for unit in units(model)
         push!(state, "$(unit.name).norm.running_mean" => unit.norm.running_mean)
         push!(state, "$(unit.name).norm.running_var" => unit.norm.running_var)

@@ -35,6 +35,22 @@ end
     end
 end
 
+@testset "the chain of pullbacks is Zygote's gradient, bit for bit" begin
+    loss, gradients = loss_and_grads(model, x, labels)
+    wanted, (tree,) = MobileNets.Flux.withgradient(model) do m
+        MobileNets.cross_entropy(forward(m, x; train=true), labels)
+    end
+    @test loss == wanted
+    block = tree.blocks[4].depthwise
+    found = Dict(gradients)
+    @test found["stem.conv.weight"] == tree.stem.conv.weight
+    @test found["blocks.3.depthwise.conv.weight"] == block.conv.weight
+    @test found["blocks.3.depthwise.norm.bias"] == block.norm.bias
+    @test found["blocks.12.pointwise.norm.weight"] == tree.blocks[13].pointwise.norm.weight
+    @test found["classifier.weight"] == tree.classifier.weight
+    @test found["classifier.bias"] == tree.classifier.bias
+end
+
 @testset "masks of the run's own pieces change nothing, others do" begin
     masks = frozen(model, x)
     @test loss_and_grads(model, x, labels; masks) == loss_and_grads(model, x, labels)

@@ -134,10 +134,8 @@ class JuliaBackend(Backend):
     name = "julia"
 
     def __init__(self) -> None:
-        main = _start()
-        with _translated():
-            main.seval("import MobileNets, LinearAlgebra")
-        self.main = main
+        self.main = main = _start()
+        _import_packages(main)
         self.julia = main.MobileNets
         self.element_types = {
             "float32": main.Float32,
@@ -217,6 +215,20 @@ def _start() -> Any:
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     return juliacall.Main
+
+
+def _import_packages(main: Any) -> None:
+    """Load MobileNets.jl, and with it PythonCall's conversions, precompiled.
+
+    libjulia's own function does it first: `Main.seval` would be compiled for this one call. If it
+    fails (it then gives no pointer), `seval` fails too, and says why.
+    """
+    import juliacall
+
+    statement = "import MobileNets, LinearAlgebra"
+    if juliacall.CONFIG["lib"].jl_eval_string(statement.encode()) is None:
+        with _translated():
+            main.seval(statement)
 
 
 def _resolve() -> None:

@@ -16,17 +16,26 @@ function ChainRulesCore.rrule(::typeof(global_mean), x::Array{T,4}) where {T}
     return global_mean(x), global_mean_pullback
 end
 
+"Features (C, N) times `factors` of the same size, or as they are where there are none."
+drop(features, factors) = isnothing(factors) ? features : features .* factors
+
+function ChainRulesCore.rrule(::typeof(drop), features, factors)
+    drop_pullback(gradient) = NoTangent(), drop(unthunk(gradient), factors), NoTangent()
+    return drop(features, factors), drop_pullback
+end
+
 """
     linear(x, weight, bias)
 
 `weight' * x .+ bias` for `x` (in, N), `weight` (in, out) and `bias` (out,): (out, N).
 """
-linear(x, weight, bias) = weight' * x .+ bias
+linear(x, weight, bias) = BLAS.gemm('T', 'N', weight, x) .+ bias
 
 function ChainRulesCore.rrule(::typeof(linear), x, weight, bias)
     function linear_pullback(gradient)
         dy = unthunk(gradient)
-        return NoTangent(), weight * dy, x * dy', vec(sum(dy; dims=2))
+        dx, dweight = BLAS.gemm('N', 'N', weight, dy), BLAS.gemm('N', 'T', x, dy)
+        return NoTangent(), dx, dweight, vec(sum(dy; dims=2))
     end
     return linear(x, weight, bias), linear_pullback
 end

@@ -1,5 +1,6 @@
 # A 1x1 convolution of stride 1 is a product of matrices, without im2col: each image's map is a matrix
-# (W*H, C). Small maps are gathered into matrices of about ROWS rows, which BLAS likes better.
+# (W*H, C). Small maps are gathered into matrices of about ROWS rows, which BLAS likes better. BLAS is
+# called by name: `mul!` would bring its fallbacks for all kinds of matrices, which take long to compile.
 
 const ROWS = 256
 
@@ -8,12 +9,12 @@ const ROWS = 256
 
 1x1 convolution of `x` (W, H, I, N) with `weight` (1, 1, I, O): (W, H, O, N).
 """
-pointwise(x::Array{T,4}, weight::Array{T,4}) where {T} = mix_channels(x, channel_matrix(weight))
+pointwise(x::Array{T,4}, weight::Array{T,4}) where {T} = mix_channels(x, channel_matrix(weight), 'N')
 
 function ChainRulesCore.rrule(::typeof(pointwise), x::Array{T,4}, weight::Array{T,4}) where {T}
     function pointwise_pullback(gradient)
         dy = unthunk(gradient)
-        dx = mix_channels(dy, channel_matrix(weight)')
+        dx = mix_channels(dy, channel_matrix(weight), 'T')
         return NoTangent(), dx, reshape(channel_products(x, dy), size(weight))
     end
     return pointwise(x, weight), pointwise_pullback
@@ -21,15 +22,19 @@ end
 
 channel_matrix(weight::Array{T,4}) where {T} = reshape(weight, size(weight, 3), size(weight, 4))
 
-"The maps (W, H, O, N) that `matrix` (I, O) makes of the channels of `x` (W, H, I, N)."
-function mix_channels(x::Array{T,4}, matrix) where {T}
-    y = Array{T}(undef, size(x, 1), size(x, 2), size(matrix, 2), size(x, 4))
+"""
+The maps (W, H, O, N) that `matrix` (I, O), or with `side` 'T' its transpose, makes of the channels of
+`x` (W, H, I, N).
+"""
+function mix_channels(x::Array{T,4}, matrix::Matrix{T}, side::Char) where {T}
+    y = Array{T}(undef, size(x, 1), size(x, 2), size(matrix, side == 'N' ? 2 : 1), size(x, 4))
     from, to, chunks = planes(x), planes(y), image_chunks(x)
     one_blas_thread() do
         parallel(length(chunks)) do range
             rows, mixed = chunk_buffer(from, chunks), chunk_buffer(to, chunks)
             for images in chunks[range]
-                mul!(chunk_rows(mixed, to, images), gather!(rows, from, images), matrix)
+                target = chunk_rows(mixed, to, images)
+                BLAS.gemm!('N', side, one(T), gather!(rows, from, images), matrix, zero(T), target)
                 scatter!(to, mixed, images)
             end
         end
@@ -46,7 +51,8 @@ function channel_products(x::Array{T,4}, dy::Array{T,4}) where {T}
             lefts, rights = chunk_buffer(left, chunks), chunk_buffer(right, chunks)
             for images in chunks
                 ours = view(gather!(rights, right, images, range), :, range)
-                mul!(view(products, :, range), gather!(lefts, left, images)', ours, true, true)
+                target = view(products, :, range)
+                BLAS.gemm!('T', 'N', one(T), gather!(lefts, left, images), ours, one(T), target)
             end
         end
     end

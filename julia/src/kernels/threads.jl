@@ -5,7 +5,8 @@ Call `f(range)` for consecutive ranges that cover `1:n`, one for each Julia thre
 for one index must depend on no other index.
 """
 function parallel(f::F, n::Int) where {F}
-    parts = min(n, Threads.nthreads())
+    precompiling = ccall(:jl_generating_output, Cint, ()) != 0 # on one thread, for several
+    parts = min(n, precompiling ? 2 : Threads.nthreads())
     parts <= 1 && return f(1:n)
     @sync for part in 1:parts
         Threads.@spawn f(((part - 1) * n ÷ parts + 1):(part * n ÷ parts))
