@@ -16,7 +16,7 @@ CONSTRAINTS = ("-c", "constraints.txt")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """For the tests' tiny nets, whose maps cost less than the threads that would share them."""
 
-DEMO = ("--width-mult", "0.25", "--steps", "10")
+DEMO = ("--width-mult", "0.25", "--steps", "20")
 
 
 @nox.session

@@ -33,3 +33,18 @@ end
         @test haskey(Base.Docs.meta(MobileNets), Base.Docs.Binding(MobileNets, name))
     end
 end
+
+@testset "the README's example runs, on 130 images and for two steps" begin
+    readme = read(joinpath(pkgdir(MobileNets), "README.md"), String)
+    example = only(filter(contains("fit!"), [m[1] for m in eachmatch(r"```julia\n(.*?)```"s, readme)]))
+    mktempdir() do folder
+        images = mkpath(joinpath(folder, "cifar-100-binary"))
+        bytes = rand(StableRNG(3), UInt8, 3074, 130)
+        bytes[1:2, :] .%= 20
+        write(joinpath(images, "train.bin"), bytes)
+        cd(folder) do
+            Base.include_string(Module(), replace(example, "steps=200" => "steps=2"))
+            @test isfile("model.safetensors")
+        end
+    end
+end
