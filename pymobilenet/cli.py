@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,6 +117,28 @@ def record(
             record_one(julia, scenario, inputs, masks, out / f"{scenario.name}.safetensors")
             tick()
     console.print(f"Written: {len(STANDARD)} recordings in {out}")
+
+
+@app.command()
+def info(
+    config: Annotated[Path, typer.Argument(help="A TOML file with [model], or a weight file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Print what each layer costs, and what full convolutions in its place would."""
+    from pymobilenet.config import MobileNetConfig
+    from pymobilenet.summary import print_summary, summary
+    from pymobilenet.weights import read_weights
+
+    with _told():
+        with config.open("rb") as file:
+            weights = file.read(9)[8:] == b"{"  # a safetensors header begins so, no TOML does
+        found = summary(
+            read_weights(config).config if weights else MobileNetConfig.from_toml(config)
+        )
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=1))
+    else:
+        print_summary(found, console)
 
 
 def _version(show: bool) -> None:

@@ -20,6 +20,7 @@ LEVELS = [
     ("philox", "alone"),
     ("config", "alone"),
     ("architecture", "alone"),
+    ("summary", "alone"),
     ("weights", "together"),
     ("data", "together"),
     ("backends.checks", "alone"),

@@ -1,0 +1,181 @@
+"""What a MobileNet costs, layer by layer, and what full convolutions in its place would."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pymobilenet.architecture import Layer, feature_channels, layers
+from pymobilenet.config import MobileNetConfig
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One row of the table.
+
+    Attributes:
+        name: Canonical name of the unit, or ``classifier``.
+        kind: ``stem``, ``depthwise``, ``pointwise`` or ``classifier``.
+        output_shape: (C, H, W) of one image's map, or (classes,).
+        num_params: Trained values, those of the norm included.
+        mult_adds: Multiply-adds for one image, those of the norm not included.
+        receptive_field: Rows (and columns), in pixels, of the image that one output value sees,
+            borders left aside.
+        full_num_params, full_mult_adds: On a pointwise layer, what one full convolution and its
+            norm would cost in the place of it and the depthwise before it; None elsewhere.
+        reduction: On a pointwise layer, how many times as many multiply-adds that would be:
+            ``c' k^2 / (k^2 + c')`` for c' output channels and a k x k kernel, the reciprocal of the
+            equation in Howard et al., arXiv:1704.04861, section 3.1; None elsewhere.
+    """
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    num_params: int
+    mult_adds: int
+    receptive_field: int
+    full_num_params: int | None = None
+    full_mult_adds: int | None = None
+    reduction: float | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The rows of a config's table; totals and shares are read off them."""
+
+    config: MobileNetConfig
+    rows: tuple[LayerCost, ...]
+
+    @property
+    def num_params(self) -> int:
+        return sum(row.num_params for row in self.rows)
+
+    @property
+    def mult_adds(self) -> int:
+        return sum(row.mult_adds for row in self.rows)
+
+    @property
+    def full_num_params(self) -> int:
+        """Parameters with a full convolution in the place of each depthwise and pointwise."""
+        return sum(_in_full(row, row.num_params, row.full_num_params) for row in self.rows)
+
+    @property
+    def full_mult_adds(self) -> int:
+        """Multiply-adds with a full convolution in the place of each depthwise and pointwise."""
+        return sum(_in_full(row, row.mult_adds, row.full_mult_adds) for row in self.rows)
+
+    @property
+    def shares(self) -> dict[str, tuple[float, float]]:
+        """Kind of layer -> its fractions of all parameters and of all multiply-adds."""
+        return {
+            kind: (
+                sum(row.num_params for row in rows) / self.num_params,
+                sum(row.mult_adds for row in rows) / self.mult_adds,
+            )
+            for kind in dict.fromkeys(row.kind for row in self.rows)
+            if (rows := [row for row in self.rows if row.kind == kind])
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "config": self.config.to_dict(),
+            "layers": [asdict(row) for row in self.rows],
+            "num_params": self.num_params,
+            "mult_adds": self.mult_adds,
+            "full_num_params": self.full_num_params,
+            "full_mult_adds": self.full_mult_adds,
+            "shares": {
+                kind: {"num_params": params, "mult_adds": adds}
+                for kind, (params, adds) in self.shares.items()
+            },
+        }
+
+
+def _in_full(row: LayerCost, own: int, full: int | None) -> int:
+    if row.kind == "depthwise":
+        return 0
+    return own if full is None else full
+
+
+def summary(config: MobileNetConfig, size: tuple[int, int] | None = None) -> Summary:
+    """The table of a config, for images of `size` (height, width) or the config's resolution.
+
+    >>> table = summary(MobileNetConfig())
+    >>> table.rows[2].name, table.rows[2].output_shape, table.rows[2].mult_adds
+    ('blocks.0.pointwise', (64, 112, 112), 25690112)
+    >>> table.full_mult_adds  # the paper's table 4 prints 4866 million
+    4867293184
+    """
+    rows: list[LayerCost] = []
+    field, spacing = 1, 1
+    height, width = size or (config.resolution, config.resolution)
+    depthwise: Layer | None = None
+    for layer in layers(config):
+        height, width = layer.output_size(height), layer.output_size(width)
+        field += (layer.kernel - 1) * spacing
+        spacing *= layer.stride
+        kind = layer.name.rpartition(".")[2]
+        row = _cost(layer, kind, height, width, field)
+        rows.append(row if depthwise is None else _with_full(row, depthwise, layer))
+        depthwise = layer if kind == "depthwise" else None
+    features, classes = feature_channels(config), config.num_classes
+    field += (max(height, width) - 1) * spacing
+    shape, params = (classes,), (features + 1) * classes
+    rows.append(LayerCost("classifier", "classifier", shape, params, features * classes, field))
+    return Summary(config, tuple(rows))
+
+
+def _cost(layer: Layer, kind: str, height: int, width: int, field: int) -> LayerCost:
+    weights = math.prod(layer.weight_shape)
+    shape = (layer.out_channels, height, width)
+    params, mult_adds = weights + 2 * layer.out_channels, weights * height * width
+    return LayerCost(layer.name, kind, shape, params, mult_adds, field)
+
+
+def _with_full(row: LayerCost, depthwise: Layer, pointwise: Layer) -> LayerCost:
+    """The row of `pointwise`, with what a full convolution in the place of both would cost."""
+    taps, outputs = depthwise.kernel**2, pointwise.out_channels
+    weights = taps * depthwise.in_channels * outputs
+    return replace(
+        row,
+        full_num_params=weights + 2 * outputs,
+        full_mult_adds=weights * math.prod(row.output_shape[1:]),
+        reduction=outputs * taps / (taps + outputs),
+    )
+
+
+def print_summary(found: Summary, console: Console) -> None:
+    """Print the table of the layers, the totals, and the share of each kind of layer."""
+    config = found.config
+    title = (
+        f"MobileNet {config.family}, width_mult {config.width_mult:g}, {config.resolution} pixels"
+    )
+    table = Table(title=f"{title}, stem stride {config.stem_stride}, {config.num_classes} classes")
+    table.add_column("layer")
+    for column in ("output", "parameters", "mult-adds", "receptive field", "a full conv: times"):
+        table.add_column(column, justify="right")
+    for row in found.rows:
+        table.add_row(
+            row.name,
+            "x".join(map(str, row.output_shape)),
+            f"{row.num_params:,}",
+            f"{row.mult_adds:,}",
+            str(row.receptive_field),
+            "" if row.reduction is None else f"{row.reduction:.2f}",
+        )
+    table.add_section()
+    table.add_row("all", "", f"{found.num_params:,}", f"{found.mult_adds:,}", "")
+    times = f"{found.full_mult_adds / found.mult_adds:.2f}"
+    full = (f"{found.full_num_params:,}", f"{found.full_mult_adds:,}")
+    table.add_row("all, with full convolutions", "", *full, "", times)
+    console.print(table)
+    shares = Table(title="Share of")
+    for column in ("kind", "parameters", "mult-adds"):
+        shares.add_column(column, justify="left" if column == "kind" else "right")
+    for kind, (params, mult_adds) in found.shares.items():
+        shares.add_row(kind, f"{100 * params:.2f} %", f"{100 * mult_adds:.2f} %")
+    console.print(shares)
