@@ -31,7 +31,7 @@ def demo(session):
 def tests(session):
     """All that needs no Julia: the package's tests, and the replay of the recordings."""
     session.install(*CONSTRAINTS, "-e", ".", "--group", "test")
-    session.run("pytest", "-m", "not julia", *session.posargs, env=ONE_THREAD)
+    session.run("pytest", "-n", "auto", "-m", "not julia", *session.posargs, env=ONE_THREAD)
 
 
 @nox.session
