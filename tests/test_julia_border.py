@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -183,3 +184,25 @@ def test_julia_builds_the_same_weights_from_a_seed():
     assert list(state) == list(expected.get_state())
     for name, tensor in expected.get_state().items():
         assert np.array_equal(state[name], tensor), name
+
+
+def test_a_project_without_mobilenets_is_refused_by_name(tmp_path):
+    import juliapkg
+
+    for name in ("Project.toml", "Manifest.toml"):
+        text = (Path(juliapkg.project()) / name).read_text()
+        lines = [line for line in text.splitlines() if not line.startswith("MobileNets = ")]
+        (tmp_path / name).write_text("\n".join(lines))
+    code = """
+import json
+from pymobilenet import backend
+from pymobilenet.errors import BackendUnavailable
+try:
+    backend("julia")
+except BackendUnavailable as error:
+    print(json.dumps(str(error)))
+"""
+    exe = juliapkg.executable()
+    said = run(code, PYTHON_JULIACALL_EXE=exe, PYTHON_JULIACALL_PROJECT=str(tmp_path))
+    assert "Package MobileNets not found in current path" in said
+    assert f"The project {tmp_path} must hold it" in said

@@ -226,9 +226,15 @@ def _import_packages(main: Any) -> None:
     import juliacall
 
     statement = "import MobileNets, LinearAlgebra"
-    if juliacall.CONFIG["lib"].jl_eval_string(statement.encode()) is None:
-        with _translated():
-            main.seval(statement)
+    if juliacall.CONFIG["lib"].jl_eval_string(statement.encode()) is not None:
+        return
+    try:
+        main.seval(statement)
+    except juliacall.JuliaError as error:
+        raise BackendUnavailable(
+            f"Julia started, but MobileNets.jl could not be loaded: {error}. The project "
+            f"{juliacall.CONFIG['project']} must hold it, and PythonCall"
+        ) from error
 
 
 def _resolve() -> None:
