@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -149,14 +150,21 @@ def _with_full(row: LayerCost, depthwise: Layer, pointwise: Layer) -> LayerCost:
 
 
 def print_summary(found: Summary, console: Console) -> None:
-    """Print the table of the layers, the totals, and the share of each kind of layer."""
+    """Print the table of the layers, the totals, and the share of each kind of layer.
+
+    A layer "sees" its receptive field. It fits a terminal of 80 columns.
+    """
     config = found.config
     title = (
         f"MobileNet {config.family}, width_mult {config.width_mult:g}, {config.resolution} pixels"
     )
-    table = Table(title=f"{title}, stem stride {config.stem_stride}, {config.num_classes} classes")
-    table.add_column("layer")
-    for column in ("output", "parameters", "mult-adds", "receptive field", "a full conv: times"):
+    table = Table(
+        box=SIMPLE,
+        padding=(0, 1, 0, 0),
+        title=f"{title}, stem stride {config.stem_stride}, {config.num_classes} classes",
+    )
+    table.add_column("layer", no_wrap=True)
+    for column in ("output", "parameters", "mult-adds", "sees", "full conv"):
         table.add_column(column, justify="right")
     for row in found.rows:
         table.add_row(
@@ -165,13 +173,13 @@ def print_summary(found: Summary, console: Console) -> None:
             f"{row.num_params:,}",
             f"{row.mult_adds:,}",
             str(row.receptive_field),
-            "" if row.reduction is None else f"{row.reduction:.2f}",
+            "" if row.reduction is None else f"{row.reduction:.2f} x",
         )
     table.add_section()
     table.add_row("all", "", f"{found.num_params:,}", f"{found.mult_adds:,}", "")
-    times = f"{found.full_mult_adds / found.mult_adds:.2f}"
+    times = f"{found.full_mult_adds / found.mult_adds:.2f} x"
     full = (f"{found.full_num_params:,}", f"{found.full_mult_adds:,}")
-    table.add_row("all, with full convolutions", "", *full, "", times)
+    table.add_row("all, full conv", "", *full, "", times)
     console.print(table)
     shares = Table(title="Share of")
     for column in ("kind", "parameters", "mult-adds"):
