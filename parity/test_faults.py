@@ -9,7 +9,7 @@ import faults
 import pytest
 
 from pymobilenet import TrainConfig, backend
-from pymobilenet.parity.curves import Curves, envelope, free_losses
+from pymobilenet.parity.curves import free_curves
 from pymobilenet.parity.lockstep import lockstep
 from pymobilenet.parity.report import Report
 from pymobilenet.parity.run import compare_models
@@ -118,9 +118,8 @@ class Lab:
         report = self.report()
         batches = self.batches(train, leader.dtype)
         start = initial_state(self.config, 0, leader.dtype)
-        mine, theirs = (free_losses(one, start, batches, steps) for one in (leader, follower))
-        around = envelope(leader, start, batches, mine)
-        report.curves.append(Curves("free", ("leader", "follower"), (mine, theirs), around))
+        names, models = ("leader", "follower"), (leader, follower)
+        report.curves.append(free_curves("free", names, models, start, batches, steps))
         return report
 
 

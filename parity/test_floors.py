@@ -119,9 +119,15 @@ def test_in_doubt_twenty_draws_of_every_program_are():
     assert asked == also_asked == list(range(20))
 
 
-def test_a_program_that_depends_on_the_order_has_no_floor_for_all_its_draws():
-    (leader, _), (other, _) = growing(1e-12), growing(1.0)
+def test_a_leader_that_depends_on_the_order_has_no_floor():
+    (leader, _), (other, _) = growing(1.0), growing(1e-12)
     assert floors(leader, [other], "float64", lambda _: True)[KEY] == INF
+
+
+def test_another_program_raises_a_floor_tenfold_and_no_further():
+    (leader, _), (other, _) = growing(1e-12), growing(1.0)
+    found = floors(leader, [other], "float64", lambda _: True)[KEY]
+    assert found == pytest.approx(1.9e-10, rel=1e-3)
 
 
 # Perturbations

@@ -8,7 +8,7 @@ and its images moved likewise. The envelope is the running maximum of what that 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from pymobilenet.parity.floors import (
     move_parameters,
     move_ulps,
     permuted,
+    widened,
 )
 from pymobilenet.parity.judge import MOST_WITHIN, Divergence
 from pymobilenet.parity.observe import masks_of
@@ -126,6 +127,31 @@ def free_losses(
     model.set_state(start if draw is None else move_parameters(start, draw))
     model.set_optimizer(batches.train)
     return np.array(list(run()))
+
+
+def free_curves(
+    title: str,
+    names: tuple[str, str],
+    models: tuple[Model, Model],
+    start: State,
+    batches: Batches,
+    steps: int,
+    tick: Callable[[], None] = lambda: None,
+) -> Curves:
+    """The curves of two models from `start`, the first of which leads and gives the envelope.
+
+    The less exact program may be the one that follows: before a curve counts as outside, the
+    follower's own perturbed runs widen the envelope, within bounds (see `floors.WIDEST`).
+    """
+    mine, theirs, flip = pair_losses(models, start, batches, steps, tick)
+    leader, follower = models
+    curves = Curves(
+        title, names, (mine, theirs), envelope(leader, start, batches, mine, tick), flip
+    )
+    if curves.passed:
+        return curves
+    around = envelope(follower, start, batches, theirs)
+    return replace(curves, envelope=widened(curves.envelope, around))
 
 
 def pair_losses(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from pymobilenet.weights import State
 
 DRAWS = 5
 MORE_DRAWS = 20
+WIDEST = 10.0
+"""Another program's draws raise a leader's floor at most so many times: what of a fault does not
+repeat, as a race does not, would otherwise count as that program's noise and hide the rest."""
 LEAST_ULPS = 16
 
 
@@ -95,10 +99,17 @@ def floors(
     found = _bounded(moves, dtype)
     if not doubtful(found):
         return found
-    _widen(moves, _widest(leader, range(DRAWS, MORE_DRAWS)))
+    more = _widest(leader, range(DRAWS, MORE_DRAWS))
+    found = _bounded({key: max(move, more[key]) for key, move in moves.items()}, dtype)
     for other in others:
-        _widen(moves, _widest(other, range(MORE_DRAWS)))
-    return _bounded(moves, dtype)
+        its = _widest(other, range(MORE_DRAWS))
+        found = {key: widened(floor, its.get(key, 0.0)) for key, floor in found.items()}
+    return found
+
+
+def widened(floor: Any, other: Any) -> Any:
+    """A floor or envelope, raised to that of another program, by at most `WIDEST` times."""
+    return np.maximum(floor, np.minimum(other, WIDEST * floor))
 
 
 Doubt = Callable[[Floors], bool]
@@ -114,10 +125,6 @@ def _widest(program: Program, draws: Iterable[int]) -> Floors:
             moved = distance(seen[key], value) if key in seen else float("inf")
             moves[key] = max(moves[key], moved)
     return moves
-
-
-def _widen(moves: Floors, others: Floors) -> None:
-    moves.update({key: max(move, others.get(key, 0.0)) for key, move in moves.items()})
 
 
 def _bounded(moves: Floors, dtype: np.dtype | str) -> Floors:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-import numpy as np
-
 from pymobilenet.backends import backend
 from pymobilenet.backends.base import Backend, Model
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.data import Dataset
 from pymobilenet.errors import ConfigError
-from pymobilenet.parity.curves import Curves, envelope, free_losses, pair_losses
+from pymobilenet.parity.curves import Curves, envelope, free_curves, free_losses
 from pymobilenet.parity.figures import activation_errors, median_gradient, row_error
 from pymobilenet.parity.floors import Floors, Program, floors, program, with_free
 from pymobilenet.parity.judge import Row, compare, doubtful, flips, verdicts
@@ -157,14 +155,8 @@ def _level4(
         start = initial_state(config, seed, "float64")
         label = _title(title, train, scenario)
         tick = tell(label, 7 * steps)
-        mine, theirs, flip = pair_losses((leader, follower), start, batches, steps, tick)
-        curves = Curves(
-            label, names, (mine, theirs), envelope(leader, start, batches, mine, tick), flip
-        )
-        if not curves.passed:  # the less exact program may be the one that follows
-            around = np.maximum(curves.envelope, envelope(follower, start, batches, theirs))
-            curves = dataclasses.replace(curves, envelope=around)
-        report.curves.append(curves)
+        models = (leader, follower)
+        report.curves.append(free_curves(label, names, models, start, batches, steps, tick))
 
 
 def _title(title: str, train: TrainConfig, scenario: Scenario) -> str:
