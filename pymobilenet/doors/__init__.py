@@ -1,0 +1,1 @@
+"""Doors: models of other projects and other file formats, in and out."""
