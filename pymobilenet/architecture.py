@@ -1,4 +1,4 @@
-"""The MobileNet architecture as one table of named fields, and all that follows from it.
+"""The MobileNet architectures as one table of named fields each, and all that follows from it.
 
 `layers` turns a config into the list of layers every backend builds from; canonical names, weight
 shapes, parameter and multiply-add counts are read off that list and written nowhere else.
@@ -7,22 +7,36 @@ shapes, parameter and multiply-add counts are read off that list and written now
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from pymobilenet.config import MobileNetConfig
+from pymobilenet.config import STEM_CHANNELS, MobileNetConfig, rounded
 from pymobilenet.errors import ConfigError
 
-STEM_CHANNELS = 32
+HEAD_CHANNELS = 1280
+"""Channels of V2's last convolution, at any width multiplier up to 1 (torchvision and Keras; the
+paper leaves them as they are below 1, section 6.1)."""
 
 
 class Stage(NamedTuple):
-    """`repeats` depthwise separable blocks; only the first of them has `stride`."""
+    """`repeats` blocks; only the first of them has `stride`."""
 
     channels: int
     stride: int
     repeats: int
 
+
+class InvertedStage(NamedTuple):
+    """`repeats` inverted residual blocks, `expansion` times as wide inside as at their input."""
+
+    expansion: int
+    channels: int
+    stride: int
+    repeats: int
+
+
+S = TypeVar("S", Stage, InvertedStage)
 
 V1 = (
     Stage(channels=64, stride=1, repeats=1),
@@ -34,6 +48,26 @@ V1 = (
 """Howard et al., arXiv:1704.04861, table 1, without the stem. The table prints stride 2 for the
 last depthwise layer too, where its own output size of 7x7 requires 1."""
 
+V1_BOTTLENECK = (
+    Stage(channels=64, stride=1, repeats=1),
+    Stage(channels=128, stride=2, repeats=2),
+    Stage(channels=256, stride=2, repeats=2),
+    Stage(channels=512, stride=2, repeats=5),
+    Stage(channels=1024, stride=2, repeats=2),
+)
+"""The Flux case study's net: one block of 512 channels fewer than V1."""
+
+V2 = (
+    InvertedStage(expansion=1, channels=16, stride=1, repeats=1),
+    InvertedStage(expansion=6, channels=24, stride=2, repeats=2),
+    InvertedStage(expansion=6, channels=32, stride=2, repeats=3),
+    InvertedStage(expansion=6, channels=64, stride=2, repeats=4),
+    InvertedStage(expansion=6, channels=96, stride=1, repeats=3),
+    InvertedStage(expansion=6, channels=160, stride=2, repeats=3),
+    InvertedStage(expansion=6, channels=320, stride=1, repeats=1),
+)
+"""Sandler et al., arXiv:1801.04381, table 2, without the stem and the last 1x1 convolution."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -41,7 +75,12 @@ class Layer:
 
     `name` is the canonical name of the unit: its tensors are ``<name>.conv.weight`` of shape
     (out_channels, in_channels / groups, kernel, kernel) and ``<name>.norm.*`` of shape
-    (out_channels,). Padding is symmetric, `padding` pixels on each side.
+    (out_channels,).
+
+    Attributes:
+        padding: Zeros (before, after): above and to the left, below and to the right.
+        activation: Whether there is one: a unit without is a linear bottleneck.
+        residual: Whether the input of the unit's block is added to its output.
     """
 
     name: str
@@ -49,8 +88,20 @@ class Layer:
     out_channels: int
     kernel: int
     stride: int
-    padding: int
+    padding: tuple[int, int]
     groups: int
+    activation: bool = True
+    residual: bool = False
+
+    @property
+    def block(self) -> str:
+        """``blocks.<index>``, or the unit's own name where it is in no block."""
+        return self.name.rpartition(".")[0] or self.name
+
+    @property
+    def part(self) -> str:
+        """What the unit is in its block: ``depthwise``, ``project``, ...; ``stem`` and ``head``."""
+        return self.name.rpartition(".")[2]
 
     @property
     def weight_shape(self) -> tuple[int, int, int, int]:
@@ -59,34 +110,90 @@ class Layer:
 
     def output_size(self, size: int) -> int:
         """Rows (or columns) of the output for `size` rows (or columns) of input."""
-        return (size + 2 * self.padding - self.kernel) // self.stride + 1
+        return (size + sum(self.padding) - self.kernel) // self.stride + 1
 
 
-def scaled(channels: int, width_mult: float) -> int:
-    """`channels` after the width multiplier: ``int(width_mult * channels)``, at least 1."""
-    width = int(width_mult * channels)
+def scaled(channels: int, config: MobileNetConfig) -> int:
+    """`channels` after the width multiplier and the rounding, at least 1."""
+    width = rounded(channels, config.width_mult, config.rounding)
     if width < 1:
-        raise ConfigError(f"width_mult {width_mult!r} leaves none of {channels} channels")
+        raise ConfigError(f"width_mult {config.width_mult!r} leaves none of {channels} channels")
     return width
 
 
 def layers(config: MobileNetConfig) -> tuple[Layer, ...]:
-    """The layers before the pooling, in order: ``stem``, then each block's depthwise, pointwise.
+    """The layers before the pooling, in order: ``stem``, each block's, in V2 ``head``.
 
     >>> [layer.name for layer in layers(MobileNetConfig())][:3]
     ['stem', 'blocks.0.depthwise', 'blocks.0.pointwise']
+    >>> [layer.name for layer in layers(MobileNetConfig("v2"))][3:6]
+    ['blocks.1.expand', 'blocks.1.depthwise', 'blocks.1.project']
     """
-    width = scaled(STEM_CHANNELS, config.width_mult)
-    table = [Layer("stem", config.in_channels, width, 3, config.stem_stride, 1, 1)]
-    block = 0
-    for stage in V1:
-        out = scaled(stage.channels, config.width_mult)
-        for repeat in range(stage.repeats):
-            stride = stage.stride if repeat == 0 else 1
-            table.append(Layer(f"blocks.{block}.depthwise", width, width, 3, stride, 1, width))
-            table.append(Layer(f"blocks.{block}.pointwise", width, out, 1, 1, 0, 1))
-            width, block = out, block + 1
-    return tuple(table)
+    blocks = {"v1": _v1, "v1_bottleneck": _v1_bottleneck, "v2": _v2}[config.family]
+    width, stride = scaled(STEM_CHANNELS, config), config.stem_stride
+    stem = Layer("stem", config.in_channels, width, 3, stride, _padding(config, stride), 1)
+    return (stem, *blocks(config, width))
+
+
+def _v1(config: MobileNetConfig, width: int) -> Iterator[Layer]:
+    for name, stage, stride in _blocks(V1):
+        out = scaled(stage.channels, config)
+        yield _depthwise(name, width, config, stride)
+        yield _pointwise(f"{name}.pointwise", width, out)
+        width = out
+
+
+def _v1_bottleneck(config: MobileNetConfig, width: int) -> Iterator[Layer]:
+    assert config.bottleneck_ratio is not None
+    for name, stage, stride in _blocks(V1_BOTTLENECK):
+        reduced = max(1, round(width * config.bottleneck_ratio))
+        out = scaled(stage.channels, config)
+        yield _depthwise(name, width, config, stride)
+        yield _pointwise(f"{name}.reduce", width, reduced)
+        yield _pointwise(f"{name}.pointwise", reduced, out)
+        width = out
+
+
+def _v2(config: MobileNetConfig, width: int) -> Iterator[Layer]:
+    for name, stage, stride in _blocks(V2):
+        if stage is V2[1]:
+            stride = min(stride, config.stem_stride)  # the CIFAR form
+        hidden, out = stage.expansion * width, scaled(stage.channels, config)
+        if stage.expansion > 1:
+            yield _pointwise(f"{name}.expand", width, hidden)
+        yield _depthwise(name, hidden, config, stride)
+        residual = stride == 1 and width == out
+        yield _pointwise(f"{name}.project", hidden, out, activation=False, residual=residual)
+        width = out
+    last = rounded(HEAD_CHANNELS, max(1.0, config.width_mult), config.rounding)
+    yield _pointwise("head", width, last)
+
+
+def _blocks(stages: Sequence[S]) -> Iterator[tuple[str, S, int]]:
+    """Name, stage and stride of each block."""
+    of_blocks = [
+        (stage, stage.stride if repeat == 0 else 1)
+        for stage in stages
+        for repeat in range(stage.repeats)
+    ]
+    for index, (stage, stride) in enumerate(of_blocks):
+        yield f"blocks.{index}", stage, stride
+
+
+def _depthwise(block: str, channels: int, config: MobileNetConfig, stride: int) -> Layer:
+    padding = _padding(config, stride)
+    return Layer(f"{block}.depthwise", channels, channels, 3, stride, padding, channels)
+
+
+def _pointwise(
+    name: str, inputs: int, outputs: int, activation: bool = True, residual: bool = False
+) -> Layer:
+    return Layer(name, inputs, outputs, 1, 1, (0, 0), 1, activation, residual)
+
+
+def _padding(config: MobileNetConfig, stride: int) -> tuple[int, int]:
+    """Of a 3x3 convolution."""
+    return (0, 1) if config.padding == "keras" and stride == 2 else (1, 1)
 
 
 def feature_channels(config: MobileNetConfig) -> int:
@@ -117,8 +224,12 @@ def statistic_shapes(config: MobileNetConfig) -> dict[str, tuple[int, ...]]:
 
 def activation_names(config: MobileNetConfig) -> tuple[str, ...]:
     """Names of all activations in the order they are computed."""
-    units = [f"{layer.name}.{part}" for layer in layers(config) for part in ("conv", "norm", "act")]
-    return (*units, "pool", "logits")
+    names: list[str] = []
+    for layer in layers(config):
+        names += [f"{layer.name}.conv", f"{layer.name}.norm"]
+        names += [f"{layer.name}.act"] if layer.activation else []
+        names += [f"{layer.block}.add"] if layer.residual else []
+    return (*names, "pool", "logits", *(["probabilities"] if config.softmax else []))
 
 
 def num_params(config: MobileNetConfig) -> int:

@@ -17,12 +17,46 @@ from typing import Any, Self
 
 from pymobilenet.errors import ConfigError
 
-FAMILIES = ("v1",)
+FAMILIES = ("v1", "v1_bottleneck", "v2")
+ROUNDINGS = ("floor", "nearest", "multiple_of_8")
+PADDINGS = ("symmetric", "keras")
 ACTIVATIONS = ("relu6", "relu")
 OPTIMIZERS = ("sgd", "adam")
 
 RESOLUTIONS = (224, 192, 160, 128)
 """The input sizes of Howard et al., arXiv:1704.04861, section 3.4."""
+
+STEM_CHANNELS = 32
+"""Channels of the first convolution of every family, before the width multiplier."""
+
+FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
+    "v1": {"width_mult": 1.0, "rounding": "floor", "bottleneck_ratio": None},
+    "v1_bottleneck": {"width_mult": 0.1, "rounding": "nearest", "bottleneck_ratio": 0.9997},
+    "v2": {"width_mult": 1.0, "rounding": "multiple_of_8", "bottleneck_ratio": None},
+}
+"""What a field is where nothing is given, for the fields whose default depends on the family."""
+
+
+def rounded(channels: int, width_mult: float, rounding: str) -> int:
+    """`channels` after the width multiplier, by one of `ROUNDINGS`; it may be 0.
+
+    ``floor`` cuts off, as the V1 paper's and Keras' code does; ``nearest`` takes the even one of
+    two that are equally near; ``multiple_of_8`` is torchvision's ``_make_divisible``
+    (models/_utils.py): the nearest multiple of 8, at least 8, and the next one where that would
+    lose more than a tenth.
+
+    >>> [rounded(24, 0.35, rounding) for rounding in ROUNDINGS]
+    [8, 8, 8]
+    >>> [rounded(32, 0.55, rounding) for rounding in ROUNDINGS]
+    [17, 18, 16]
+    """
+    width = width_mult * channels
+    if rounding == "floor":
+        return int(width)
+    if rounding == "nearest":
+        return round(width)
+    nearest = max(8, int(width + 4) // 8 * 8)
+    return nearest if nearest >= 0.9 * width else nearest + 8
 
 
 class _Record:
@@ -73,7 +107,8 @@ class _Record:
 
     def to_toml(self) -> str:
         """The table that `from_toml` reads. JSON's strings, numbers and booleans are TOML's too."""
-        lines = [f"{name} = {json.dumps(value)}" for name, value in self.to_dict().items()]
+        given = {name: value for name, value in self.to_dict().items() if value is not None}
+        lines = [f"{name} = {json.dumps(value)}" for name, value in given.items()]
         return f"[{self._table}]\n" + "\n".join(lines) + "\n"
 
     _table = ""
@@ -94,43 +129,68 @@ class _Record:
                 f"{name} must be one of {', '.join(choices)}. Received: {getattr(self, name)!r}"
             )
 
+    def _check_flag(self, name: str) -> None:
+        if not isinstance(getattr(self, name), bool):
+            raise ConfigError(f"{name} must be true or false. Received: {getattr(self, name)!r}")
+
 
 @dataclass(frozen=True)
 class MobileNetConfig(_Record):
     """The architecture of one MobileNet.
 
-    ``width_mult`` is the paper's alpha: each layer has ``int(width_mult * channels)`` channels, as
-    in the paper's own and Keras' code. ``resolution`` (pixels) is its rho times 224: the size of
-    the images the net is meant for, a property of the input and of no weight. ``stem_stride`` is
-    2 in the paper; 1 keeps 32x32 images from shrinking to one pixel. ``dropout`` is the
-    probability of dropping a feature before the classifier. ``norm_momentum`` is the weight of
-    the new batch in the running statistics.
+    Attributes:
+        family: ``v1`` (Howard et al., arXiv:1704.04861), ``v1_bottleneck`` (the Flux case study's
+            V1, whose blocks have a second 1x1 convolution) or ``v2`` (Sandler et al.,
+            arXiv:1801.04381).
+        width_mult: The V1 paper's alpha, in (0, 2]. Default 1, for ``v1_bottleneck`` 0.1.
+        resolution: Pixels; the V1 paper's rho times 224: the size of the images the net is meant
+            for, a property of the input and of no weight.
+        stem_stride: 2 in the papers. 1 keeps 32x32 images from shrinking to one pixel; in ``v2``
+            it is the CIFAR form, where the second stage's stride is 1 too.
+        rounding: How scaled widths become whole, see `rounded`. Default ``floor`` for ``v1``,
+            ``nearest`` for ``v1_bottleneck``, ``multiple_of_8`` for ``v2``.
+        padding: Zeros around maps: ``symmetric``, or ``keras``: at stride 2 below and to the right
+            only.
+        bottleneck_ratio: For ``v1_bottleneck``, in (0, 1]: channels of a block's first 1x1
+            convolution over those of its input. Default 0.9997. None for the other families.
+        norm_momentum: The weight of the new batch in the running statistics.
+        dropout: The probability of dropping a feature before the classifier.
+        softmax: `predict` gives probabilities. Training takes the logits all the same.
 
     Raises:
         ConfigError: A value outside its range; the message names field, rule and value.
     """
 
     family: str = "v1"
-    width_mult: float = 1.0
+    width_mult: float = None  # type: ignore[assignment]  # by the family, as the other two
     resolution: int = 224
     num_classes: int = 1000
     in_channels: int = 3
     stem_stride: int = 2
+    rounding: str = None  # type: ignore[assignment]
+    padding: str = "symmetric"
+    bottleneck_ratio: float | None = None
     activation: str = "relu6"
     norm_eps: float = 1e-5
     norm_momentum: float = 0.1
     dropout: float = 0.0
+    softmax: bool = False
 
     _table = "model"
 
     def __post_init__(self) -> None:
         self._check_choice("family", FAMILIES)
+        for name, value in FAMILY_DEFAULTS[self.family].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        self._check_choice("rounding", ROUNDINGS)
+        self._check_choice("padding", PADDINGS)
         self._check_choice("activation", ACTIVATIONS)
         self._set_number("width_mult", float, math.ulp(0), 2, "in (0, 2]")
-        if int(32 * self.width_mult) < 1:
+        if rounded(STEM_CHANNELS, self.width_mult, self.rounding) < 1:
             raise ConfigError(
-                "width_mult must leave the 32 channels of the stem at least one: "
-                f"int(32 * width_mult) >= 1. Received: {self.width_mult!r}"
+                f"width_mult must leave the {STEM_CHANNELS} channels of the stem at least one, "
+                f"with rounding {self.rounding!r}. Received: {self.width_mult!r}"
             )
         self._set_number("resolution", int, 32, 4096, "in [32, 4096] pixels")
         self._set_number("num_classes", int, 1, 10**6, "in [1, 1000000]")
@@ -139,6 +199,14 @@ class MobileNetConfig(_Record):
         self._set_number("norm_eps", float, 1e-12, 1, "in [1e-12, 1]")
         self._set_number("norm_momentum", float, 0, 1, "in [0, 1]")
         self._set_number("dropout", float, 0, 0.999, "in [0, 0.999]")
+        self._check_flag("softmax")
+        if self.family == "v1_bottleneck":
+            self._set_number("bottleneck_ratio", float, math.ulp(0), 1, "in (0, 1]")
+        elif self.bottleneck_ratio is not None:
+            raise ConfigError(
+                "bottleneck_ratio belongs to the family v1_bottleneck alone. "
+                f"Received: {self.bottleneck_ratio!r} with {self.family}"
+            )
 
     @classmethod
     def from_multipliers(cls, alpha: float, rho: float, **fields: Any) -> Self:
@@ -197,8 +265,7 @@ class TrainConfig(_Record):
         self._set_number("steps", int, 0, 10**9, "at least 0")
         self._set_number("seed", int, 0, 2**63 - 1, "in [0, 2**63)")
         self._set_number("crop_padding", int, 0, 1024, "in [0, 1024] pixels")
-        if not isinstance(self.flip, bool):
-            raise ConfigError(f"flip must be true or false. Received: {self.flip!r}")
+        self._check_flag("flip")
 
     @property
     def slots(self) -> tuple[str, ...]:

@@ -111,24 +111,43 @@ def test_the_classifier_reads_the_last_maps_channels():
 @pytest.mark.parametrize("kernel", [1, 3])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_output_size_counts_the_places_where_the_kernel_fits(kernel, stride):
-    padding = kernel // 2
-    layer = Layer("any", 1, 1, kernel, stride, padding, 1)
-    for size in range(1, 40):
-        places = range(-padding, size + padding - kernel + 1, stride)
-        assert layer.output_size(size) == len(places)
+    for before, after in ((kernel // 2, kernel // 2), (0, kernel // 2)):
+        layer = Layer("any", 1, 1, kernel, stride, (before, after), 1)
+        for size in range(2, 40):
+            places = range(-before, size + after - kernel + 1, stride)
+            assert layer.output_size(size) == len(places)
 
 
 @pytest.mark.parametrize(
     ("channels", "width_mult", "width"),
     [(32, 0.7, 22), (1024, 0.3, 307), (64, 0.999, 63), (3, 1, 3)],
 )
-def test_widths_are_cut_off_and_not_rounded(channels, width_mult, width):
-    assert scaled(channels, width_mult) == width
+def test_widths_of_v1_are_cut_off_and_not_rounded(channels, width_mult, width):
+    assert scaled(channels, MobileNetConfig(width_mult=width_mult)) == width
+
+
+@pytest.mark.parametrize(
+    ("rounding", "channels", "width_mult", "width"),
+    [
+        ("nearest", 1024, 0.3, 307),
+        ("nearest", 64, 0.999, 64),
+        ("nearest", 5, 0.5, 2),
+        ("nearest", 7, 0.5, 4),
+        ("multiple_of_8", 24, 0.35, 8),
+        ("multiple_of_8", 160, 0.35, 56),
+        ("multiple_of_8", 32, 0.35, 16),  # 11.2 would lose more than a tenth at 8
+        ("multiple_of_8", 96, 0.75, 72),
+        ("multiple_of_8", 3, 0.1, 8),
+    ],
+)
+def test_widths_by_the_other_rules(rounding, channels, width_mult, width):
+    config = MobileNetConfig(width_mult=width_mult, rounding=rounding)
+    assert scaled(channels, config) == width
 
 
 def test_a_layer_without_channels_is_refused():
-    with pytest.raises(ConfigError, match=r"width_mult 0\.01 leaves none of 64 channels"):
-        scaled(64, 0.01)
+    with pytest.raises(ConfigError, match=r"width_mult 0\.04 leaves none of 12 channels"):
+        scaled(12, MobileNetConfig(width_mult=0.04))
 
 
 @pytest.mark.parametrize("module", [config, architecture, backends], ids=lambda m: m.__name__)

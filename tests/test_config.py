@@ -13,8 +13,10 @@ NAN, INFINITY = float("nan"), float("inf")
 
 def test_defaults_are_the_papers():
     assert MobileNetConfig().to_json() == (
-        '{"activation":"relu6","dropout":0.0,"family":"v1","in_channels":3,"norm_eps":1e-05,'
-        '"norm_momentum":0.1,"num_classes":1000,"resolution":224,"stem_stride":2,"width_mult":1.0}'
+        '{"activation":"relu6","bottleneck_ratio":null,"dropout":0.0,'
+        '"family":"v1","in_channels":3,"norm_eps":1e-05,'
+        '"norm_momentum":0.1,"num_classes":1000,"padding":"symmetric","resolution":224,'
+        '"rounding":"floor","softmax":false,"stem_stride":2,"width_mult":1.0}'
     )
     assert TrainConfig().to_json() == (
         '{"batch_size":128,"beta1":0.9,"beta2":0.999,"crop_padding":4,"eps":1e-08,"flip":true,'
@@ -25,7 +27,7 @@ def test_defaults_are_the_papers():
 @pytest.mark.parametrize(
     ("kind", "name", "rule", "values"),
     [
-        (MobileNetConfig, "family", "one of v1", ["v2", "V1", None, 1, ["v1"]]),
+        (MobileNetConfig, "family", "one of v1", ["v3", "V1", None, 1, ["v1"]]),
         (MobileNetConfig, "activation", "one of relu6, relu", ["relu7", None]),
         (MobileNetConfig, "width_mult", r"in \(0, 2\]", [0, -1, 2.01, NAN, INFINITY, "1", True]),
         (MobileNetConfig, "resolution", r"in \[32, 4096\] pixels", [31, 4097, NAN, None, True]),

@@ -26,14 +26,20 @@ LEVELS = [
     ("backends.checks", "alone"),
     ("backends.base", "alone"),
     ("backends", "alone"),
+    ("doors", "together"),
     ("training", "together"),
     ("parity", "together"),
     ("cli", "alone"),
 ]
 SIBLINGS = {"weights": {"data"}, "data": {"weights"}}
-OWN = {"backends.numpy": {"backends.numpy_layers", "backends.numpy_optimizers"}}
+TORCH = {"backends.torch.model", "backends.torch.module", "backends.torch.checkpoint"}
+OWN = {
+    "backends.numpy": {"backends.numpy_layers", "backends.numpy_optimizers"},
+    "backends.torch": TORCH,
+    "backends.torch.model": TORCH,
+}
 DOORS = {
-    "torch": ["backends/torch.py"],
+    "torch": ["backends/torch"],
     "juliacall": ["backends/julia.py"],
     "juliapkg": ["backends/julia.py"],
 }
@@ -104,13 +110,15 @@ def test_imports_go_in_one_direction(path):
 
 
 @pytest.mark.parametrize("framework", DOORS)
-def test_a_framework_is_imported_in_one_file_alone(framework):
+def test_a_framework_is_imported_in_one_place_alone(framework):
     found = []
     for path in FILES:
         names = {name.split(".")[0] for name in imported(parse(path), everywhere=True)}
         if framework in names:
-            found.append(path.relative_to(ROOT).as_posix())
-    assert found == DOORS[framework]
+            found.append(path.relative_to(ROOT))
+    doors = [Path(door) for door in DOORS[framework]]
+    assert found
+    assert all(any(path == door or door in path.parents for door in doors) for path in found)
 
 
 @pytest.mark.parametrize("framework", ["juliacall", "juliapkg", "matplotlib"])
@@ -130,6 +138,8 @@ def test_the_rules_can_be_broken():
         ("backends.base", "backends.torch"),
         ("backends.torch", "backends.numpy"),
         ("backends", "training"),
+        ("backends.torch.model", "doors.layout"),
+        ("doors", "training"),
         ("training.loop", "parity"),
         ("parity.run", "cli"),
     ]

@@ -35,12 +35,13 @@ def rng():
 def seven_loops(x, weight, stride, padding, groups):
     count, _, height, width = x.shape
     outputs, inputs, rows, columns = weight.shape
-    out_height = (height + 2 * padding - rows) // stride + 1
-    out_width = (width + 2 * padding - columns) // stride + 1
+    before = padding[0]
+    out_height = (height + sum(padding) - rows) // stride + 1
+    out_width = (width + sum(padding) - columns) // stride + 1
     y = np.zeros((count, outputs, out_height, out_width))
     for n, o, h, w in np.ndindex(*y.shape):
         for c, i, j in np.ndindex(inputs, rows, columns):
-            row, column = h * stride + i - padding, w * stride + j - padding
+            row, column = h * stride + i - before, w * stride + j - before
             if 0 <= row < height and 0 <= column < width:
                 channel = o // (outputs // groups) * inputs + c
                 y[n, o, h, w] += weight[o, c, i, j] * x[n, channel, row, column]
@@ -56,7 +57,7 @@ def seven_loops(x, weight, stride, padding, groups):
     st.integers(1, 3),
     st.sampled_from([(1, 1), (3, 3), (2, 3), (1, 2)]),
     st.integers(1, 3),
-    st.integers(0, 2),
+    st.tuples(st.integers(0, 2), st.integers(0, 2)),
     st.integers(0, 2**32),
 )
 def test_convolution_is_seven_loops(
@@ -78,18 +79,20 @@ def test_convolution_does_not_flip_its_kernel():
     right_of_centre = np.zeros((1, 1, 3, 3))
     right_of_centre[0, 0, 1, 2] = 1
     expected = [[2, 3, 0], [5, 6, 0], [8, 9, 0]]
-    np.testing.assert_array_equal(formulas.conv(x, right_of_centre, 1, 1, 1)[0, 0], expected)
+    np.testing.assert_array_equal(formulas.conv(x, right_of_centre, 1, (1, 1), 1)[0, 0], expected)
 
 
 CONVOLUTIONS = {
-    "full, stride 1": ((5, 3, 3, 3), 1, 1, 1),
-    "full, stride 2": ((5, 3, 3, 3), 2, 1, 1),
-    "depthwise, stride 1": ((4, 1, 3, 3), 1, 1, 4),
-    "depthwise, stride 2": ((4, 1, 3, 3), 2, 1, 4),
-    "pointwise": ((5, 4, 1, 1), 1, 0, 1),
-    "two groups": ((6, 2, 3, 3), 2, 1, 2),
-    "depthwise, two outputs a channel": ((6, 1, 3, 3), 1, 1, 3),
-    "oblong kernel without padding": ((2, 3, 2, 3), 2, 0, 1),
+    "full, stride 1": ((5, 3, 3, 3), 1, (1, 1), 1),
+    "full, stride 2": ((5, 3, 3, 3), 2, (1, 1), 1),
+    "depthwise, stride 1": ((4, 1, 3, 3), 1, (1, 1), 4),
+    "depthwise, stride 2": ((4, 1, 3, 3), 2, (1, 1), 4),
+    "pointwise": ((5, 4, 1, 1), 1, (0, 0), 1),
+    "depthwise, zeros after alone": ((4, 1, 3, 3), 2, (0, 1), 4),
+    "zeros before alone": ((5, 3, 3, 3), 2, (1, 0), 1),
+    "two groups": ((6, 2, 3, 3), 2, (1, 1), 2),
+    "depthwise, two outputs a channel": ((6, 1, 3, 3), 1, (1, 1), 3),
+    "oblong kernel without padding": ((2, 3, 2, 3), 2, (0, 0), 1),
 }
 
 

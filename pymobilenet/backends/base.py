@@ -55,6 +55,8 @@ class Model(abc.ABC):
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Logits (N, classes) in evaluation mode, for images (N, C, H, W) of the model's dtype.
 
+        Where the config has a softmax, probabilities.
+
         Raises:
             DataError: Images of another shape or dtype, or not finite.
         """
@@ -63,7 +65,8 @@ class Model(abc.ABC):
     def activations(
         self, images: np.ndarray, train: bool = False, masks: Mapping[str, np.ndarray] | None = None
     ) -> State:
-        """Every activation by name, (N, C, H, W), then ``pool`` (N, C) and ``logits`` (N, classes).
+        """Every activation by name, (N, C, H, W), then ``pool`` (N, C) and ``logits`` (N, classes),
+        and with a softmax ``probabilities``.
 
         With `train`, norms use the batch's statistics; the running ones stay as they are.
         `masks` as in `loss_and_grads`.

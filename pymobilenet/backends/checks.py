@@ -92,7 +92,8 @@ def masks(
     shapes: dict[str, tuple[int, ...]] = {DROPOUT: (count, feature_channels(config))}
     for layer in layers(config):
         height, width = layer.output_size(height), layer.output_size(width)
-        shapes[f"{layer.name}.act"] = (count, layer.out_channels, height, width)
+        if layer.activation:
+            shapes[f"{layer.name}.act"] = (count, layer.out_channels, height, width)
     checked = {}
     for name, mask in received.items():
         wanted = kind if name == DROPOUT else np.dtype(np.uint8)

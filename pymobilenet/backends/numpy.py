@@ -48,11 +48,12 @@ class _Pass:
 
     layer: Layer
     inputs: np.ndarray  # (N, I, H, W)
-    conv: np.ndarray  # (N, O, H', W'), as are the next four
+    conv: np.ndarray  # (N, O, H', W'), as are the next five
     normalised: np.ndarray
     norm: np.ndarray
-    region: np.ndarray
-    act: np.ndarray
+    region: np.ndarray | None  # of the activation; None where the layer is linear
+    act: np.ndarray  # the norm's output, where the layer is linear
+    output: np.ndarray  # with the block's input added, where the layer ends a residual block
     statistics: formulas.Statistics  # the batch's in training mode, else the running ones
 
 
@@ -74,31 +75,44 @@ class NumpyModel(Model):
 
     def _predict(self, images: np.ndarray) -> np.ndarray:
         for unit in self._passes(images, train=False, masks={}):
-            last = unit.act
-        return self._classify(formulas.mean_pool(last))
+            last = unit.output
+        scores = self._classify(formulas.mean_pool(last))
+        return formulas.softmax(scores) if self.config.softmax else scores
 
     def _activations(self, images: np.ndarray, train: bool, masks: dict[str, np.ndarray]) -> State:
         found: State = {}
         for unit in self._passes(images, train, masks):
-            name = unit.layer.name
-            found |= {f"{name}.conv": unit.conv, f"{name}.norm": unit.norm, f"{name}.act": unit.act}
-        found["pool"] = formulas.mean_pool(unit.act)
+            name, block = unit.layer.name, unit.layer.block
+            found |= {f"{name}.conv": unit.conv, f"{name}.norm": unit.norm}
+            found |= {f"{name}.act": unit.act} if unit.layer.activation else {}
+            found |= {f"{block}.add": unit.output} if unit.layer.residual else {}
+        found["pool"] = formulas.mean_pool(unit.output)
         found["logits"] = self._classify(_dropped(found["pool"], masks))
+        if self.config.softmax:
+            found["probabilities"] = formulas.softmax(found["logits"])
         return found
 
     def _passes(
         self, images: np.ndarray, train: bool, masks: dict[str, np.ndarray]
     ) -> Iterator[_Pass]:
         """Compute layer after layer; what the caller does not keep is freed on the way."""
-        x = images
+        x, block = images, ""
         for layer in layers(self.config):
-            unit = self._forward(layer, x, train, masks.get(f"{layer.name}.act"))
-            x = unit.act
+            if layer.block != block:
+                block, entered = layer.block, x
+            unit = self._forward(layer, x, entered, train, masks.get(f"{layer.name}.act"))
+            x = unit.output
             yield unit
 
     def _forward(
-        self, layer: Layer, x: np.ndarray, train: bool, region: np.ndarray | None
+        self,
+        layer: Layer,
+        x: np.ndarray,
+        entered: np.ndarray,
+        train: bool,
+        region: np.ndarray | None,
     ) -> _Pass:
+        """One layer's way forward from `x`, in a block whose input was `entered`."""
         weight = self._state[f"{layer.name}.conv.weight"]
         conv = formulas.conv(x, weight, layer.stride, layer.padding, layer.groups)
         of_norm = {
@@ -112,10 +126,11 @@ class NumpyModel(Model):
             statistics = formulas.Statistics(*running, count=0)
         normalised = formulas.normalise(conv, statistics, self.config.norm_eps)
         norm = formulas.affine(normalised, of_norm["weight"], of_norm["bias"])
-        if region is None:
+        if region is None and layer.activation:
             region = regions(norm, self.config.activation)
-        act = formulas.activate(norm, region)
-        return _Pass(layer, x, conv, normalised, norm, region, act, statistics)
+        act = norm if region is None else formulas.activate(norm, region)
+        output = entered + act if layer.residual else act
+        return _Pass(layer, x, conv, normalised, norm, region, act, output, statistics)
 
     def _classify(self, features: np.ndarray) -> np.ndarray:
         weight, bias = self._state["classifier.weight"], self._state["classifier.bias"]
@@ -134,21 +149,29 @@ class NumpyModel(Model):
     ) -> tuple[float, State]:
         """The loss and its gradients, from the classifier back to the stem."""
         grads: State = {}
-        last = passes[-1].act
+        last = passes[-1].output
         features = _dropped(formulas.mean_pool(last), masks)
         loss, grad = formulas.cross_entropy(self._classify(features), labels)
         grad, grads["classifier.weight"], grads["classifier.bias"] = formulas.linear_backward(
             grad, features, self._state["classifier.weight"]
         )
         grad = formulas.mean_pool_backward(_dropped(grad, masks), *last.shape[2:])
+        first = {unit.layer.block: unit for unit in reversed(passes)}
+        around: dict[str, np.ndarray] = {}  # of a block's input, by way of the sum at its end
         for unit in reversed(passes):
+            block = unit.layer.block
+            if unit.layer.residual:
+                around[block] = grad
             grad = self._unit_backward(unit, grad, grads)
+            if first[block] is unit and block in around:
+                grad = grad + around[block]
         return loss, {name: grads[name] for name in parameter_shapes(self.config)}
 
     def _unit_backward(self, unit: _Pass, grad: np.ndarray, grads: State) -> np.ndarray:
         """Write one layer's gradients into `grads`; return that of its inputs."""
         layer, name = unit.layer, unit.layer.name
-        grad = formulas.activate_backward(grad, unit.region)
+        if unit.region is not None:
+            grad = formulas.activate_backward(grad, unit.region)
         grad, grads[f"{name}.norm.weight"], grads[f"{name}.norm.bias"] = formulas.affine_backward(
             grad, unit.normalised, self._state[f"{name}.norm.weight"]
         )

@@ -19,7 +19,13 @@ import numpy as np
 # Convolution
 
 
-def conv(x: np.ndarray, weight: np.ndarray, stride: int, padding: int, groups: int) -> np.ndarray:
+Padding = tuple[int, int]
+"""Zeros before (above, to the left) and after (below, to the right) a map."""
+
+
+def conv(
+    x: np.ndarray, weight: np.ndarray, stride: int, padding: Padding, groups: int
+) -> np.ndarray:
     """Cross-correlation of zero-padded maps with kernels that are not flipped; no bias.
 
     ``y[n, o, h, w] = sum over c, i, j of weight[o, c, i, j] * padded[n, c', s*h + i, s*w + j]``
@@ -31,7 +37,7 @@ def conv(x: np.ndarray, weight: np.ndarray, stride: int, padding: int, groups: i
         weight: (O, I/groups, kH, kW).
 
     Returns:
-        (N, O, H', W') with ``H' = (H + 2*padding - kH) // stride + 1``, and W' likewise.
+        (N, O, H', W') with ``H' = (H + before + after - kH) // stride + 1``, and W' likewise.
     """
     padded = _pad(x, padding)
     rows = (padded.shape[2] - weight.shape[2]) // stride + 1
@@ -43,7 +49,7 @@ def conv(x: np.ndarray, weight: np.ndarray, stride: int, padding: int, groups: i
 
 
 def conv_backward(
-    grad: np.ndarray, x: np.ndarray, weight: np.ndarray, stride: int, padding: int, groups: int
+    grad: np.ndarray, x: np.ndarray, weight: np.ndarray, stride: int, padding: Padding, groups: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Gradients of `conv` with respect to x (N, I, H, W) and weight (O, I/groups, kH, kW)."""
     padded = _pad(x, padding)
@@ -52,13 +58,13 @@ def conv_backward(
     for i, j, window in _windows(weight, stride, *grad.shape[2:]):
         grad_padded[window] += _unmix(weight[:, :, i, j], grad, groups)
         grad_weight[:, :, i, j] = _mix_weight_grad(grad, padded[window], groups)
-    inner = slice(padding, -padding or None)
+    before, after = padding
+    inner = slice(before, -after or None)
     return np.ascontiguousarray(grad_padded[:, :, inner, inner]), grad_weight
 
 
-def _pad(x: np.ndarray, padding: int) -> np.ndarray:
-    sides = (padding, padding)
-    return np.pad(x, ((0, 0), (0, 0), sides, sides)) if padding else x
+def _pad(x: np.ndarray, padding: Padding) -> np.ndarray:
+    return np.pad(x, ((0, 0), (0, 0), padding, padding)) if any(padding) else x
 
 
 def _windows(
@@ -232,6 +238,12 @@ def linear_backward(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gradients of `linear` with respect to x (N, in), weight (out, in) and bias (out,)."""
     return grad @ weight, grad.T @ x, grad.sum(axis=0)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities (N, classes); the largest logit of each row is taken off first."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:

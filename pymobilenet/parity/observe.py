@@ -67,9 +67,9 @@ class Guide:
 def masks_of(activations: Mapping[str, np.ndarray], activation: str) -> dict[str, np.ndarray]:
     """The masks (`regions`) of all activations, from those of a pass in training mode."""
     return {
-        name.removesuffix("norm") + "act": regions(values, activation)
-        for name, values in activations.items()
-        if name.endswith(".norm")
+        name: regions(activations[name.removesuffix("act") + "norm"], activation)
+        for name in activations
+        if name.endswith(".act")
     }
 
 

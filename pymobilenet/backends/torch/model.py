@@ -1,118 +1,29 @@
-"""MobileNet in PyTorch: an ordinary `nn.Module`, and the backend around it.
-
-The module's ``state_dict`` has the canonical names, no more and no fewer: torch's own
-``num_batches_tracked`` is left out, because nothing reads it while the norm's momentum is a number
-and no other framework has it.
-"""
+"""A PyTorch MobileNet behind the protocol of `backends.base`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pymobilenet.architecture import Layer, feature_channels, layers
-from pymobilenet.backends.base import Backend, Model
+from pymobilenet.backends.base import Model
 from pymobilenet.backends.checks import DROPOUT
+from pymobilenet.backends.torch.module import Activation, Add, MobileNet, Norm, Pool
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import ConfigError
 from pymobilenet.weights import OPTIMIZER_STEP, State, state_shapes
 
+if TYPE_CHECKING:
+    from pymobilenet.backends.torch import TorchBackend
+
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 _TORCH_SLOTS = {"momentum": "momentum_buffer", "exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq"}
-
-
-class Norm(nn.Module):
-    """Batch normalisation as `nn.BatchNorm2d`, without its ``num_batches_tracked``."""
-
-    def __init__(self, channels: int, eps: float, momentum: float) -> None:
-        super().__init__()
-        self.eps, self.momentum = eps, momentum
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_var", torch.ones(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        statistics = (self.running_mean, self.running_var)
-        affine = (self.weight, self.bias)
-        return F.batch_norm(x, *statistics, *affine, self.training, self.momentum, self.eps)
-
-
-class Activation(nn.Module):
-    """ReLU or ReLU6; with `regions` set, each value's linear piece is prescribed (base.regions)."""
-
-    def __init__(self, kind: str) -> None:
-        super().__init__()
-        self.function = {"relu6": F.relu6, "relu": F.relu}[kind]
-        self.regions: Tensor | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.regions is None:
-            return self.function(x)
-        return torch.where(self.regions == 1, x, 6 * (self.regions == 2).to(x.dtype))
-
-
-class Dropout(nn.Dropout):
-    """`nn.Dropout`, unless the factors to multiply with are prescribed."""
-
-    factors: Tensor | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) if self.factors is None else x * self.factors
-
-
-class Unit(nn.Module):
-    """Convolution, norm, activation: one `architecture.Layer`."""
-
-    def __init__(self, layer: Layer, config: MobileNetConfig) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(
-            layer.in_channels,
-            layer.out_channels,
-            layer.kernel,
-            layer.stride,
-            layer.padding,
-            groups=layer.groups,
-            bias=False,
-        )
-        self.norm = Norm(layer.out_channels, config.norm_eps, config.norm_momentum)
-        self.act = Activation(config.activation)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.norm(self.conv(x)))
-
-
-class Pool(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mean((2, 3))
-
-
-class MobileNet(nn.Module):
-    """Images (N, C, H, W) to logits (N, classes)."""
-
-    def __init__(self, config: MobileNetConfig) -> None:
-        super().__init__()
-        stem, *separable = layers(config)
-        self.stem = Unit(stem, config)
-        blocks: dict[str, nn.Sequential] = {}
-        for layer in separable:
-            _, index, part = layer.name.split(".")
-            block = blocks.setdefault(index, nn.Sequential())
-            block.add_module(part, Unit(layer, config))
-        self.blocks = nn.Sequential(*blocks.values())
-        self.pool = Pool()
-        self.dropout = Dropout(config.dropout)
-        self.classifier = nn.Linear(feature_channels(config), config.num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.dropout(self.pool(self.blocks(self.stem(x)))))
 
 
 class TorchModel(Model):
@@ -178,7 +89,8 @@ class TorchModel(Model):
     @torch.no_grad()
     def _predict(self, images: np.ndarray) -> np.ndarray:
         self.module.eval()
-        return _numpy(self.module(self._input(images)))
+        scores = self.module(self._input(images))
+        return _numpy(scores.softmax(1) if self.config.softmax else scores)
 
     @torch.no_grad()
     def _activations(self, images: np.ndarray, train: bool, masks: dict[str, np.ndarray]) -> State:
@@ -190,15 +102,17 @@ class TorchModel(Model):
         hooks = [
             module.register_forward_hook(keep("logits" if name == "classifier" else name))
             for name, module in self.module.named_modules()
-            if isinstance(module, (nn.Conv2d, Norm, Activation, Pool, nn.Linear))
+            if isinstance(module, (nn.Conv2d, Norm, Activation, Add, Pool, nn.Linear))
         ]
         try:
             with self._training(masks, keep_statistics=True):
                 self.module.train(train)
-                self.module(self._input(images))
+                scores = self.module(self._input(images))
         finally:
             for hook in hooks:
                 hook.remove()
+        if self.config.softmax:
+            found["probabilities"] = _numpy(scores.softmax(1))
         return found
 
     def _loss_and_grads(
@@ -263,21 +177,6 @@ class TorchModel(Model):
         return self.memory_format if parameter.ndim == 4 else torch.contiguous_format
 
 
-class TorchBackend(Backend):
-    """Options of `build` and `load`: ``memory_format``, "contiguous" or "channels_last"."""
-
-    name = "torch"
-
-    def versions(self) -> dict[str, str]:
-        return {"torch": torch.__version__, "numpy": np.__version__}
-
-    def threads(self) -> dict[str, int]:
-        return {"torch": torch.get_num_threads()}
-
-    def _new(self, config: MobileNetConfig, dtype: np.dtype, **options: Any) -> TorchModel:
-        return TorchModel(self, config, dtype, **options)
-
-
 def _count_steps(updater: torch.optim.Optimizer, *_: Any) -> None:
     """SGD counts no steps of its own; the state has one count for all parameters."""
     for group in updater.param_groups:
@@ -296,11 +195,3 @@ def _tensor(array: np.ndarray) -> Tensor:
 def _numpy(tensor: Tensor) -> np.ndarray:
     """A contiguous copy, the caller's own."""
     return np.array(tensor.detach().numpy(), order="C")
-
-
-def status() -> str:
-    return f"available (torch {torch.__version__})"
-
-
-def load_backend() -> TorchBackend:
-    return TorchBackend()
