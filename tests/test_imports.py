@@ -18,6 +18,7 @@ LEVELS = [
     ("errors", "alone"),
     ("files", "alone"),
     ("philox", "alone"),
+    ("normal", "alone"),
     ("config", "alone"),
     ("architecture", "alone"),
     ("summary", "alone"),

@@ -16,9 +16,10 @@ CASES = json.loads(initial_by_hand.VECTORS.read_text(encoding="utf-8"))["cases"]
 SMALL = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["seed"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['init']}-{case['seed']}")
 def test_the_recorded_bits(case):
-    state = initial_state(MobileNetConfig.from_json(case["config"]), int(case["seed"]))
+    config = MobileNetConfig.from_json(case["config"])
+    state = initial_state(config, int(case["seed"]), init=case["init"])
     for name, bits in case["first"].items():
         first = state[name].ravel()[:4].astype("<f4").view("<u4")
         assert [f"{value:08x}" for value in first] == bits, name
@@ -26,7 +27,7 @@ def test_the_recorded_bits(case):
     assert hashlib.sha256(content).hexdigest() == case["sha256"]
 
 
-@pytest.mark.parametrize("case", [0, 1])
+@pytest.mark.parametrize("case", range(len(CASES)))
 def test_the_recording_is_what_the_definition_gives(case):
     assert initial_by_hand.record(initial_by_hand.CASES[case]) == CASES[case]
 

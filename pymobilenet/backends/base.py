@@ -208,10 +208,15 @@ class Backend(abc.ABC):
         config: MobileNetConfig,
         seed: int = 0,
         dtype: str | np.dtype = "float32",
+        init: str = "he",
         **options: Any,
     ) -> Model:
-        """A model with the initial weights of `seed`, the same bits in every backend."""
-        state = initial_state(config, seed, checks.dtype(dtype))
+        """A model with the initial weights of `seed`, the same bits in every backend.
+
+        `init` is a rule's name: he, torch, flux, torchvision or keras (see
+        `pymobilenet.weights.initial`).
+        """
+        state = initial_state(config, seed, checks.dtype(dtype), init)
         return self.from_state(config, state, **options)
 
     def from_state(
