@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 
 import pymobilenet
 from pymobilenet.backends import BACKENDS, backend
@@ -117,6 +119,40 @@ def record(
             record_one(julia, scenario, inputs, masks, out / f"{scenario.name}.safetensors")
             tick()
     console.print(f"Written: {len(STANDARD)} recordings in {out}")
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="A model in an exchange file.")],
+    backends: Annotated[
+        str | None,
+        typer.Option(help="Some of " + ", ".join(BACKENDS) + "; all at hand if left out."),
+    ] = None,
+) -> None:
+    """Recompute the logits a saved model carries, in every backend; status 1 if they differ."""
+    from pymobilenet.backends.julia import unavailable
+    from pymobilenet.parity.verify import verify as checks
+    from pymobilenet.weights import read_weights
+
+    with _told():
+        if backends is not None:
+            names = [name.strip() for name in backends.split(",")]
+        else:
+            reason = unavailable()
+            names = [name for name in BACKENDS if name != "julia" or reason is None]
+            if reason is not None:
+                console.print(f"[bold]julia was not asked:[/] {reason}", soft_wrap=True)
+        found = checks(read_weights(file), names, str(file))
+    table = Table(box=SIMPLE)
+    for column in ("backend", "dtype", "off by", "allowed", ""):
+        table.add_column(column)
+    for check in found:
+        verdict = "agrees" if check.passed else "[bold red]differs[/]"
+        table.add_row(
+            check.backend, check.dtype, f"{check.error:.1e}", f"{check.allowed:.1e}", verdict
+        )
+    console.print(table)
+    raise typer.Exit(0 if all(check.passed for check in found) else 1)
 
 
 @app.command()

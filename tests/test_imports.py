@@ -25,6 +25,7 @@ LEVELS = [
     ("weights", "together"),
     ("data", "together"),
     ("backends.checks", "alone"),
+    ("backends.probe", "alone"),
     ("backends.base", "alone"),
     ("backends", "alone"),
     ("doors", "together"),

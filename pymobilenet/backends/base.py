@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pymobilenet.backends import checks
+from pymobilenet.backends.probe import PROBE, probe
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import ConfigError
 from pymobilenet.weights import State, check_state, initial_state, read_weights, write_weights
@@ -150,8 +151,13 @@ class Model(abc.ABC):
         self._set_state({name: np.asarray(tensor, order="C") for name, tensor in state.items()})
 
     def save(self, path: str | Path) -> None:
-        """Write config and state as the exchange file (see `pymobilenet.weights.safetensors`)."""
-        write_weights(path, self.config, self.get_state(), self.backend.versions())
+        """Write config and state as the exchange file (see `pymobilenet.weights.safetensors`).
+
+        The file carries a probe (see `pymobilenet.backends.probe`), by which `pymobilenet verify`
+        tells whether it still gives the logits it gave here.
+        """
+        metadata = {PROBE: probe(self).to_json()}
+        write_weights(path, self.config, self.get_state(), self.backend.versions(), metadata)
 
     def fit(self, data: Any, config: TrainConfig, callbacks: tuple[Callback, ...] = ()) -> History:
         """Train on a `pymobilenet.data.Dataset`; see `pymobilenet.training.fit`."""
@@ -198,6 +204,10 @@ class Backend(abc.ABC):
     def threads(self) -> dict[str, int]:
         """Kind of thread -> how many this backend computes with, as far as it can tell."""
         return {}
+
+    def computes(self, _dtype: str) -> bool:
+        """Whether models of this dtype can be built."""
+        return True
 
     @abc.abstractmethod
     def _new(self, config: MobileNetConfig, dtype: np.dtype, **options: Any) -> Model:

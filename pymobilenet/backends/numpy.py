@@ -31,6 +31,9 @@ class NumpyBackend(Backend):
     def versions(self) -> dict[str, str]:
         return {"numpy": np.__version__, "python": platform.python_version()}
 
+    def computes(self, dtype: str) -> bool:
+        return dtype == "float64"
+
     def _new(self, config: MobileNetConfig, dtype: np.dtype, **options: Any) -> NumpyModel:
         if options:
             raise ConfigError(f"the numpy backend has no options. Received: {sorted(options)}")
