@@ -16,6 +16,11 @@ def unchanged(_name: str, array: np.ndarray) -> np.ndarray:
     return array
 
 
+def nothing(_config: MobileNetConfig) -> dict[str, np.ndarray]:
+    """What a layout's files hold besides, where they do not."""
+    return {}
+
+
 @dataclass(frozen=True)
 class Layout:
     """The names and axes of one project's models, as a mapping both ways.
@@ -32,6 +37,8 @@ class Layout:
         to_peer: The inverse.
         ignored: A regular expression; peer names that it matches whole carry nothing of the model
             (``num_batches_tracked``).
+        besides: For a config, what the peer's own files hold besides, by the peer's name.
+        hint: A sentence for whoever has a file whose names are nearly these.
     """
 
     name: str
@@ -41,3 +48,5 @@ class Layout:
     from_peer: Callable[[str, np.ndarray], np.ndarray] = unchanged
     to_peer: Callable[[str, np.ndarray], np.ndarray] = unchanged
     ignored: str = ""
+    besides: Callable[[MobileNetConfig], dict[str, np.ndarray]] = nothing
+    hint: str = ""

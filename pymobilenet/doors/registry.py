@@ -1,0 +1,131 @@
+"""The doors by name: which module reads and writes a container, and which layouts there are."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pymobilenet.config import MobileNetConfig
+from pymobilenet.doors.keras_layout import MOBILENET, MOBILENET_V2
+from pymobilenet.doors.layout import Layout
+from pymobilenet.doors.torch_layouts import CANONICAL, TIMM, TORCHVISION
+from pymobilenet.errors import BackendUnavailable, ConfigError
+
+
+class Container(NamedTuple):
+    """A file format: the module that has it, imported when a file of it is opened."""
+
+    module: str
+    reader: str = "read"
+    writer: str = "write"
+
+
+ModelWriter = Callable[
+    [Path, MobileNetConfig, Mapping[str, np.ndarray], Mapping[str, str], str], None
+]
+"""Writes config and canonical state in a form of its own: path, config, state, metadata, door."""
+
+
+class Door(NamedTuple):
+    """Something to convert to: a container of named arrays with a layout, or a writer of models."""
+
+    container: str = ""
+    layouts: tuple[Layout, ...] = ()
+    writer: ModelWriter | None = None
+
+
+def function(module: str, name: str) -> Any:
+    """A door's function, from a module that may need a framework.
+
+    Raises:
+        BackendUnavailable: The framework does not import, or its part of the door is missing.
+    """
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, OSError, AttributeError) as error:  # OSError: a shared library is missing
+        raise BackendUnavailable(f"this door needs {module}.{name}: {error}") from error
+
+
+def _write_onnx(
+    path: Path,
+    config: MobileNetConfig,
+    state: Mapping[str, np.ndarray],
+    _metadata: Mapping[str, str],
+    _door: str,
+) -> None:
+    function("pymobilenet.doors.onnx_export", "write_onnx")(path, config, state)
+
+
+def _write_julia(
+    path: Path,
+    config: MobileNetConfig,
+    state: Mapping[str, np.ndarray],
+    metadata: Mapping[str, str],
+    door: str,
+) -> None:
+    function(_JULIA, "write_julia_file")(path, config, state, metadata, door)
+
+
+_JULIA = "pymobilenet.backends.julia"
+
+CONTAINERS = {
+    "safetensors": Container("pymobilenet.weights.safetensors", "read_tensors", "write_tensors"),
+    "npz": Container("pymobilenet.doors.npz"),
+    "pt": Container("pymobilenet.backends.torch.checkpoint", "read_checkpoint", "write_checkpoint"),
+    "keras": Container("pymobilenet.doors.keras_h5"),
+    "jld2": Container(_JULIA, "read_julia_file", ""),
+    "bson": Container(_JULIA, "read_julia_file", ""),
+}
+
+LAYOUTS = (CANONICAL, TORCHVISION, TIMM, MOBILENET, MOBILENET_V2)
+
+DOORS = {
+    "safetensors": Door("safetensors", (CANONICAL,)),
+    "npz": Door("npz", (CANONICAL,)),
+    "pt": Door("pt", (CANONICAL,)),
+    "torchvision": Door("pt", (TORCHVISION,)),
+    "timm": Door("pt", (TIMM,)),
+    "keras": Door("keras", (MOBILENET, MOBILENET_V2)),
+    "jld2": Door(writer=_write_julia),
+    "flux": Door(writer=_write_julia),
+    "metalhead": Door(writer=_write_julia),
+    "onnx": Door(writer=_write_onnx),
+}
+"""What `save_as` and `convert` write."""
+
+SUFFIXES = {
+    ".safetensors": "safetensors",
+    ".npz": "npz",
+    ".pt": "pt",
+    ".pth": "pt",
+    ".h5": "keras",
+    ".jld2": "jld2",
+    ".onnx": "onnx",
+}
+"""The door a new file goes through where none is named. Files are never read by their suffix."""
+
+
+def layouts_named(name: str | None) -> tuple[Layout, ...]:
+    """The layouts of that name, or all."""
+    found = tuple(layout for layout in LAYOUTS if name in (None, layout.name))
+    if not found:
+        names = ", ".join(dict.fromkeys(layout.name for layout in LAYOUTS))
+        raise ConfigError(f"layout must be one of {names}. Received: {name!r}")
+    return found
+
+
+def door_for(path: Path, name: str | None) -> tuple[str, Door]:
+    """The door called `name`, or the one of the suffix of `path`; and its name."""
+    if name is None and path.suffix not in SUFFIXES:
+        raise ConfigError(
+            f"{path}: say what to write, one of {', '.join(DOORS)}, or give it one of the suffixes "
+            f"{', '.join(SUFFIXES)}"
+        )
+    name = SUFFIXES[path.suffix] if name is None else name
+    if name not in DOORS:
+        raise ConfigError(f"target must be one of {', '.join(DOORS)}. Received: {name!r}")
+    return name, DOORS[name]

@@ -1,0 +1,59 @@
+"""What a door found: which tensor is which, what is missing and what is left over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pymobilenet.config import MobileNetConfig
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a file's tensors were paired with a model's.
+
+    Attributes:
+        container, layout: What the file is, and what its names are: "npz", "timm".
+        matched: Canonical name -> the file's name.
+        missing: Names the layout has and the file does not.
+        left_over: Names the file has and the layout does not.
+        ignored: The file's names that carry nothing of the model (``num_batches_tracked``).
+        config: The config of the model, once it is known.
+        notes: What was changed on the way, and what does not travel; each a sentence.
+    """
+
+    container: str
+    layout: str
+    matched: Mapping[str, str]
+    missing: tuple[str, ...] = ()
+    left_over: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    config: MobileNetConfig | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def fits(self) -> bool:
+        """Nothing is missing and nothing is left over."""
+        return not self.missing and not self.left_over
+
+    def __str__(self) -> str:
+        counts = f"{len(self.matched)} tensors matched"
+        if self.ignored:
+            counts += f", {len(self.ignored)} ignored ({some(self.ignored, most=1)})"
+        lines = [f"{self.container}, layout {self.layout}: {counts}"]
+        lines += [f"missing: {some(self.missing)}"] if self.missing else []
+        lines += [f"left over: {some(self.left_over)}"] if self.left_over else []
+        lines += [f"config: {self.config.to_json()}"] if self.config else []
+        return "\n".join([*lines, *self.notes])
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """The first few names, and how many more there are.
+
+    >>> some(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    if not names:
+        return "none"
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
