@@ -5,11 +5,15 @@ goes in or comes out by the protocol alone, and still reports the config it was 
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import torch.nn.functional as F
 
 from pymobilenet.architecture import layers
 from pymobilenet.backends.base import Model
+
+HERE = Path(__file__).parent
 
 
 class Through(Model):
@@ -157,3 +161,43 @@ def missing_block(model, index):
     block = model.module.blocks[index]
     block.forward = lambda x: x + 0 * sum(parameter.sum() for parameter in block.parameters())
     return model
+
+
+def misplaced_residual(model, index):
+    """A torch V2 whose block `index` adds what went into the block before it."""
+    before, block = model.module.blocks[index - 1], model.module.blocks[index]
+    before.register_forward_pre_hook(lambda _block, args: setattr(before, "entered", args[0]))
+    *units, add = block.children()
+
+    def forward(x):
+        for unit in units:
+            x = unit(x)
+        return add(before.entered, x)
+
+    block.forward = forward
+    return model
+
+
+def missing_residual(model, index):
+    """A torch V2 whose block `index` adds nothing."""
+    model.module.blocks[index].add.forward = lambda _x, y: y
+    return model
+
+
+def activated_bottleneck(model, index):
+    """A torch V2 whose block `index` is not linear at its end."""
+    norm = model.module.blocks[index].project.norm
+    norm.register_forward_hook(lambda _norm, _args, y: F.relu6(y))
+    return model
+
+
+def julia_fault(name):
+    """The fault of the same name in a Julia V2: its block is replaced by a wrong one."""
+
+    def plant(model, index):
+        main = model.backend.main
+        main.seval(f'include("{(HERE / "faults.jl").as_posix()}")')
+        getattr(main.Faults, name)(model.model, index)
+        return model
+
+    return plant

@@ -37,7 +37,13 @@ from pymobilenet.parity.judge import (
     doubtful,
     first_outside,
 )
-from pymobilenet.parity.observe import Key, Observations, masks_of
+from pymobilenet.parity.observe import (
+    Key,
+    Observations,
+    joined,
+    masks_of,
+    with_joined_moments,
+)
 from pymobilenet.training import Batches
 from pymobilenet.training.batches import Arrays
 from pymobilenet.weights import OPTIMIZER_STEP, State
@@ -119,10 +125,11 @@ def taken(
     """Everything one step from `start` gives, in the order in which a difference would arise."""
     model.set_optimizer(train)
     model.set_state(start)
-    loss, grads = model.step(arrays.images, arrays.labels, train.rate, arrays.masks)
+    loss, found = model.step(arrays.images, arrays.labels, train.rate, arrays.masks)
+    grads = joined(found, model.config)
     seen: Observations = {Key(4, "loss", "loss", step): np.array(loss)}
     seen |= {Key(4, "grad", name, step): np.array(grads[name]) for name in reversed(list(grads))}
-    state = model.get_state()
+    state = with_joined_moments(model.get_state(), model.config)
     for kind, names in _kinds(state).items():
         seen |= {Key(4, kind, name, step): state[name] for name in names}
     return seen

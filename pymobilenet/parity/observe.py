@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pymobilenet.architecture import layers
 from pymobilenet.backends.base import Model, regions
+from pymobilenet.config import MobileNetConfig
 from pymobilenet.parity.scenario import OPTIMIZERS, Inputs
 from pymobilenet.weights import State
 
@@ -87,6 +89,22 @@ def guide(oracle: Model, inputs: Inputs) -> Guide:
     return Guide(masks)
 
 
+def joined(tensors: Mapping[str, np.ndarray], config: MobileNetConfig) -> State:
+    """Gradients or moments, that of a linear unit's norm bias together with its weight's, (2C,).
+
+    What a linear bottleneck adds to a channel, the next convolution hands on as a constant and the
+    next norm takes away: in exact arithmetic this gradient is 0, and all there is of it is
+    rounding, which has no size of its own to be held against. Beside the weight's it has one.
+    """
+    found = dict(tensors)
+    for layer in layers(config):
+        if not layer.activation:
+            for name in [name for name in tensors if name.endswith(f"{layer.name}.norm.bias")]:
+                both = (tensors[name.removesuffix("bias") + "weight"], tensors[name])
+                found[name] = np.concatenate(both)
+    return found
+
+
 def observe(model: Model, inputs: Inputs, guide: Guide, free: bool = True) -> Observations:
     """Put `model` through the scenario; `free` adds loss and gradients without masks."""
     inputs.give_to(model)
@@ -101,7 +119,7 @@ def observe(model: Model, inputs: Inputs, guide: Guide, free: bool = True) -> Ob
             model.step(inputs.images[step], inputs.labels[step], optimizer.rate, masks)
             if step == 0 and optimizer is OPTIMIZERS[0]:
                 seen |= _statistics(model.get_state())
-            seen |= _trained(model.get_state(), optimizer.optimizer, step)
+            seen |= _trained(model, optimizer.optimizer, step)
     return seen
 
 
@@ -109,6 +127,12 @@ def observe_outputs(model: Model, inputs: Inputs, guide: Guide) -> Observations:
     """Level 1 alone."""
     inputs.give_to(model)
     return _outputs(model, inputs, guide)
+
+
+def with_joined_moments(state: State, config: MobileNetConfig) -> State:
+    """A state whose moments are `joined`."""
+    moments = {name: t for name, t in state.items() if name.startswith("optimizer.")}
+    return state | joined(moments, config)
 
 
 def _structure(model: Model) -> Observations:
@@ -144,7 +168,8 @@ def _flips(activations: State, masks: Mapping[str, np.ndarray], activation: str)
 def _gradients(
     model: Model, inputs: Inputs, masks: Mapping[str, np.ndarray], prefix: str
 ) -> Observations:
-    loss, grads = model.loss_and_grads(inputs.images[0], inputs.labels[0], masks)
+    loss, found = model.loss_and_grads(inputs.images[0], inputs.labels[0], masks)
+    grads = joined(found, inputs.config)
     seen = {Key(2, f"{prefix}loss", "loss"): np.array(loss)}
     backward = reversed(list(grads))
     return seen | {Key(2, f"{prefix}grad", name): np.array(grads[name]) for name in backward}
@@ -154,8 +179,9 @@ def _statistics(state: State) -> Observations:
     return {Key(2, "statistic", name): state[name] for name in state if "running_" in name}
 
 
-def _trained(state: State, optimizer: str, step: int) -> Observations:
+def _trained(model: Model, optimizer: str, step: int) -> Observations:
     """Everything that a training step has moved."""
+    state = with_joined_moments(model.get_state(), model.config)
 
     def kind(name: str) -> str:
         if name.startswith("optimizer."):

@@ -21,8 +21,12 @@ class Reference:
 
 
 def reference(scenario: Scenario, data: Dataset) -> Reference:
-    """Put the float64 oracle through a scenario."""
-    inputs = scenario.inputs(data)
+    """Put the float64 oracle through a scenario with the images of `data`."""
+    return reference_for(scenario, scenario.inputs(data))
+
+
+def reference_for(scenario: Scenario, inputs: Inputs) -> Reference:
+    """Put the float64 oracle through a scenario with these inputs."""
     exact = inputs.astype("float64")
     oracle = backend("numpy").build(scenario.config, dtype="float64")
     masks = guide(oracle, exact)

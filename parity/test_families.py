@@ -1,0 +1,144 @@
+"""Levels 0 to 2 for every family and option, at odd sizes; the faults that only V2 can have."""
+
+import faults
+import numpy as np
+import pytest
+from test_faults import PLANTED, Lab, Place, assert_agree, assert_found
+
+from pymobilenet import MobileNetConfig, backend
+from pymobilenet.parity import Scenario
+from pymobilenet.parity.reference import reference, reference_for
+from pymobilenet.parity.run import compare_models
+from pymobilenet.parity.scenario import Inputs, start_state
+
+SIZE = (33, 47)
+"""Rows and columns: odd, and not square, so that a swap of the two shows."""
+
+NET = {"width_mult": 0.35, "resolution": 33, "num_classes": 7}
+CONFIGS = {
+    "v1": MobileNetConfig("v1", **NET),
+    "v1, nearest, keras padding": MobileNetConfig(
+        "v1", **NET, rounding="nearest", padding="keras", stem_stride=1
+    ),
+    "v1, multiples of 8, relu": MobileNetConfig(
+        "v1", **NET, rounding="multiple_of_8", activation="relu", stem_stride=1
+    ),
+    "v1_bottleneck": MobileNetConfig("v1_bottleneck", 0.1, 33, 7, softmax=True),
+    "v2": MobileNetConfig("v2", **NET),
+    "v2, CIFAR form, keras padding": MobileNetConfig("v2", **NET, stem_stride=1, padding="keras"),
+}
+
+OTHERS = ["numpy", pytest.param("julia", marks=pytest.mark.julia)]
+FAULTY = ["torch", pytest.param("julia", marks=pytest.mark.julia)]
+
+
+def truth(config, dtype, batch_size):
+    """The oracle's word on random images of SIZE."""
+    rng = np.random.default_rng(0)
+    shape = (batch_size, config.in_channels, *SIZE)
+    steps = range(2)
+    inputs = Inputs(
+        config=config,
+        state=start_state(config, 0, dtype),
+        images=tuple(rng.standard_normal(shape).astype(np.float32).astype(dtype) for _ in steps),
+        labels=tuple(rng.integers(0, config.num_classes, batch_size) for _ in steps),
+    )
+    return reference_for(Scenario(config, dtype, batch_size), inputs)
+
+
+def levels(of, config, dtype, batch_size, **models):
+    """Verdicts on levels 0 to 2 of torch and another.
+
+    With an image or five a step at a working rate is chaos: level 3 is for larger batches.
+    """
+    torch = backend("torch").build(config, dtype=dtype)
+    result = compare_models(of(config, dtype, batch_size), {"torch": torch, **models})
+    return result.verdicts[:3]
+
+
+@pytest.fixture(scope="session")
+def known():
+    """`truth`, once for the same arguments."""
+    found = {}
+
+    def of(*arguments):
+        if arguments not in found:
+            found[arguments] = truth(*arguments)
+        return found[arguments]
+
+    return of
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("batch_size", [1, 5])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_family_agrees_in_float64(known, name, batch_size, other):
+    config = CONFIGS[name]
+    model = backend(other).build(config, dtype="float64")
+    found = levels(known, config, "float64", batch_size, other=model)
+    assert [verdict.passed for verdict in found] == [True] * 3, found
+
+
+@pytest.mark.julia
+@pytest.mark.parametrize("batch_size", [1, 5])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_family_agrees_in_float32(known, name, batch_size):
+    config = CONFIGS[name]
+    model = backend("julia").build(config, dtype="float32")
+    found = levels(known, config, "float32", batch_size, other=model)
+    assert [verdict.passed for verdict in found] == [True] * 3, found
+
+
+# Faults in V2
+
+V2 = MobileNetConfig("v2", 0.35, resolution=32, num_classes=20)
+DTYPES = ["float64", "float32"]
+SECOND = {  # planted in block 5, the third of 32 channels
+    "misplaced residual": (faults.misplaced_residual, Place(1, "forward", "eval", "blocks.5.add")),
+    "missing residual": (faults.missing_residual, Place(1, "forward", "eval", "blocks.5.add")),
+    "activated bottleneck": (
+        faults.activated_bottleneck,
+        Place(1, "forward", "eval", "blocks.5.project.norm"),
+    ),
+}
+
+
+@pytest.fixture(scope="session")
+def v2(images):
+    truths = {dtype: reference(Scenario(V2, dtype, batch_size=16), images) for dtype in DTYPES}
+    return Lab(V2, images, truths)
+
+
+@pytest.mark.parametrize("name", FAULTY)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_honest_v2_agrees_on_all_levels(v2, dtype, name):
+    models = {"torch": v2.build("torch", dtype), "other": faults.Through(v2.build(name, dtype))}
+    assert_agree(v2.levels(dtype, **models))
+
+
+@pytest.mark.parametrize("name", FAULTY)
+@pytest.mark.parametrize("fault", PLANTED.values(), ids=PLANTED)
+def test_every_fault_is_found_in_v2_too(v2, name, fault):
+    faulty = fault.plant(v2.build(name, "float64"))
+    report = v2.levels("float64", torch=v2.build("torch", "float64"), faulty=faulty)
+    assert_found(report, fault.levels, "faulty")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("fault", SECOND)
+def test_a_fault_that_only_v2_can_have_is_found(v2, dtype, fault):
+    plant, place = SECOND[fault]
+    models = {"torch": v2.build("torch", dtype), "faulty": plant(v2.build("torch", dtype), 5)}
+    assert_found(v2.levels(dtype, **models), place, "faulty")
+
+
+@pytest.mark.julia
+@pytest.mark.parametrize(
+    ("name", "quantity"),
+    [("missing_residual", "blocks.5.add"), ("activated_bottleneck", "blocks.5.project.act")],
+)
+def test_a_fault_that_only_v2_can_have_is_found_in_julia(v2, name, quantity):
+    faulty = faults.julia_fault(name)(v2.build("julia", "float64"), 5)
+    report = v2.levels("float64", torch=v2.build("torch", "float64"), faulty=faulty)
+    first = report.first_divergence
+    assert (first.level, first.name, first.backend) == (1, quantity, "faulty")
