@@ -170,7 +170,7 @@ def test_a_safetensors_file_as_timm_publishes_them(tmp_path):
 @pytest.mark.parametrize("name", ["mobilenetv2_110d", "mobilenetv2_120d", "mobilenetv1_100h"])
 def test_other_nets_under_these_names_are_refused(name, tmp_path):
     path = saved(of_timm(name)(), tmp_path / "other.pth")
-    with pytest.raises(WeightsError, match="nearest is timm v.*left over.*mobilenetv2_120d"):
+    with pytest.raises(WeightsError, match=r"nearest is timm v.*left over.*mobilenetv2_120d"):
         load_any(path)
 
 
