@@ -123,7 +123,7 @@ def record(
 
 @app.command()
 def verify(
-    file: Annotated[Path, typer.Argument(help="A model in an exchange file.")],
+    file: Annotated[Path, typer.Argument(help="A model saved by this project.")],
     backends: Annotated[
         str | None,
         typer.Option(help="Some of " + ", ".join(BACKENDS) + "; all at hand if left out."),
@@ -131,8 +131,8 @@ def verify(
 ) -> None:
     """Recompute the logits a saved model carries, in every backend; status 1 if they differ."""
     from pymobilenet.backends.julia import unavailable
+    from pymobilenet.doors import load_any
     from pymobilenet.parity.verify import verify as checks
-    from pymobilenet.weights import read_weights
 
     with _told():
         if backends is not None:
@@ -142,7 +142,7 @@ def verify(
             names = [name for name in BACKENDS if name != "julia" or reason is None]
             if reason is not None:
                 console.print(f"[bold]julia was not asked:[/] {reason}", soft_wrap=True)
-        found = checks(read_weights(file), names, str(file))
+        found = checks(load_any(file), names, str(file))
     table = Table(box=SIMPLE)
     for column in ("backend", "dtype", "off by", "allowed", ""):
         table.add_column(column)
@@ -156,21 +156,42 @@ def verify(
 
 
 @app.command()
+def convert(
+    src: Annotated[Path, typer.Argument(help="A model of this project or another.")],
+    dst: Annotated[Path, typer.Argument(help="The new file.")],
+    source: Annotated[
+        str | None, typer.Option("--from", help="What SRC is; told by its content if left out.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--to", help="What to write; told by DST's suffix if left out.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML with [model]: what SRC does not show.")
+    ] = None,
+) -> None:
+    """Carry a model from one file format or project to another, tensor by tensor, by name."""
+    from pymobilenet.config import MobileNetConfig
+    from pymobilenet.doors import convert as carry
+
+    with _told():
+        given = MobileNetConfig.from_toml(config) if config else None
+        report = carry(src, dst, source, target, given)
+    console.print(str(report), soft_wrap=True, markup=False)
+
+
+@app.command()
 def info(
-    config: Annotated[Path, typer.Argument(help="A TOML file with [model], or a weight file.")],
+    config: Annotated[Path, typer.Argument(help="A TOML file with [model], or a model.")],
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Print what each layer costs, and what full convolutions in its place would."""
     from pymobilenet.config import MobileNetConfig
+    from pymobilenet.doors import load_any
     from pymobilenet.summary import print_summary, summary
-    from pymobilenet.weights import read_weights
 
     with _told():
-        with config.open("rb") as file:
-            weights = file.read(9)[8:] == b"{"  # a safetensors header begins so, no TOML does
-        found = summary(
-            read_weights(config).config if weights else MobileNetConfig.from_toml(config)
-        )
+        is_text = config.suffix == ".toml"
+        found = summary(MobileNetConfig.from_toml(config) if is_text else load_any(config).config)
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=1))
     else:

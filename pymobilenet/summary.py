@@ -20,15 +20,16 @@ class LayerCost:
 
     Attributes:
         name: Canonical name of the unit, or ``classifier``.
-        kind: ``stem``, ``depthwise``, ``pointwise`` or ``classifier``.
+        kind: The part it plays: ``stem``, ``depthwise``, ``pointwise``, ``reduce``, ``expand``,
+            ``project``, ``head`` or ``classifier``.
         output_shape: (C, H, W) of one image's map, or (classes,).
         num_params: Trained values, those of the norm included.
         mult_adds: Multiply-adds for one image, those of the norm not included.
         receptive_field: Rows (and columns), in pixels, of the image that one output value sees,
             borders left aside.
-        full_num_params, full_mult_adds: On a pointwise layer, what one full convolution and its
-            norm would cost in the place of it and the depthwise before it; None elsewhere.
-        reduction: On a pointwise layer, how many times as many multiply-adds that would be:
+        full_num_params, full_mult_adds: On the 1x1 layer after a depthwise one, what one full
+            convolution and its norm would cost in the place of both; None elsewhere.
+        reduction: On that layer, how many times as many multiply-adds that would be:
             ``c' k^2 / (k^2 + c')`` for c' output channels and a k x k kernel, the reciprocal of the
             equation in Howard et al., arXiv:1704.04861, section 3.1; None elsewhere.
     """
@@ -119,10 +120,9 @@ def summary(config: MobileNetConfig, size: tuple[int, int] | None = None) -> Sum
         height, width = layer.output_size(height), layer.output_size(width)
         field += (layer.kernel - 1) * spacing
         spacing *= layer.stride
-        kind = layer.name.rpartition(".")[2]
-        row = _cost(layer, kind, height, width, field)
+        row = _cost(layer, height, width, field)
         rows.append(row if depthwise is None else _with_full(row, depthwise, layer))
-        depthwise = layer if kind == "depthwise" else None
+        depthwise = layer if layer.part == "depthwise" else None
     features, classes = feature_channels(config), config.num_classes
     field += (max(height, width) - 1) * spacing
     shape, params = (classes,), (features + 1) * classes
@@ -130,11 +130,11 @@ def summary(config: MobileNetConfig, size: tuple[int, int] | None = None) -> Sum
     return Summary(config, tuple(rows))
 
 
-def _cost(layer: Layer, kind: str, height: int, width: int, field: int) -> LayerCost:
+def _cost(layer: Layer, height: int, width: int, field: int) -> LayerCost:
     weights = math.prod(layer.weight_shape)
     shape = (layer.out_channels, height, width)
     params, mult_adds = weights + 2 * layer.out_channels, weights * height * width
-    return LayerCost(layer.name, kind, shape, params, mult_adds, field)
+    return LayerCost(layer.name, layer.part, shape, params, mult_adds, field)
 
 
 def _with_full(row: LayerCost, depthwise: Layer, pointwise: Layer) -> LayerCost:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pymobilenet.backends import backend
+from pymobilenet.backends.probe import PROBE, probe
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.doors.infer import infer_config
 from pymobilenet.doors.layout import Layout
@@ -40,7 +42,8 @@ def save_as(
         config, state: The model; the state is canonical, float32 or float64.
         to: One of `registry.DOORS`; without it, the one of the suffix of `path`. A file for
             torchvision or timm is a safetensors file if it is called so, else torch's.
-        metadata: Text by name that travels with the model.
+        metadata: Text by name that travels with the model. A file of this project's own that has
+            no probe yet is given one by torch.
 
     Returns:
         How the model's tensors are called in the file, and notes on what was left behind.
@@ -67,6 +70,7 @@ def save_as(
     tensors |= layout.besides(config)
     if layout is CANONICAL:
         tensors |= moments
+        texts.setdefault(PROBE, probe(backend("torch").from_state(config, weights)).to_json())
     elif moments:
         notes += (f"the optimizer's {len(moments)} moments stay behind",)
     swapped = door.container == "pt" and path.suffix == ".safetensors"

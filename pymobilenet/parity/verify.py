@@ -10,6 +10,7 @@ import numpy as np
 from pymobilenet.backends import backend
 from pymobilenet.backends.base import Backend
 from pymobilenet.backends.probe import PROBE, Probe, digest, images, logits
+from pymobilenet.doors import Loaded
 from pymobilenet.errors import WeightsError
 from pymobilenet.parity.floors import DRAWS, distance, least, move_parameters, move_ulps
 from pymobilenet.parity.judge import ALL_WITHIN
@@ -42,7 +43,7 @@ class Check:
         return self.error <= self.allowed
 
 
-def verify(file: WeightsFile, names: Sequence[str], source: str) -> list[Check]:
+def verify(file: WeightsFile | Loaded, names: Sequence[str], source: str) -> list[Check]:
     """Recompute the probe of `file`, read from `source`, in the backends of these `names`.
 
     Raises:
@@ -65,7 +66,9 @@ def verify(file: WeightsFile, names: Sequence[str], source: str) -> list[Check]:
     return [_check(one, dtype, file, found, given) for one, dtype in pairs if one.computes(dtype)]
 
 
-def _check(one: Backend, dtype: str, file: WeightsFile, found: Probe, given: np.ndarray) -> Check:
+def _check(
+    one: Backend, dtype: str, file: WeightsFile | Loaded, found: Probe, given: np.ndarray
+) -> Check:
     expected = np.array(getattr(found, dtype))
     weights = {k: v.astype(dtype) for k, v in file.state.items() if not k.startswith("optimizer.")}
 
