@@ -190,8 +190,9 @@ def info(
     from pymobilenet.summary import print_summary, summary
 
     with _told():
-        is_text = config.suffix == ".toml"
-        found = summary(MobileNetConfig.from_toml(config) if is_text else load_any(config).config)
+        with config.open("rb") as file:
+            text = b"\0" not in file.read(4096)  # every file of weights has one there
+        found = summary(MobileNetConfig.from_toml(config) if text else load_any(config).config)
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=1))
     else:
