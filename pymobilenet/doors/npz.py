@@ -162,6 +162,8 @@ def _read_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, n
     try:
         read_header = _HEADERS[np.lib.format.read_magic(stream)]
         shape, fortran_order, dtype = read_header(stream)
+    except zipfile.BadZipFile:
+        raise
     except Exception as error:  # a header is a Python literal, and a malformed one can raise much
         kind = type(error).__name__
         raise WeightsError(f"{name}: must begin as .npy 1.0 or 2.0 does: {kind} {error}") from None
