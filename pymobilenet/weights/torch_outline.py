@@ -128,9 +128,8 @@ def _of_zip(content: bytes) -> Any:
 def _of_legacy(content: bytes) -> Any:
     """Magic number, protocol and system, then the object and its storages' keys, as pickles."""
     reader = _Reader(content)
-    start = (reader.load(), reader.load())
-    if start != (_MAGIC, _PROTOCOL):
-        raise WeightsError(f"a pickle that torch.save did not write: begins {reprlib.repr(start)}")
+    if reader.load() != _MAGIC or reader.load() != _PROTOCOL:
+        raise WeightsError("a pickle that torch.save did not write")
     reader.load()
     found = reader.load()
     keys = reader.load()
