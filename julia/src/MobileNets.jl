@@ -14,6 +14,7 @@ using ChainRulesCore: ChainRulesCore, NoTangent, @non_differentiable, rrule, unt
 using Flux: Flux
 using JSON: JSON
 using LinearAlgebra: BLAS
+using Mmap: Mmap
 using NNlib: NNlib
 using Optimisers: Optimisers
 using PrecompileTools: @compile_workload, @setup_workload
