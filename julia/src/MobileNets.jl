@@ -26,6 +26,7 @@ include("json.jl")
 include("config.jl")
 include("architecture.jl")
 include("philox.jl")
+include("normal.jl")
 include("kernels/threads.jl")
 include("kernels/pointwise.jl")
 include("kernels/depthwise.jl")
@@ -54,7 +55,7 @@ include("precompile.jl")
 
 export ConfigError, DataError, WeightsError
 export MobileNetConfig, TrainConfig, from_json, from_multipliers, to_json
-export activation_names, layers, mult_adds, num_params, parameter_shapes, statistic_shapes
+export activation_names, layers, mult_adds, num_params, parameter_shapes, rounded, statistic_shapes
 export MobileNet, activations, build, forward, loss_and_grads, predict
 export check_state, get_state, set_state!
 export fit!, setup, train_step!

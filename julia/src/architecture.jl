@@ -1,5 +1,3 @@
-const STEM_CHANNELS = 32
-
 """
 Howard et al., arXiv:1704.04861, table 1, without the stem: stages of `repeats` depthwise separable
 blocks, only the first of which has `stride`. The table prints stride 2 for the last depthwise layer
@@ -13,12 +11,43 @@ const V1 = (
     (channels=1024, stride=2, repeats=2),
 )
 
+"The Flux case study's net: one block of 512 channels fewer than V1."
+const V1_BOTTLENECK = (
+    (channels=64, stride=1, repeats=1),
+    (channels=128, stride=2, repeats=2),
+    (channels=256, stride=2, repeats=2),
+    (channels=512, stride=2, repeats=5),
+    (channels=1024, stride=2, repeats=2),
+)
+
+"""
+Sandler et al., arXiv:1801.04381, table 2, without the stem and the last 1x1 convolution: stages of
+inverted residual blocks, `expansion` times as wide inside as at their input.
+"""
+const V2 = (
+    (expansion=1, channels=16, stride=1, repeats=1),
+    (expansion=6, channels=24, stride=2, repeats=2),
+    (expansion=6, channels=32, stride=2, repeats=3),
+    (expansion=6, channels=64, stride=2, repeats=4),
+    (expansion=6, channels=96, stride=1, repeats=3),
+    (expansion=6, channels=160, stride=2, repeats=3),
+    (expansion=6, channels=320, stride=1, repeats=1),
+)
+
+"""
+Channels of V2's last convolution, at any width multiplier up to 1 (torchvision and Keras; the paper
+leaves them as they are below 1, section 6.1).
+"""
+const HEAD_CHANNELS = 1280
+
 """
 A convolution without bias, its norm and its activation: the unit all blocks are made of.
 
 `name` is the canonical name of the unit: its tensors are `<name>.conv.weight` of size
 `(kernel, kernel, in_channels ÷ groups, out_channels)` and `<name>.norm.*` of size
-`(out_channels,)`. Padding is symmetric, `padding` pixels on each side.
+`(out_channels,)`. `padding` are the zeros (before, after): to the left and above, to the right and
+below. Without `activation` the unit is linear. `residual` says that the input of the unit's block is
+added to its output.
 """
 Base.@kwdef struct Layer
     name::String
@@ -26,8 +55,10 @@ Base.@kwdef struct Layer
     out_channels::Int
     kernel::Int
     stride::Int
-    padding::Int
+    padding::NTuple{2,Int}
     groups::Int
+    activation::Bool = true
+    residual::Bool = false
 end
 
 "Size of the layer's weight, (kW, kH, I/g, O)."
@@ -36,20 +67,26 @@ function weight_shape(layer::Layer)
 end
 
 "Columns (or rows) of a convolution's output for `size` columns (or rows) of input."
-output_size(size, kernel, stride, padding) = (size + 2padding - kernel) ÷ stride + 1
+output_size(size, kernel, stride, padding) = fld(size + sum(padding) - kernel, stride) + 1
 output_size(layer::Layer, size) = output_size(size, layer.kernel, layer.stride, layer.padding)
 
-"`channels` after the width multiplier: `trunc(width_mult * channels)`, at least 1."
-function scaled(channels, width_mult)
-    width = trunc(Int, width_mult * channels)
-    width >= 1 || throw(ConfigError("width_mult $width_mult leaves none of $channels channels"))
-    return width
+"The parts of a unit's name: `(blocks.3, depthwise)`; `(stem, stem)` for a unit in no block."
+function name_parts(name)
+    parts = rsplit(name, '.'; limit=2)
+    return String(first(parts)), String(last(parts))
+end
+
+"`channels` after the width multiplier and the rounding, at least 1."
+function scaled(config, channels)
+    width = rounded(channels, config.width_mult, config.rounding)
+    width >= 1 && return width
+    throw(ConfigError("width_mult $(config.width_mult) leaves none of $channels channels"))
 end
 
 """
     layers(config)
 
-The layers before the pooling, in order: `stem`, then each block's depthwise and pointwise.
+The layers before the pooling, in order: `stem`, then those of each block, then V2's `head`.
 
 ```jldoctest
 julia> [layer.name for layer in layers(MobileNetConfig())][1:3]
@@ -57,20 +94,80 @@ julia> [layer.name for layer in layers(MobileNetConfig())][1:3]
  "stem"
  "blocks.0.depthwise"
  "blocks.0.pointwise"
+
+julia> [layer.name for layer in layers(MobileNetConfig(family="v2"))][4:6]
+3-element Vector{String}:
+ "blocks.1.expand"
+ "blocks.1.depthwise"
+ "blocks.1.project"
 ```
 """
-function layers(config::MobileNetConfig)
-    width = scaled(STEM_CHANNELS, config.width_mult)
-    table = [Layer("stem", config.in_channels, width, 3, config.stem_stride, 1, 1)]
-    block = 0
-    for stage in V1, repeat in 1:stage.repeats
-        out = scaled(stage.channels, config.width_mult)
-        stride = repeat == 1 ? stage.stride : 1
-        push!(table, Layer("blocks.$block.depthwise", width, width, 3, stride, 1, width))
-        push!(table, Layer("blocks.$block.pointwise", width, out, 1, 1, 0, 1))
-        width, block = out, block + 1
+layers(config::MobileNetConfig) = reduce(vcat, sections(config))
+
+"The layers in sections: the stem alone, the blocks one by one, V2's head alone."
+function sections(config::MobileNetConfig)
+    width = scaled(config, STEM_CHANNELS)
+    found = [[spatial(config, "stem", config.in_channels, width, config.stem_stride, 1)]]
+    stages, block = FAMILY_BLOCKS[config.family]
+    for stage in stages, repeat in 1:stage.repeats
+        name, stride = "blocks.$(length(found) - 1)", repeat == 1 ? stage.stride : 1
+        stage === V2[2] && (stride = min(stride, config.stem_stride)) # the CIFAR form
+        out = scaled(config, stage.channels)
+        push!(found, block(config, name, stage, width, out, stride))
+        width = out
     end
-    return table
+    if config.family == "v2"
+        last = rounded(HEAD_CHANNELS, max(1.0, config.width_mult), config.rounding)
+        push!(found, [mixing("head", width, last)])
+    end
+    return found
+end
+
+function separable_block(config, name, stage, width, out, stride)
+    return [
+        spatial(config, "$name.depthwise", width, width, stride, width),
+        mixing("$name.pointwise", width, out),
+    ]
+end
+
+function bottleneck_block(config, name, stage, width, out, stride)
+    reduced = max(1, round(Int, width * config.bottleneck_ratio))
+    return [
+        spatial(config, "$name.depthwise", width, width, stride, width),
+        mixing("$name.reduce", width, reduced),
+        mixing("$name.pointwise", reduced, out),
+    ]
+end
+
+function inverted_block(config, name, stage, width, out, stride)
+    hidden, residual = width * stage.expansion, stride == 1 && width == out
+    block = [
+        spatial(config, "$name.depthwise", hidden, hidden, stride, hidden),
+        mixing("$name.project", hidden, out; activation=false, residual),
+    ]
+    stage.expansion == 1 || pushfirst!(block, mixing("$name.expand", width, hidden))
+    return block
+end
+
+"The stages of a family and the layers of its blocks."
+const FAMILY_BLOCKS = Dict(
+    "v1" => (V1, separable_block),
+    "v1_bottleneck" => (V1_BOTTLENECK, bottleneck_block),
+    "v2" => (V2, inverted_block),
+)
+
+"A 3x3 convolution."
+function spatial(config, name, in_channels, out_channels, stride, groups)
+    padding = config.padding == "keras" && stride == 2 ? (0, 1) : (1, 1)
+    return Layer(; name, in_channels, out_channels, kernel=3, stride, padding, groups)
+end
+
+"A 1x1 convolution."
+function mixing(name, in_channels, out_channels; activation=true, residual=false)
+    return Layer(;
+        name, in_channels, out_channels, kernel=1, stride=1, padding=(0, 0), groups=1, activation,
+        residual,
+    )
 end
 
 "Channels of the last map, which the classifier reads after pooling."
@@ -115,9 +212,14 @@ end
 Names of all activations in the order they are computed.
 """
 function activation_names(config::MobileNetConfig)
-    parts = ("conv", "norm", "act")
-    units = ["$(layer.name).$part" for layer in layers(config) for part in parts]
-    return [units; "pool"; "logits"]
+    names = String[]
+    for layer in layers(config)
+        push!(names, "$(layer.name).conv", "$(layer.name).norm")
+        layer.activation && push!(names, "$(layer.name).act")
+        layer.residual && push!(names, "$(first(name_parts(layer.name))).add")
+    end
+    push!(names, "pool", "logits")
+    return config.softmax ? push!(names, "probabilities") : names
 end
 
 """

@@ -1,6 +1,9 @@
 # What the public functions check before anything is computed.
 
-"`x` as an `Array`, or a `DataError`: it must be (W, H, C, N), of the model's type, finite."
+"""
+`x` as an `Array`, or a `DataError`: it must be (W, H, C, N), of the model's type, finite, and large enough
+for a padding that does not make up for the kernel.
+"""
 function checked_images(model::MobileNet{T}, x) where {T}
     channels = model.config.in_channels
     if !(x isa AbstractArray) || ndims(x) != 4 || size(x, 3) != channels
@@ -17,6 +20,12 @@ function checked_images(model::MobileNet{T}, x) where {T}
     isnothing(position) || throw(DataError(
         "images must be finite. Received: $(x[position]) at $(collect(Tuple(position)))"
     ))
+    width, height = size(x)[1:2]
+    if 0 in last_map_size(model.config, width, height)
+        throw(DataError(
+            "images must leave a map to pool, at least one pixel. Received: $(width)x$(height) pixels"
+        ))
+    end
     return convert(Array{T,4}, x)
 end
 
@@ -81,6 +90,7 @@ function mask_sizes(config, x)
     sizes = Dict{String,Tuple{Vararg{Int}}}(DROPOUT => (feature_channels(config), count))
     for layer in layers(config)
         width, height = output_size(layer, width), output_size(layer, height)
+        layer.activation || continue
         sizes["$(layer.name).act"] = (width, height, layer.out_channels, count)
     end
     return sizes

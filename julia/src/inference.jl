@@ -1,17 +1,20 @@
 """
     predict(model, x)
 
-Logits (classes, N) in evaluation mode, for images `x` (W, H, C, N) of the model's type. Throws a
-`DataError` for images of another size or type, or not finite.
+Logits (classes, N) in evaluation mode, for images `x` (W, H, C, N) of the model's type; probabilities,
+where the config has a softmax. Throws a `DataError` for images of another size or type, or not finite.
 """
-predict(model::MobileNet, x) = forward(model, checked_images(model, x))
+function predict(model::MobileNet, x)
+    scores = forward(model, checked_images(model, x))
+    return model.config.softmax ? softmax(scores) : scores
+end
 
 """
     activations(model, x; train=false, masks=nothing)
 
 Every activation by its canonical name, in the order they are computed: maps (W, H, C, N), then `pool`
-(C, N) and `logits` (classes, N). With `train`, norms use the batch's statistics; the running ones stay
-as they are. Throws a `DataError` as `predict` and [`loss_and_grads`](@ref) do.
+(C, N), `logits` (classes, N) and, where the config has a softmax, `probabilities`. With `train`, norms
+use the batch's statistics; the running ones stay as they are. Throws a `DataError` as `predict` and [`loss_and_grads`](@ref) do.
 """
 function activations(model::MobileNet, x; train=false, masks=nothing)
     x = checked_images(model, x)
@@ -31,8 +34,8 @@ Mean cross-entropy (`Float64`) in training mode, and its gradient by canonical n
 
 `x` are images (W, H, C, N) of the model's type, `labels` N integers in [0, classes). `masks`, where
 given, is a `Dict` of `"<unit>.act"` => `UInt8` (W, H, C, N), the piece of the activation each value is
-to be treated as being on (0: the constant 0, 1: the identity, 2: the constant 6), and of `"dropout"` =>
-(C, N), factors for the pooled features; without it none is dropped.
+to be treated as being on (0: the constant 0, 1: the identity, 2: the constant 6), for units that have
+an activation, and of `"dropout"` => (C, N), factors for the pooled features; without it none is dropped.
 
 Throws a `DataError` for images, labels or masks of another size, type or range, and where a norm would
 see one value per channel.
@@ -54,7 +57,8 @@ end
 """
 Loss, and its gradients in the order of `parameter_shapes`, after all checks.
 
-A model is a chain, so its gradient is the pullbacks of its parts in reverse; the tape holds them.
+A model is a chain of blocks, so its gradient is the pullbacks of its parts in reverse; the tape holds
+them. Only a residual block has two ways through it, whose gradients are added where they meet.
 The same as `Flux.gradient`'s, bit for bit, without the minutes that Zygote's code takes to compile.
 """
 function backpropagate(model::MobileNet, x, labels, masks, tap)
@@ -71,11 +75,16 @@ function backpropagate(model::MobileNet, x, labels, masks, tap)
     gradients = Array[unthunk(weight), unthunk(bias)]
     gradient, = back(gradient) # dropout
     gradient, = back(gradient) # pool
-    for _ in units(model)
-        gradient, = back(gradient) # activation
-        gradient, weight, bias = back((gradient, NoTangent(), NoTangent())) # norm
-        gradient, kernels = back(gradient) # convolution; the images' own gradient stays a thunk
-        pushfirst!(gradients, unthunk(kernels), weight, bias)
+    for group in Iterators.reverse(unit_groups(model))
+        around = nothing # of a residual block's input, by way of the sum
+        for unit in Iterators.reverse(group)
+            unit.residual && ((gradient, around) = back(gradient))
+            isnothing(unit.ceiling) || ((gradient,) = back(gradient)) # activation
+            gradient, weight, bias = back((gradient, NoTangent(), NoTangent())) # norm
+            gradient, kernels = back(gradient) # convolution; the images' own gradient stays a thunk
+            pushfirst!(gradients, unthunk(kernels), weight, bias)
+        end
+        isnothing(around) || (gradient = unthunk(gradient) + around)
     end
     return loss, gradients
 end

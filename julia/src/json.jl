@@ -12,6 +12,7 @@ julia> MobileNets.json_text(["rate" => 1e-5, "shape" => [3, 3], "ü" => true]) |
 {"rate":1e-05,"shape":[3,3],"\\u00fc":true}
 ```
 """
+json_text(::Nothing) = "null"
 json_text(value::Bool) = string(value)
 json_text(value::Integer) = string(value)
 json_text(values::AbstractVector) = string("[", join(map(json_text, values), ","), "]")

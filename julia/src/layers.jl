@@ -4,12 +4,13 @@
     CrossConv(weight, stride, padding, groups)
 
 A convolution that does not flip its kernel, torch's cross-correlation, without bias. `weight` is
-(kW, kH, I/groups, O): torch's bytes. Maps are (W, H, I, N).
+(kW, kH, I/groups, O): torch's bytes. Maps are (W, H, I, N). `padding` are the zeros (before, after) on
+both axes: to the left and above, to the right and below.
 """
 struct CrossConv{T}
     weight::Array{T,4}
     stride::Int
-    padding::Int
+    padding::NTuple{2,Int}
     groups::Int
 end
 Flux.@layer CrossConv trainable = (weight,)
@@ -24,8 +25,10 @@ end
 "The kernel for a convolution of `x`, and what it takes besides `x` and `weight`."
 function kernel_for(x, weight, stride, padding, groups)
     kernel, channels = size(weight, 1), size(x, 3)
-    kernel == 1 && stride == 1 && padding == 0 && groups == 1 && return pointwise, ()
-    groups == channels == size(weight, 4) && padding < kernel && return depthwise, (stride, padding)
+    kernel == 1 && stride == 1 && padding == (0, 0) && groups == 1 && return pointwise, ()
+    if groups == channels == size(weight, 4) && maximum(padding) < kernel
+        return depthwise, (stride, padding)
+    end
     return dense_conv, (stride, padding, groups)
 end
 
@@ -34,13 +37,13 @@ function convolve(x, weight, geometry...)
     return kernel(x, weight, options...)
 end
 
-function ChainRulesCore.rrule(::typeof(convolve), x, weight, geometry::Int...)
+function ChainRulesCore.rrule(::typeof(convolve), x, weight, geometry...)
     kernel, options = kernel_for(x, weight, geometry...)
     y, pullback = rrule(kernel, x, weight, options...)
     return y, dy -> of_arrays(pullback(dy), length(geometry))
 end
 
-"The tangents of the function, the maps and the weight, and none for `count` integers."
+"The tangents of the function, the maps and the weight, and none for `count` options."
 of_arrays(tangents, count) = (tangents[1:3]..., ntuple(Returns(NoTangent()), count)...)
 
 "Any convolution, by NNlib."
@@ -54,7 +57,8 @@ function ChainRulesCore.rrule(::typeof(dense_conv), x, weight, stride, padding, 
 end
 
 function conv_dims(x, weight, stride, padding, groups)
-    return NNlib.DenseConvDims(x, weight; stride, padding, groups, flipkernel=true)
+    sides = (padding..., padding...)
+    return NNlib.DenseConvDims(x, weight; stride, padding=sides, groups, flipkernel=true)
 end
 
 """
@@ -77,16 +81,19 @@ Base.show(io::IO, norm::Norm) =
     print(io, "Norm(", length(norm.weight), " channels, ", norm.eps, ", ", norm.momentum, ")")
 
 """
-    ConvNormAct(name, conv, norm, ceiling)
+    ConvNormAct(name, conv, norm, ceiling, residual=false)
 
-The unit all blocks are made of. `ceiling` is 6 for ReLU6 and `Inf` for ReLU; `name` is canonical.
+The unit all blocks are made of. `ceiling` is 6 for ReLU6, `Inf` for ReLU and `nothing` for a linear
+unit; `residual` says that the block's input is added to the unit's output; `name` is canonical.
 """
 struct ConvNormAct{T}
     name::String
     conv::CrossConv{T}
     norm::Norm{T}
-    ceiling::Float64
+    ceiling::Union{Nothing,Float64}
+    residual::Bool
 end
+ConvNormAct(name, conv, norm, ceiling) = ConvNormAct(name, conv, norm, ceiling, false)
 Flux.@layer ConvNormAct trainable = (conv, norm)
 
 """
@@ -140,10 +147,35 @@ function (unit::ConvNormAct)(x, pass::Pass)
     record(pass, unit.name, "conv", maps)
     maps = normed(unit.norm, maps, pass, unit.name)
     record(pass, unit.name, "norm", maps)
+    isnothing(unit.ceiling) && return maps
     maps = apply(pass, activate, maps, unit.ceiling, mask_of(pass, unit.name))
     record(pass, unit.name, "act", maps)
     return maps
 end
+
+"""
+Maps after a block, a `NamedTuple` of units, one after the other, for its input `x`.
+
+A recursion, because Zygote mistakes the gradient of `x` in a loop whose every round reads it, and
+gives `foldl`'s `init` none.
+"""
+through(block, x, pass::Pass) = through(values(block), x, x, pass)
+through(::Tuple{}, maps, x, pass) = maps
+function through(units::Tuple, maps, x, pass)
+    unit = first(units)
+    return through(Base.tail(units), with_residual(unit, unit(maps, pass), x, pass), x, pass)
+end
+
+"The unit's `maps`, with the block's input `x` added where the unit says so."
+function with_residual(unit, maps, x, pass)
+    unit.residual || return maps
+    total = apply(pass, add, maps, x)
+    record(pass, block_name(unit), "add", total)
+    return total
+end
+
+block_name(unit) = first(name_parts(unit.name))
+@non_differentiable block_name(::Any)
 
 function normed(norm::Norm, x, pass::Pass, name)
     pass.train || return apply(

@@ -1,24 +1,30 @@
-"A V1 block: `depthwise` and `pointwise` are its units."
-const Block{T} = NamedTuple{(:depthwise, :pointwise),NTuple{2,ConvNormAct{T}}}
+"A block: its units by the parts of their names, `(; depthwise, pointwise)` in V1."
+const Block{T} = NamedTuple{parts,<:Tuple{Vararg{ConvNormAct{T}}}} where {parts}
 
 """
-    MobileNet(config, stem, blocks, classifier)
+    MobileNet(config, stem, blocks, head, classifier)
 
 A MobileNet whose parameters are `Array{T}`, `T` being `Float32` or `Float64`; get one from
 [`build`](@ref) or `MobileNets.load`. `model.blocks[4].depthwise.conv.weight` is the tensor
-`blocks.3.depthwise.conv.weight`: canonical names count blocks from 0.
+`blocks.3.depthwise.conv.weight`: canonical names count blocks from 0. `head` is `nothing` but in V2.
 
 `model(x)` gives the logits (classes, N) of images `x` (W, H, C, N) in evaluation mode, always, also
-inside a gradient; `forward(model, x; train=true)` is training mode.
+inside a gradient and of a model with a softmax; `forward(model, x; train=true)` is training mode.
 """
 struct MobileNet{T}
     config::MobileNetConfig
     stem::ConvNormAct{T}
     blocks::Vector{Block{T}}
+    head::Union{Nothing,ConvNormAct{T}}
     classifier::Classifier{T}
 end
+# For Functors, which rebuilds `blocks` as a vector of what it finds in it.
+MobileNet(config, stem::ConvNormAct{T}, blocks::Vector, head, classifier) where {T} =
+    MobileNet{T}(config, stem, blocks, head, classifier)
 # Not `Flux.@layer`, which would also print the model, one line for each of its 27 units.
-Optimisers.trainable(model::MobileNet) = (; model.stem, model.blocks, model.classifier)
+Optimisers.trainable(model::MobileNet) = (;
+    model.stem, model.blocks, model.head, model.classifier
+)
 
 (model::MobileNet)(x) = forward(model, x)
 
@@ -32,15 +38,17 @@ Base.show(io::IO, ::MIME"text/plain", model::MobileNet) = show(io, model)
 
 "A model with all parameters and running statistics uninitialised."
 function undefined_model(config::MobileNetConfig, ::Type{T}) where {T}
-    unit(layer) = undefined_unit(config, layer, T)
-    stem, rest = Iterators.peel(layers(config))
-    blocks = Block{T}[
-        (depthwise=unit(depthwise), pointwise=unit(pointwise)) for
-        (depthwise, pointwise) in Iterators.partition(rest, 2)
-    ]
+    found = [undefined_block(config, section, T) for section in sections(config)]
+    head = config.family == "v2" ? pop!(found).head : nothing
+    stem = popfirst!(found).stem
     weight = Matrix{T}(undef, feature_channels(config), config.num_classes)
     classifier = Classifier(weight, Vector{T}(undef, config.num_classes))
-    return MobileNet{T}(config, unit(stem), blocks, classifier)
+    return MobileNet{T}(config, stem, found, head, classifier)
+end
+
+function undefined_block(config, section, ::Type{T}) where {T}
+    parts = Tuple(Symbol(last(name_parts(layer.name))) for layer in section)
+    return NamedTuple{parts}(Tuple(undefined_unit(config, layer, T) for layer in section))
 end
 
 function undefined_unit(config, layer::Layer, ::Type{T}) where {T}
@@ -48,11 +56,19 @@ function undefined_unit(config, layer::Layer, ::Type{T}) where {T}
     conv = CrossConv(weight, layer.stride, layer.padding, layer.groups)
     vectors = (Vector{T}(undef, layer.out_channels) for _ in 1:4)
     norm = Norm(vectors..., config.norm_eps, config.norm_momentum)
-    return ConvNormAct(layer.name, conv, norm, config.activation == "relu6" ? 6.0 : Inf)
+    ceiling = !layer.activation ? nothing : config.activation == "relu6" ? 6.0 : Inf
+    return ConvNormAct(layer.name, conv, norm, ceiling, layer.residual)
+end
+
+"The units of a model in order, in tuples: the stem, each block, V2's head."
+function unit_groups(model::MobileNet{T}) where {T}
+    groups = Tuple{Vararg{ConvNormAct{T}}}[(model.stem,)]
+    append!(groups, values.(model.blocks))
+    return isnothing(model.head) ? groups : push!(groups, (model.head,))
 end
 
 "The units of a model in order."
-units(model) = [model.stem; [unit for block in model.blocks for unit in values(block)]]
+units(model) = [unit for group in unit_groups(model) for unit in group]
 
 """
     forward(model, x; train=false, masks=nothing, tap=nothing)
@@ -65,8 +81,17 @@ training mode the batch's mean and biased variance as `<unit>.norm.batch_mean` a
 `<unit>.norm.batch_var` (`Vector{Float64}`).
 """
 function forward(model::MobileNet, x; train=false, masks=nothing, tap=nothing)
-    return logits(model, x, new_pass(model, train, masks, tap))
+    pass = new_pass(model, train, masks, tap)
+    scores = logits(model, x, pass)
+    record_probabilities(model, scores, pass)
+    return scores
 end
+
+function record_probabilities(model, scores, pass)
+    model.config.softmax && record(pass, "probabilities", softmax(scores))
+    return nothing
+end
+@non_differentiable record_probabilities(::Any...)
 
 function new_pass(model::MobileNet{T}, train, masks, tap, tape=nothing) where {T}
     masks = something(masks, Dict{String,Array}())
@@ -82,9 +107,9 @@ const DROPOUT = "dropout"
 function logits(model::MobileNet, x, pass::Pass)
     x = model.stem(x, pass)
     for block in model.blocks
-        x = block.depthwise(x, pass)
-        x = block.pointwise(x, pass)
+        x = through(block, x, pass)
     end
+    isnothing(model.head) || (x = model.head(x, pass))
     features = apply(pass, global_mean, x)
     record(pass, "pool", features)
     features = apply(pass, drop, features, pass.dropout)

@@ -1,4 +1,4 @@
-using MobileNets: last_map_size
+using MobileNets: feature_channels, last_map_size, name_parts, scaled
 
 @testset "parameters and multiply-adds are the published ones" begin
     published = [
@@ -13,6 +13,87 @@ using MobileNets: last_map_size
     end
     cifar = MobileNetConfig(; resolution=32, num_classes=100)
     @test (num_params(cifar), mult_adds(cifar)) == (3_309_476, 11_688_448)
+end
+
+# torchvision's model card (mobilenet_v2: 3,504,872 parameters, 0.301 GFLOPS); in the CIFAR form the README of
+# chenyaofo/pytorch-cifar-models, which counts convolutions and classifier, neither norms nor biases.
+@testset "parameters and multiply-adds of V2 are the published ones" begin
+    config = MobileNetConfig(; family="v2")
+    @test (num_params(config), mult_adds(config)) == (3_504_872, 300_774_272)
+    @test num_params(MobileNetConfig(; family="v2", num_classes=100)) == 2_351_972
+    cifar(width_mult) =
+        MobileNetConfig(; family="v2", width_mult, resolution=32, num_classes=100, stem_stride=1)
+    millions(count) = round(count / 1e6; digits=2)
+    for (width_mult, counts) in
+        (0.5 => (0.82, 28.08), 0.75 => (1.48, 59.43), 1.0 => (2.35, 88.09), 1.4 => (4.5, 170.23))
+
+        @test millions.((num_params(cifar(width_mult)), mult_adds(cifar(width_mult)))) == counts
+    end
+end
+
+"The layers of each block by their parts."
+function blocks(config)
+    found = Dict{String,Dict{String,MobileNets.Layer}}()
+    for layer in layers(config)
+        block, part = name_parts(layer.name)
+        get!(valtype(found), found, block)[part] = layer
+    end
+    return [found["blocks.$index"] for index in 0:(count(startswith("blocks"), keys(found)) - 1)]
+end
+
+@testset "V2 is the paper's table, residual where sizes allow, linear at the end of a block" begin
+    found = blocks(MobileNetConfig(; family="v2"))
+    inputs = [block["depthwise"].in_channels ÷ (index == 1 ? 1 : 6) for (index, block) in enumerate(found)]
+    outputs = [block["project"].out_channels for block in found]
+    strides = [block["depthwise"].stride for block in found]
+    repeats = (1, 2, 3, 4, 3, 3, 1)
+    @test outputs == reduce(vcat, fill.((16, 24, 32, 64, 96, 160, 320), repeats))
+    @test inputs == [32; outputs[1:(end - 1)]]
+    @test strides == reduce(vcat, [[s; ones(Int, n - 1)] for (s, n) in zip((1, 2, 2, 2, 1, 2, 1), repeats)])
+    @test keys(found[1]) == Set(["depthwise", "project"])
+    @test all(keys(block) == Set(["expand", "depthwise", "project"]) for block in found[2:end])
+    for layer in layers(MobileNetConfig(; family="v2"))
+        @test layer.activation == !endswith(layer.name, "project")
+    end
+    @test [block["project"].residual for block in found] == (strides .== 1) .& (inputs .== outputs)
+    @test sum(block["project"].residual for block in found) == 10 # 17 blocks, 7 begin a stage
+    cifar = MobileNetConfig(; family="v2", stem_stride=1)
+    @test [block["depthwise"].stride for block in blocks(cifar)] == [1; 1; strides[3:end]]
+    @test last_map_size(cifar, 32, 32) == (4, 4)
+    heads = [feature_channels(MobileNetConfig(; family="v2", width_mult)) for width_mult in (0.35, 1, 1.4)]
+    @test heads == [1280, 1280, 1792]
+end
+
+@testset "the bottleneck family has twelve blocks of three convolutions" begin
+    found = blocks(MobileNetConfig(; family="v1_bottleneck", width_mult=1))
+    outputs = [64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 1024, 1024]
+    @test [block["pointwise"].out_channels for block in found] == outputs
+    @test [block["depthwise"].stride for block in found] == [1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 2, 1]
+    inputs = [32; outputs[1:(end - 1)]]
+    @test [block["reduce"].out_channels for block in found] == round.(0.9997 .* inputs)
+    halved = MobileNetConfig(; family="v1_bottleneck", bottleneck_ratio=1e-9)
+    @test all(block["reduce"].out_channels == 1 for block in blocks(halved))
+end
+
+@testset "Keras pads below and to the right at stride two: $family" for family in MobileNets.FAMILIES
+    for layer in layers(MobileNetConfig(; family, padding="keras"))
+        @test layer.padding == (layer.kernel == 1 ? (0, 0) : layer.stride == 2 ? (0, 1) : (1, 1))
+    end
+end
+
+@testset "a sum is named after the block, probabilities come last" begin
+    names = activation_names(TINY_V2)
+    @test allunique(names)
+    @test "blocks.2.add" in names && !("blocks.0.add" in names)
+    @test !("blocks.0.project.act" in names) && "head.act" in names
+    @test names[(end - 2):end] == ["pool", "logits", "probabilities"]
+    position = findfirst(==("blocks.2.project.norm"), names)
+    @test names[position + 1] == "blocks.2.add"
+end
+
+@testset "a layer without channels is refused" begin
+    @test message(() -> scaled(MobileNetConfig(; width_mult=0.04), 12), ConfigError) ==
+        "width_mult 0.04 leaves none of 12 channels"
 end
 
 @testset "names and sizes are torch's, the sizes in reverse" begin

@@ -15,6 +15,12 @@ refused(x, labels=labels; masks=nothing) =
     @test message(() -> predict(model, bad), DataError) == refused(bad)
 end
 
+@testset "images that a padding of one side leaves nothing of are refused" begin
+    @test message(() -> predict(build(TINY_V2), ones(Float32, 7, 32, 3, 1)), DataError) ==
+        "images must leave a map to pool, at least one pixel. Received: 7x32 pixels"
+    @test size(predict(build(TINY_V2), ones(Float32, 8, 8, 3, 1))) == (7, 1)
+end
+
 @testset "views are taken as they are" begin
     wide = zeros(Float32, 9, 7, 3, 6)
     wide[:, :, :, 2:4] = x
@@ -42,6 +48,10 @@ end
         "masks[\"stem.act\"] must be UInt8 (9, 7, 3, 3). Received: UInt8 array of size (9, 7, 3, 2)",
         refused(x; masks=Dict("stem.act" => zeros(UInt8, 9, 7, 3, 2))),
     )
+    linear = Dict("blocks.0.project.act" => zeros(UInt8, 1, 1, 1, 1))
+    @test occursin("no such activation", message(
+        () -> loss_and_grads(build(TINY_V2), ones(Float32, 32, 32, 3, 2), [0, 1]; masks=linear), DataError
+    ))
     @test occursin("must be Float32 (102, 3)", refused(x; masks=Dict("dropout" => ones(102, 3))))
     @test refused(x; masks=Dict("stem.act" => fill(0x03, 9, 7, 3, 3))) ==
         "masks[\"stem.act\"] must be in 0..2. Received: 3"

@@ -1,12 +1,14 @@
 @testset "JSON is the bytes Python writes, and reads back" begin
     config = MobileNetConfig(; width_mult=0.25, resolution=32, num_classes=100)
     @test to_json(config) ==
-        """{"activation":"relu6","dropout":0.0,"family":"v1","in_channels":3,"norm_eps":1e-05,""" *
-        """"norm_momentum":0.1,"num_classes":100,"resolution":32,"stem_stride":2,"width_mult":0.25}"""
+        """{"activation":"relu6","bottleneck_ratio":null,"dropout":0.0,"family":"v1",""" *
+        """"in_channels":3,"norm_eps":1e-05,"norm_momentum":0.1,"num_classes":100,""" *
+        """"padding":"symmetric","resolution":32,"rounding":"floor","softmax":false,""" *
+        """"stem_stride":2,"width_mult":0.25}"""
     @test to_json(TrainConfig()) ==
         """{"batch_size":128,"beta1":0.9,"beta2":0.999,"crop_padding":4,"eps":1e-08,"flip":true,""" *
         """"momentum":0.9,"optimizer":"sgd","rate":0.1,"seed":0,"steps":200}"""
-    for value in (config, TrainConfig(; optimizer="adam", seed=typemax(Int)))
+    for value in (config, TINY_V2, TINY_BOTTLENECK, TrainConfig(; optimizer="adam", seed=typemax(Int)))
         @test from_json(typeof(value), to_json(value)) == value
     end
     @test from_json(MobileNetConfig, """{"width_mult":1,"resolution":192.0}""").resolution === 192
@@ -14,10 +16,21 @@ end
 
 @testset "a value outside its range is refused with field, rule and value" begin
     refusals = [
-        (family="v9",) => "family must be one of v1. Received: \"v9\"",
+        (family="v9",) => "family must be one of v1, v1_bottleneck, v2. Received: \"v9\"",
+        (rounding="up",) =>
+            "rounding must be one of floor, nearest, multiple_of_8. Received: \"up\"",
+        (padding="same",) => "padding must be one of symmetric, keras. Received: \"same\"",
+        (softmax=1,) => "softmax must be true or false. Received: 1",
+        (bottleneck_ratio=0.5,) =>
+            "bottleneck_ratio belongs to the family v1_bottleneck alone. Received: 0.5 with v1",
+        (family="v1_bottleneck", bottleneck_ratio=0) =>
+            "bottleneck_ratio must be in (0, 1]. Received: 0",
+        (family="v1_bottleneck", width_mult=0.01) =>
+            "at least one, with rounding \"nearest\". Received: 0.01",
         (activation="gelu",) => "activation must be one of relu6, relu. Received: \"gelu\"",
         (width_mult=3,) => "width_mult must be in (0, 2]. Received: 3",
-        (width_mult=0.01,) => "at least one: trunc(32 * width_mult) >= 1. Received: 0.01",
+        (width_mult=0.01,) => "width_mult must leave the 32 channels of the stem at least one, " *
+            "with rounding \"floor\". Received: 0.01",
         (width_mult="1",) => "width_mult must be in (0, 2]. Received: \"1\"",
         (resolution=31,) => "resolution must be in [32, 4096] pixels. Received: 31",
         (resolution=32.5,) => "resolution must be a whole number, in [32, 4096] pixels. Received: 32.5",
@@ -40,6 +53,24 @@ end
     ))
     @test startswith(message(() -> from_json(TrainConfig, "[1]"), ConfigError), "TrainConfig: not a JSON")
     @test sprint(showerror, ConfigError("text")) == "ConfigError: text"
+end
+
+@testset "defaults follow the family, and null is the default" begin
+    default(family, name) = getfield(MobileNetConfig(; family), name)
+    names = (:width_mult, :rounding, :bottleneck_ratio)
+    @test default.("v1", names) === (1.0, "floor", nothing)
+    @test default.("v1_bottleneck", names) === (0.1, "nearest", 0.9997)
+    @test default.("v2", names) === (1.0, "multiple_of_8", nothing)
+    text = """{"family":"v1_bottleneck","rounding":null}"""
+    @test from_json(MobileNetConfig, text) == MobileNetConfig(; family="v1_bottleneck")
+end
+
+@testset "widths become whole by three rules" begin
+    @test rounded.((32, 1024, 64), (0.7, 0.3, 0.999), "floor") == (22, 307, 63)
+    @test rounded.((1024, 64, 5, 7), (0.3, 0.999, 0.5, 0.5), "nearest") == (307, 64, 2, 4)
+    # 11.2 would lose more than a tenth at 8
+    channels, multipliers = (24, 160, 32, 96, 3), (0.35, 0.35, 0.35, 0.75, 0.1)
+    @test rounded.(channels, multipliers, "multiple_of_8") == (8, 56, 16, 72, 8)
 end
 
 @testset "rho picks the nearest resolution of the paper and says so" begin

@@ -1,6 +1,14 @@
 using MobileNets: MobileNets
 
 const TINY = MobileNetConfig(; width_mult=0.1, resolution=32, num_classes=7, stem_stride=1)
+const TINY_V2 = MobileNetConfig(;
+    family="v2", width_mult=0.1, rounding="nearest", resolution=32, num_classes=7, stem_stride=1,
+    padding="keras", softmax=true,
+)
+const TINY_BOTTLENECK = MobileNetConfig(;
+    family="v1_bottleneck", resolution=32, num_classes=7, stem_stride=1, bottleneck_ratio=0.5,
+    activation="relu",
+)
 
 vectors(name) = MobileNets.JSON.parsefile(joinpath(@__DIR__, "vectors", "$name.json"))
 

@@ -1,14 +1,22 @@
 using MobileNets: feature_channels
 
-regions(norm) = UInt8.(ifelse.(norm .>= 6, 2, norm .> 0))
+regions(norm, ceiling) = UInt8.(ifelse.(norm .>= ceiling, 2, norm .> 0))
 
 "The pieces every activation lies on: with them the loss is smooth in the parameters."
 function frozen(model, x)
     found = Dict(activations(model, x; train=true))
     return Dict{String,Array}(
-        replace(name, r"norm$" => "act") => regions(array) for
-        (name, array) in found if endswith(name, ".norm")
+        "$(unit.name).act" => regions(found["$(unit.name).norm"], unit.ceiling) for
+        unit in MobileNets.units(model) if !isnothing(unit.ceiling)
     )
+end
+
+"The part of Zygote's gradient of a model that belongs to a canonical name."
+function part(tree, name)
+    return foldl(split(name, '.'); init=tree) do branch, key
+        index = tryparse(Int, key)
+        isnothing(index) ? getproperty(branch, Symbol(key)) : branch[index + 1]
+    end
 end
 
 x, labels = example(Float64; size=(24, 18), batch=3)
@@ -19,13 +27,31 @@ model = build(TINY; dtype=Float64)
     @test first.(found) == activation_names(TINY)
     @test last(found[end]) == predict(model, x)
     @test size(Dict(found)["blocks.1.depthwise.conv"]) == (12, 9, 6, 3)
+    @test first.(activations(build(TINY_BOTTLENECK; dtype=Float64), x)) == activation_names(TINY_BOTTLENECK)
+    found = activations(build(TINY_V2; dtype=Float64), x)
+    @test first.(found) == activation_names(TINY_V2)
+    @test size(Dict(found)["blocks.2.add"]) == (24, 18, 2, 3)
+    @test size(Dict(found)["blocks.3.depthwise.conv"]) == (12, 9, 12, 3)
 end
 
-@testset "every parameter's gradient is the finite difference" begin
+@testset "a softmax turns logits into probabilities, and leaves loss and gradients alone" begin
+    fields = (name => getfield(TINY_V2, name) for name in fieldnames(MobileNetConfig))
+    plain = build(MobileNetConfig(; fields..., softmax=false); dtype=Float64)
+    model = build(TINY_V2; dtype=Float64)
+    found = Dict(activations(model, x))
+    @test found["logits"] == predict(plain, x) == model(x)
+    @test found["probabilities"] == predict(model, x) ≈ MobileNets.Flux.softmax(found["logits"]) rtol = 1e-14
+    @test vec(sum(predict(model, x); dims=1)) ≈ ones(3) rtol = 1e-15
+    @test loss_and_grads(model, x, labels) == loss_and_grads(plain, x, labels)
+end
+
+@testset "every parameter's gradient is the finite difference: $(config.family)" for config in
+                                                                                   (TINY, TINY_V2, TINY_BOTTLENECK)
+    model = build(config; dtype=Float64)
     masks = frozen(model, x)
-    masks["dropout"] = rand(StableRNG(2), [0.0, 2.0], feature_channels(TINY), 3)
+    masks["dropout"] = rand(StableRNG(2), [0.0, 2.0], feature_channels(config), 3)
     loss, gradients = loss_and_grads(model, x, labels; masks)
-    @test first.(gradients) == first.(parameter_shapes(TINY))
+    @test first.(gradients) == first.(parameter_shapes(config))
     parameters = Dict(get_state(model))
     for (name, gradient) in gradients
         array = parameters[name]
@@ -35,23 +61,27 @@ end
     end
 end
 
-@testset "the chain of pullbacks is Zygote's gradient, bit for bit" begin
+@testset "the chain of pullbacks is Zygote's gradient, bit for bit: $family $padding" for
+    (family, padding) in (("v1", "symmetric"), ("v1_bottleneck", "keras"), ("v2", "keras"))
+
+    config = MobileNetConfig(;
+        family, width_mult=0.35, resolution=32, num_classes=7, stem_stride=1, padding,
+        softmax=family == "v2",
+    )
+    model = build(config; dtype=Float64)
+    x, labels = example(Float64; config, size=(33, 47), batch=1)
     loss, gradients = loss_and_grads(model, x, labels)
     wanted, (tree,) = MobileNets.Flux.withgradient(model) do m
         MobileNets.cross_entropy(forward(m, x; train=true), labels)
     end
     @test loss == wanted
-    block = tree.blocks[4].depthwise
-    found = Dict(gradients)
-    @test found["stem.conv.weight"] == tree.stem.conv.weight
-    @test found["blocks.3.depthwise.conv.weight"] == block.conv.weight
-    @test found["blocks.3.depthwise.norm.bias"] == block.norm.bias
-    @test found["blocks.12.pointwise.norm.weight"] == tree.blocks[13].pointwise.norm.weight
-    @test found["classifier.weight"] == tree.classifier.weight
-    @test found["classifier.bias"] == tree.classifier.bias
+    @test first.(gradients) == first.(parameter_shapes(config))
+    @test all(gradient == part(tree, name) for (name, gradient) in gradients)
 end
 
-@testset "masks of the run's own pieces change nothing, others do" begin
+@testset "masks of the run's own pieces change nothing, others do: $(config.family)" for config in
+                                                                                   (TINY, TINY_V2, TINY_BOTTLENECK)
+    model = build(config; dtype=Float64)
     masks = frozen(model, x)
     @test loss_and_grads(model, x, labels; masks) == loss_and_grads(model, x, labels)
     masks["stem.act"] .= 0

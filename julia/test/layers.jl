@@ -2,22 +2,34 @@ using MobileNets: Classifier, ConvNormAct, CrossConv, Norm, Pass
 using MobileNets: Flux
 
 rng = StableRNG(1)
+pass_of(train) = Pass{Float64}(train, Dict(), nothing, Returns(nothing))
 
-@testset "a unit is Flux's Conv (kernel reversed), BatchNorm and relu6: stride $stride groups $groups" for
-    (stride, groups) in ((1, 1), (2, 1), (1, 4), (2, 4))
+@testset "a unit is Flux's Conv (kernel reversed), BatchNorm and activation: $stride $padding $groups" for
+    (stride, padding, groups) in
+    ((1, (1, 1), 1), (2, (1, 1), 1), (1, (1, 1), 4), (2, (1, 1), 4), (2, (0, 1), 1), (2, (0, 1), 4))
 
     weight = randn(rng, 3, 3, 4 ÷ groups, 8)
     scale, shift, mean, var = randn(rng, 8), randn(rng, 8), randn(rng, 8), rand(rng, 8)
     norm = Norm(scale, shift, mean, var, 1e-5, 0.1)
-    unit = ConvNormAct("unit", CrossConv(weight, stride, 1, groups), norm, 6.0)
+    conv = CrossConv(weight, stride, padding, groups)
     x = 3randn(rng, 7, 6, 4, 3)
-    conv = Flux.Conv(reverse(weight; dims=(1, 2)), false; stride, pad=1, groups)
+    pad = (padding..., padding...)
+    stock = Flux.Conv(reverse(weight; dims=(1, 2)), false; stride, pad, groups)
     theirs = Flux.BatchNorm(identity, shift, scale, mean, var, 1e-5, 0.1, true, true, nothing, 8)
-    for train in (false, true)
-        pass = Pass{Float64}(train, Dict(), nothing, Returns(nothing))
-        wanted = Flux.relu6.((train ? Flux.trainmode! : Flux.testmode!)(deepcopy(theirs))(conv(x)))
-        @test unit(x, pass) ≈ wanted rtol = 1e-13
+    activations = (6.0 => Flux.relu6, Inf => Flux.relu, nothing => identity)
+    for train in (false, true), (ceiling, activation) in activations
+        wanted = activation.((train ? Flux.trainmode! : Flux.testmode!)(deepcopy(theirs))(stock(x)))
+        @test ConvNormAct("unit", conv, norm, ceiling)(x, pass_of(train)) ≈ wanted rtol = 1e-13
     end
+end
+
+@testset "a residual block is Flux's SkipConnection around its units" begin
+    block = build(TINY_V2; dtype=Float64).blocks[3]
+    plain(unit) = x -> unit(x, pass_of(true))
+    stock = Flux.SkipConnection(Flux.Chain(map(plain, values(block))...), +)
+    x = randn(rng, 5, 6, 2, 3)
+    @test block.project.residual
+    @test MobileNets.through(block, x, pass_of(true)) == stock(x)
 end
 
 @testset "Flux and Optimisers see what is trained, and nothing else" begin

@@ -36,7 +36,7 @@ end
 
 @testset "models and layers print what they are, not their numbers" begin
     @test occursin("\"width_mult\":0.1", sprint(show, MIME("text/plain"), model))
-    @test occursin("CrossConv((3, 3, 3, 3), 1, 1, 1)", sprint(show, MIME("text/plain"), model.stem))
+    @test occursin("CrossConv((3, 3, 3, 3), 1, (1, 1), 1)", sprint(show, MIME("text/plain"), model.stem))
     @test occursin("Norm(3 channels, 1.0e-5, 0.1)", sprint(show, model.stem.norm))
     @test sprint(show, model.classifier) == "Classifier(102, 7)"
 end

@@ -6,14 +6,14 @@
     depthwise(x, weight, stride, padding)
 
 Each channel of `x` (W, H, C, N) correlated with its own kernel of `weight` (K, K, 1, C), with
-`padding` < K zeros on each side: (W', H', C, N).
+`padding` = (before, after) zeros on both axes, both < K: (W', H', C, N).
 """
-function depthwise(x::Array{T,4}, weight::Array{T,4}, stride::Int, padding::Int) where {T}
+function depthwise(x::Array{T,4}, weight::Array{T,4}, stride::Int, padding::NTuple{2,Int}) where {T}
     return depthwise_planes(x, weight, Val(size(weight, 1)), Val(stride), padding)
 end
 
 function ChainRulesCore.rrule(
-    ::typeof(depthwise), x::Array{T,4}, weight::Array{T,4}, stride::Int, padding::Int
+    ::typeof(depthwise), x::Array{T,4}, weight::Array{T,4}, stride::Int, padding::NTuple{2,Int}
 ) where {T}
     function depthwise_pullback(gradient)
         dy, kernel, step = unthunk(gradient), Val(size(weight, 1)), Val(stride)
@@ -29,11 +29,11 @@ function depthwise_planes(x::Array{T,4}, weight, kernel::Val{K}, stride::Val{S},
     columns, rows = output_size(width, K, S, padding), output_size(height, K, S, padding)
     y = Array{T}(undef, columns, rows, channels, images)
     parallel(channels) do range
-        buffer = zeros(T, width + 2padding, height + 2padding)
+        buffer = zeros(T, (width, height) .+ sum(padding))
         for channel in range
             taps = kernel_taps(weight, channel, kernel)
             for image in 1:images
-                load!(buffer, x, channel, image, padding, Val(1))
+                load!(buffer, x, channel, image, first(padding), Val(1))
                 correlate_plane!(y, channel, image, buffer, taps, kernel, stride)
             end
         end
@@ -51,7 +51,7 @@ function depthwise_input_gradient(
         for channel in range
             taps = reverse(kernel_taps(weight, channel, kernel))
             for image in 1:images
-                load!(buffer, dy, channel, image, K - 1 - padding, stride)
+                load!(buffer, dy, channel, image, K - 1 - first(padding), stride)
                 correlate_plane!(dx, channel, image, buffer, taps, kernel, Val(1))
             end
         end
@@ -65,13 +65,13 @@ function depthwise_weight_gradient(
     width, height, channels, images = size(x)
     dweight = Array{T}(undef, K, K, 1, channels)
     parallel(channels) do range
-        buffer = zeros(T, width + 2padding, height + 2padding)
+        buffer = zeros(T, (width, height) .+ sum(padding))
         partial = Array{T}(undef, size(dy, 1), K, K)
         total = Array{Float64}(undef, size(partial))
         for channel in range
             fill!(total, 0)
             for image in 1:images
-                load!(buffer, x, channel, image, padding, Val(1))
+                load!(buffer, x, channel, image, first(padding), Val(1))
                 fill!(partial, 0)
                 gather_products!(partial, dy, channel, image, buffer, stride)
                 total .+= partial

@@ -16,6 +16,17 @@ function ChainRulesCore.rrule(::typeof(global_mean), x::Array{T,4}) where {T}
     return global_mean(x), global_mean_pullback
 end
 
+"The maps of a residual block and its input, both (W, H, C, N), added."
+add(maps, input) = maps + input
+
+function ChainRulesCore.rrule(::typeof(add), maps, input)
+    function add_pullback(gradient)
+        dy = unthunk(gradient)
+        return NoTangent(), dy, dy
+    end
+    return add(maps, input), add_pullback
+end
+
 "Features (C, N) times `factors` of the same size, or as they are where there are none."
 drop(features, factors) = isnothing(factors) ? features : features .* factors
 
@@ -41,6 +52,24 @@ function ChainRulesCore.rrule(::typeof(linear), x, weight, bias)
 end
 
 """
+    softmax(logits)
+
+Probabilities of logits (classes, N), each column computed in Float64.
+"""
+function softmax(logits::Matrix)
+    probabilities = similar(logits)
+    for (into, column) in zip(eachcol(probabilities), eachcol(logits))
+        into .= column_softmax(column)
+    end
+    return probabilities
+end
+
+function column_softmax(column)
+    powers = exp.(column .- Float64(maximum(column)))
+    return powers ./= sum(powers)
+end
+
+"""
     cross_entropy(logits, labels) -> Float64
 
 Mean over the batch of `log(sum(exp(logits))) - logits[label]`, in Float64, for `logits`
@@ -58,8 +87,7 @@ function ChainRulesCore.rrule(::typeof(cross_entropy), logits::Matrix{T}, labels
     function cross_entropy_pullback(gradient)
         dlogits = similar(logits)
         for (column, dcolumn, label) in zip(eachcol(logits), eachcol(dlogits), labels)
-            powers = exp.(column .- Float64(maximum(column)))
-            powers ./= sum(powers)
+            powers = column_softmax(column)
             powers[label + 1] -= 1
             dcolumn .= powers .* (unthunk(gradient) / length(labels))
         end
