@@ -6,7 +6,8 @@ Arrays have torch's axes in reverse, which in column-major memory are the same b
 Labels are the data set's own numbers and count from 0.
 
 `build` a model from a `MobileNetConfig`, or `MobileNets.load` one; `predict`, `loss_and_grads`,
-`train_step!` and `fit!` do what they say; `MobileNets.save` writes the exchange file.
+`train_step!` and `fit!` do what they say; `MobileNets.save` writes a file. `MobileNets.flux_chain` makes a
+stock Flux model of one.
 """
 module MobileNets
 
@@ -14,9 +15,11 @@ using ChainRulesCore: ChainRulesCore, NoTangent, @non_differentiable, rrule, unt
 using Flux: Flux
 using JSON: JSON
 using LinearAlgebra: BLAS
+using Mmap: Mmap
 using NNlib: NNlib
 using Optimisers: Optimisers
 using PrecompileTools: @compile_workload, @setup_workload
+using Zlib_jll: libz
 
 include("errors.jl")
 include("json.jl")
@@ -38,6 +41,12 @@ include("checks.jl")
 include("inference.jl")
 include("optimizers.jl")
 include("safetensors.jl")
+include("zip.jl")
+include("npz.jl")
+include("flux_state.jl")
+include("flux_chain.jl")
+include("flux_config.jl")
+include("containers.jl")
 include("weights.jl")
 include("batch_plan.jl")
 include("cifar.jl")

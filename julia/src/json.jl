@@ -68,6 +68,8 @@ Base.iterate(object::UniqueNames, state...) = iterate(object.entries, state...)
 Base.get(object::UniqueNames, name, default) = get(object.entries, name, default)
 function Base.setindex!(object::UniqueNames, value, name)
     haskey(object.entries, name) && throw(ArgumentError("the name $(repr(name)) appears twice"))
+    istext = isvalid(name) && !(value isa AbstractString && !isvalid(value))
+    istext || throw(ArgumentError("half a surrogate pair in or at the name $(repr(name))"))
     object.entries[name] = value
     return object
 end

@@ -13,11 +13,18 @@ const WRITTEN_TYPES =
 const READ_TYPES = Dict{String,Type}(
     "BOOL" => Bool, "U8" => UInt8, "I8" => Int8, "U16" => UInt16, "I16" => Int16, "F16" => Float16,
     "U32" => UInt32, "I32" => Int32, "F32" => Float32, "U64" => UInt64, "I64" => Int64,
-    "F64" => Float64,
+    "F64" => Float64, "C64" => ComplexF32,
 )
+
+"Types of the format that Julia has no numbers for."
+const UNREADABLE_TYPES =
+    ("BF16", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F6_E2M3", "F6_E3M2", "F4")
 
 "The format's own limit on the header, in bytes."
 const MAX_HEADER = 100_000_000
+
+"NumPy's limit on the axes of an array; the format has none, and Julia compiles code for each number."
+const MAX_AXES = 64
 
 "Tensor names as they lie in the file."
 function file_order(tensors)
@@ -96,26 +103,36 @@ function sync(file::IOStream)
 end
 
 """
-    MobileNets.read_tensors(path) -> tensors, metadata
+    MobileNets.read_tensors(path; mmap=false) -> tensors, metadata
 
 Read a safetensors file: `Dict` of name => array, with the axes of the file's shapes reversed, and the
 metadata as a `Dict` of text. Throws a `WeightsError` that names file and rule for a file that is missing
-or breaks the format.
+or breaks the format; nothing larger than the file is allocated before it is found whole.
+
+With `mmap` the arrays lie in the file itself, where its alignment allows, and cannot be written to
+(`ReadOnlyMemoryError`). They are read when they are used: the file must stay as it is for as long as
+they live. A file replaced by another of its name, as `write_tensors` does, stays; bytes changed in place
+show in the arrays unchecked, and a file truncated in place ends the process with a bus error. Hence
+the copy by default.
 """
-function read_tensors(path)
+function read_tensors(path; mmap=false)
     isfile(path) || throw(WeightsError("$path: no such file"))
     try
-        return open(read_safetensors, path)
+        return open(file -> read_safetensors(file, mmap), path)
     catch error
-        error isa ArgumentError || rethrow()
-        size = filesize(path)
-        throw(WeightsError("$path ($size bytes) is no whole safetensors file: $(error.msg)"))
+        refusal = rule_broken(error)
+        throw(WeightsError("$path ($(filesize(path)) bytes) is no whole safetensors file: $refusal"))
     end
 end
 
+"What a reader's error says about the file; any other error goes on."
+rule_broken(error::ArgumentError) = error.msg
+rule_broken(::EOFError) = "it ends early"
+rule_broken(::Any) = rethrow()
+
 require(rule, message) = rule || throw(ArgumentError(message))
 
-function read_safetensors(file)
+function read_safetensors(file, mmap)
     total = filesize(file)
     require(total >= 8, "the eight bytes of the header's length are missing")
     length = ltoh(read(file, UInt64))
@@ -136,9 +153,24 @@ function read_safetensors(file)
     require(finish == held, "the tensors need $finish bytes, the file holds $held")
     tensors = Dict{String,Array}()
     for (; name, type, shape) in entries
-        tensors[name] = read!(file, Array{type}(undef, shape))
+        tensors[name] = mmap ? mapped(file, type, shape) : copied(file, type, shape)
     end
     return tensors, metadata
+end
+
+copied(file, type, shape) = read!(file, Array{type}(undef, shape))
+
+"The file's Bools as bytes: any byte but 0 is true, where one in a Julia Bool would be undefined."
+copied(file, ::Type{Bool}, shape) = Array(copied(file, UInt8, shape) .!= 0)
+
+"The array in the file's own pages, or a copy where it is empty or out of step with its alignment."
+function mapped(file, type, shape)
+    offset, bytes = position(file), sizeof(type) * prod(shape)
+    aligned = offset % Base.datatype_alignment(type) == 0
+    type !== Bool && bytes > 0 && aligned || return copied(file, type, shape)
+    array = Mmap.mmap(file, Array{type,length(shape)}, shape, offset; grow=false)
+    seek(file, offset + bytes)
+    return array
 end
 
 function checked_metadata(metadata)
@@ -149,21 +181,34 @@ end
 
 "One tensor's name, element type, size in Julia's order and span of bytes, or the rule it breaks."
 function checked_entry(name, entry)
-    fields = entry isa AbstractDict ? sort!(collect(keys(entry))) : []
+    fields = entry isa AbstractDict ? keys(entry) : ()
     require(
-        fields == ["data_offsets", "dtype", "shape"],
-        "$name must have exactly dtype, shape and data_offsets",
+        issubset(("dtype", "shape", "data_offsets"), fields),
+        "$name must have dtype, shape and data_offsets",
     )
     dtype, shape, span = entry["dtype"], entry["shape"], entry["data_offsets"]
+    require(!(dtype in UNREADABLE_TYPES), "$name is $dtype, which has no numbers in Julia")
     require(dtype isa AbstractString && haskey(READ_TYPES, dtype), "$name has the unknown dtype $dtype")
     require(iscounts(shape), "$name: shape must be whole numbers, at least 0. Received: $shape")
+    require(length(shape) <= MAX_AXES, "$name has $(length(shape)) axes; at most $MAX_AXES are allowed")
     require(iscounts(span) && length(span) == 2, "$name: data_offsets must be two whole numbers")
-    type = READ_TYPES[dtype]
-    bytes = prod(BigInt, shape; init=BigInt(sizeof(type)))
-    received = BigInt(span[2]) - span[1]
+    type, shape = READ_TYPES[dtype], Int.(shape)
+    bytes = checked_product((sizeof(type), shape...))
+    require(!isnothing(bytes), "$name of $dtype $shape has more bytes than 64 bits count")
+    received = Int128(span[2]) - span[1]
     require(bytes == received, "$name of $dtype $shape has $bytes bytes, its data_offsets $received")
-    return (; name, type, shape=Tuple(reverse(Int.(shape))), span=(Int(span[1]), Int(span[2])))
+    return (; name, type, shape=Tuple(reverse(shape)), span=(Int(span[1]), Int(span[2])))
 end
 
-iscounts(values) =
-    values isa AbstractVector && all(v -> v isa Integer && 0 <= v <= typemax(Int), values)
+"The product of `counts` from the left, or `nothing` where it passes the largest `Int`."
+function checked_product(counts)
+    product = 1
+    for count in counts
+        product, overflow = Base.Checked.mul_with_overflow(product, Int(count))
+        overflow && return nothing
+    end
+    return product
+end
+
+iscounts(values) = values isa AbstractVector && all(iscount, values)
+iscount(value) = value isa Integer && !(value isa Bool) && 0 <= value <= typemax(Int)

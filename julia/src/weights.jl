@@ -11,9 +11,11 @@ end
 """
     MobileNets.save(path, model; optimizer=nothing, versions=MobileNets.versions(), metadata=Dict())
 
-Write config and state, with an optimizer its moments too, as the exchange file, atomically. Equal
-content and `versions` give equal bytes, here and in Python. Throws a `WeightsError` for a state that is
-not finite, before anything is written.
+Write config and state, with an optimizer its moments too, atomically, in the format of the path's suffix:
+`.safetensors`, the exchange file, or `.npz`, for both of which equal content and `versions` give equal bytes,
+here and in Python; or `.jld2` (after `import JLD2`), for other users of Flux: `model_state` in it is
+`Flux.state(MobileNets.flux_chain(model))`. Throws a `WeightsError` for a state that is not finite, before
+anything is written, and for moments in a `.jld2` file.
 
 ```jldoctest
 julia> model = build(MobileNetConfig(width_mult=0.25, resolution=32, num_classes=10));
@@ -28,54 +30,103 @@ function save(
     path, model::MobileNet; optimizer=nothing, versions=versions(), metadata=Dict{String,String}()
 )
     state = isnothing(optimizer) ? get_state(model) : get_state(model, optimizer)
-    tensors = Dict{String,Array}(state)
-    check_state(model.config, tensors, eltype(model), slots_of(tensors); source=path)
-    canonical = Dict(
-        "format_version" => FORMAT_VERSION,
-        "config" => to_json(model.config),
-        "versions" => json_text(sort!(collect(Dict{String,String}(versions)); by=first)),
-    )
-    return write_tensors(path, tensors, merge(Dict{String,String}(metadata), canonical))
+    return write_weights(path, model.config, state; versions, metadata)
 end
 
 """
-    MobileNets.read_weights(path) -> (; config, state, versions, metadata)
+    MobileNets.write_weights(path, config, state; versions=MobileNets.versions(), metadata=Dict())
+
+What `save` does, for a state without a model.
+"""
+function write_weights(
+    path, config::MobileNetConfig, state; versions=versions(), metadata=Dict{String,String}()
+)
+    kind, tensors = container_for(path), Dict{String,Array}(state)
+    T = eltype(get(tensors, "classifier.weight", Float32[]))
+    check_state(config, tensors, T, slots_of(tensors); source=path)
+    kind == :jld2 && !isempty(slots_of(tensors)) && throw(WeightsError(
+        "$path: a .jld2 file holds a model alone; moments need .safetensors or .npz. " *
+        "Received: $(join(slots_of(tensors), ", "))",
+    ))
+    canonical = Dict(
+        "format_version" => FORMAT_VERSION,
+        "config" => to_json(config),
+        "versions" => json_text(sort!(collect(Dict{String,String}(versions)); by=first)),
+    )
+    texts = merge(Dict{String,String}(metadata), canonical)
+    write_container(Val(kind), path, config, tensors, texts)
+    return String(path)
+end
+
+"""
+    MobileNets.read_weights(path; config=nothing) -> (; config, state, versions, metadata)
 
 A file's config, state (`Dict` of name => array), the writer's library versions and what other metadata it
-has. Everything is checked before it is returned; throws a `WeightsError` that names the file and the
-tensor or rule.
+has. The format is told by the content: safetensors, NumPy's npz, JLD2 (after `import JLD2`) or BSON (after
+`import BSON`).
+
+JLD2 and BSON files may hold what `Flux.state` gave for any stock model of a known family, as
+[`from_flux_state`](@ref) reads it. Where such a file names no config, `config` is taken, and without one it is
+inferred as [`infer_config`](@ref) does. Everything is checked before it is returned; throws a `WeightsError`
+that names the file and the tensor or rule.
 """
-function read_weights(path)
-    tensors, metadata = read_tensors(path)
+function read_weights(path; config=nothing)
+    contents, metadata = read_file(path)
     version = pop!(metadata, "format_version", nothing)
-    version == FORMAT_VERSION || throw(WeightsError(
+    isbare = contents isa FluxState && isnothing(version)
+    version == FORMAT_VERSION || isbare || throw(WeightsError(
         "$path: metadata format_version must be $(repr(FORMAT_VERSION)), as pymobilenet writes it. " *
         "Received: $(repr(version))",
     ))
-    config, versions = try
-        from_json(MobileNetConfig, pop!(metadata, "config", "")),
+    named, versions = try
+        text = pop!(metadata, "config", isbare ? nothing : "")
+        isnothing(text) ? nothing : from_json(MobileNetConfig, text),
         parse_object(pop!(metadata, "versions", "{}"))
     catch error
         error isa Union{ConfigError,ArgumentError} || rethrow()
         throw(WeightsError("$path: metadata: $(error.msg)"))
     end
+    config = agreed_config(path, named, config, contents)
+    state = canonical_state(path, config, contents)
+    return (; config, state, versions, metadata)
+end
+
+"The config that the file names, or the `given` one, which must not be another; else an inferred one."
+function agreed_config(path, named, given, contents)
+    isnothing(named) && isnothing(given) && return infer_config(contents.value; source=path)
+    isnothing(named) && return given
+    isnothing(given) || given == named || throw(WeightsError(
+        "$path: config must be the file's own, $(to_json(named)). Received: $(to_json(given))"
+    ))
+    return named
+end
+
+canonical_state(path, config, contents::FluxState) =
+    from_flux_state(config, contents.value; source=path)
+
+function canonical_state(path, config, tensors)
     T = eltype(get(tensors, "classifier.weight", Float32[]))
     T in (Float32, Float64) ||
         throw(WeightsError("$path: classifier.weight must be Float32 or Float64. Received: $T"))
     check_state(config, tensors, T, slots_of(tensors); source=path)
-    return (; config, state=tensors, versions, metadata)
+    return tensors
 end
 
 """
-    MobileNets.load(path)
+    MobileNets.load(path; config=nothing)
 
-A model from an exchange file, with the config and type the file names. Moments in the file are left
-out: `setup` an optimizer, then `set_state!(model, optimizer, MobileNets.read_weights(path).state)`.
-Throws a `WeightsError` as `read_weights` does.
+A model from a file of any format that `read_weights` reads, with the config and type the file names. Moments
+in the file are left out: `setup` an optimizer, then
+`set_state!(model, optimizer, MobileNets.read_weights(path).state)`. Throws a `WeightsError` as
+`read_weights` does.
 """
-function load(path)
-    file = read_weights(path)
-    model = undefined_model(file.config, eltype(file.state["classifier.weight"]))
-    weights = filter(entry -> !startswith(first(entry), "optimizer."), file.state)
-    return set_state!(model, weights)
+function load(path; config=nothing)
+    file = read_weights(path; config)
+    return model_of(file.config, file.state)
+end
+
+"A model with a state's values, without its moments."
+function model_of(config, state)
+    model = undefined_model(config, eltype(state["classifier.weight"]))
+    return set_state!(model, filter(entry -> !startswith(first(entry), "optimizer."), state))
 end

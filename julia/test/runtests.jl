@@ -8,6 +8,7 @@ include("helpers.jl")
     for file in (
         "quality", "examples", "json", "config", "architecture", "philox", "kernels", "layers",
         "model", "state", "initial", "checks", "inference", "optimizers", "safetensors", "weights",
+        "flux_chain", "npz", "containers",
         "batch_plan", "cifar", "training", "vectors",
     )
         @testset "$file" begin

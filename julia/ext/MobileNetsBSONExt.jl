@@ -1,0 +1,2 @@
+module MobileNetsBSONExt
+end

@@ -1,0 +1,99 @@
+# The same nets in Flux's own layers, and what `Flux.state` holds of such a net. Flux's Conv flips its
+# kernel, its Dense is (out, in), its BatchNorm has Float32 constants unless told otherwise.
+
+"A kernel (kW, kH, I/g, O) as `Flux.Conv` holds it, which flips it; and back."
+flipped(weight) = reverse(weight; dims=(1, 2))
+
+const FLUX_ACTIVATIONS = Dict("relu6" => NNlib.relu6, "relu" => NNlib.relu)
+
+"""
+    MobileNets.flux_chain(model)
+
+The model as a stock `Flux.Chain` of `Conv`, `BatchNorm`, `GlobalMeanPool`, `Flux.flatten` and `Dense`,
+with copies of its weights: the same outputs, to rounding. Residual blocks are `SkipConnection`s, dropout
+and softmax are there where the config has them. `eps` and `momentum` are in the model's type.
+`Flux.state` of it is what other users of Flux save and load.
+
+```jldoctest
+julia> model = build(MobileNetConfig(width_mult=0.25, resolution=32, num_classes=10));
+
+julia> x = ones(Float32, 32, 32, 3, 2);
+
+julia> MobileNets.flux_chain(model)(x) ≈ predict(model, x)
+true
+```
+"""
+function flux_chain(model::MobileNet{T}) where {T}
+    config, state = model.config, Dict(get_state(model))
+    parts = Any[]
+    for block in by_block(layers(config))
+        units = reduce(vcat, flux_unit(config, layer, state, T) for layer in block)
+        is_residual(last(block)) ? push!(parts, Flux.SkipConnection(Flux.Chain(units...), +)) :
+        append!(parts, units)
+    end
+    push!(parts, Flux.GlobalMeanPool(), Flux.flatten)
+    config.dropout > 0 && push!(parts, Flux.Dropout(T(config.dropout)))
+    push!(parts, Flux.Dense(dense_weight(state["classifier.weight"]), copy(state["classifier.bias"])))
+    has_softmax(config) && push!(parts, NNlib.softmax)
+    return Flux.Chain(parts...)
+end
+
+"The classifier's weight (in, out) as `Flux.Dense` holds it, (out, in); and back."
+dense_weight(weight) = permutedims(weight)
+
+function flux_unit(config, layer, state, ::Type{T}) where {T}
+    tensor(part) = copy(state["$(layer.name).$part"])
+    (; stride, groups, out_channels) = layer
+    before, after = sides(layer)
+    weight = flipped(tensor("conv.weight"))
+    conv = Flux.Conv(weight, false; stride, groups, pad=(before, after, before, after))
+    norm = Flux.BatchNorm(
+        is_linear(layer) ? identity : FLUX_ACTIVATIONS[config.activation],
+        tensor("norm.bias"), tensor("norm.weight"), tensor("norm.running_mean"),
+        tensor("norm.running_var"), T(config.norm_eps), T(config.norm_momentum), true, true, nothing,
+        out_channels,
+    )
+    return Any[conv, norm]
+end
+
+"Consecutive layers whose names differ in the last part alone."
+function by_block(table)
+    blocks = Vector{Layer}[]
+    for layer in table
+        owner = first(rsplit(layer.name, '.'; limit=2))
+        isnew = isempty(blocks) || first(rsplit(blocks[end][1].name, '.'; limit=2)) != owner
+        isnew ? push!(blocks, [layer]) : push!(blocks[end], layer)
+    end
+    return blocks
+end
+
+sides(layer) = layer.padding isa Tuple ? layer.padding : (layer.padding, layer.padding)
+is_linear(layer) = hasproperty(layer, :activation) && !layer.activation
+is_residual(layer) = hasproperty(layer, :residual) && layer.residual
+has_softmax(config) = hasproperty(config, :softmax) && config.softmax
+
+"""
+    MobileNets.load_flux!(chain, model)
+
+Copy a model's weights into a stock Flux model whose layers are those of its config, whatever its nesting:
+one from `flux_chain`, from Metalhead or written by hand. Biases of its `Conv`s become zero. Throws a
+`WeightsError` for a model that cannot hold the weights, before any is copied.
+"""
+function load_flux!(chain, model::MobileNet)
+    config, state = model.config, Dict(get_state(model))
+    units, dense = paired_leaves(config, Flux.state(chain), "chain") # the chain's own arrays
+    copies = Pair[]
+    give(leaf, field, array) = push!(copies, held(leaf, field, size(array), "chain") => array)
+    for (layer, conv, norm) in units
+        give(conv, :weight, flipped(state["$(layer.name).conv.weight"]))
+        get(conv.fields, :bias, nothing) isa AbstractArray &&
+            give(conv, :bias, zeros(eltype(model), layer.out_channels))
+        for (field, part) in NORM_FIELDS
+            give(norm, field, state["$(layer.name).norm.$part"])
+        end
+    end
+    give(dense, :weight, dense_weight(state["classifier.weight"]))
+    give(dense, :bias, state["classifier.bias"])
+    foreach(pair -> copyto!(first(pair), last(pair)), copies)
+    return chain
+end

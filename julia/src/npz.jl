@@ -1,0 +1,101 @@
+# NumPy's .npz: a zip of .npy members, one for each tensor in torch's axes, with the metadata as the
+# member `__metadata__`: the UTF-8 bytes of a JSON object of strings. Format of .npy:
+# https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+#
+# NPZ.jl is not used: it allocates what a header claims before it looks at the bytes, transposes every
+# array, and writes members in the order of a Dict.
+
+const NPY_MAGIC = b"\x93NUMPY"
+const NPZ_METADATA = "__metadata__"
+
+"NumPy's name of an element type, without the byte order."
+const NPY_TYPES = Dict{String,Type}(
+    "b1" => Bool, "i1" => Int8, "i2" => Int16, "i4" => Int32, "i8" => Int64, "u1" => UInt8,
+    "u2" => UInt16, "u4" => UInt32, "u8" => UInt64, "f2" => Float16, "f4" => Float32, "f8" => Float64,
+)
+const NPY_NAMES = Dict(type => name for (name, type) in NPY_TYPES)
+
+"A header as NumPy writes it, its three fields in any order."
+const NPY_HEADER = r"^\{(?:\s*'(?:descr|fortran_order|shape)'\s*:\s*(?:'[^']*'|True|False|\([0-9, ]*\))\s*,?){3}\s*\}\s*$"
+
+function read_npz(file)
+    bytes = read(file)
+    tensors = Dict{String,Array}()
+    for member in zip_members(bytes)
+        require(endswith(member.name, ".npy"), "members must be .npy. Received: $(repr(member.name))")
+        tensors[chopsuffix(member.name, ".npy")] = npy_array(unpacked(bytes, member), member.name)
+    end
+    text = pop!(tensors, NPZ_METADATA, UInt8[])
+    require(text isa Vector{UInt8}, "$NPZ_METADATA must be bytes: uint8 of one axis")
+    metadata = isempty(text) ? Dict{String,Any}() : parse_object(String(copy(text)))
+    return tensors, checked_metadata(metadata)
+end
+
+"The array of an .npy file, with its axes reversed where it is in C order: the same bytes."
+function npy_array(content, name)
+    require(length(content) >= 10 && content[1:6] == NPY_MAGIC, "$name must begin as .npy does")
+    major = content[7]
+    require(major in (1, 2) && content[8] == 0, "$name must be .npy 1.0 or 2.0")
+    size_type = major == 1 ? UInt16 : UInt32
+    start = 8 + sizeof(size_type)
+    header = String(range_at(content, start, Int(number_at(content, size_type, 8))))
+    type, isfortran, shape, order = npy_header(header, name)
+    start += ncodeunits(header)
+    held, bytes = length(content) - start, checked_product((sizeof(type), shape...))
+    require(bytes == held, "$name: shape $shape of $type needs $bytes bytes, it holds $held")
+    stream = seek(IOBuffer(content), start)
+    values = copied(stream, type, isfortran ? shape : reverse(shape))
+    order == '>' && (values .= ntoh.(values))
+    return isfortran ? permutedims(values, ndims(values):-1:1) : values
+end
+
+"Element type, whether in Fortran order, shape and byte order in the header of an .npy file."
+function npy_header(header, name)
+    require(occursin(NPY_HEADER, header), "$name has another header than NumPy's: $(repr(first(header, 80)))")
+    field(key, pattern) = match(Regex("'$key'\\s*:\\s*$pattern"), header)
+    descr = field("descr", "'([<>|=])([a-z][0-9])'")
+    isfortran, shape = field("fortran_order", "(True|False)"), field("shape", "\\(([0-9, ]*)\\)")
+    require(
+        !any(isnothing, (isfortran, shape)), "$name: fortran_order and shape must be there, once"
+    )
+    known = !isnothing(descr) && haskey(NPY_TYPES, descr[2])
+    require(known, "$name: dtype must be one of $(join(sort!(collect(keys(NPY_TYPES))), ", "))")
+    sizes = tryparse.(Int, strip.(split(shape[1], ','; keepempty=false)))
+    require(!any(isnothing, sizes), "$name: shape must be whole numbers. Received: $(shape[1])")
+    require(length(sizes) <= MAX_AXES, "$name has $(length(sizes)) axes; at most $MAX_AXES are allowed")
+    return NPY_TYPES[descr[2]], isfortran[1] == "True", Tuple(Int.(sizes)), descr[1][1]
+end
+
+"""
+Write named arrays and metadata as an .npz file, atomically: axes reversed, names sorted, equal bytes for
+equal content, here and in Python.
+"""
+function write_npz(path, tensors, metadata)
+    members = Pair{String,Vector{UInt8}}[]
+    for (name, array) in tensors
+        haskey(NPY_NAMES, eltype(array)) || throw(WeightsError(
+            "$name: only $(join(sort!(string.(keys(NPY_NAMES))), ", ")) can be written. " *
+            "Received: $(eltype(array))",
+        ))
+        push!(members, name => npy_bytes(array))
+    end
+    text = json_text(sort!(collect(Dict{String,String}(metadata)); by=first))
+    isempty(metadata) || push!(members, NPZ_METADATA => npy_bytes(Vector{UInt8}(text)))
+    sort!(members; by=member -> codeunits(first(member)))
+    return atomic_write(path) do file
+        write_zip(file, [("$name.npy", content) for (name, content) in members])
+    end
+end
+
+"An array as .npy 1.0, its values at a multiple of 64 bytes, as NumPy aligns them."
+function npy_bytes(array)
+    order = sizeof(eltype(array)) == 1 ? '|' : '<'
+    shape = reverse(size(array))
+    listed = length(shape) == 1 ? "($(shape[1]),)" : "($(join(shape, ", ")))"
+    text = "{'descr': '$order$(NPY_NAMES[eltype(array)])', 'fortran_order': False, 'shape': $listed, }"
+    size_bytes = mod(-(10 + ncodeunits(text) + 1), 64) + ncodeunits(text) + 1
+    header = rpad(text, size_bytes - 1) * "\n"
+    io = IOBuffer()
+    write(io, NPY_MAGIC, 0x01, 0x00, htol(UInt16(size_bytes)), header, collect(array))
+    return take!(io)
+end

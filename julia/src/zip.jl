@@ -1,0 +1,160 @@
+# Zip files as NumPy writes them: members stored or deflated, read without trust in what they declare, and
+# written stored, the same bytes for the same content, in Python and in Julia. Format:
+# https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
+
+const ZIP_LOCAL, ZIP_CENTRAL, ZIP_END = 0x04034b50, 0x02014b50, 0x06054b50
+const ZIP_STORED, ZIP_DEFLATED = 0x0000, 0x0008
+
+"No 64-bit sizes are read or written: files are smaller than this."
+const ZIP_LIMIT = 2^31 - 1
+
+"Times its own size that a file may unpack to, and the bytes that any file may unpack to."
+const MOST_GROWTH, ALWAYS_ALLOWED = 20, 2^26
+
+struct ZipMember
+    name::String
+    method::UInt16
+    crc::UInt32
+    packed::Int
+    size::Int
+    offset::Int
+end
+
+"The little-endian integer of type `T` at byte `at` (from 0)."
+function number_at(bytes, ::Type{T}, at) where {T}
+    require(0 <= at && at + sizeof(T) <= length(bytes), "it ends early")
+    return ltoh(reinterpret(T, bytes[(at + 1):(at + sizeof(T))])[1])
+end
+range_at(bytes, at, count) =
+    (require(0 <= at && at + count <= length(bytes), "it ends early"); view(bytes, (at + 1):(at + count)))
+
+"The members of a zip file's bytes, as its directory names them, after all checks of names and sizes."
+function zip_members(bytes)
+    first_end = max(0, length(bytes) - 22 - 0xffff)
+    at = findlast(at -> number_at(bytes, UInt32, at) == ZIP_END, first_end:(length(bytes) - 22))
+    require(!isnothing(at), "it has no zip directory")
+    at += first_end - 1
+    count, offset = number_at(bytes, UInt16, at + 10), number_at(bytes, UInt32, at + 16)
+    require(offset <= ZIP_LIMIT && count < 0xffff, "it is a zip of 64 bits")
+    members = ZipMember[]
+    cursor = Int(offset)
+    for _ in 1:count
+        member, cursor = zip_member(bytes, cursor)
+        push!(members, member)
+    end
+    check_sizes(members, length(bytes))
+    return members
+end
+
+function zip_member(bytes, at)
+    require(number_at(bytes, UInt32, at) == ZIP_CENTRAL, "its zip directory is broken at byte $at")
+    flags, method = number_at(bytes, UInt16, at + 8), number_at(bytes, UInt16, at + 10)
+    crc = number_at(bytes, UInt32, at + 16)
+    packed, size = number_at(bytes, UInt32, at + 20), number_at(bytes, UInt32, at + 24)
+    name_length, extra, comment = (number_at(bytes, UInt16, at + k) for k in (28, 30, 32))
+    name = String(range_at(bytes, at + 46, name_length))
+    allowed = isvalid(name) && !startswith(name, '/') && !any(in(('\\', '\0')), name) &&
+              !(".." in split(name, '/'))
+    require(allowed, "names must be relative, without backslash and NUL. Received: $(repr(name))")
+    isplain = flags & 0x1 == 0 && method in (ZIP_STORED, ZIP_DEFLATED)
+    require(isplain, "$name must be stored or deflated, and not encrypted")
+    require(max(packed, size) <= ZIP_LIMIT, "$name is larger than $ZIP_LIMIT bytes")
+    member = ZipMember(name, method, crc, packed, size, number_at(bytes, UInt32, at + 42))
+    return member, at + 46 + Int(name_length) + extra + comment
+end
+
+function check_sizes(members, size)
+    require(allunique(member.name for member in members), "a name is in it twice")
+    packed = sum(member -> member.packed, members; init=0)
+    require(packed <= size, "its members overlap: $packed bytes of them in $size")
+    unpacked, most = sum(member -> member.size, members; init=0), max(ALWAYS_ALLOWED, MOST_GROWTH * size)
+    require(unpacked <= most, "$size bytes may unpack to $most at most. Received: $unpacked")
+end
+
+"A member's content: exactly as many bytes as it declares, with the checksum it declares."
+function unpacked(bytes, member)
+    at = member.offset
+    require(number_at(bytes, UInt32, at) == ZIP_LOCAL, "$(member.name) has no header at byte $at")
+    start = at + 30 + Int(number_at(bytes, UInt16, at + 26)) + number_at(bytes, UInt16, at + 28)
+    packed = range_at(bytes, start, member.packed)
+    if member.method == ZIP_STORED
+        require(member.packed == member.size, "$(member.name) is stored, and in another size")
+        content = collect(packed)
+    else
+        content = inflated(packed, member)
+    end
+    require(checksum(content) == member.crc, "$(member.name) has another checksum than its content")
+    return content
+end
+
+"zlib's z_stream."
+mutable struct ZStream
+    next_in::Ptr{UInt8}
+    avail_in::Cuint
+    total_in::Culong
+    next_out::Ptr{UInt8}
+    avail_out::Cuint
+    total_out::Culong
+    msg::Ptr{UInt8}
+    state::Ptr{Cvoid}
+    zalloc::Ptr{Cvoid}
+    zfree::Ptr{Cvoid}
+    opaque::Ptr{Cvoid}
+    data_type::Cint
+    adler::Culong
+    reserved::Culong
+end
+
+"The deflated bytes `packed`, unpacked into exactly the size the member declares."
+function inflated(packed, member)
+    source, content = collect(packed), Vector{UInt8}(undef, member.size)
+    GC.@preserve source content begin
+        stream = ZStream(
+            pointer(source), length(source), 0, pointer(content), length(content), 0, C_NULL, C_NULL,
+            C_NULL, C_NULL, C_NULL, 0, 0, 0,
+        )
+        version = ccall((:zlibVersion, libz), Cstring, ())
+        raw_deflate, finish, stream_end = -15, 4, 1
+        status = ccall(
+            (:inflateInit2_, libz), Cint, (Ref{ZStream}, Cint, Cstring, Cint), stream, raw_deflate,
+            version, sizeof(ZStream),
+        )
+        require(status == 0, "zlib cannot begin: status $status")
+        status = ccall((:inflate, libz), Cint, (Ref{ZStream}, Cint), stream, finish)
+        ccall((:inflateEnd, libz), Cint, (Ref{ZStream},), stream)
+        whole = status == stream_end && stream.total_out == member.size
+        require(whole, "$(member.name) does not unpack to the $(member.size) bytes it declares")
+    end
+    return content
+end
+
+checksum(bytes::Vector{UInt8}) =
+    UInt32(ccall((:crc32, libz), Culong, (Culong, Ptr{UInt8}, Cuint), 0, bytes, length(bytes)))
+
+"""
+Write a zip of stored members to `io`: (name, content) in this order, dated 1980-01-01, with the fields
+that Python's zipfile gives members it writes on Unix.
+"""
+function write_zip(io, members)
+    directory, offset = IOBuffer(), 0
+    for (name, content) in members
+        flags = isascii(name) ? 0x0000 : 0x0800 # UTF-8
+        common = zip_bytes(
+            flags, ZIP_STORED, 0x0000, 0x0021, checksum(content), UInt32(length(content)),
+            UInt32(length(content)), UInt16(ncodeunits(name)), 0x0000,
+        )
+        local_header = [zip_bytes(ZIP_LOCAL, 0x0014); common]
+        written = write(io, local_header, name, content)
+        made_by_unix, mode = 0x0314, UInt32(0o600) << 16
+        write(directory, zip_bytes(ZIP_CENTRAL, made_by_unix, 0x0014), common)
+        write(directory, zip_bytes(0x0000, 0x0000, 0x0000, mode, UInt32(offset)), name)
+        offset += written
+        require(offset <= ZIP_LIMIT, "more than $ZIP_LIMIT bytes; write a .safetensors file")
+    end
+    entries, count = take!(directory), UInt16(length(members))
+    return write(io, entries, zip_bytes(
+        ZIP_END, 0x0000, 0x0000, count, count, UInt32(length(entries)), UInt32(offset), 0x0000
+    ))
+end
+
+zip_bytes(numbers...) = reduce(vcat, reinterpret(UInt8, [htol(number)]) for number in numbers)
