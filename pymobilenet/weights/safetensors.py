@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError, deserialize, safe_open
 
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import WeightsError
@@ -33,6 +33,7 @@ from pymobilenet.weights.state import State, check_state, slots_of
 FORMAT_VERSION = "1"
 
 _DTYPES = {"float64": "F64", "float32": "F32", "int64": "I64", "uint8": "U8"}
+_READ = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
 
 
 @dataclass(frozen=True)
@@ -94,20 +95,43 @@ def write_tensors(
 def read_tensors(path: str | Path) -> tuple[State, dict[str, str]]:
     """Read any safetensors file with the safetensors library: tensors and metadata.
 
+    bfloat16, which NumPy has not, becomes float32, which holds all its values.
+
     Raises:
-        WeightsError: The file is missing, truncated, or not safetensors; the message names it and
-            the rule.
+        WeightsError: The file is missing, truncated, or not safetensors, or a tensor's dtype is
+            none of NumPy's; the message names it and the rule.
     """
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
     try:
         with safe_open(path, framework="numpy") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, file.metadata() or {}
+            dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in dtypes if dtypes[name] in _READ}
+            metadata = file.metadata() or {}
+        if "BF16" in dtypes.values():
+            tensors |= _bfloat16(path.read_bytes())
     except (SafetensorError, TypeError, ValueError, OSError) as error:
         size = path.stat().st_size
         raise WeightsError(f"{path} ({size} bytes) is no whole safetensors file: {error}") from None
+    unread = [name for name in dtypes if name not in tensors]
+    if unread:
+        raise WeightsError(
+            f"{path}: {unread[0]} must be one of {', '.join(_READ)}, BF16. "
+            f"Received: {dtypes[unread[0]]}"
+        )
+    return {name: tensors[name] for name in dtypes}, metadata
+
+
+def _bfloat16(content: bytes) -> State:
+    """The bfloat16 tensors of a file: the upper halves of float32 values."""
+    return {
+        name: (np.frombuffer(tensor["data"], "<u2").astype(np.uint32) << 16)
+        .view(np.float32)
+        .reshape(tensor["shape"])
+        for name, tensor in deserialize(content)
+        if tensor["dtype"] == "BF16"
+    }
 
 
 def write_weights(
