@@ -40,7 +40,7 @@ def identify_container(path: str | Path) -> str:
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(2048)
-        if start.startswith(b"PK\x03\x04"):
+        if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):  # the second: of no members
             return _of_zip(file, path)
     if start.startswith(LEGACY_TORCH):
         return "pt"

@@ -78,13 +78,21 @@ def load_any(
     state = {name: _canonical_axes(path, fit, name, tensors[name]) for name in tensors}
     config, notes = _config(path, fit, family, state, metadata, config)
     state |= moments
-    check_state(
-        config, state, state["classifier.weight"].dtype, slots_of(moments), source=str(path)
-    )
+    check_floats(config, state, str(path))
     for known in ("config", "format_version"):
         metadata.pop(known, None)
     report = replace(report, config=config, notes=widened + notes)
     return Loaded(config, state, metadata, report)
+
+
+def check_floats(config: MobileNetConfig, state: Mapping[str, np.ndarray], source: str) -> None:
+    """Refuse a state that is not all float32 or all float64, or not the config's."""
+    dtype = np.asarray(state.get("classifier.weight", np.float32(0))).dtype
+    if dtype not in (np.float32, np.float64):
+        raise WeightsError(
+            f"{source}: classifier.weight must be float32 or float64. Received: {dtype}"
+        )
+    check_state(config, state, dtype, slots_of(state), source=source)
 
 
 def _widened(tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:

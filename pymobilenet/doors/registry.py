@@ -65,9 +65,9 @@ def _write_julia(
     config: MobileNetConfig,
     state: Mapping[str, np.ndarray],
     metadata: Mapping[str, str],
-    door: str,
+    _door: str,
 ) -> None:
-    function(_JULIA, "write_julia_file")(path, config, state, metadata, door)
+    function(_JULIA, "write_julia_file")(path, config, state, metadata)
 
 
 _JULIA = "pymobilenet.backends.julia"
@@ -91,8 +91,6 @@ DOORS = {
     "timm": Door("pt", (TIMM,)),
     "keras": Door("keras", (MOBILENET, MOBILENET_V2)),
     "jld2": Door(writer=_write_julia),
-    "flux": Door(writer=_write_julia),
-    "metalhead": Door(writer=_write_julia),
     "onnx": Door(writer=_write_onnx),
 }
 """What `save_as` and `convert` write."""

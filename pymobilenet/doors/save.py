@@ -15,14 +15,13 @@ from pymobilenet.backends.probe import PROBE, probe
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.doors.infer import infer_config
 from pymobilenet.doors.layout import Layout
-from pymobilenet.doors.load import load_any
+from pymobilenet.doors.load import check_floats, load_any
 from pymobilenet.doors.registry import CONTAINERS, LAYOUTS, door_for, function
 from pymobilenet.doors.report import Report
-from pymobilenet.doors.torch_layouts import CANONICAL
+from pymobilenet.doors.torch_layouts import CANONICAL, TIMM, TORCHVISION
 from pymobilenet.errors import ConfigError, WeightsError
-from pymobilenet.weights import State, check_state, state_shapes
+from pymobilenet.weights import State, state_shapes
 from pymobilenet.weights.safetensors import FORMAT_VERSION
-from pymobilenet.weights.state import slots_of
 
 TRAINING = ("dropout", "norm_momentum")
 """Fields that count in training alone: whoever goes on training tells the other project."""
@@ -55,8 +54,7 @@ def save_as(
     """
     path = Path(path)
     name, door = door_for(path, to)
-    dtype = np.asarray(state.get("classifier.weight", np.float32(0))).dtype
-    check_state(config, state, dtype, slots_of(state), source=f"the model for {path}")
+    check_floats(config, state, f"the model for {path}")
     texts = described(config, metadata or {})
     weights: State = {key: np.asarray(state[key]) for key in state_shapes(config)}
     moments: State = {key: np.asarray(state[key]) for key in state if key not in weights}
@@ -73,7 +71,7 @@ def save_as(
         texts.setdefault(PROBE, probe(backend("torch").from_state(config, weights)).to_json())
     elif moments:
         notes += (f"the optimizer's {len(moments)} moments stay behind",)
-    swapped = door.container == "pt" and path.suffix == ".safetensors"
+    swapped = layout in (TORCHVISION, TIMM) and path.suffix == ".safetensors"
     container = "safetensors" if swapped else door.container
     function(CONTAINERS[container].module, CONTAINERS[container].writer)(path, tensors, texts)
     return Report(container, f"{layout.name} {config.family}", names, config=config, notes=notes)
