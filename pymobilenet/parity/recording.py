@@ -41,9 +41,10 @@ RECORDED_CURVES = ("calm",)
 """The runs that a recording keeps: at working rates, too few steps come before the first flip."""
 
 _SMALL = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=100, stem_stride=1)
+_SECOND = MobileNetConfig("v2", width_mult=0.35, resolution=32, num_classes=100)
 STANDARD = tuple(
-    Scenario(dataclasses.replace(_SMALL, stem_stride=stem_stride), dtype)
-    for stem_stride in (1, 2)
+    Scenario(config, dtype)
+    for config in (_SMALL, dataclasses.replace(_SMALL, stem_stride=2), _SECOND)
     for dtype in ("float64", "float32")
 )
 """The scenarios that are recorded."""
