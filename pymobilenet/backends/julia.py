@@ -36,6 +36,7 @@ from pymobilenet.backends.base import Backend, Model
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import BackendUnavailable, JuliaError
 from pymobilenet.weights import OPTIMIZER_STEP, State
+from pymobilenet.weights.safetensors import FORMAT_VERSION
 
 DOWNLOAD_HOST = "julialang-s3.julialang.org"
 CONNECT_SECONDS = 3
@@ -170,6 +171,61 @@ class JuliaBackend(Backend):
 
     def _new(self, config: MobileNetConfig, dtype: np.dtype, **options: Any) -> JuliaModel:
         return JuliaModel(self, config, dtype, **options)
+
+
+def read_julia_file(path: Path) -> tuple[State, dict[str, str]]:
+    """Canonical tensors and metadata of a ``.jld2`` or ``.bson`` file, by MobileNets.jl.
+
+    It may hold what `MobileNets.save` writes, or the `Flux.state` of a stock chain.
+    """
+    with path.open("rb") as file:
+        one = _with_package("JLD2" if file.read(4) == b"HDF5" else "BSON")
+    with _translated():
+        file = one.julia.read_weights(str(path))
+        state = {
+            name: np.array(view, order="C") for name, view in _pairs(one.main.collect(file.state))
+        }
+        metadata = {str(name): str(file.metadata[name]) for name in file.metadata}
+        config = str(one.julia.to_json(file.config))
+    return state, {**metadata, "config": config, "format_version": FORMAT_VERSION}
+
+
+def write_julia_file(
+    path: Path, config: MobileNetConfig, state: Mapping[str, np.ndarray], metadata: dict[str, str]
+) -> None:
+    """Write a ``.jld2`` file for users of stock Flux; see `MobileNets.save`."""
+    one = _with_package("JLD2")
+    tensors = one.new_dict()
+    kept = {name: np.ascontiguousarray(tensor) for name, tensor in state.items()}
+    with _translated():
+        for name, tensor in kept.items():
+            tensors[name] = one.wrap(tensor)
+        texts = one.main.Dict[one.main.String, one.main.String]()
+        for name, text in metadata.items():
+            texts[name] = text
+        own = one.julia.from_json(one.julia.MobileNetConfig, config.to_json())
+        one.julia.write_weights(str(path), own, tensors, metadata=texts)
+
+
+_IMPORTS = {"JLD2": "import JLD2", "BSON": "import BSON"}
+
+
+def _with_package(name: str) -> JuliaBackend:
+    """The running Julia, with a package loaded that brings MobileNets.jl a file format."""
+    import juliacall
+
+    from pymobilenet.backends import backend
+
+    one = backend("julia")
+    assert isinstance(one, JuliaBackend)
+    try:
+        one.main.seval(_IMPORTS[name])
+    except juliacall.JuliaError as error:
+        raise BackendUnavailable(
+            f"{name}.jl could not be loaded: {error}. Add it to the project "
+            f"{juliacall.CONFIG['project']}: `juliapkg.add` in Python, or `Pkg.add` in Julia"
+        ) from error
+    return one
 
 
 def _view(array: Any) -> np.ndarray:
