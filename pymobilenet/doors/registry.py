@@ -24,10 +24,8 @@ class Container(NamedTuple):
     writer: str = "write"
 
 
-ModelWriter = Callable[
-    [Path, MobileNetConfig, Mapping[str, np.ndarray], Mapping[str, str], str], None
-]
-"""Writes config and canonical state in a form of its own: path, config, state, metadata, door."""
+ModelWriter = Callable[[Path, MobileNetConfig, Mapping[str, np.ndarray], Mapping[str, str]], None]
+"""Writes config and canonical state in a form of its own: path, config, state, metadata."""
 
 
 class Door(NamedTuple):
@@ -55,7 +53,6 @@ def _write_onnx(
     config: MobileNetConfig,
     state: Mapping[str, np.ndarray],
     _metadata: Mapping[str, str],
-    _door: str,
 ) -> None:
     function("pymobilenet.doors.onnx_export", "write_onnx")(path, config, state)
 
@@ -65,7 +62,6 @@ def _write_julia(
     config: MobileNetConfig,
     state: Mapping[str, np.ndarray],
     metadata: Mapping[str, str],
-    _door: str,
 ) -> None:
     function(_JULIA, "write_julia_file")(path, config, state, metadata)
 

@@ -59,7 +59,7 @@ def save_as(
     weights: State = {key: np.asarray(state[key]) for key in state_shapes(config)}
     moments: State = {key: np.asarray(state[key]) for key in state if key not in weights}
     if door.writer is not None:
-        door.writer(path, config, dict(state), texts, name)
+        door.writer(path, config, state, texts)
         return Report(name, f"{name} {config.family}", dict.fromkeys(weights, ""), config=config)
     layout = _layout_for(path, name, door.layouts, config)
     notes = _check_buildable(path, layout, config)
@@ -68,7 +68,8 @@ def save_as(
     tensors |= layout.besides(config)
     if layout is CANONICAL:
         tensors |= moments
-        texts.setdefault(PROBE, probe(backend("torch").from_state(config, weights)).to_json())
+        if PROBE not in texts:
+            texts[PROBE] = probe(backend("torch").from_state(config, weights)).to_json()
     elif moments:
         notes += (f"the optimizer's {len(moments)} moments stay behind",)
     swapped = layout in (TORCHVISION, TIMM) and path.suffix == ".safetensors"

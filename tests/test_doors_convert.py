@@ -1,0 +1,337 @@
+"""Models through the doors: any way round gives the same bytes, a refusal leaves the target."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from door_models import (
+    BOTTLENECK,
+    KERAS_V1,
+    METADATA,
+    V1,
+    V2,
+    assert_same_state,
+    random_state,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pymobilenet import MobileNetConfig, TrainConfig, backend
+from pymobilenet.architecture import layers
+from pymobilenet.config import ROUNDINGS
+from pymobilenet.doors import DOORS, convert, load_any, registry, save_as
+from pymobilenet.errors import BackendUnavailable, ConfigError, WeightsError
+from pymobilenet.weights import read_weights
+
+OWN = ("safetensors", "npz", "pt")
+"""Doors that hold every net, moments and all."""
+
+HELD = {
+    "v1": (*OWN, "timm"),
+    "v2": (*OWN, "timm", "torchvision"),
+    "v1_bottleneck": OWN,
+}
+KERAS = {"padding": "keras", "norm_eps": 1e-3, "rounding": "floor"}
+
+
+@st.composite
+def journeys(draw):
+    """A config, and doors that hold it, to go through one after the other."""
+    family = draw(st.sampled_from(["v1", "v2", "v1_bottleneck"]))
+    fields = {
+        "width_mult": draw(st.sampled_from([0.1, 0.25, 0.35, 0.4375])),
+        "num_classes": draw(st.integers(1, 12)),
+        "in_channels": draw(st.integers(1, 4)),
+        "dropout": draw(st.sampled_from([0.0, 0.2])),
+        "resolution": draw(st.sampled_from([32, 64])),
+    }
+    doors = HELD[family]
+    if family == "v1" and draw(st.booleans()):
+        fields |= KERAS
+        doors = (*OWN, "keras")
+    elif family != "v1_bottleneck":
+        fields["rounding"] = "multiple_of_8"
+    if draw(st.booleans()):
+        doors = OWN
+        fields |= {
+            "rounding": draw(st.sampled_from(ROUNDINGS)),
+            "stem_stride": draw(st.sampled_from([1, 2])),
+            "activation": draw(st.sampled_from(["relu", "relu6"])),
+            "softmax": draw(st.booleans()),
+        }
+    config = MobileNetConfig(family, **fields)
+    try:
+        layers(config)
+    except ConfigError:  # no channel left
+        config = replace(config, width_mult=0.5)
+    return config, draw(st.lists(st.sampled_from(doors), min_size=1, max_size=4))
+
+
+@settings(deadline=None, database=None, max_examples=40)
+@given(journey=journeys(), dtype=st.sampled_from(["float32", "float64"]))
+def test_any_way_through_the_doors_leads_back_to_the_same_bytes(tmp_path_factory, journey, dtype):
+    config, doors = journey
+    folder = tmp_path_factory.mktemp("journey")
+    save_as(folder / "start", config, random_state(config, dtype=dtype), "safetensors", METADATA)
+    at = folder / "start"
+    for number, door in enumerate([*doors, "safetensors"]):
+        report = convert(at, folder / str(number), target=door)
+        assert report.fits
+        assert report.config == config
+        at = folder / str(number)
+    loaded = load_any(at)
+    assert METADATA.items() <= loaded.metadata.items()
+    if "keras" not in doors:  # which adds what it knows of its files
+        assert at.read_bytes() == (folder / "start").read_bytes()
+    assert_same_state(loaded.state, random_state(config, dtype=dtype))
+
+
+@pytest.mark.parametrize("config", [V1, V2, BOTTLENECK], ids=lambda config: config.family)
+def test_what_a_backend_saves_comes_back_as_it_was(tmp_path, config):
+    model = backend("torch").build(config)
+    model.save(tmp_path / "a.safetensors")
+    for door in HELD[config.family]:
+        convert(tmp_path / "a.safetensors", tmp_path / "b", target=door)
+        convert(tmp_path / "b", tmp_path / "c.safetensors")
+        assert (tmp_path / "c.safetensors").read_bytes() == (
+            (tmp_path / "a.safetensors").read_bytes()
+        )
+
+
+@pytest.mark.parametrize("door", OWN)
+def test_moments_travel_with_this_projects_files(tmp_path, door):
+    model = backend("torch").build(V1)
+    model.set_optimizer(TrainConfig(optimizer="adam"))
+    rng = np.random.default_rng(0)
+    model.step(rng.standard_normal((4, 3, 32, 32)).astype(np.float32), np.arange(4), 0.1)
+    state = model.get_state()
+    assert not save_as(tmp_path / "a", V1, state, door).notes
+    assert_same_state(load_any(tmp_path / "a").state, state)
+
+
+def test_moments_stay_behind_elsewhere_and_the_report_says_so(tmp_path):
+    model = backend("torch").build(replace(V1, rounding="multiple_of_8"))
+    model.set_optimizer(TrainConfig(momentum=0.9))
+    report = save_as(tmp_path / "a", model.config, model.get_state(), "timm")
+    assert "the optimizer's 84 moments stay behind" in report.notes
+    model.set_optimizer(TrainConfig(momentum=0))
+    assert_same_state(load_any(tmp_path / "a").state, model.get_state())
+
+
+@pytest.mark.parametrize("door", OWN)
+def test_equal_models_are_equal_files(tmp_path, door):
+    state = random_state(V2)
+    turned = dict(reversed(state.items())), dict(reversed(METADATA.items()))
+    save_as(tmp_path / "a", V2, state, door, METADATA)
+    save_as(tmp_path / "b", V2, turned[0], door, turned[1])
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_this_projects_torch_file_is_its_modules_state_dict(tmp_path):
+    state = random_state(V2)
+    save_as(tmp_path / "a.pt", V2, state)
+    module = backend("torch").build(V2).module
+    module.load_state_dict(torch.load(tmp_path / "a.pt", weights_only=True), strict=True)
+    torch.save(module.state_dict(), tmp_path / "b.pt")
+    assert_same_state(load_any(tmp_path / "b.pt", config=V2).state, state)
+
+
+def test_this_projects_safetensors_file_is_the_exchange_file(tmp_path):
+    convert(saved(tmp_path / "a.npz"), tmp_path / "b.safetensors")
+    file = read_weights(tmp_path / "b.safetensors")
+    assert file.config == V1
+    assert set(file.versions) == {"pymobilenet"}
+
+
+def saved(path, config=V1):
+    save_as(path, config, random_state(config))
+    return path
+
+
+def test_a_file_can_be_converted_onto_itself(tmp_path):
+    path = saved(tmp_path / "a.npz")
+    convert(path, path, target="pt")
+    assert load_any(path).report.container == "pt"
+
+
+@pytest.mark.parametrize(
+    ("name", "container"),
+    [("a.safetensors", "safetensors"), ("a.npz", "npz"), ("a.pt", "pt"), ("a.pth", "pt")],
+)
+def test_a_new_file_is_what_its_suffix_says(tmp_path, name, container):
+    assert save_as(tmp_path / name, V1, random_state(V1)).container == container
+    assert load_any(tmp_path / name).report.container == container
+
+
+@pytest.mark.parametrize(
+    ("name", "container"), [("a.safetensors", "safetensors"), ("a.pth", "pt"), ("a", "pt")]
+)
+def test_a_file_for_timm_may_be_a_safetensors_file(tmp_path, name, container):
+    assert save_as(tmp_path / name, V2, random_state(V2), "timm").container == container
+    assert load_any(tmp_path / name).report.container == container
+
+
+def test_the_report_can_be_read(tmp_path):
+    config = replace(V2, dropout=0.5)
+    save_as(tmp_path / "a.pt", config, random_state(config), "timm")
+    text = str(convert(tmp_path / "a.pt", tmp_path / "b.pt", target="torchvision"))
+    assert text.splitlines() == [
+        "pt, layout timm v2: 262 tensors matched, 52 ignored "
+        "(blocks.0.0.bn1.num_batches_tracked and 51 more)",
+        f"config: {config.to_json()}",
+        "other than timm's: dropout 0.5 (0.0)",
+        f"written: {tmp_path / 'b.pt'} (pt, layout torchvision v2)",
+        "torchvision has dropout 0.2 unless told; this model's is 0.5",
+    ]
+
+
+@pytest.mark.parametrize("source", ["npz", "canonical"])
+def test_a_source_is_a_container_or_a_layout(tmp_path, source):
+    convert(saved(tmp_path / "a.npz"), tmp_path / "b.pt", source=source)
+    assert load_any(tmp_path / "b.pt").config == V1
+
+
+def test_a_config_is_taken_where_the_file_has_none(tmp_path):
+    torch.save(backend("torch").build(V1).module.state_dict(), tmp_path / "a.pt")
+    with pytest.raises(WeightsError, match=r"the file has no config: give one\. They fit"):
+        convert(tmp_path / "a.pt", tmp_path / "b.npz")
+    assert convert(tmp_path / "a.pt", tmp_path / "b.npz", config=V1).config == V1
+
+
+@pytest.mark.parametrize("config", [V1, V2, BOTTLENECK, KERAS_V1])
+def test_predictions_are_the_same_bits_on_either_side(tmp_path, config):
+    state = random_state(config)
+    doors = (*OWN, "keras") if config is KERAS_V1 else HELD[config.family]
+    images = np.random.default_rng(1).standard_normal((2, 3, 32, 32)).astype(np.float32)
+    expected = backend("torch").from_state(config, state).predict(images)
+    for door in doors:
+        save_as(tmp_path / "a", config, state, door)
+        loaded = load_any(tmp_path / "a")
+        found = backend("torch").from_state(loaded.config, loaded.state).predict(images)
+        assert found.tobytes() == expected.tobytes()
+
+
+# Refusals
+
+
+def kept(path):
+    """A file that must stay as it is, and its bytes."""
+    path.write_bytes(b"what stood here before")
+    return path
+
+
+def assert_untouched(path):
+    assert path.read_bytes() == b"what stood here before"
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("door", "config", "message"),
+    [
+        ("torchvision", V1, r"torchvision has v2\. Received: v1"),
+        ("timm", BOTTLENECK, r"timm has v1, v2\. Received: v1_bottleneck"),
+        ("keras", BOTTLENECK, r"keras has v1, v2\. Received: v1_bottleneck"),
+        ("timm", replace(V2, norm_eps=1e-3), "timm's nets have norm_eps 1e-05.*Received: 0.001"),
+        ("timm", replace(V2, padding="keras"), "nets have padding 'symmetric'.*'keras'"),
+        ("timm", replace(V2, stem_stride=1), "nets have stem_stride 2.*Received: 1"),
+        ("torchvision", replace(V2, activation="relu"), "nets have activation 'relu6'.*'relu'"),
+        ("torchvision", replace(V2, softmax=True), "nets have softmax False.*Received: True"),
+        ("keras", V1, "keras's nets have padding 'keras'.*'symmetric'"),
+        (
+            "timm",
+            replace(V1, width_mult=0.3),
+            r"timm cannot build these widths: stem has 9 channels, but 16 .*multiple_of_8",
+        ),
+        ("keras", replace(KERAS_V1, resolution=33), "resolution must be a multiple of 2"),
+    ],
+)
+def test_a_net_the_other_project_cannot_build_is_refused(tmp_path, door, config, message):
+    target = kept(tmp_path / "target")
+    with pytest.raises(WeightsError, match=message) as caught:
+        save_as(target, config, random_state(config), door)
+    assert str(target) in str(caught.value)
+    assert_untouched(target)
+
+
+@pytest.mark.parametrize("door", [*OWN, "timm", "torchvision", "onnx"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("stem.conv.weight"), "missing stem.conv.weight"),
+        (lambda s: s.update(extra=np.zeros(1, np.float32)), "left over extra"),
+        (lambda s: s.update({"stem.norm.bias": np.zeros(3, np.float32)}), "stem.norm.bias must"),
+        (lambda s: s["stem.norm.bias"].fill(np.inf), "stem.norm.bias must be finite"),
+        (
+            lambda s: s.update({"classifier.weight": np.zeros((7, 1280), np.int32)}),
+            "must be float32 or float64. Received: int32",
+        ),
+    ],
+)
+def test_a_state_that_is_not_the_configs_is_refused(tmp_path, door, change, message):
+    target, state = kept(tmp_path / "target"), random_state(V2)
+    change(state)
+    with pytest.raises(WeightsError, match=message):
+        save_as(target, V2, state, door)
+    assert_untouched(target)
+
+
+@pytest.mark.parametrize(
+    ("door", "fails"),
+    [
+        ("safetensors", "numpy.ascontiguousarray"),
+        ("npz", "pymobilenet.doors.npz._header"),
+        ("pt", "torch.save"),
+        ("torchvision", "torch.save"),
+        ("timm", "torch.save"),
+    ],
+)
+def test_the_target_stays_where_writing_fails_half_way(tmp_path, monkeypatch, door, fails):
+    target, state = kept(tmp_path / "target"), random_state(V2)
+
+    def fail(*_arguments, **_options):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(fails, fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_as(target, V2, state, door)
+    monkeypatch.undo()
+    assert_untouched(target)
+
+
+def test_the_target_stays_where_the_source_is_refused(tmp_path):
+    target = kept(tmp_path / "target.npz")
+    with pytest.raises(WeightsError, match="no such file"):
+        convert(tmp_path / "nowhere", target)
+    assert_untouched(target)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dst": "a"}, r"a: say what to write, one of safetensors, npz, .* suffixes \.safetensors"),
+        ({"dst": "a.npz", "target": "x"}, r"target must be one of safetensors, .*Received: 'x'"),
+        ({"dst": "a.npz", "source": "x"}, r"source must be one of safetensors, .*Received: 'x'"),
+        ({"dst": "a.npz", "source": "onnx"}, r"source must be one of .*Received: 'onnx'"),
+    ],
+)
+def test_a_door_that_does_not_exist_is_refused_before_anything_is_read(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        convert("nowhere", **arguments)
+
+
+def test_a_container_whose_framework_is_missing_says_so(tmp_path, monkeypatch):
+    missing = registry.Container("pymobilenet.nowhere")
+    monkeypatch.setitem(registry.CONTAINERS, "npz", missing)
+    with pytest.raises(BackendUnavailable, match=r"needs pymobilenet\.nowhere\.read: No module"):
+        load_any(saved_npz(tmp_path / "a"))
+
+
+def saved_npz(path):
+    np.savez(path.with_suffix(".npz"), a=np.zeros(1))
+    return path.with_suffix(".npz")
+
+
+def test_every_suffix_leads_to_a_door():
+    assert set(registry.SUFFIXES.values()) <= set(DOORS)
+    assert {door.container for door in DOORS.values()} - {""} <= set(registry.CONTAINERS)
