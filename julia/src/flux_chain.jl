@@ -26,15 +26,15 @@ true
 function flux_chain(model::MobileNet{T}) where {T}
     config, state = model.config, Dict(get_state(model))
     parts = Any[]
-    for block in by_block(layers(config))
-        units = reduce(vcat, flux_unit(config, layer, state, T) for layer in block)
-        is_residual(last(block)) ? push!(parts, Flux.SkipConnection(Flux.Chain(units...), +)) :
+    for section in sections(config)
+        units = reduce(vcat, flux_unit(config, layer, state, T) for layer in section)
+        last(section).residual && (units = [Flux.SkipConnection(Flux.Chain(units...), +)])
         append!(parts, units)
     end
     push!(parts, Flux.GlobalMeanPool(), Flux.flatten)
     config.dropout > 0 && push!(parts, Flux.Dropout(T(config.dropout)))
     push!(parts, Flux.Dense(dense_weight(state["classifier.weight"]), copy(state["classifier.bias"])))
-    has_softmax(config) && push!(parts, NNlib.softmax)
+    config.softmax && push!(parts, NNlib.softmax)
     return Flux.Chain(parts...)
 end
 
@@ -43,34 +43,17 @@ dense_weight(weight) = permutedims(weight)
 
 function flux_unit(config, layer, state, ::Type{T}) where {T}
     tensor(part) = copy(state["$(layer.name).$part"])
-    (; stride, groups, out_channels) = layer
-    before, after = sides(layer)
+    (; stride, padding, groups, out_channels) = layer
     weight = flipped(tensor("conv.weight"))
-    conv = Flux.Conv(weight, false; stride, groups, pad=(before, after, before, after))
+    conv = Flux.Conv(weight, false; stride, groups, pad=(padding..., padding...))
     norm = Flux.BatchNorm(
-        is_linear(layer) ? identity : FLUX_ACTIVATIONS[config.activation],
+        layer.activation ? FLUX_ACTIVATIONS[config.activation] : identity,
         tensor("norm.bias"), tensor("norm.weight"), tensor("norm.running_mean"),
         tensor("norm.running_var"), T(config.norm_eps), T(config.norm_momentum), true, true, nothing,
         out_channels,
     )
     return Any[conv, norm]
 end
-
-"Consecutive layers whose names differ in the last part alone."
-function by_block(table)
-    blocks = Vector{Layer}[]
-    for layer in table
-        owner = first(rsplit(layer.name, '.'; limit=2))
-        isnew = isempty(blocks) || first(rsplit(blocks[end][1].name, '.'; limit=2)) != owner
-        isnew ? push!(blocks, [layer]) : push!(blocks[end], layer)
-    end
-    return blocks
-end
-
-sides(layer) = layer.padding isa Tuple ? layer.padding : (layer.padding, layer.padding)
-is_linear(layer) = hasproperty(layer, :activation) && !layer.activation
-is_residual(layer) = hasproperty(layer, :residual) && layer.residual
-has_softmax(config) = hasproperty(config, :softmax) && config.softmax
 
 """
     MobileNets.load_flux!(chain, model)

@@ -4,9 +4,9 @@
     MobileNets.infer_config(state; fields...)
 
 The config of what `Flux.state` holds of a stock model: the family by the number of its layers, the widths by
-their sizes; `in_channels`, `num_classes`, `norm_eps`, `norm_momentum`, `stem_stride` and `padding` as the
-state has them. `width_mult` is a published one that gives these widths, or the one of fewest decimals, at most
-four, that does. What a state does not show, `resolution`, `activation`, `dropout` and `softmax`, is the default, or in `fields`.
+their sizes; `in_channels`, `num_classes`, `norm_eps`, `norm_momentum`, `stem_stride`, `padding` and, of a
+single `Dropout`, `dropout` as the state has them. `width_mult` is a published one that gives these widths, or the one of fewest decimals, at most
+four, that does. What a state does not show, `resolution`, `activation` and `softmax`, is the default, or in `fields`.
 
 Throws a `WeightsError` where no config fits.
 
@@ -73,6 +73,7 @@ function shown_fields(found)
     haskey(norm, :ϵ) && (fields[:norm_eps] = shortest(norm.ϵ))
     haskey(norm, :momentum) && (fields[:norm_momentum] = shortest(norm.momentum))
     haskey(stem, :stride) && (fields[:stem_stride] = first(stem.stride))
+    length(found.dropouts) == 1 && (fields[:dropout] = shortest(found.dropouts[1].fields.p))
     uneven(leaf) = haskey(leaf.fields, :pad) && !allequal(values(leaf.fields.pad))
     any(uneven, found.convs) && (fields[:padding] = "keras")
     return fields

@@ -1,7 +1,7 @@
 # What `Flux.state` holds of a stock model: nested tuples of arrays and numbers, in which its layers are
 # found by their fields and paired with those of a config by order and size.
 
-"A `Conv`, `BatchNorm` or `Dense` found in a state: where, and its fields."
+"A layer found in a state: where, and its fields."
 struct FluxLeaf
     path::String
     fields::NamedTuple
@@ -12,6 +12,7 @@ struct FluxLeaves
     convs::Vector{FluxLeaf}
     norms::Vector{FluxLeaf}
     denses::Vector{FluxLeaf}
+    dropouts::Vector{FluxLeaf}
     others::Vector{String}
 end
 
@@ -23,10 +24,10 @@ const NORM_FIELDS =
 The layers in what `Flux.state` holds of a model, in the order they are met, whatever its nesting.
 
 A `Conv` is what has a `weight` of four axes, a `Dense` what has one of two, a `BatchNorm` what has `μ` and
-`σ²`. Activations leave nothing in a state.
+`σ²`, a `Dropout` what has a number `p`. Activations leave nothing in a state.
 """
 function flux_leaves(state)
-    found = FluxLeaves(FluxLeaf[], FluxLeaf[], FluxLeaf[], String[])
+    found = FluxLeaves((FluxLeaf[] for _ in 1:4)..., String[])
     collect_leaves!(found, state, "state")
     return found
 end
@@ -52,6 +53,7 @@ function leaves_for(found, @nospecialize(fields::NamedTuple))
     weight = get(fields, :weight, nothing)
     weight isa AbstractArray{<:Number,4} && return found.convs
     weight isa AbstractMatrix{<:Number} && return found.denses
+    get(fields, :p, nothing) isa Real && return found.dropouts
     return haskey(fields, :μ) && haskey(fields, :σ²) ? found.norms : nothing
 end
 

@@ -7,6 +7,7 @@ configs = [
     MobileNetConfig(; width_mult=0.1, resolution=32, num_classes=7),
     MobileNetConfig(;
         family="v2", width_mult=0.35, num_classes=5, norm_eps=1e-3, padding="keras", stem_stride=1,
+        dropout=0.2,
     ),
     MobileNetConfig(; family="v1_bottleneck", in_channels=1, softmax=true),
 ]
@@ -55,7 +56,9 @@ end
         JLD2.jldsave(file("bare.jld2"); model_state=Flux.state(chain), epoch=3)
         found = read_weights(file("bare.jld2"))
         @test found.state == Dict(get_state(model))
-        shown = (:family, :width_mult, :num_classes, :in_channels, :norm_eps, :padding, :stem_stride)
+        shown = (
+            :family, :width_mult, :num_classes, :in_channels, :norm_eps, :padding, :stem_stride, :dropout
+        )
         @test all(field -> getfield(found.config, field) == getfield(config, field), shown)
         @test read_weights(file("bare.jld2"); config).config == config
     end

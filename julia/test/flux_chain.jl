@@ -15,12 +15,18 @@ function stirred(T; config=TINY, seed=3)
     return model
 end
 
-configs = [TINY, MobileNetConfig(;
-    width_mult=0.1, resolution=32, num_classes=7, activation="relu", norm_eps=1e-3, dropout=0.2
-)]
+cases = [
+    (Float64, TINY),
+    (Float32, TINY),
+    (Float64, MobileNetConfig(;
+        width_mult=0.1, num_classes=7, activation="relu", norm_eps=1e-3, dropout=0.2, padding="keras",
+    )),
+    (Float64, MobileNetConfig(; family="v2", width_mult=0.1, num_classes=7, padding="keras")),
+    (Float64, MobileNetConfig(; family="v1_bottleneck", num_classes=7, softmax=true)),
+]
 
-@testset "the stock chain gives the model's outputs, and its state the model's weights: $T" for
-    (T, config) in ((Float64, configs[1]), (Float64, configs[2]), (Float32, configs[1]))
+@testset "the stock chain gives the model's outputs, its state the weights: $(config.family) $T" for
+    (T, config) in cases
 
     model = stirred(T; config)
     chain = flux_chain(model)
