@@ -16,6 +16,8 @@ CONSTRAINTS = ("-c", "constraints.txt")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """For the tests' tiny nets, whose maps cost less than the threads that would share them."""
 
+OFFLINE = "not julia and not peers"
+
 DEMO = ("--width-mult", "0.25", "--steps", "20")
 
 
@@ -30,8 +32,16 @@ def demo(session):
 @nox.session
 def tests(session):
     """All that needs no Julia: the package's tests, and the replay of the recordings."""
-    session.install(*CONSTRAINTS, "-e", ".", "--group", "test")
-    session.run("pytest", "-n", "auto", "-m", "not julia", *session.posargs, env=ONE_THREAD)
+    session.install(*CONSTRAINTS, "-e", ".[keras,onnx]", "--group", "test")
+    session.run("pytest", "-n", "auto", "-m", OFFLINE, *session.posargs, env=ONE_THREAD)
+
+
+@nox.session
+def peers(session):
+    """What other projects make of the same weights: timm, torchvision, Keras."""
+    session.install(*CONSTRAINTS, "-e", ".[keras,onnx]", "--group", "test", "--group", "peers")
+    session.install(*CONSTRAINTS, "--no-deps", "--group", "peers-alone")
+    session.run("pytest", "-m", "peers and not julia", *session.posargs, env=ONE_THREAD)
 
 
 @nox.session
@@ -48,8 +58,8 @@ def julia(session):
 @nox.session
 def parity(session):
     """Both backends live: the parity suite, then the ladder itself on CIFAR-100."""
-    session.install(*CONSTRAINTS, "-e", ".", "--group", "test")
-    session.run("pytest", "-m", "julia", env=ONE_THREAD)
+    session.install(*CONSTRAINTS, "-e", ".[keras,onnx]", "--group", "test")
+    session.run("pytest", "-m", "julia and not peers", env=ONE_THREAD)
     args = session.posargs or ("--steps", "200")
     session.run("pymobilenet", "parity", "--backends", "torch,julia", "--report", "report", *args)
 
