@@ -191,7 +191,7 @@ def _metadata(file: Any) -> dict[str, str]:
     for key in ("backend", "keras_version"):
         value = hdf5.text(file, key)
         metadata |= {} if value is None else {key: value}
-    parts = []
+    parts: list[str] = []
     while (part := hdf5.text(file, f"{_OURS}{len(parts)}")) is not None:
         parts.append(part)
     try:

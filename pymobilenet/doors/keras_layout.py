@@ -44,6 +44,8 @@ NORM = {
     "running_var": "moving_variance",
 }
 
+HINT = "A Keras model without its classifier (include_top=False) is not read: save it with one"
+
 COMMON = {"stem_stride": 2, "padding": "keras", "activation": "relu6", "norm_eps": 1e-3}
 
 
@@ -141,6 +143,7 @@ MOBILENET = Layout(
     rename=_renamer("MobileNet", _mobilenet_unit, "conv_preds", multiple=2),
     from_peer=from_keras,
     to_peer=_to_convolution,
+    hint=HINT,
 )
 
 MOBILENET_V2 = Layout(
@@ -150,6 +153,7 @@ MOBILENET_V2 = Layout(
     rename=_renamer("MobileNetV2", _mobilenet_v2_unit, "predictions", multiple=32),
     from_peer=from_keras,
     to_peer=_to_dense,
+    hint=HINT,
 )
 
 LAYOUTS = (MOBILENET, MOBILENET_V2)
