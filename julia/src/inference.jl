@@ -14,7 +14,8 @@ end
 
 Every activation by its canonical name, in the order they are computed: maps (W, H, C, N), then `pool`
 (C, N), `logits` (classes, N) and, where the config has a softmax, `probabilities`. With `train`, norms
-use the batch's statistics; the running ones stay as they are. Throws a `DataError` as `predict` and [`loss_and_grads`](@ref) do.
+use the batch's statistics; the running ones stay as they are. Throws a `DataError` as `predict` and
+[`loss_and_grads`](@ref) do.
 """
 function activations(model::MobileNet, x; train=false, masks=nothing)
     x = checked_images(model, x)

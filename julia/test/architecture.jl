@@ -15,8 +15,9 @@ using MobileNets: feature_channels, last_map_size, name_parts, scaled
     @test (num_params(cifar), mult_adds(cifar)) == (3_309_476, 11_688_448)
 end
 
-# torchvision's model card (mobilenet_v2: 3,504,872 parameters, 0.301 GFLOPS); in the CIFAR form the README of
-# chenyaofo/pytorch-cifar-models, which counts convolutions and classifier, neither norms nor biases.
+# torchvision's model card (mobilenet_v2: 3,504,872 parameters, 0.3 GFLOPS); in the CIFAR form the
+# README of chenyaofo/pytorch-cifar-models, whose operations are those of convolutions and classifier,
+# not those of norms.
 @testset "parameters and multiply-adds of V2 are the published ones" begin
     config = MobileNetConfig(; family="v2")
     @test (num_params(config), mult_adds(config)) == (3_504_872, 300_774_272)
@@ -43,13 +44,15 @@ end
 
 @testset "V2 is the paper's table, residual where sizes allow, linear at the end of a block" begin
     found = blocks(MobileNetConfig(; family="v2"))
-    inputs = [block["depthwise"].in_channels ÷ (index == 1 ? 1 : 6) for (index, block) in enumerate(found)]
+    expansions = [1; fill(6, 16)]
+    inputs = [block["depthwise"].in_channels for block in found] .÷ expansions
     outputs = [block["project"].out_channels for block in found]
     strides = [block["depthwise"].stride for block in found]
     repeats = (1, 2, 3, 4, 3, 3, 1)
     @test outputs == reduce(vcat, fill.((16, 24, 32, 64, 96, 160, 320), repeats))
     @test inputs == [32; outputs[1:(end - 1)]]
-    @test strides == reduce(vcat, [[s; ones(Int, n - 1)] for (s, n) in zip((1, 2, 2, 2, 1, 2, 1), repeats)])
+    of_stage(stride, repeats) = [stride; ones(Int, repeats - 1)]
+    @test strides == reduce(vcat, of_stage.((1, 2, 2, 2, 1, 2, 1), repeats))
     @test keys(found[1]) == Set(["depthwise", "project"])
     @test all(keys(block) == Set(["expand", "depthwise", "project"]) for block in found[2:end])
     for layer in layers(MobileNetConfig(; family="v2"))
@@ -60,8 +63,8 @@ end
     cifar = MobileNetConfig(; family="v2", stem_stride=1)
     @test [block["depthwise"].stride for block in blocks(cifar)] == [1; 1; strides[3:end]]
     @test last_map_size(cifar, 32, 32) == (4, 4)
-    heads = [feature_channels(MobileNetConfig(; family="v2", width_mult)) for width_mult in (0.35, 1, 1.4)]
-    @test heads == [1280, 1280, 1792]
+    head(width_mult) = feature_channels(MobileNetConfig(; family="v2", width_mult))
+    @test head.((0.35, 1, 1.4)) == (1280, 1280, 1792)
 end
 
 @testset "the bottleneck family has twelve blocks of three convolutions" begin

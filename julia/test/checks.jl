@@ -50,7 +50,8 @@ end
     )
     linear = Dict("blocks.0.project.act" => zeros(UInt8, 1, 1, 1, 1))
     @test occursin("no such activation", message(
-        () -> loss_and_grads(build(TINY_V2), ones(Float32, 32, 32, 3, 2), [0, 1]; masks=linear), DataError
+        () -> loss_and_grads(build(TINY_V2), ones(Float32, 32, 32, 3, 2), [0, 1]; masks=linear),
+        DataError,
     ))
     @test occursin("must be Float32 (102, 3)", refused(x; masks=Dict("dropout" => ones(102, 3))))
     @test refused(x; masks=Dict("stem.act" => fill(0x03, 9, 7, 3, 3))) ==

@@ -27,7 +27,8 @@ model = build(TINY; dtype=Float64)
     @test first.(found) == activation_names(TINY)
     @test last(found[end]) == predict(model, x)
     @test size(Dict(found)["blocks.1.depthwise.conv"]) == (12, 9, 6, 3)
-    @test first.(activations(build(TINY_BOTTLENECK; dtype=Float64), x)) == activation_names(TINY_BOTTLENECK)
+    bottleneck = build(TINY_BOTTLENECK; dtype=Float64)
+    @test first.(activations(bottleneck, x)) == activation_names(TINY_BOTTLENECK)
     found = activations(build(TINY_V2; dtype=Float64), x)
     @test first.(found) == activation_names(TINY_V2)
     @test size(Dict(found)["blocks.2.add"]) == (24, 18, 2, 3)
@@ -40,13 +41,15 @@ end
     model = build(TINY_V2; dtype=Float64)
     found = Dict(activations(model, x))
     @test found["logits"] == predict(plain, x) == model(x)
-    @test found["probabilities"] == predict(model, x) ≈ MobileNets.Flux.softmax(found["logits"]) rtol = 1e-14
+    @test found["probabilities"] == predict(model, x)
+    @test found["probabilities"] ≈ MobileNets.Flux.softmax(found["logits"]) rtol = 1e-14
     @test vec(sum(predict(model, x); dims=1)) ≈ ones(3) rtol = 1e-15
     @test loss_and_grads(model, x, labels) == loss_and_grads(plain, x, labels)
 end
 
-@testset "every parameter's gradient is the finite difference: $(config.family)" for config in
-                                                                                   (TINY, TINY_V2, TINY_BOTTLENECK)
+@testset "every parameter's gradient is the finite difference: $(config.family)" for
+    config in (TINY, TINY_V2, TINY_BOTTLENECK)
+
     model = build(config; dtype=Float64)
     masks = frozen(model, x)
     masks["dropout"] = rand(StableRNG(2), [0.0, 2.0], feature_channels(config), 3)
@@ -56,8 +59,8 @@ end
     for (name, gradient) in gradients
         array = parameters[name]
         evaluate() = first(loss_and_grads(model, x, labels; masks))
-        wanted = differences(evaluate, array; stride=max(1, length(array) ÷ 3))
-        @test deviation(gradient, wanted) < 1e-5
+        wanted = differences(evaluate, array; step=3e-6, stride=max(1, length(array) ÷ 3))
+        @test deviation(gradient, wanted) < 3e-5 # 37 layers bend the loss
     end
 end
 
@@ -79,8 +82,9 @@ end
     @test all(gradient == part(tree, name) for (name, gradient) in gradients)
 end
 
-@testset "masks of the run's own pieces change nothing, others do: $(config.family)" for config in
-                                                                                   (TINY, TINY_V2, TINY_BOTTLENECK)
+@testset "masks of the run's own pieces change nothing, others do: $(config.family)" for
+    config in (TINY, TINY_V2, TINY_BOTTLENECK)
+
     model = build(config; dtype=Float64)
     masks = frozen(model, x)
     @test loss_and_grads(model, x, labels; masks) == loss_and_grads(model, x, labels)

@@ -1,8 +1,9 @@
 # What Python's test suite is held to as well: the files of test/vectors, written by hand there.
 using SHA: sha256
 
-@testset "initial weights are Python's: $(case["config"]), $(case["init"])" for case in
-                                                                                vectors("initial_state")["cases"]
+@testset "initial weights are Python's: $(case["config"]), $(case["init"])" for
+    case in vectors("initial_state")["cases"]
+
     config = from_json(MobileNetConfig, case["config"])
     state = get_state(build(config; seed=parse(UInt64, case["seed"]), init=case["init"]))
     for (name, wanted) in case["first"]
