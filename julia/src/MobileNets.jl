@@ -14,11 +14,12 @@ module MobileNets
 using ChainRulesCore: ChainRulesCore, NoTangent, @non_differentiable, rrule, unthunk
 using Flux: Flux
 using JSON: JSON
-using LinearAlgebra: BLAS
+using LinearAlgebra: BLAS, norm
 using Mmap: Mmap
 using NNlib: NNlib
 using Optimisers: Optimisers
 using PrecompileTools: @compile_workload, @setup_workload
+using SHA: sha256
 using Zlib_jll: libz
 
 include("errors.jl")
@@ -48,6 +49,7 @@ include("flux_chain.jl")
 include("flux_config.jl")
 include("containers.jl")
 include("weights.jl")
+include("probe.jl")
 include("batch_plan.jl")
 include("cifar.jl")
 include("training.jl")

@@ -9,13 +9,17 @@ function versions()
 end
 
 """
-    MobileNets.save(path, model; optimizer=nothing, versions=MobileNets.versions(), metadata=Dict())
+    MobileNets.save(path, model; optimizer=nothing, probe=true, versions=MobileNets.versions(),
+                    metadata=Dict())
 
 Write config and state, with an optimizer its moments too, atomically, in the format of the path's suffix:
-`.safetensors`, the exchange file, or `.npz`, for both of which equal content and `versions` give equal bytes,
-here and in Python; or `.jld2` (after `import JLD2`), for other users of Flux: `model_state` in it is
-`Flux.state(MobileNets.flux_chain(model))`. Throws a `WeightsError` for a state that is not finite, before
-anything is written, and for moments in a `.jld2` file.
+`.safetensors`, the exchange file, or `.npz`, for both of which equal content, `versions` and `metadata` give
+equal bytes, here and in Python; or `.jld2` (after `import JLD2`), for other users of Flux: `model_state` in
+it is `Flux.state(MobileNets.flux_chain(model))`. With `probe` the metadata have the logits of two small
+images, by which [`verify`](@ref) tells whether the file still means the same elsewhere.
+
+Throws a `WeightsError` for a state that is not finite, before anything is written, and for moments in a
+`.jld2` file.
 
 ```jldoctest
 julia> model = build(MobileNetConfig(width_mult=0.25, resolution=32, num_classes=10));
@@ -27,9 +31,13 @@ true
 ```
 """
 function save(
-    path, model::MobileNet; optimizer=nothing, versions=versions(), metadata=Dict{String,String}()
+    path, model::MobileNet; optimizer=nothing, probe=true, versions=versions(),
+    metadata=Dict{String,String}(),
 )
+    check_state(model.config, Dict{String,Array}(get_state(model)), eltype(model); source=path)
     state = isnothing(optimizer) ? get_state(model) : get_state(model, optimizer)
+    metadata = Dict{String,String}(metadata)
+    probe && (metadata[PROBE] = probe_text(model))
     return write_weights(path, model.config, state; versions, metadata)
 end
 
