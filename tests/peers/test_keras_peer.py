@@ -23,7 +23,7 @@ from pymobilenet.parity.judge import ALL_WITHIN, MOST_WITHIN
 
 os.environ["KERAS_BACKEND"] = "torch"
 
-import keras
+keras = pytest.importorskip("keras")
 
 pytestmark = [
     pytest.mark.peers,
