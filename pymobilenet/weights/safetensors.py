@@ -21,19 +21,20 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from safetensors import SafetensorError, deserialize, safe_open
 
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import WeightsError
 from pymobilenet.files import atomic_write
+from pymobilenet.strict_json import parse_object
+from pymobilenet.weights.safetensors_header import DTYPES, Entry, read_header
 from pymobilenet.weights.state import State, check_state, slots_of
 
 FORMAT_VERSION = "1"
 
 _DTYPES = {"float64": "F64", "float32": "F32", "int64": "I64", "uint8": "U8"}
-_READ = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
 
 
 @dataclass(frozen=True)
@@ -93,45 +94,35 @@ def write_tensors(
 
 
 def read_tensors(path: str | Path) -> tuple[State, dict[str, str]]:
-    """Read any safetensors file with the safetensors library: tensors and metadata.
+    """Read any safetensors file: tensors and metadata.
 
-    bfloat16, which NumPy has not, becomes float32, which holds all its values.
+    bfloat16, which NumPy has not, becomes float32, which holds all its values. Nothing is allocated
+    for a tensor before the file is found to hold it.
 
     Raises:
-        WeightsError: The file is missing, truncated, or not safetensors, or a tensor's dtype is
+        WeightsError: The file is missing, or breaks a rule of the format, or a tensor's dtype is
             none of NumPy's; the message names it and the rule.
     """
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
+    size = path.stat().st_size
     try:
-        with safe_open(path, framework="numpy") as file:
-            dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
-            tensors = {name: file.get_tensor(name) for name in dtypes if dtypes[name] in _READ}
-            metadata = file.metadata() or {}
-        if "BF16" in dtypes.values():
-            tensors |= _bfloat16(path.read_bytes())
-    except (SafetensorError, TypeError, ValueError, OSError) as error:
-        size = path.stat().st_size
+        with path.open("rb") as file:
+            entries, metadata = read_header(file, size)
+            return {entry.name: _tensor(file, entry) for entry in entries}, metadata
+    except (ValueError, OSError) as error:
         raise WeightsError(f"{path} ({size} bytes) is no whole safetensors file: {error}") from None
-    unread = [name for name in dtypes if name not in tensors]
-    if unread:
-        raise WeightsError(
-            f"{path}: {unread[0]} must be one of {', '.join(_READ)}, BF16. "
-            f"Received: {dtypes[unread[0]]}"
-        )
-    return {name: tensors[name] for name in dtypes}, metadata
 
 
-def _bfloat16(content: bytes) -> State:
-    """The bfloat16 tensors of a file: the upper halves of float32 values."""
-    return {
-        name: (np.frombuffer(tensor["data"], "<u2").astype(np.uint32) << 16)
-        .view(np.float32)
-        .reshape(tensor["shape"])
-        for name, tensor in deserialize(content)
-        if tensor["dtype"] == "BF16"
-    }
+def _tensor(file: BinaryIO, entry: Entry) -> np.ndarray:
+    """The next tensor of the file."""
+    values = np.frombuffer(bytearray(file.read(entry.end - entry.begin)), DTYPES[entry.dtype])
+    if entry.dtype == "BF16":  # the upper half of a float32
+        values = (values.astype(np.uint32) << 16).view(np.float32)
+    if entry.dtype == "BOOL":  # any byte but 0 is true
+        values = values != 0
+    return values.reshape(entry.shape)
 
 
 def write_weights(
@@ -167,8 +158,8 @@ def read_weights(path: str | Path) -> WeightsFile:
         )
     try:
         config = MobileNetConfig.from_json(metadata.pop("config", ""))
-        versions = json.loads(metadata.pop("versions", "{}"))
-    except (ValueError, RecursionError) as error:
+        versions = parse_object(metadata.pop("versions", "{}"))
+    except ValueError as error:
         raise WeightsError(f"{path}: metadata: {error}") from None
     del metadata["format_version"]
     dtype = np.asarray(tensors.get("classifier.weight", np.float32(0))).dtype
