@@ -50,6 +50,7 @@ def parity(
     steps: Annotated[int, typer.Option(min=0, help="Steps of each training curve.")] = 200,
     report: Annotated[Path | None, typer.Option(help="Folder for the report.")] = None,
     dtype: Annotated[list[str], typer.Option(help="float64, float32")] = list(DTYPES),
+    family: Annotated[list[str], typer.Option(help="v1, v1_bottleneck, v2")] = ["v1"],
     width_mult: Annotated[list[float], typer.Option(help="Width multipliers (alpha).")] = [
         0.25,
         1.0,
@@ -85,8 +86,9 @@ def parity(
             images = open_cifar100(data, "train")
             configs = [
                 MobileNetConfig(
-                    width_mult=width, resolution=32, num_classes=images.num_classes, stem_stride=s
+                    kind, width, resolution=32, num_classes=images.num_classes, stem_stride=s
                 )
+                for kind in family
                 for width in width_mult
                 for s in stem_stride
             ]
@@ -177,6 +179,29 @@ def convert(
         given = MobileNetConfig.from_toml(config) if config else None
         report = carry(src, dst, source, target, given)
     console.print(str(report), soft_wrap=True, markup=False)
+
+
+@app.command()
+def quantize(
+    src: Annotated[Path, typer.Argument(help="A float32 ONNX file that `convert` wrote.")],
+    dst: Annotated[Path, typer.Argument(help="The int8 ONNX file.")],
+    data: DataOption = None,
+    preprocessing: Annotated[
+        str, typer.Option(help="How the model's images are scaled: unit, standard, keras.")
+    ] = "standard",
+    images: Annotated[int, typer.Option(min=1, help="Training images to calibrate with.")] = 512,
+) -> None:
+    """Make an ONNX model int8, calibrated on CIFAR-100; print what it costs on the test images."""
+    from pymobilenet.data import open_cifar100
+    from pymobilenet.doors.quantize import labelled_batches, quantization_loss
+    from pymobilenet.doors.quantize import quantize as make
+
+    with _told():
+        train, test = open_cifar100(data, "train"), open_cifar100(data, "test")
+        known = labelled_batches(train.subset(range(min(images, len(train)))), preprocessing)
+        make(src, dst, (batch for batch, _ in known))
+        loss = quantization_loss(src, dst, labelled_batches(test, preprocessing))
+    console.print(str(loss), soft_wrap=True)
 
 
 @app.command()

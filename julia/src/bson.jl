@@ -99,12 +99,12 @@ struct BsonValues
     left::Base.RefValue{Int}
 end
 
-"A value as `Flux.state` would have it: arrays, numbers, tuples, and a `NamedTuple` for each layer."
+"A value as `Flux.state` would have it, with `Vector{Any}` for tuples, and a `NamedTuple` for each layer."
 function bson_value(values, @nospecialize(node), depth)
     values.left[] -= 1
-    endless = values.left[] < 0 || depth > BSON_DEEPEST
-    require(!endless, "values must not refer to each other without end")
-    node isa Vector{Any} && return map(each -> bson_value(values, each, depth + 1), Tuple(node))
+    isendless = values.left[] < 0 || depth > BSON_DEEPEST
+    require(!isendless, "values must not refer to each other without end")
+    node isa Vector{Any} && return Any[bson_value(values, each, depth + 1) for each in node]
     node isa Dict{String,Any} || return node
     tag = get(node, "tag", nothing)
     tag == "array" && return bson_array(values, node, depth)
@@ -113,7 +113,7 @@ function bson_value(values, @nospecialize(node), depth)
     tag == "backref" && return bson_shared(values, bson_field(node, "ref"), depth)
     tag in ("symbol", "datatype", "ref", "unionall") && return nothing
     require(isnothing(tag), "a tag must be one of BSON.jl's. Received: $(repr(tag))")
-    return Tuple(bson_value(values, node[name], depth + 1) for name in sort!(collect(keys(node))))
+    return Any[bson_value(values, node[name], depth + 1) for name in sort!(collect(keys(node)))]
 end
 
 function bson_field(node, name)
@@ -132,9 +132,9 @@ function bson_shared(values, number, depth)
 end
 
 function bson_array(values, node, depth)
-    (data, shape, type) = (bson_field(node, name) for name in ("data", "size", "type"))
+    data, shape, type = bson_field(node, "data"), bson_field(node, "size"), bson_type(values, node)
     data isa Vector{UInt8} || return bson_value(values, data, depth + 1)
-    name = type isa Dict ? last_name(type) : repr(type)
+    name = last_name(type)
     T = get(BSON_TYPES, name, nothing)
     require(!isnothing(T), "an array's type must be one of $(join(sort!(collect(keys(BSON_TYPES))), ", ")). Received: $name")
     require(iscounts(shape), "an array's size must be whole numbers. Received: $(repr(shape))")
@@ -143,20 +143,29 @@ function bson_array(values, node, depth)
     return Array{T}(reshape(ltoh.(reinterpret(T, data)), Int.(shape)...))
 end
 
-"The last part of a type's name."
+"The document that says a value's type, which may stand among the shared ones."
+function bson_type(values, node)
+    type = bson_field(node, "type")
+    isshared = type isa Dict && get(type, "tag", nothing) == "backref"
+    type = isshared ? get(values.shared, something(get(type, "ref", nothing), 0), nothing) : type
+    return type isa Dict{String,Any} ? type : Dict{String,Any}()
+end
+
+"The last part of a type's name, or an empty one."
 function last_name(type)
     names = get(type, "name", nothing)
-    return names isa Vector && !isempty(names) ? string(last(names)) : repr(names)
+    return names isa Vector && !isempty(names) ? string(last(names)) : ""
 end
 
 function bson_struct(values, node, depth)
-    data, type = bson_field(node, "data"), bson_field(node, "type")
-    kind = type isa Dict ? last_name(type) : ""
+    data, type = bson_field(node, "data"), bson_type(values, node)
+    kind = last_name(type)
     data isa Vector{Any} || return bson_number(data, kind)
     fields = bson_value(values, data, depth + 1)
     kind == "NamedTuple" && return bson_named(type, fields)
-    names = first(get(BSON_LAYERS, kind, ()), length(fields))
-    return isempty(names) ? fields : NamedTuple{names}(first(fields, length(names)))
+    names = get(BSON_LAYERS, kind, ())
+    count = min(length(names), length(fields))
+    return count == 0 ? fields : NamedTuple{names[1:count]}(fields[1:count])
 end
 
 "A number kept as the bytes of its type; `nothing` for what is none."

@@ -23,7 +23,7 @@ end
 "The file with one tensor moved and its probe as it was."
 function moved!(path, name)
     file = read_weights(path)
-    file.state[name][1] += 0.01
+    file.state[name][1] += 1
     return write_weights(path, file.config, file.state; file.metadata)
 end
 

@@ -8,8 +8,7 @@ const FILES = (
 
 "Run a file in a module of its own, so that its names mean nothing in the others."
 function run_file(file)
-    scope = Module(Symbol(file))
-    Core.eval(scope, :(include(path) = Base.include($scope, path)))
+    scope = Core.eval(Main, :(module $(Symbol(file)) end))
     Core.eval(scope, :(using MobileNets, Test; using StableRNGs: StableRNG))
     Base.include(scope, joinpath(@__DIR__, "helpers.jl"))
     Base.include(scope, joinpath(@__DIR__, "$file.jl"))
