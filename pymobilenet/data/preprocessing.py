@@ -16,8 +16,8 @@ PREPROCESSING = {
 """Name -> mean and deviation of red, green, blue in [0, 1] units, as `normalise` takes them.
 
 ``unit``: [0, 1]. ``standard``: mean and deviation of CIFAR-100's training images, with which this
-project trains. ``keras``: x / 127.5 - 1 (keras 3.15, applications/imagenet_utils.py, mode "tf"), which is
-(x / 255 - 0.5) / 0.5."""
+project trains. ``keras``: x / 127.5 - 1, which is (x / 255 - 0.5) / 0.5 (keras 3.15,
+applications/imagenet_utils.py, mode "tf")."""
 
 
 def preprocess(images: ArrayLike, name: str = "keras", dtype: DTypeLike = np.float32) -> np.ndarray:
