@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -245,7 +246,8 @@ def _told() -> Iterator[None]:
     try:
         yield
     except (PymobilenetError, OSError) as error:
-        errors.print(f"[bold red]{type(error).__name__}[/]: {error}", markup=True, soft_wrap=True)
+        said = f"[bold red]{type(error).__name__}[/]: {escape(str(error))}"
+        errors.print(said, markup=True, soft_wrap=True)
         raise typer.Exit(2) from None
 
 
