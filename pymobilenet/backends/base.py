@@ -246,5 +246,5 @@ class Backend(abc.ABC):
 
     def load(self, path: str | Path, **options: Any) -> Model:
         """A model from an exchange file, with the config and dtype the file names."""
-        file = read_weights(path)
+        file = read_weights(path, mmap=True)
         return self.from_state(file.config, file.state, **options)

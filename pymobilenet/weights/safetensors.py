@@ -17,6 +17,7 @@ a JSON text with sorted keys.
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -93,11 +94,14 @@ def write_tensors(
             file.write(np.ascontiguousarray(tensors[name], little_endian).data)
 
 
-def read_tensors(path: str | Path) -> tuple[State, dict[str, str]]:
+def read_tensors(path: str | Path, mmap: bool = False) -> tuple[State, dict[str, str]]:
     """Read any safetensors file: tensors and metadata.
 
     bfloat16, which NumPy has not, becomes float32, which holds all its values. Nothing is allocated
     for a tensor before the file is found to hold it.
+
+    With `mmap` the arrays lie in the file itself, where its alignment allows, and are read-only.
+    The file must not shrink while they are in use; a new one of its name does no harm.
 
     Raises:
         WeightsError: The file is missing, or breaks a rule of the format, or a tensor's dtype is
@@ -110,14 +114,29 @@ def read_tensors(path: str | Path) -> tuple[State, dict[str, str]]:
     try:
         with path.open("rb") as file:
             entries, metadata = read_header(file, size)
-            return {entry.name: _tensor(file, entry) for entry in entries}, metadata
+            held = _mapped if mmap else _copied
+            return {entry.name: _tensor(held(file, entry), entry) for entry in entries}, metadata
     except (ValueError, OSError) as error:
         raise WeightsError(f"{path} ({size} bytes) is no whole safetensors file: {error}") from None
 
 
-def _tensor(file: BinaryIO, entry: Entry) -> np.ndarray:
-    """The next tensor of the file."""
-    values = np.frombuffer(bytearray(file.read(entry.end - entry.begin)), DTYPES[entry.dtype])
+def _copied(file: BinaryIO, entry: Entry) -> np.ndarray:
+    """The bytes of the next tensor of the file."""
+    return np.frombuffer(bytearray(file.read(entry.end - entry.begin)), np.uint8)
+
+
+def _mapped(file: BinaryIO, entry: Entry) -> np.ndarray:
+    """The same, in the file itself."""
+    start, size = file.tell(), entry.end - entry.begin
+    file.seek(size, os.SEEK_CUR)
+    mapped = np.memmap(file, np.uint8, "r", start, size) if size else np.empty(0, np.uint8)
+    file.seek(start + size)
+    aligned = start % np.dtype(DTYPES[entry.dtype]).itemsize == 0
+    return np.asarray(mapped) if aligned else np.array(mapped)
+
+
+def _tensor(data: np.ndarray, entry: Entry) -> np.ndarray:
+    values = data.view(DTYPES[entry.dtype])
     if entry.dtype == "BF16":  # the upper half of a float32
         values = (values.astype(np.uint32) << 16).view(np.float32)
     if entry.dtype == "BOOL":  # any byte but 0 is true
@@ -143,14 +162,16 @@ def write_weights(
     write_tensors(path, state, {**(metadata or {}), **canonical})
 
 
-def read_weights(path: str | Path) -> WeightsFile:
+def read_weights(path: str | Path, mmap: bool = False) -> WeightsFile:
     """Read a model's state and config; everything is checked before it is returned.
+
+    `mmap` as in `read_tensors`.
 
     Raises:
         WeightsError: Not a weight file of this format, or a tensor missing, left over, misshapen,
             wrongly typed or not finite. Each is named.
     """
-    tensors, metadata = read_tensors(path)
+    tensors, metadata = read_tensors(path, mmap)
     if metadata.get("format_version") != FORMAT_VERSION:
         raise WeightsError(
             f"{path}: metadata format_version must be {FORMAT_VERSION!r}, as pymobilenet writes it."
