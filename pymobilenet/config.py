@@ -102,7 +102,10 @@ class _Record:
             raise ConfigError(f"{path}: not TOML ({error})") from None
         if not isinstance(document.get(cls._table), dict):
             raise ConfigError(f"{path}: no table [{cls._table}]; it has {sorted(document)}")
-        return cls.from_dict(document[cls._table])
+        try:
+            return cls.from_dict(document[cls._table])
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
 
     def to_toml(self) -> str:
         """The table that `from_toml` reads. JSON's strings, numbers and booleans are TOML's too."""

@@ -74,7 +74,7 @@ def test_a_container_of_others_is_known_by_how_it_begins(tmp_path, content, cont
     ("content", "message"),
     [
         (b"", r"\(0 bytes\): must be safetensors, npz, torch's, HDF5"),
-        (b"hello", "Begins with b'hello'"),
+        (b"hello", "Received: a file that begins with b'hello'"),
         (struct.pack("<Q", 99) + b"{}", "a header of 99 bytes does not fit in the file"),
         (b"\x08\x0a\x12\x0bpymobilenet:\x00", "an ONNX graph, which is an export"),
         (b"\x80\x04\x95abc", "a pickle that torch.save did not write"),

@@ -21,6 +21,7 @@ import numpy as np
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import WeightsError
 from pymobilenet.philox import Stream, raw_words, uniform64
+from pymobilenet.strict_json import parse_object
 
 if TYPE_CHECKING:
     from pymobilenet.backends.base import Model
@@ -59,9 +60,9 @@ class Probe:
             WeightsError: Not the JSON of a probe, or not that of logits of one shape.
         """
         try:
-            values = json.loads(text)
+            values = parse_object(text)
             _require(
-                isinstance(values, dict) and sorted(values) == sorted(cls.__annotations__),
+                sorted(values) == sorted(cls.__annotations__),
                 "it must have exactly digest, float32, float64, seed and shape",
             )
             seed, shape = values["seed"], values["shape"]
@@ -73,7 +74,7 @@ class Probe:
             )
             wide, narrow = (_checked_logits(values[d], shape[0], d) for d in ("float64", "float32"))
             _require(len(wide[0]) == len(narrow[0]), "the logits must be of one shape")
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise WeightsError(f"{source}: metadata {PROBE}: {error}") from None
         return cls(seed, tuple(shape), values["digest"], wide, narrow)
 

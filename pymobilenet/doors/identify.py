@@ -66,7 +66,7 @@ def identify_container(path: str | Path) -> str:
         return "safetensors"
     raise WeightsError(
         f"{path} ({size} bytes): must be safetensors, npz, torch's, HDF5 (Keras), JLD2 or BSON. "
-        f"Begins with {start[:8]!r}"
+        f"Received: a file that begins with {start[:8]!r}"
     )
 
 
