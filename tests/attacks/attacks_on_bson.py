@@ -50,9 +50,15 @@ def deep(count):
 REFERENCE = nested(tag=text("backref"), ref=whole(1))
 TABLE = {
     "no model": (document(m=whole(3)), "it must have one model with Conv layers. Received: m"),
-    "nothing in it": (document(), "it must have one model with Conv layers. Received: nothing"),
+    "nothing in it": (
+        document(_backrefs=listed()),
+        "must have one model with Conv layers. Received: nothing",
+    ),
     "a thousand documents deep": (deep(1000), "documents must be nested at most 200 deep"),
-    "a kind of nobody": (document(m=(0x13, bytes(16))), "a value's kind must be one that BSON.jl"),
+    "a kind of nobody": (
+        document(w=whole(1), m=(0x13, bytes(16))),
+        "a value's kind must be one that BSON.jl",
+    ),
     "a text that is not whole": (
         document(m=(2, struct.pack("<i", 2**30) + b"x\0")),
         "a text's length must be in [1, ",

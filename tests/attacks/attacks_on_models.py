@@ -8,8 +8,9 @@ import safetensors.numpy
 from attack import CONFIG, STATE, TEXTS, attacks
 from door_models import V1, V2, peer_tensors
 
-from pymobilenet import TrainConfig, backend
+from pymobilenet import MobileNetConfig, TrainConfig, backend
 from pymobilenet.backends.probe import probe
+from pymobilenet.weights import state_shapes
 
 PROBE = json.loads(probe(backend("torch").from_state(CONFIG, STATE)).to_json())
 NONE = object()
@@ -65,6 +66,7 @@ def peer(config, layout, **tensors):
 
 
 MOMENTS = trained()
+NOTHING_OF_V2 = {name: np.zeros(1, np.float32) for name in state_shapes(MobileNetConfig("v2"))}
 STEM, BIAS, VARIANCE = "stem.conv.weight", "classifier.bias", "stem.norm.running_var"
 
 TENSORS = {
@@ -187,6 +189,10 @@ CONFIGS |= {
     "a width that leaves nothing": (
         configured(width_mult=0.01),
         "width_mult must leave the 32 channels of the stem at least one, with rounding 'floor'",
+    ),
+    "a width that leaves a block nothing": (
+        saved(NOTHING_OF_V2, {**TEXTS, "config": json.dumps(CONFIG.to_dict() | {"family": "v2"})}),
+        "width_mult 0.05 leaves none of 16 channels",
     ),
     "half a class": (
         configured(num_classes=1.5),
