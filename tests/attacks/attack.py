@@ -18,7 +18,7 @@ class Attack(NamedTuple):
     """A file that breaks one rule.
 
     Attributes:
-        name: What it is, and the name of its file.
+        name: What it is.
         content: Its bytes.
         says: A part of the message, which names the rule.
         container: What the file is read as; "" for what it shows itself to be.
@@ -30,6 +30,11 @@ class Attack(NamedTuple):
     says: str
     container: str = ""
     command: str | None = ""
+
+    @property
+    def file(self):
+        """The name of its file."""
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
 
 
 def attacks(kind, table, **how):

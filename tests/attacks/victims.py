@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +10,11 @@ HERE = Path(__file__).parent
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "agg"}
 
 
-def file_name(name):
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
 def written(folder, attacks):
     """Each attack as a file of its own; name -> path."""
     paths = {}
     for attack in attacks:
-        paths[attack.name] = folder / file_name(attack.name)
+        paths[attack.name] = folder / attack.file
         assert not paths[attack.name].exists(), attack.name
         paths[attack.name].write_bytes(attack.content)
     return paths
@@ -27,11 +22,15 @@ def written(folder, attacks):
 
 def findings(folder, attacks):
     """What happened to the file of each attack, by its name; see `read_all.examined`."""
-    paths = written(folder, attacks)
+    written(folder, attacks)
     lines = (
-        {"name": each.name, "file": paths[each.name].name, **how}
+        {
+            "name": each.name,
+            "file": each.file,
+            "container": each.container,
+            "command": each.command,
+        }
         for each in attacks
-        for how in [{"container": each.container, "command": each.command}]
     )
     (folder / "files.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     done = subprocess.run(
