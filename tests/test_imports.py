@@ -32,13 +32,17 @@ LEVELS = [
     ("doors", "together"),
     ("training", "together"),
     ("parity", "together"),
+    ("bench", "together"),
     ("cli", "alone"),
 ]
 SIBLINGS = {"weights": {"data"}, "data": {"weights"}}
-TORCH = {"backends.torch.model", "backends.torch.module", "backends.torch.checkpoint"}
+TORCH = {
+    f"backends.torch.{name}" for name in ("by_hand", "checkpoint", "frozen", "model", "module")
+}
 OWN = {
     "backends.numpy": {"backends.numpy_layers", "backends.numpy_optimizers"},
     "backends.torch": TORCH,
+    "backends.torch.by_hand": TORCH,
     "backends.torch.model": TORCH,
 }
 DOORS = {

@@ -222,6 +222,10 @@ class Backend(abc.ABC):
         """Kind of thread -> how many this backend computes with, as far as it can tell."""
         return {}
 
+    def product(self, a: np.ndarray, b: np.ndarray) -> Callable[[], Any]:
+        """A function that multiplies two square matrices by what this backend multiplies with."""
+        return lambda: a @ b
+
     def computes(self, _dtype: str) -> bool:
         """Whether models of this dtype can be built."""
         return True

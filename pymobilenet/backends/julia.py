@@ -26,7 +26,7 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +157,11 @@ class JuliaBackend(Backend):
                 "blas": int(self.main.LinearAlgebra.BLAS.get_num_threads()),
             }
 
+    def product(self, a: np.ndarray, b: np.ndarray) -> Callable[[], Any]:
+        left, right = self.wrap(a), self.wrap(b)
+        multiply, kept = getattr(self.main, "*"), (a, b)
+        return lambda: (multiply(left, right), kept)
+
     def new_dict(self) -> Any:
         """An empty ``Dict{String,Array}``."""
         return self.main.Dict[self.main.String, self.main.Array]()
@@ -205,6 +210,33 @@ def write_julia_file(
             texts[name] = text
         own = one.julia.from_json(one.julia.MobileNetConfig, config.to_json())
         one.julia.write_weights(str(path), own, tensors, metadata=texts)
+
+
+def bench_peers(
+    function: str, model: Model, images: np.ndarray, labels: np.ndarray
+) -> Callable[[], Any]:
+    """A job of julia/bench/peers.jl: what users of Flux have without MobileNets.jl.
+
+    Raises:
+        BackendUnavailable: It needs Metalhead, and the Julia project has none.
+    """
+    one = _running()
+    assert isinstance(model, JuliaModel)
+    with _translated():
+        folder = str(one.main.pkgdir(one.julia))
+        peers = one.main.include(f"{folder}/bench/peers.jl")
+        if function.startswith("metalhead") and not peers.has_metalhead():
+            raise BackendUnavailable("Metalhead is not in the Julia project: juliapkg.add it")
+        run = getattr(peers, function)(model.model, one.wrap(images), one.wrap(labels))
+    kept = images, labels
+    return lambda: (run(), kept)
+
+
+def blas() -> dict[str, str]:
+    """What multiplies Julia's matrices: library, core whose kernels it chose, threads."""
+    with _translated():
+        found = _running().julia.blas_report()
+        return {str(name): str(getattr(found, str(name))) for name in found._jl_propertynames()}
 
 
 def _running() -> JuliaBackend:

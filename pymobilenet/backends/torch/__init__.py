@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from pymobilenet.config import MobileNetConfig
 
 
 class TorchBackend(Backend):
-    """Options of `build` and `load`: ``memory_format``, one of `model.MEMORY_FORMATS`."""
+    """Options of `build` and `load`: ``memory_format``, one of `model.MEMORY_FORMATS`; ``compiled``
+    (bool): train what `torch.compile` makes of the module.
+    """
 
     name = "torch"
 
@@ -22,6 +25,10 @@ class TorchBackend(Backend):
 
     def threads(self) -> dict[str, int]:
         return {"torch": torch.get_num_threads()}
+
+    def product(self, a: np.ndarray, b: np.ndarray) -> Callable[[], Any]:
+        x, y = torch.from_numpy(a), torch.from_numpy(b)
+        return lambda: x @ y
 
     def _new(self, config: MobileNetConfig, dtype: np.dtype, **options: Any) -> TorchModel:
         return TorchModel(self, config, dtype, **options)

@@ -33,7 +33,10 @@ _TORCH_SLOTS = {"momentum": "momentum_buffer", "exp_avg": "exp_avg", "exp_avg_sq
 
 
 class TorchModel(Model):
-    """A `MobileNet` module behind the protocol; `module` is the module itself."""
+    """A `MobileNet` module behind the protocol; `module` is the module itself.
+
+    With `compiled`, what it computes in training is compiled by torch, which needs a C++ compiler.
+    """
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class TorchModel(Model):
         config: MobileNetConfig,
         dtype: np.dtype,
         memory_format: str = "auto",
+        compiled: bool = False,
     ) -> None:
         super().__init__(config, dtype)
         if memory_format not in MEMORY_FORMATS:
@@ -53,6 +57,7 @@ class TorchModel(Model):
         self.memory_format = MEMORY_FORMATS[memory_format]
         module = MobileNet(config).to(getattr(torch, dtype.name))
         self.module = module.to(memory_format=self.memory_format).eval()
+        self.trained = torch.compile(self.module) if compiled else self.module
         self.updater: torch.optim.Optimizer
 
     def get_state(self) -> State:
@@ -172,7 +177,7 @@ class TorchModel(Model):
         to let go of, lest a backward pass of the user's own adds to what was returned.
         """
         self.module.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(self.module(self._input(images)), _tensor(labels))
+        loss = F.cross_entropy(self.trained(self._input(images)), _tensor(labels))
         loss.backward()
         grads = {name: p.grad.numpy() for name, p in self.module.named_parameters()}
         return loss.item(), grads

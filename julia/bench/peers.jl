@@ -1,0 +1,42 @@
+"What users of Flux have without MobileNets.jl: jobs for the bench, each from a model, images and labels."
+module Peers
+
+using MobileNets: MobileNets, Flux, flux_chain
+
+onehot(model, labels) = Flux.onehotbatch(labels, 0:(model.config.num_classes - 1))
+
+"One step of Adam as Flux's documentation has it."
+function training_step(net, x, y)
+    state = Flux.setup(Flux.Adam(1.0f-3), Flux.trainmode!(net))
+    return function ()
+        loss, gradients = Flux.withgradient(net -> Flux.logitcrossentropy(net(x), y), net)
+        Flux.update!(state, net, gradients[1])
+        return loss
+    end
+end
+
+flux_step(model, x, labels) = training_step(flux_chain(model), x, onehot(model, labels))
+
+function flux_predict(model, x, _)
+    net = Flux.testmode!(flux_chain(model))
+    return () -> net(x)
+end
+
+has_metalhead() = !isnothing(Base.find_package("Metalhead"))
+
+"Metalhead's net of the model's config, of its own weights; it has stems of stride 2 alone."
+function metalhead(model)
+    Metalhead = Base.require(Main, :Metalhead)
+    (; family, width_mult, num_classes) = model.config
+    kind = family == "v1" ? :MobileNetv1 : :MobileNetv2
+    return Base.invokelatest(getfield(Metalhead, kind), width_mult; nclasses=num_classes)
+end
+
+metalhead_step(model, x, labels) = training_step(metalhead(model), x, onehot(model, labels))
+
+function metalhead_predict(model, x, _)
+    net = Flux.testmode!(metalhead(model))
+    return () -> net(x)
+end
+
+end

@@ -1,0 +1,132 @@
+"""Timing jobs side by side: in turns, so that what else the machine does meets all alike."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pymobilenet.architecture import mult_adds
+from pymobilenet.bench.contenders import Contender, Job
+from pymobilenet.config import MobileNetConfig
+
+WARM_UP = 2
+"""Runs before the first that counts: compilation, buffers, caches."""
+
+LEAST_SECONDS = 0.02
+"""A measurement repeats a shorter job until it has taken so long."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured: a net on batches of one size, in training or inference."""
+
+    config: MobileNetConfig
+    batch_size: int
+    job: str
+
+    def __str__(self) -> str:
+        c = self.config
+        return (
+            f"{self.job}, {c.family}, alpha {c.width_mult:g}, stem {c.stem_stride}, "
+            f"{c.resolution}x{c.resolution}, batch {self.batch_size}"
+        )
+
+    @property
+    def operations(self) -> float:
+        """Floating-point operations of one run: two for each multiply-add, three times as many in
+        training, where each is met again for the input's gradient and for the weight's."""
+        passes = 3 if self.job == "train" else 1
+        return 2.0 * passes * self.batch_size * mult_adds(self.config)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one run of a job, one for each repeat."""
+
+    case: Case
+    contender: str
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """Half the distance between the quartiles, over the median."""
+        low, high = np.quantile(self.seconds, [0.25, 0.75])
+        return float(high - low) / 2 / self.median
+
+    @property
+    def images_per_second(self) -> float:
+        return self.case.batch_size / self.median
+
+    @property
+    def gflops(self) -> float:
+        return self.case.operations / self.median / 1e9
+
+
+def measure(
+    case: Case,
+    contenders: Iterable[Contender],
+    repeats: int = 9,
+    tick: Callable[[], None] = lambda: None,
+) -> list[Timing]:
+    """Time one case for each contender that does such jobs, all in turns, `repeats` times."""
+    rng = np.random.default_rng(0)
+    shape = (case.batch_size, case.config.in_channels, *[case.config.resolution] * 2)
+    images = rng.standard_normal(shape).astype(np.float32)
+    labels = rng.integers(0, case.config.num_classes, case.batch_size)
+    jobs = {
+        contender.name: make(case.config, images, labels)
+        for contender in contenders
+        if (make := getattr(contender, case.job)) is not None
+    }
+    counts = {name: _warm_up(job) for name, job in jobs.items()}
+    found: dict[str, list[float]] = {name: [] for name in jobs}
+    gc.collect()
+    for _ in range(repeats):
+        for name, job in jobs.items():
+            found[name].append(_seconds(job, counts[name]))
+        tick()
+    return [Timing(case, name, tuple(seconds)) for name, seconds in found.items()]
+
+
+def _warm_up(job: Job) -> int:
+    """How often a measurement is to repeat the job."""
+    for _ in range(WARM_UP):
+        job()
+    return max(1, round(LEAST_SECONDS / _seconds(job, 1)))
+
+
+def _seconds(job: Job, count: int) -> float:
+    start = time.perf_counter()
+    for _ in range(count):
+        job()
+    return (time.perf_counter() - start) / count
+
+
+def cases(
+    families: Sequence[str],
+    widths: Sequence[float],
+    resolutions: Sequence[int],
+    batch_sizes: Sequence[int],
+    stem_strides: Sequence[int],
+    jobs: Sequence[str],
+) -> list[Case]:
+    """Every combination; training needs more than one image where the last map has one pixel."""
+    return [
+        Case(MobileNetConfig(family, width, resolution, 100, stem_stride=stem), batch, job)
+        for family in families
+        for width in widths
+        for stem in stem_strides
+        for resolution in resolutions
+        for batch in batch_sizes
+        for job in jobs
+        if job != "train" or batch > 1
+    ]

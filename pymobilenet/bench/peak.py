@@ -1,0 +1,32 @@
+"""What the machine can do at most: the products of large matrices, by each library at hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pymobilenet.backends import BACKENDS, backend
+from pymobilenet.backends.julia import unavailable
+
+SIDE = 1536
+REPEATS = 7
+
+
+def gemm_peak() -> dict[str, float]:
+    """Backend -> GFLOP/s of the best of seven float32 products of square matrices."""
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((SIDE, SIDE)).astype(np.float32) for _ in range(2))
+    found = [name for name in BACKENDS if name != "julia" or unavailable() is None]
+    return {name: 2e-9 * SIDE**3 / _best(backend(name).product(a, b)) for name in found}
+
+
+def _best(job: Callable[[], Any]) -> float:
+    def seconds() -> float:
+        start = time.perf_counter()
+        job()
+        return time.perf_counter() - start
+
+    return min(seconds() for _ in range(REPEATS))

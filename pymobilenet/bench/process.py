@@ -1,0 +1,93 @@
+"""What only a fresh process shows: the time to a first result, and the memory it takes.
+
+`python -m pymobilenet.bench.process CONTENDER JOB BATCH CONFIG` prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pymobilenet.bench.contenders import Job, available
+from pymobilenet.bench.measure import Case
+from pymobilenet.config import MobileNetConfig
+from pymobilenet.errors import BackendUnavailable
+
+STEPS = 3
+"""Runs of the job, after which the memory has its size."""
+
+SMALL = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=100)
+
+
+@dataclass(frozen=True)
+class FreshProcess:
+    """One contender and job in a process of its own.
+
+    Attributes:
+        first_result: Seconds from the start of the process to the end of the first run.
+        memory: Bytes of resident memory at its peak above that of the loaded runtime, which has
+            run the same job once for a small net and two images.
+    """
+
+    case: Case
+    contender: str
+    first_result: float
+    memory: int
+
+
+def fresh_process(case: Case, contender: str) -> FreshProcess:
+    """Start a process, run the case in it and wait for what it says.
+
+    Raises:
+        BackendUnavailable: The process failed; the message has the end of what it printed.
+    """
+    arguments = [contender, case.job, str(case.batch_size), case.config.to_json()]
+    start = time.time()
+    command = [sys.executable, "-m", "pymobilenet.bench.process", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise BackendUnavailable(f"{contender}: {done.stderr.strip()[-500:]}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    return FreshProcess(case, contender, found["first"] - start, found["memory"])
+
+
+def _run(contender: str, job: str, batch: str, text: str) -> dict[str, float]:
+    (one,) = available([contender])[0]
+    make = getattr(one, job)
+    rng = np.random.default_rng(0)
+
+    def prepared(config: MobileNetConfig, count: int) -> Job:
+        shape = (count, config.in_channels, config.resolution, config.resolution)
+        images = rng.standard_normal(shape).astype(np.float32)
+        return make(config, images, rng.integers(0, config.num_classes, count))
+
+    prepared(SMALL, 2)()
+    first, idle = time.time(), _peak_memory(reset=True)
+    run = prepared(MobileNetConfig.from_json(text), int(batch))
+    for _ in range(STEPS):
+        run()
+    return {"first": first, "memory": _peak_memory() - idle}
+
+
+def _peak_memory(reset: bool = False) -> int:
+    """Bytes the process has had at most, or, to `reset` that, has now (Linux; else 0)."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return 0
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+    return 1024 * int(line.split()[1])
+
+
+if __name__ == "__main__":
+    print(json.dumps(_run(*sys.argv[1:])))  # noqa: T201
+    sys.stdout.flush()
+    os._exit(0)

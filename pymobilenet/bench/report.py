@@ -1,0 +1,143 @@
+"""What was measured, as JSON, as a table and as pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from pymobilenet.architecture import mult_adds
+from pymobilenet.bench.contenders import YARDSTICK
+from pymobilenet.bench.measure import Timing
+from pymobilenet.bench.process import FreshProcess
+from pymobilenet.files import atomic_write
+
+
+def to_dict(
+    timings: Sequence[Timing],
+    fresh: Sequence[FreshProcess],
+    peaks: dict[str, float],
+    about: dict[str, Any],
+) -> dict[str, Any]:
+    """Everything, for machines: seconds of every repeat, and what was computed from them."""
+    return {
+        "about": {
+            **about,
+            "platform": platform.platform(),
+            "processor": processor(),
+            "cores": len(os.sched_getaffinity(0)),
+        },
+        "gemm_gflops": peaks,
+        "timings": [
+            {
+                **_case(timing),
+                "seconds": timing.seconds,
+                "median": timing.median,
+                "spread": timing.spread,
+                "images_per_second": timing.images_per_second,
+                "gflops": timing.gflops,
+            }
+            for timing in timings
+        ],
+        "fresh_processes": [
+            {**_case(one), "first_result": one.first_result, "memory": one.memory} for one in fresh
+        ],
+    }
+
+
+def _case(one: Timing | FreshProcess) -> dict[str, Any]:
+    case = one.case
+    return {
+        "contender": one.contender,
+        "job": case.job,
+        "batch_size": case.batch_size,
+        "config": case.config.to_dict(),
+    }
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def print_table(timings: Sequence[Timing], fresh: Sequence[FreshProcess], console: Console) -> None:
+    """A table for each case; ratios are of medians, to torch in channels_last."""
+    for case in dict.fromkeys(timing.case for timing in timings):
+        found = [timing for timing in timings if timing.case == case]
+        yardstick = [timing.median for timing in found if timing.contender == YARDSTICK]
+        table = Table(title=str(case), box=SIMPLE, title_justify="left")
+        for column in ("", "ms", "spread", f"to {YARDSTICK}", "images/s", "GFLOP/s"):
+            table.add_column(column, justify="left" if not column else "right")
+        for timing in found:
+            ratio = f"{timing.median / yardstick[0]:.2f}" if yardstick else ""
+            table.add_row(
+                timing.contender,
+                f"{timing.median * 1e3:.2f}",
+                f"{timing.spread:.0%}",
+                ratio,
+                f"{timing.images_per_second:.0f}",
+                f"{timing.gflops:.1f}",
+            )
+        console.print(table)
+    if fresh:
+        table = Table(title="in a fresh process", box=SIMPLE, title_justify="left")
+        for column in ("", "case", "first result of alpha 0.25, s", "memory, MB"):
+            table.add_column(column)
+        for one in fresh:
+            memory = f"{one.memory / 1e6:.0f}"
+            table.add_row(one.contender, str(one.case), f"{one.first_result:.1f}", memory)
+        console.print(table)
+
+
+def write_report(found: dict[str, Any], timings: Sequence[Timing], folder: Path) -> list[Path]:
+    """Write ``bench.json`` and, where a quantity took several values, pictures over it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_write(folder / "bench.json") as file:
+        file.write(json.dumps(found, indent=1).encode())
+    written = [folder / "bench.json"]
+    axes = {
+        "batch": lambda case: case.batch_size,
+        "mult_adds": lambda case: mult_adds(case.config) * case.batch_size,
+    }
+    for job in dict.fromkeys(timing.case.job for timing in timings):
+        of_job = [timing for timing in timings if timing.case.job == job]
+        for axis, value in axes.items():
+            if len({value(timing.case) for timing in of_job}) > 1:
+                written.append(_plot(of_job, axis, value, folder / f"{job}-{axis}.png"))
+    return written
+
+
+def _plot(timings: Sequence[Timing], axis: str, value: Any, path: Path) -> Path:
+    """Milliseconds for an image over a quantity, a line for each contender."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    plot = figure.subplots()
+    for name in dict.fromkeys(timing.contender for timing in timings):
+        points = sorted(
+            (value(timing.case), timing.median * 1e3)
+            for timing in timings
+            if timing.contender == name
+        )
+        plot.loglog(*zip(*points, strict=True), marker="o", linestyle="", label=name, alpha=0.8)
+    label = {"batch": "images in a batch", "mult_adds": "multiply-adds of a forward pass"}[axis]
+    plot.set(xlabel=label, ylabel="milliseconds (median)", title=timings[0].case.job)
+    plot.grid(alpha=0.3)
+    plot.legend(fontsize="small")
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=130)
+    return path
