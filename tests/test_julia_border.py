@@ -14,7 +14,6 @@ import pytest
 
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.errors import BackendUnavailable, JuliaError
-from pymobilenet.weights import write_weights
 
 pytestmark = pytest.mark.julia
 
@@ -165,12 +164,12 @@ except BackendUnavailable as error:
     assert issubclass(BackendUnavailable, RuntimeError)
 
 
-def test_both_writers_give_the_same_bytes(tmp_path):
-    julia = backend("julia")
-    model = julia.build(CONFIG, seed=11)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_both_writers_give_the_same_bytes_probe_and_all(tmp_path, dtype):
+    model = backend("julia").build(CONFIG, seed=11, dtype=dtype)
     theirs, mine = tmp_path / "julia.safetensors", tmp_path / "python.safetensors"
-    julia.julia.save(str(theirs), model.model)
-    write_weights(mine, CONFIG, model.get_state(), julia.versions())
+    model.backend.julia.save(str(theirs), model.model)
+    model.save(mine)
     assert theirs.read_bytes() == mine.read_bytes()
 
 
