@@ -263,7 +263,8 @@ def bench(
         chosen, reasons = available(contender)
         for name, reason in reasons.items():
             console.print(f"[bold]not measured: {name}:[/] {reason}", soft_wrap=True)
-        peaks = gemm_peak()
+        names = list(dict.fromkeys(one.backend for one in chosen))
+        peaks = gemm_peak(names)
         timings, fresh = [], []
         for case in cases(family, width_mult, resolution, batch_size, stem_stride, job):
             tick = tell(str(case), repeats)
@@ -271,7 +272,6 @@ def bench(
             if memory:
                 able = [one.name for one in chosen if getattr(one, case.job) is not None]
                 fresh += [fresh_process(case, name) for name in able]
-        names = [name for name in BACKENDS if name in peaks]
         about = {name: {**backend(name).versions(), **backend(name).threads()} for name in names}
         print_table(timings, fresh, console)
         gemm = ", ".join(f"{name} {gflops:.0f}" for name, gflops in peaks.items())

@@ -41,7 +41,7 @@ def findings() -> Iterator[tuple[str, str, str]]:
             f"{found['library']}, kernels for {found['core'] or 'an unknown processor'}",
             "one thread for each of Julia's while a model computes",
         )
-    peaks = gemm_peak()
+    peaks = gemm_peak(name for name in BACKENDS if name != "julia" or reason is None)
     best = max(peaks.values())
     for name, gflops in peaks.items():
         slow = "" if gflops > best / 1.5 else _how_to_mend(name, peaks)

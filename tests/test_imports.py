@@ -33,6 +33,7 @@ LEVELS = [
     ("training", "together"),
     ("parity", "together"),
     ("bench", "together"),
+    ("doctor", "alone"),
     ("cli", "alone"),
 ]
 SIBLINGS = {"weights": {"data"}, "data": {"weights"}}

@@ -30,10 +30,12 @@ Make = Callable[[MobileNetConfig, np.ndarray, np.ndarray], Job]
 class Contender(NamedTuple):
     """`train` and `predict` make the two jobs; None for what it cannot do.
 
-    `missing` says why it cannot be measured here, or nothing.
+    `backend` is the one whose framework it runs in; `missing` says why it cannot be measured here,
+    or nothing.
     """
 
     name: str
+    backend: str
     train: Make | None
     predict: Make | None
     missing: Callable[[], str | None] = lambda: None
@@ -95,26 +97,35 @@ def _without_onnx() -> str | None:
 
 
 CONTENDERS = (
-    Contender("torch by hand, channels_last", *by_hand(RATE)),
+    Contender("torch by hand, channels_last", "torch", *by_hand(RATE)),
     Contender(
+        "torch",
         "torch",
         _step("torch", memory_format="contiguous"),
         _predict("torch", memory_format="contiguous"),
     ),
     Contender(
-        "torch channels_last", _step("torch", memory_format="channels_last"), _frozen("torch")
+        "torch channels_last",
+        "torch",
+        _step("torch", memory_format="channels_last"),
+        _frozen("torch"),
     ),
-    Contender("torch compile", _step("torch", memory_format="channels_last", compiled=True), None),
-    Contender("onnxruntime", None, _onnxruntime, _without_onnx),
-    Contender("julia", _step("julia"), _frozen("julia"), unavailable),
+    Contender(
+        "torch compile", "torch", _step("torch", memory_format="channels_last", compiled=True), None
+    ),
+    Contender("onnxruntime", "torch", None, _onnxruntime, _without_onnx),
+    Contender("julia", "julia", _step("julia"), _frozen("julia"), unavailable),
     Contender(
         "julia reference",
+        "julia",
         _step("julia", kernels="reference"),
         _predict("julia", kernels="reference"),
         unavailable,
     ),
-    Contender("stock Flux", _peer("flux_step"), _peer("flux_predict"), unavailable),
-    Contender("Metalhead", _peer("metalhead_step"), _peer("metalhead_predict"), unavailable),
+    Contender("stock Flux", "julia", _peer("flux_step"), _peer("flux_predict"), unavailable),
+    Contender(
+        "Metalhead", "julia", _peer("metalhead_step"), _peer("metalhead_predict"), unavailable
+    ),
 )
 """In the order of the table; `torch channels_last` is what the others are held against."""
 

@@ -1,0 +1,116 @@
+"""The bench measures what it says, in turns, and writes what it measured."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from pymobilenet import MobileNetConfig, doctor
+from pymobilenet.architecture import mult_adds
+from pymobilenet.bench import Case, Contender, Timing, available, measure
+from pymobilenet.bench.contenders import CONTENDERS, YARDSTICK
+from pymobilenet.bench.measure import cases
+from pymobilenet.bench.process import fresh_process
+from pymobilenet.cli import app
+from pymobilenet.errors import BackendUnavailable, ConfigError
+
+SMALL = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5)
+TRAIN = Case(SMALL, 4, "train")
+
+
+def sleeper(name, seconds, log):
+    def make(_config, _images, _labels):
+        def job():
+            log.append(name)
+            time.sleep(seconds)
+
+        return job
+
+    return Contender(name, "torch", make, None)
+
+
+def test_contenders_take_turns_and_slower_ones_are_slower():
+    log = []
+    timings = measure(TRAIN, [sleeper("a", 0.03, log), sleeper("b", 0.06, log)], repeats=3)
+    assert log[-6:] == ["a", "b"] * 3
+    assert [timing.contender for timing in timings] == ["a", "b"]
+    assert all(len(timing.seconds) == 3 for timing in timings)
+    assert 0.03 <= timings[0].median < timings[1].median
+
+
+def test_a_short_job_is_repeated_within_a_measurement():
+    log = []
+    (timing,) = measure(TRAIN, [sleeper("a", 0.002, log)], repeats=3)
+    assert len(log) > 3 * 5
+    assert 0.002 <= timing.median < 0.01
+
+
+def test_who_cannot_do_a_job_is_left_out():
+    assert measure(Case(SMALL, 4, "predict"), [sleeper("a", 0, [])]) == []
+
+
+def test_figures_follow_from_the_seconds():
+    timing = Timing(TRAIN, "a", (0.1, 0.2, 0.3))
+    assert timing.median == 0.2
+    assert timing.images_per_second == pytest.approx(20)
+    assert timing.gflops == pytest.approx(6 * 4 * mult_adds(SMALL) / 0.2 / 1e9)
+    assert timing.spread == pytest.approx(0.25)
+
+
+def test_every_combination_is_a_case_but_a_training_step_of_one_image():
+    found = cases(["v1", "v2"], [0.25], [32], [1, 8], [1, 2], ["train", "predict"])
+    assert len(found) == 2 * 2 * 3
+    assert not [case for case in found if case.job == "train" and case.batch_size == 1]
+
+
+def test_one_that_is_asked_for_and_missing_is_an_error():
+    with pytest.raises(ConfigError, match="Received: cuda"):
+        available(["cuda"])
+    found, _ = available(["torch"])
+    assert [one.name for one in found] == ["torch"]
+    assert YARDSTICK in [one.name for one in CONTENDERS]
+
+
+@pytest.mark.parametrize("name", ["torch by hand, channels_last", "torch", YARDSTICK])
+def test_torchs_ways_do_the_same_work(name):
+    (one,), _ = available([name])
+    images = np.random.default_rng(0).standard_normal((4, 3, 32, 32)).astype(np.float32)
+    labels = np.arange(4)
+    assert one.predict(SMALL, images, labels)().shape == (4, 5)
+    loss = one.train(SMALL, images, labels)()
+    assert np.isfinite(loss if isinstance(loss, float) else loss[0])
+
+
+def test_a_fresh_process_tells_start_and_memory():
+    found = fresh_process(Case(SMALL, 64, "predict"), "torch")
+    assert 0.1 < found.first_result < 120
+    assert 10_000 < found.memory < 10**9
+    with pytest.raises(BackendUnavailable, match="cuda"):
+        fresh_process(TRAIN, "cuda")
+
+
+def test_the_command_writes_json_and_pictures(tmp_path):
+    arguments = ["--contender", "torch", "--width-mult", "0.1", "--batch-size", "2"]
+    more = ["--batch-size", "4", "--repeats", "3", "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, ["bench", *arguments, *more])
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "bench.json").read_text())
+    assert len(found["timings"]) == 4
+    assert min(found["gemm_gflops"].values()) > 0
+    assert found["about"]["torch"]["torch"]
+    pictures = {path.name for path in tmp_path.glob("*.png")}
+    assert pictures == {f"{job}-{axis}.png" for job in ("train", "predict") for axis in AXES}
+
+
+AXES = ("batch", "mult_adds")
+
+
+def test_the_doctor_names_processor_and_backends(monkeypatch):
+    monkeypatch.setattr(doctor, "unavailable", lambda: "it is a test")
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 0, result.output
+    assert "it is a test" in result.output
+    for words in ("processor", "torch", "GFLOP/s", "cores"):
+        assert words in result.output
