@@ -19,6 +19,7 @@ Environment variables, read when Julia starts (those not set are chosen here):
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -223,13 +224,17 @@ def bench_peers(
     one = _running()
     assert isinstance(model, JuliaModel)
     with _translated():
-        folder = str(one.main.pkgdir(one.julia))
-        peers = one.main.include(f"{folder}/bench/peers.jl")
+        peers = _peers(one)
         if function.startswith("metalhead") and not peers.has_metalhead():
             raise BackendUnavailable("Metalhead is not in the Julia project: juliapkg.add it")
         run = getattr(peers, function)(model.model, one.wrap(images), one.wrap(labels))
     kept = images, labels
     return lambda: (run(), kept)
+
+
+@functools.cache
+def _peers(one: JuliaBackend) -> Any:
+    return one.main.include(f"{one.main.pkgdir(one.julia)}/bench/peers.jl")
 
 
 def blas() -> dict[str, str]:
