@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator
 
 from pymobilenet.backends import BACKENDS, backend
-from pymobilenet.backends.julia import blas, unavailable
+from pymobilenet.backends.julia import unavailable
+from pymobilenet.backends.julia.files import blas
 from pymobilenet.bench.peak import gemm_peak
 from pymobilenet.bench.report import processor
 

@@ -40,16 +40,20 @@ SIBLINGS = {"weights": {"data"}, "data": {"weights"}}
 TORCH = {
     f"backends.torch.{name}" for name in ("by_hand", "checkpoint", "frozen", "model", "module")
 }
+JULIA = {f"backends.julia.{name}" for name in ("crossing", "files", "model", "start")}
 OWN = {
     "backends.numpy": {"backends.numpy_layers", "backends.numpy_optimizers"},
     "backends.torch": TORCH,
+    "backends.julia": JULIA,
+    "backends.julia.files": JULIA,
+    "backends.julia.model": JULIA,
     "backends.torch.by_hand": TORCH,
     "backends.torch.model": TORCH,
 }
 DOORS = {
     "torch": ["backends/torch"],
-    "juliacall": ["backends/julia.py"],
-    "juliapkg": ["backends/julia.py"],
+    "juliacall": ["backends/julia"],
+    "juliapkg": ["backends/julia"],
 }
 
 

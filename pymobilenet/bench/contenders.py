@@ -12,7 +12,8 @@ import numpy as np
 
 from pymobilenet.backends import backend
 from pymobilenet.backends.base import Model
-from pymobilenet.backends.julia import bench_peers, unavailable
+from pymobilenet.backends.julia import unavailable
+from pymobilenet.backends.julia.files import bench_peers
 from pymobilenet.backends.torch.by_hand import by_hand
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import BackendUnavailable, ConfigError

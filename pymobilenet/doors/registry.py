@@ -66,7 +66,7 @@ def _write_julia(
     function(_JULIA, "write_julia_file")(path, config, state, metadata)
 
 
-_JULIA = "pymobilenet.backends.julia"
+_JULIA = "pymobilenet.backends.julia.files"
 
 CONTAINERS = {
     "safetensors": Container("pymobilenet.weights.safetensors", "read_tensors", "write_tensors"),

@@ -1,0 +1,110 @@
+"""MobileNets.jl through juliacall: all of the border between the languages is here.
+
+Arrays cross as views of the same memory, in both directions. A NumPy array (N, C, H, W) in C order
+and a Julia array (W, H, C, N) are the same bytes, and MobileNets.jl keeps every tensor so; nothing
+is permuted or copied on the way. Julia objects that Python looks at stay alive as long as Python
+holds the view.
+
+Environment variables, read when Julia starts (those not set are chosen here):
+
+- ``PYTHON_JULIACALL_THREADS`` or ``JULIA_NUM_THREADS``: Julia threads. Default ``auto``, one for
+  each core.
+- ``PYTHON_JULIACALL_HANDLE_SIGNALS``: default ``yes``, because several Julia threads need the
+  SIGSEGV of their safepoints; Ctrl-C is given back to Python afterwards.
+- ``PYTHON_JULIACALL_EXE`` with ``PYTHON_JULIACALL_PROJECT``: a Julia and a project that holds
+  MobileNets and PythonCall; nothing is resolved or downloaded then.
+- ``PYTHON_JULIAPKG_*``: see https://github.com/JuliaPy/pyjuliapkg.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pymobilenet.backends.base import Backend
+from pymobilenet.backends.julia.crossing import translated
+from pymobilenet.backends.julia.model import JuliaModel
+from pymobilenet.backends.julia.start import (
+    HOW_TO_GET_JULIA,
+    found_julia,
+    import_packages,
+    start,
+    unavailable,
+)
+from pymobilenet.config import MobileNetConfig
+
+__all__ = [
+    "HOW_TO_GET_JULIA",
+    "JuliaBackend",
+    "JuliaModel",
+    "load_backend",
+    "status",
+    "unavailable",
+]
+
+
+class JuliaBackend(Backend):
+    """The running Julia; one for each process, since Julia can only be started once."""
+
+    name = "julia"
+
+    def __init__(self) -> None:
+        self.main = main = start()
+        import_packages(main)
+        self.julia = main.MobileNets
+        self.element_types = {
+            "float32": main.Float32,
+            "float64": main.Float64,
+            "int64": main.Int64,
+            "uint8": main.UInt8,
+        }
+
+    def versions(self) -> dict[str, str]:
+        with translated():
+            found = self.julia.versions()
+            return {str(name): str(found[name]) for name in found}
+
+    def threads(self) -> dict[str, int]:
+        with translated():
+            return {
+                "julia": int(self.main.Threads.nthreads()),
+                "blas": int(self.main.LinearAlgebra.BLAS.get_num_threads()),
+            }
+
+    def product(self, a: np.ndarray, b: np.ndarray) -> Callable[[], Any]:
+        left, right = self.wrap(a), self.wrap(b)
+        multiply, kept = getattr(self.main, "*"), (a, b)
+        return lambda: (multiply(left, right), kept)
+
+    def new_dict(self) -> Any:
+        """An empty ``Dict{String,Array}``."""
+        return self.main.Dict[self.main.String, self.main.Array]()
+
+    def wrap(self, array: np.ndarray) -> Any:
+        """A Julia `Array` over the memory of a C-contiguous NumPy array, its axes reversed.
+
+        The NumPy array has to be kept alive while Julia uses it.
+        """
+        pointer = self.main.Ptr[self.element_types[array.dtype.name]](array.ctypes.data)
+        return self.main.unsafe_wrap(self.main.Array, pointer, array.shape[::-1])
+
+    def _new(self, config: MobileNetConfig, dtype: np.dtype, **options: Any) -> JuliaModel:
+        return JuliaModel(self, config, dtype, **options)
+
+
+def status() -> str:
+    found = found_julia()
+    if found is not None:
+        return f"available ({found})"
+    reason = unavailable()
+    return (
+        f"unavailable: {reason}. {HOW_TO_GET_JULIA}"
+        if reason
+        else "available after a download, once"
+    )
+
+
+def load_backend() -> JuliaBackend:
+    return JuliaBackend()

@@ -1,0 +1,32 @@
+"""What crosses the border: Julia's arrays as NumPy views, and its errors as Python's."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from pymobilenet.errors import JuliaError
+
+
+def view(array: Any) -> np.ndarray:
+    """A NumPy view of a Julia array, its axes reversed: C order over the same memory."""
+    return np.asarray(array).T
+
+
+def pairs(pairs: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """(name, view) of each of a Julia vector of ``name => array``."""
+    return ((str(name), view(array)) for name, array in pairs)
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn an error of Julia's into a `JuliaError` that keeps its text."""
+    import juliacall
+
+    try:
+        yield
+    except juliacall.JuliaError as error:
+        raise JuliaError(f"Julia: {error}") from error

@@ -1,0 +1,98 @@
+"""A MobileNets.jl model behind the protocol of `backends.base`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pymobilenet.backends.base import Model
+from pymobilenet.backends.julia.crossing import pairs, translated, view
+from pymobilenet.config import MobileNetConfig, TrainConfig
+from pymobilenet.weights import OPTIMIZER_STEP, State
+
+if TYPE_CHECKING:
+    from pymobilenet.backends.julia import JuliaBackend
+
+
+class JuliaModel(Model):
+    """A MobileNets.jl model behind the protocol; `model` is the Julia object itself."""
+
+    def __init__(self, backend: JuliaBackend, config: MobileNetConfig, dtype: np.dtype) -> None:
+        super().__init__(config, dtype)
+        self.backend: JuliaBackend = backend
+        self._julia = backend.julia
+        with translated():
+            own = self._julia.from_json(self._julia.MobileNetConfig, config.to_json())
+            self.model = self._julia.build(own, dtype=backend.element_types[dtype.name])
+        self.updater: Any = None
+
+    def get_state(self) -> State:
+        with translated():
+            if not self.slots:
+                pairs = self._julia.get_state(self.model)
+            else:
+                pairs = self._julia.get_state(self.model, self.updater)
+            return {name: np.array(view, order="C") for name, view in pairs(pairs)}
+
+    def _set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        with translated():
+            if OPTIMIZER_STEP in state:
+                self._julia.set_state_b(self.model, self.updater, self._dict(state))
+            else:
+                self._julia.set_state_b(self.model, self._dict(state))
+
+    def _reset_optimizer(self, config: TrainConfig) -> None:
+        with translated():
+            own = self._julia.from_json(self._julia.TrainConfig, config.to_json())
+            self.updater = self._julia.setup(own, self.model)
+
+    def _predict(self, images: np.ndarray) -> np.ndarray:
+        with translated():
+            return view(self._julia.predict(self.model, self._array(images)))
+
+    def _activations(self, images: np.ndarray, train: bool, masks: dict[str, np.ndarray]) -> State:
+        with translated():
+            pairs = self._julia.activations(
+                self.model, self._array(images), train=train, masks=self._masks_to_julia(masks)
+            )
+            return dict(pairs(pairs))
+
+    def _loss_and_grads(
+        self, images: np.ndarray, labels: np.ndarray, masks: dict[str, np.ndarray]
+    ) -> tuple[float, State]:
+        with translated():
+            loss, grads = self._julia.loss_and_grads(
+                self.model,
+                self._array(images),
+                self._array(labels),
+                masks=self._masks_to_julia(masks),
+            )
+            return float(loss), dict(pairs(grads))
+
+    def _step(
+        self, images: np.ndarray, labels: np.ndarray, rate: float, masks: dict[str, np.ndarray]
+    ) -> tuple[float, State]:
+        with translated():
+            loss, grads = self._julia.train_step_b(
+                self.model,
+                self.updater,
+                self._array(images),
+                self._array(labels),
+                rate,
+                masks=self._masks_to_julia(masks),
+            )
+            return float(loss), dict(pairs(grads))
+
+    def _masks_to_julia(self, masks: dict[str, np.ndarray]) -> Any:
+        return self._dict(masks) if masks else None
+
+    def _dict(self, arrays: Mapping[str, np.ndarray]) -> Any:
+        tensors = self.backend.new_dict()
+        for name, array in arrays.items():
+            tensors[name] = self._array(array)
+        return tensors
+
+    def _array(self, array: np.ndarray) -> Any:
+        return self.backend.wrap(array)

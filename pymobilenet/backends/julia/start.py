@@ -1,0 +1,136 @@
+"""Finding, setting up and starting Julia; the package tells what the environment decides."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pymobilenet.errors import BackendUnavailable
+
+DOWNLOAD_HOST = "julialang-s3.julialang.org"
+CONNECT_SECONDS = 3
+
+HOW_TO_GET_JULIA = (
+    "Install Julia 1.10 or later from https://julialang.org/downloads and have `julia` on PATH, "
+    "or connect to the internet once: it is then downloaded by itself"
+)
+
+
+def start() -> Any:
+    """Start Julia and return its Main module, with the settings explained at the top."""
+    reason = unavailable()
+    if reason is not None:
+        raise BackendUnavailable(f"the Julia backend cannot be had: {reason}. {HOW_TO_GET_JULIA}")
+    _resolve()
+    interrupt = signal.getsignal(signal.SIGINT)
+    with _environment_defaults(), warnings.catch_warnings():
+        # Tested in both orders in fresh processes; the warning cannot be acted on after the fact.
+        warnings.filterwarnings("ignore", message="torch was imported before juliacall")
+        try:
+            import juliacall
+        except Exception as error:
+            raise BackendUnavailable(
+                f"Julia was found but did not start: {error}. Running `python -m juliapkg resolve "
+                "--force` in this environment sets up its packages again"
+            ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, interrupt)
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    return juliacall.Main
+
+
+def import_packages(main: Any) -> None:
+    """Load MobileNets.jl, and with it PythonCall's conversions, precompiled.
+
+    libjulia's own function does it first: `Main.seval` would be compiled for this one call. If it
+    fails (it then gives no pointer), `seval` fails too, and says why.
+    """
+    import juliacall
+
+    statement = "import MobileNets, LinearAlgebra"
+    if juliacall.CONFIG["lib"].jl_eval_string(statement.encode()) is not None:
+        return
+    try:
+        main.seval(statement)
+    except juliacall.JuliaError as error:
+        raise BackendUnavailable(
+            f"Julia started, but MobileNets.jl could not be loaded: {error}. The project "
+            f"{juliacall.CONFIG['project']} must hold it, and PythonCall"
+        ) from error
+
+
+def _resolve() -> None:
+    """Let juliapkg install what is missing, and say so before it takes its minutes."""
+    if "PYTHON_JULIACALL_EXE" in os.environ:
+        return
+    import juliapkg
+
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            if juliapkg.resolve(dry_run=True):
+                return
+            say(
+                "first use of the Julia backend in this environment: setting up "
+                f"{found_julia() or 'a Julia that is downloaded now'} and compiling MobileNets.jl. "
+                "This takes some minutes, once; what is done follows"
+            )
+            juliapkg.resolve()
+        except Exception as error:
+            raise BackendUnavailable(
+                f"the Julia packages could not be installed: {error}. What Pkg said stands above. "
+                "Check the connection, or set PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT "
+                "to a Julia and a project that has MobileNets and PythonCall"
+            ) from error
+
+
+@contextlib.contextmanager
+def _environment_defaults() -> Iterator[None]:
+    """Settings juliacall reads when it is imported; the environment is left as it was."""
+    defaults = {"PYTHON_JULIACALL_HANDLE_SIGNALS": "yes"}
+    if "JULIA_NUM_THREADS" not in os.environ:
+        defaults["PYTHON_JULIACALL_THREADS"] = "auto"
+    added = [name for name in defaults if name not in os.environ]
+    os.environ.update({name: defaults[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+def unavailable() -> str | None:
+    """Why no Julia can be had: none is installed and none can be downloaded. None if one can."""
+    if found_julia() is not None or "juliacall" in sys.modules:
+        return None
+    if os.environ.get("PYTHON_JULIAPKG_OFFLINE") == "yes":
+        return "no Julia is installed, and PYTHON_JULIAPKG_OFFLINE=yes forbids downloading one"
+    try:
+        socket.create_connection((DOWNLOAD_HOST, 443), CONNECT_SECONDS).close()
+    except OSError as error:
+        return f"no Julia is installed, and {DOWNLOAD_HOST} cannot be reached ({error})"
+    return None
+
+
+def found_julia() -> str | None:
+    """The Julia that is there already: told by the environment, set up before, or on PATH."""
+    from juliapkg.state import STATE
+
+    told = os.environ.get("PYTHON_JULIACALL_EXE") or STATE["override_executable"]
+    if told:
+        return told
+    downloaded = Path(STATE["install"]) / "bin" / "julia"
+    return shutil.which("julia") or shutil.which("juliaup") or shutil.which(downloaded)
+
+
+def say(sentence: str) -> None:
+    print(f"pymobilenet: {sentence}.", file=sys.stderr, flush=True)  # noqa: T201
