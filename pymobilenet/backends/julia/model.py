@@ -30,11 +30,9 @@ class JuliaModel(Model):
 
     def get_state(self) -> State:
         with translated():
-            if not self.slots:
-                pairs = self._julia.get_state(self.model)
-            else:
-                pairs = self._julia.get_state(self.model, self.updater)
-            return {name: np.array(view, order="C") for name, view in pairs(pairs)}
+            moments = (self.updater,) if self.slots else ()
+            found = self._julia.get_state(self.model, *moments)
+            return {name: np.array(tensor, order="C") for name, tensor in pairs(found)}
 
     def _set_state(self, state: Mapping[str, np.ndarray]) -> None:
         with translated():
@@ -54,10 +52,10 @@ class JuliaModel(Model):
 
     def _activations(self, images: np.ndarray, train: bool, masks: dict[str, np.ndarray]) -> State:
         with translated():
-            pairs = self._julia.activations(
+            found = self._julia.activations(
                 self.model, self._array(images), train=train, masks=self._masks_to_julia(masks)
             )
-            return dict(pairs(pairs))
+            return dict(pairs(found))
 
     def _loss_and_grads(
         self, images: np.ndarray, labels: np.ndarray, masks: dict[str, np.ndarray]
