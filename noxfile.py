@@ -4,6 +4,7 @@ Versions are declared once: ranges in pyproject.toml, what these sessions instal
 constraints.txt. Arguments after `--` go to the command of the session.
 """
 
+import shutil
 from pathlib import Path
 
 import nox
@@ -38,10 +39,16 @@ def tests(session):
 
 @nox.session
 def peers(session):
-    """What other projects make of the same weights: timm, torchvision, Keras."""
+    """What other projects make of the same weights: timm, torchvision, Keras, Metalhead."""
     session.install(*CONSTRAINTS, "-e", ".[keras,onnx]", "--group", "test", "--group", "peers")
     session.install(*CONSTRAINTS, "--no-deps", "--group", "peers-alone")
-    session.run("pytest", "-m", "peers and not julia", *session.posargs, env=ONE_THREAD)
+    if shutil.which("julia") is None:
+        session.warn("NOT RUN: no julia on PATH, so Julia was not held against other projects.")
+        session.run("pytest", "-m", "peers and not julia", *session.posargs, env=ONE_THREAD)
+        return
+    session.run("pytest", "-m", "peers", *session.posargs, env=ONE_THREAD)
+    code = 'using Pkg; Pkg.develop(path="julia"); include("julia/test/peers/runtests.jl")'
+    session.run("julia", "--project=julia/test/peers", "--threads=2", "-e", code, external=True)
 
 
 @nox.session

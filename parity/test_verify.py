@@ -76,11 +76,15 @@ def probe_with(path, **changes):
     [
         ({"seed": 1}, "are not those of its seed 1"),
         ({"digest": "0"}, "Received: 0"),
-        ({"shape": [3, 3, 33, 33]}, "for 3 images"),
-        ({"shape": [2, 3, 10**9, 10**9]}, "images of shape"),
-        ({"float32": [[1.0]]}, "logits of shapes"),
-        ({"float64": "text"}, "metadata probe"),
-        ({"more": 1}, "unexpected keyword"),
+        ({"seed": "0"}, "seed must be a whole number. Received: '0'"),
+        ({"shape": [3, 3, 33, 33]}, "float64 must be the logits of 3 images"),
+        ({"shape": [2, 3, 10**9, 10**9]}, "shape must be that of images"),
+        ({"shape": [2, 3, 33]}, "shape must be that of images"),
+        ({"shape": [2, 1, 33, 33]}, r"channels must be \(7, 3\). Received: \(7, 1\)"),
+        ({"float32": [[1.0]]}, "float32 must be the logits of 2 images"),
+        ({"float32": [[1.0], [2.0]]}, "logits must be of one shape"),
+        ({"float64": "text"}, "metadata probe: float64 must be the logits"),
+        ({"more": 1}, "it must have exactly digest"),
     ],
 )
 def test_a_probe_that_is_none_is_refused(path, changes, message):

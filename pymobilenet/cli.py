@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -50,6 +51,7 @@ def parity(
     steps: Annotated[int, typer.Option(min=0, help="Steps of each training curve.")] = 200,
     report: Annotated[Path | None, typer.Option(help="Folder for the report.")] = None,
     dtype: Annotated[list[str], typer.Option(help="float64, float32")] = list(DTYPES),
+    family: Annotated[list[str], typer.Option(help="v1, v1_bottleneck, v2")] = ["v1"],
     width_mult: Annotated[list[float], typer.Option(help="Width multipliers (alpha).")] = [
         0.25,
         1.0,
@@ -85,8 +87,9 @@ def parity(
             images = open_cifar100(data, "train")
             configs = [
                 MobileNetConfig(
-                    width_mult=width, resolution=32, num_classes=images.num_classes, stem_stride=s
+                    kind, width, resolution=32, num_classes=images.num_classes, stem_stride=s
                 )
+                for kind in family
                 for width in width_mult
                 for s in stem_stride
             ]
@@ -180,6 +183,29 @@ def convert(
 
 
 @app.command()
+def quantize(
+    src: Annotated[Path, typer.Argument(help="A float32 ONNX file that `convert` wrote.")],
+    dst: Annotated[Path, typer.Argument(help="The int8 ONNX file.")],
+    data: DataOption = None,
+    preprocessing: Annotated[
+        str, typer.Option(help="How the model's images are scaled: unit, standard, keras.")
+    ] = "standard",
+    images: Annotated[int, typer.Option(min=1, help="Training images to calibrate with.")] = 512,
+) -> None:
+    """Make an ONNX model int8, calibrated on CIFAR-100; print what it costs on the test images."""
+    from pymobilenet.data import open_cifar100
+    from pymobilenet.doors.quantize import labelled_batches, quantization_loss
+    from pymobilenet.doors.quantize import quantize as make
+
+    with _told():
+        train, test = open_cifar100(data, "train"), open_cifar100(data, "test")
+        known = labelled_batches(train.subset(range(min(images, len(train)))), preprocessing)
+        make(src, dst, (batch for batch, _ in known))
+        loss = quantization_loss(src, dst, labelled_batches(test, preprocessing))
+    console.print(str(loss), soft_wrap=True)
+
+
+@app.command()
 def info(
     config: Annotated[Path, typer.Argument(help="A TOML file with [model], or a model.")],
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
@@ -220,7 +246,8 @@ def _told() -> Iterator[None]:
     try:
         yield
     except (PymobilenetError, OSError) as error:
-        errors.print(f"[bold red]{type(error).__name__}[/]: {error}", markup=True, soft_wrap=True)
+        said = f"[bold red]{type(error).__name__}[/]: {escape(str(error))}"
+        errors.print(said, markup=True, soft_wrap=True)
         raise typer.Exit(2) from None
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pymobilenet.errors import ConfigError
+from pymobilenet.strict_json import parse_object
 
 FAMILIES = ("v1", "v1_bottleneck", "v2")
 ROUNDINGS = ("floor", "nearest", "multiple_of_8")
@@ -76,21 +77,19 @@ class _Record:
         unknown = sorted(set(values) - known)
         if unknown:
             raise ConfigError(
-                f"{cls.__name__} has no field {unknown[0]!r}; its fields are {sorted(known)}"
+                f"{cls.__name__} has no field {unknown[0]!r}; its fields are "
+                f"{', '.join(sorted(known))}"
             )
         return cls(**values)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         try:
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(
-                f"{cls.__name__}: not JSON ({error}). Received: {text!r:.80}"
-            ) from None
-        if not isinstance(values, dict):
-            raise ConfigError(f"{cls.__name__} must be a JSON object. Received: {text!r:.80}")
-        return cls.from_dict(values)
+            return cls.from_dict(parse_object(text))
+        except ConfigError:
+            raise
+        except ValueError as error:
+            raise ConfigError(f"{cls.__name__}: {error}") from None
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Self:
@@ -103,7 +102,10 @@ class _Record:
             raise ConfigError(f"{path}: not TOML ({error})") from None
         if not isinstance(document.get(cls._table), dict):
             raise ConfigError(f"{path}: no table [{cls._table}]; it has {sorted(document)}")
-        return cls.from_dict(document[cls._table])
+        try:
+            return cls.from_dict(document[cls._table])
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
 
     def to_toml(self) -> str:
         """The table that `from_toml` reads. JSON's strings, numbers and booleans are TOML's too."""

@@ -83,7 +83,7 @@ def test_text_that_is_no_json_is_refused(text):
 
 
 def test_json_that_is_no_object_is_refused():
-    with pytest.raises(ConfigError, match=r"must be a JSON object. Received: '\[1\]'"):
+    with pytest.raises(ConfigError, match=r"Config: not a JSON object\. Received: \[1\]"):
         MobileNetConfig.from_json("[1]")
 
 

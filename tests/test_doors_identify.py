@@ -74,8 +74,8 @@ def test_a_container_of_others_is_known_by_how_it_begins(tmp_path, content, cont
     ("content", "message"),
     [
         (b"", r"\(0 bytes\): must be safetensors, npz, torch's, HDF5"),
-        (b"hello", "Begins with b'hello'"),
-        (struct.pack("<Q", 99) + b"{}", "must be safetensors"),
+        (b"hello", "Received: a file that begins with b'hello'"),
+        (struct.pack("<Q", 99) + b"{}", "a header of 99 bytes does not fit in the file"),
         (b"\x08\x0a\x12\x0bpymobilenet:\x00", "an ONNX graph, which is an export"),
         (b"\x80\x04\x95abc", "a pickle that torch.save did not write"),
         (b"PK\x03\x04abc", "a truncated or malformed zip"),
@@ -91,7 +91,7 @@ def test_other_bytes_are_refused(tmp_path, content, message):
     ("members", "message"),
     [
         (["model.weights.h5", "config.json"], r"a Keras archive.*model.save_weights\("),
-        (["a.npy", "b.txt"], r"neither npz .* Received: a.npy, b.txt"),
+        (["b.txt", "a.npy"], r"neither npz .* Received: b.txt, a.npy"),
         ([], "neither npz .* Received: none"),
     ],
 )
@@ -251,7 +251,7 @@ def test_a_config_other_than_the_layouts_is_taken_and_reported(tmp_path):
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ({"format_version": "9"}, "format_version must be '1'. Received: '9'"),
+        ({"format_version": "9"}, "format_version must be '1', as .* Received: '9'"),
         ({"format_version": "1"}, "metadata: MobileNetConfig: not JSON"),
         ({"format_version": "1", "config": '{"width":1}'}, "has no field 'width'"),
     ],
@@ -352,7 +352,7 @@ def test_bfloat16_is_widened_from_safetensors_as_from_torch_files(tmp_path):
 
 def test_a_dtype_numpy_has_not_is_refused_by_tensor(tmp_path):
     save_file({"a": torch.zeros(2).to(torch.float8_e4m3fn)}, tmp_path / "a")
-    with pytest.raises(WeightsError, match=r"a must be one of F64, .*BF16. Received: F8_E4M3"):
+    with pytest.raises(WeightsError, match=r"a: dtype must be one of BOOL, .*F64.*F8_E4M3"):
         load_any(tmp_path / "a")
 
 

@@ -2,8 +2,6 @@
 
 import io
 import json
-import struct
-import warnings
 import zipfile
 
 import numpy as np
@@ -11,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from npz_by_hand import member, zipped
 
 from pymobilenet.doors import npz
 from pymobilenet.errors import WeightsError
@@ -29,31 +28,6 @@ TENSORS = st.dictionaries(
     max_size=5,
 )
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-
-
-def header(descr="'<f4'", order="False", shape="(2,)"):
-    text = f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}, }}\n".encode()
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
-
-
-def member(values=bytes(8), **described):
-    return header(**described) + values
-
-
-def zipped(path, members, method=zipfile.ZIP_STORED):
-    """A zip of (name, bytes) pairs, which may repeat a name."""
-    with warnings.catch_warnings(), zipfile.ZipFile(path, "w", method) as archive:
-        warnings.simplefilter("ignore")
-        for name, content in members:
-            archive.writestr(name, content)
-    return path
-
-
-def patched(path, old, new):
-    content = path.read_bytes()
-    assert old in content
-    path.write_bytes(content.replace(old, new))
-    return path
 
 
 def test_the_whole_file_of_a_small_example(tmp_path):
@@ -132,129 +106,10 @@ def fresh_moments():
 
 
 def test_fresh_moments_may_be_compressed_a_thousandfold(tmp_path):
-    path = zipped(tmp_path / "a", fresh_moments(), zipfile.ZIP_DEFLATED)
+    path = tmp_path / "a"
+    path.write_bytes(zipped(fresh_moments(), zipfile.ZIP_DEFLATED))
     assert path.stat().st_size < 10_000
     assert npz.read(path)[0]["m"].shape == (1_000_000,)
-
-
-REFUSED = {
-    "a name twice": ([("x.npy", member())] * 2, "'x.npy' is in it twice"),
-    "an absolute name": ([("/x.npy", member())], "names must be relative.*'/x.npy'"),
-    "a name that climbs": ([("a/../x.npy", member())], "names must be relative"),
-    "a Windows name": ([("a\\x.npy", member())], "names must be relative"),
-    "another file": ([("x.txt", b"hello")], "members must be .npy. Received: 'x.txt'"),
-    "a folder": ([("x.npy/", b"")], "members must be .npy"),
-    "objects": ([("x.npy", member(descr="'|O'"))], "dtype must be one of .* Received: object"),
-    "text": ([("x.npy", member(descr="'<U1'"))], "dtype must be one of .* Received: <U1"),
-    "complex": ([("x.npy", member(descr="'<c8'"))], "dtype must be one of .* Received: complex64"),
-    "records": ([("x.npy", member(descr="[('a', '<f4')]"))], "dtype must be one of"),
-    "subarrays": ([("x.npy", member(descr="('<f4', (2,))", shape="(1,)"))], "dtype must be one of"),
-    "times": ([("x.npy", member(descr="'<M8[s]'", shape="(1,)"))], "dtype must be one of"),
-    "more than is there": (
-        [("x.npy", member(shape="(3,)"))],
-        r"shape \(3,\) of float32 makes .* bytes with the header; the zip declares",
-    ),
-    "less than is there": ([("x.npy", member(shape="(1,)"))], r"shape \(1,\) of float32 makes"),
-    "far more than is there": ([("x.npy", member(shape=f"({2**60},)"))], "makes 46116860184273"),
-    "a size below zero": ([("x.npy", member(shape="(-2,)"))], "sizes must not be negative"),
-    "a size that is no number": ([("x.npy", member(shape="('a',)"))], "begin as .npy 1.0 or 2.0"),
-    "a program as header": (
-        [("x.npy", member(shape="(__import__('os').system('true'),)"))],
-        "begin as .npy 1.0 or 2.0",
-    ),
-    "a nested header": ([("x.npy", member(shape="(" * 3000))], "begin as .npy 1.0 or 2.0"),
-    "a long header": ([("x.npy", member(shape="(2," + " " * 20_000 + ")"))], "begin as .npy"),
-    "no header": ([("x.npy", b"")], "begin as .npy 1.0 or 2.0"),
-    "version 3": (
-        [("x.npy", member().replace(b"\x01\x00", b"\x03\x00", 1))],
-        r"begin as .npy 1.0 or 2.0 does: KeyError \(3, 0\)",
-    ),
-    "metadata of floats": ([("__metadata__.npy", member())], "must be bytes: uint8"),
-    "metadata that is no JSON": (
-        [("__metadata__.npy", member(b"{", descr="'|u1'", shape="(1,)"))],
-        "__metadata__ must be JSON",
-    ),
-    "metadata that nests": (
-        [("__metadata__.npy", member(b"[" * 99_999, descr="'|u1'", shape="(99999,)"))],
-        "__metadata__ must be JSON",
-    ),
-    "metadata that is no object": (
-        [("__metadata__.npy", member(b"[]", descr="'|u1'"))],
-        r"__metadata__ must be an object of strings. Received: \[\]",
-    ),
-    "metadata of numbers": (
-        [("__metadata__.npy", member(b'{"a":1}', descr="'|u1'", shape="(7,)"))],
-        "must be an object of strings",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_refused(tmp_path, case):
-    members, message = REFUSED[case]
-    path = zipped(tmp_path / "a.npz", members)
-    with pytest.raises(WeightsError, match=message) as caught:
-        npz.read(path)
-    assert str(path) in str(caught.value)
-
-
-@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_compression_that_numpy_does_not_use_is_refused(tmp_path, method):
-    path = zipped(tmp_path / "a", [("x.npy", member())], method)
-    with pytest.raises(WeightsError, match=r"'x.npy' must be stored or deflated"):
-        npz.read(path)
-
-
-def test_an_encrypted_member_is_refused(tmp_path):
-    path = zipped(tmp_path / "a", [("x.npy", member())])
-    content = bytearray(path.read_bytes())
-    content[content.index(b"PK\x01\x02") + 8] |= 1
-    path.write_bytes(content)
-    with pytest.raises(WeightsError, match="not encrypted"):
-        npz.read(path)
-
-
-def test_a_bomb_is_refused_before_it_unpacks(tmp_path):
-    """100 MB of zeros in 100 kB."""
-    values = bytes(100_000_000)
-    content = [("x.npy", member(values, shape=f"({len(values) // 4},)"))]
-    path = zipped(tmp_path / "a", content, zipfile.ZIP_DEFLATED)
-    with pytest.raises(WeightsError, match=r"may unpack to 67108864 at most. Received: 1000000"):
-        npz.read(path)
-
-
-def test_a_bomb_of_overlapping_members_is_refused(tmp_path):
-    """Each entry of the directory is the same member."""
-    path = zipped(tmp_path / "a", [("x.npy", member(bytes(40_000), shape="(10000,)"))])
-    content = path.read_bytes()
-    start, end = content.index(b"PK\x01\x02"), content.index(b"PK\x05\x06")
-    entries = [content[start:end].replace(b"x.npy", b"%d.npy" % i) for i in range(9)]
-    directory = b"".join(entries)
-    tail = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 9, 9, len(directory), start, 0)
-    path.write_bytes(content[:start] + directory + tail)
-    with pytest.raises(WeightsError, match="its members overlap"):
-        npz.read(path)
-
-
-def test_a_size_that_both_zip_and_header_claim_is_not_allocated(tmp_path):
-    """40 GB, claimed by a header of 128 bytes and a directory that agrees with it."""
-    claim = 40_000_000_000 // 4
-    path = zipped(tmp_path / "a", [("x.npy", header(shape=f"({claim},)"))])
-    length = len(header(shape=f"({claim},)"))
-    small = struct.pack("<L", length)
-    content = bytearray(path.read_bytes())
-    entry = content.index(b"PK\x01\x02")
-    content[entry + 24 : entry + 28] = struct.pack("<L", 0xFFFFFFF0)
-    path.write_bytes(content)
-    assert small in content
-    with pytest.raises(WeightsError, match="may unpack to 67108864 at most"):
-        npz.read(path)
-
-
-def test_values_that_were_changed_are_refused(tmp_path):
-    path = zipped(tmp_path / "a", [("x.npy", member(b"abcdefgh"))])
-    with pytest.raises(WeightsError, match=r"no whole npz file: BadZipFile Bad CRC-32"):
-        npz.read(patched(path, b"abcdefgh", b"abcdefgi"))
 
 
 def whole_file():
@@ -294,7 +149,7 @@ def test_no_file_is_refused(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["complex64", "U3", "object", "longdouble"])
 def test_a_dtype_that_is_no_plain_number_is_not_written(tmp_path, dtype):
-    with pytest.raises(WeightsError, match=r"^x\.y: only float16.* can be written. Received: "):
+    with pytest.raises(WeightsError, match=r"^x\.y: only bool.* can be written. Received: "):
         npz.write(tmp_path / "file", {"x.y": np.zeros(2, dtype)}, {})
     assert not list(tmp_path.iterdir())
 

@@ -17,6 +17,7 @@ MODULES = {
 LEVELS = [
     ("errors", "alone"),
     ("files", "alone"),
+    ("strict_json", "alone"),
     ("philox", "alone"),
     ("normal", "alone"),
     ("config", "alone"),

@@ -2,8 +2,10 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -149,6 +151,39 @@ def test_any_tensors_and_metadata_come_back(tmp_path_factory, tensors, metadata)
     assert_equal(found, tensors)
     assert found_metadata == metadata
     assert_equal(safetensors.numpy.load(content), tensors)
+
+
+@settings(deadline=None, database=None, max_examples=30)
+@given(tensors=TENSORS)
+def test_a_mapped_file_gives_the_same_and_cannot_be_written_to(tmp_path_factory, tensors):
+    path = tmp_path_factory.mktemp("mapped") / "a"
+    write_tensors(path, tensors, {})
+    found, _ = read_tensors(path, mmap=True)
+    assert_equal(found, tensors)
+    assert not any(tensor.flags.writeable for tensor in found.values() if tensor.size)
+    path.unlink()
+    assert_equal(found, tensors)
+
+
+def test_a_mapped_file_costs_no_memory_until_it_is_used(tmp_path):
+    write_tensors(tmp_path / "a", {"a": np.zeros(2**22, np.float32)}, {})
+    tracemalloc.start()
+    mapped, _ = read_tensors(tmp_path / "a", mmap=True)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert mapped["a"].nbytes == 2**24
+    assert peak < 2**18
+
+
+def test_a_tensor_at_an_odd_address_is_copied(tmp_path):
+    header = b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
+    values = np.array([1.5, -2], "<f4")
+    raw = struct.pack("<Q", len(header) + 1) + header + b" " + values.tobytes()
+    (tmp_path / "a").write_bytes(raw)
+    assert (len(header) + 9) % 4
+    found, _ = read_tensors(tmp_path / "a", mmap=True)
+    assert found["a"].flags.aligned
+    assert_equal(found, {"a": values})
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int32", "bool", "complex64", "U3", "object"])

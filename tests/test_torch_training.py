@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from small_models import SMALL, assert_same_bits, batch
 from torch_reference import STATE, Reference
 
-from pymobilenet import TrainConfig, backend
+from pymobilenet import MobileNetConfig, TrainConfig, backend
+from pymobilenet.data import standin
 
 RATES = (0.1, 0.02, 0.3)
 RECIPES = {
@@ -131,3 +132,19 @@ def test_a_refused_step_moves_nothing():
         with pytest.raises(ValueError, match="rate must be a finite number, at least 0"):
             model.step(images, labels, rate)
     assert_same_bits(model.get_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("memory_format", "meanwhile"),
+    [("auto", True), ("contiguous", False), ("channels_last", True)],
+)
+def test_fit_lays_maps_out_for_speed_and_puts_them_back(memory_format, meanwhile):
+    config = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=5)
+    model = backend("torch").build(config, memory_format=memory_format)
+    kernel = model.module.stem.conv.weight
+    before, seen = kernel.stride(), []
+    train = TrainConfig(steps=2, batch_size=4)
+    model.fit(standin(8, num_classes=5), train, (lambda _: seen.append(kernel.stride()),))
+    channels_last = torch.empty(kernel.shape).to(memory_format=torch.channels_last).stride()
+    assert [stride == channels_last for stride in seen] == [meanwhile] * 2
+    assert kernel.stride() == before

@@ -225,7 +225,7 @@ function from_json(kind::Type{<:Union{MobileNetConfig,TrainConfig}}, text::Abstr
         parse_object(text)
     catch error
         error isa ArgumentError || rethrow()
-        throw(ConfigError("$(nameof(kind)): $(error.msg). Received: $(repr(first(text, 80)))"))
+        throw(ConfigError("$(nameof(kind)): $(error.msg)"))
     end
     known = sort!(collect(string.(fieldnames(kind))))
     unknown = sort!(collect(setdiff(keys(values), known)))

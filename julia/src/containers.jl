@@ -5,7 +5,7 @@
 const CONTAINERS = (".safetensors" => :safetensors, ".npz" => :npz, ".jld2" => :jld2)
 
 "Formats that extensions read and write => the package that is to be imported."
-const CONTAINER_PACKAGES = Dict(:jld2 => "JLD2", :bson => "BSON")
+const CONTAINER_PACKAGES = Dict(:jld2 => "JLD2")
 
 const JLD2_START, HDF5_START = b"HDF5-based Julia Data Format", b"\x89HDF\r\n\x1a\n"
 

@@ -58,6 +58,11 @@ function scientific(digits, exponent)
     return string(digits[1], fraction, exponent < 0 ? "e-" : "e+", lpad(abs(exponent), 2, '0'))
 end
 
+"A name that a JSON object cannot have, beside the parser's own errors."
+struct NameRefused <: Exception
+    msg::String
+end
+
 "A JSON object that refuses a second value for a name."
 struct UniqueNames <: AbstractDict{String,Any}
     entries::Dict{String,Any}
@@ -67,9 +72,9 @@ Base.length(object::UniqueNames) = length(object.entries)
 Base.iterate(object::UniqueNames, state...) = iterate(object.entries, state...)
 Base.get(object::UniqueNames, name, default) = get(object.entries, name, default)
 function Base.setindex!(object::UniqueNames, value, name)
-    haskey(object.entries, name) && throw(ArgumentError("the name $(repr(name)) appears twice"))
+    haskey(object.entries, name) && throw(NameRefused("the name $(repr(name)) appears twice"))
     istext = isvalid(name) && !(value isa AbstractString && !isvalid(value))
-    istext || throw(ArgumentError("half a surrogate pair in or at the name $(repr(name))"))
+    istext || throw(NameRefused("half a surrogate pair in or at the name $(repr(name))"))
     object.entries[name] = value
     return object
 end
@@ -81,8 +86,21 @@ function parse_object(text::AbstractString)
         JSON.parse(text; dicttype=UniqueNames)
     catch error
         error isa InterruptException && rethrow()
-        throw(ArgumentError("not JSON ($(first(split(sprint(showerror, error), '\n'))))"))
+        error isa NameRefused && throw(ArgumentError(error.msg))
+        reason = first(split(sprint(showerror, error), '\n'))
+        throw(ArgumentError("not JSON ($reason). Received: $(shown(text))"))
     end
-    value isa UniqueNames || throw(ArgumentError("not a JSON object"))
+    value isa UniqueNames || throw(ArgumentError("not a JSON object. Received: $(shown(value))"))
     return value.entries
+end
+
+"A value as JSON, for a message; a long one is cut."
+shown(value) = first(JSON.json(value isa AbstractString ? first(value, 80) : value), 80)
+
+"`values`, if it is an object of strings; `name` is what the file calls it."
+function checked_texts(values, name)
+    istexts = values isa AbstractDict && all(value -> value isa AbstractString, Base.values(values))
+    rule = "$name must be an object of strings"
+    istexts || throw(ArgumentError("$rule. Received: $(shown(values))"))
+    return Dict{String,String}(values)
 end

@@ -26,23 +26,29 @@ function read_npz(file)
         tensors[chopsuffix(member.name, ".npy")] = npy_array(unpacked(bytes, member), member.name)
     end
     text = pop!(tensors, NPZ_METADATA, UInt8[])
-    require(text isa Vector{UInt8}, "$NPZ_METADATA must be bytes: uint8 of one axis")
+    received = "$(ndims(text)) of $(lowercase(string(eltype(text))))"
+    rule = "$NPZ_METADATA must be bytes: uint8 of one axis"
+    require(text isa Vector{UInt8}, "$rule. Received: $received")
     metadata = isempty(text) ? Dict{String,Any}() : parse_object(String(copy(text)))
-    return tensors, checked_metadata(metadata)
+    return tensors, checked_texts(metadata, NPZ_METADATA)
 end
 
 "The array of an .npy file, with its axes reversed where it is in C order: the same bytes."
 function npy_array(content, name)
-    require(length(content) >= 10 && content[1:6] == NPY_MAGIC, "$name must begin as .npy does")
-    major = content[7]
-    require(major in (1, 2) && content[8] == 0, "$name must be .npy 1.0 or 2.0")
-    size_type = major == 1 ? UInt16 : UInt32
+    start = first(content, 6)
+    isnpy = length(content) >= 10 && start == NPY_MAGIC
+    require(isnpy, "$name must begin as .npy does. Received: $(bytes2hex(start))")
+    version = "$(content[7]).$(content[8])"
+    require(version in ("1.0", "2.0"), "$name must be .npy 1.0 or 2.0. Received: $version")
+    size_type = version == "1.0" ? UInt16 : UInt32
     start = 8 + sizeof(size_type)
     header = String(range_at(content, start, Int(number_at(content, size_type, 8))))
     type, isfortran, shape, order = npy_header(header, name)
     start += ncodeunits(header)
     held, bytes = length(content) - start, checked_product((sizeof(type), shape...))
-    require(bytes == held, "$name: shape $shape of $type needs $bytes bytes, it holds $held")
+    described = "$name: shape $(shown(shape)) of $(NPY_NAMES[type])"
+    require(!isnothing(bytes), "$described has more bytes than 64 bits count")
+    require(bytes == held, "$described needs $bytes bytes, it holds $held")
     stream = seek(IOBuffer(content), start)
     values = copied(stream, type, isfortran ? shape : reverse(shape))
     order == '>' && (values .= ntoh.(values))
@@ -51,17 +57,20 @@ end
 
 "Element type, whether in Fortran order, shape and byte order in the header of an .npy file."
 function npy_header(header, name)
-    require(occursin(NPY_HEADER, header), "$name has another header than NumPy's: $(repr(first(header, 80)))")
+    received = "Received: $(repr(first(header, 80)))"
+    known = isascii(header) && occursin(NPY_HEADER, header)
+    require(known, "$name must have a header as NumPy writes it. $received")
     field(key, pattern) = match(Regex("'$key'\\s*:\\s*$pattern"), header)
     descr = field("descr", "'([<>|=])([a-z][0-9])'")
     isfortran, shape = field("fortran_order", "(True|False)"), field("shape", "\\(([0-9, ]*)\\)")
     require(
-        !any(isnothing, (isfortran, shape)), "$name: fortran_order and shape must be there, once"
+        !any(isnothing, (isfortran, shape)), "$name: fortran_order and shape must be there, once. $received"
     )
     known = !isnothing(descr) && haskey(NPY_TYPES, descr[2])
-    require(known, "$name: dtype must be one of $(join(sort!(collect(keys(NPY_TYPES))), ", "))")
+    names = join(sort!(collect(keys(NPY_TYPES))), ", ")
+    require(known, "$name: dtype must be one of $names. $received")
     sizes = tryparse.(Int, strip.(split(shape[1], ','; keepempty=false)))
-    require(!any(isnothing, sizes), "$name: shape must be whole numbers. Received: $(shape[1])")
+    require(!any(isnothing, sizes), "$name: shape must be whole numbers. Received: ($(first(shape[1], 80)))")
     require(length(sizes) <= MAX_AXES, "$name has $(length(sizes)) axes; at most $MAX_AXES are allowed")
     return NPY_TYPES[descr[2]], isfortran[1] == "True", Tuple(Int.(sizes)), descr[1][1]
 end

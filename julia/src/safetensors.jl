@@ -10,15 +10,15 @@
 const WRITTEN_TYPES =
     Dict{Type,String}(Float64 => "F64", Float32 => "F32", Int64 => "I64", UInt8 => "U8")
 
-const READ_TYPES = Dict{String,Type}(
-    "BOOL" => Bool, "U8" => UInt8, "I8" => Int8, "U16" => UInt16, "I16" => Int16, "F16" => Float16,
-    "U32" => UInt32, "I32" => Int32, "F32" => Float32, "U64" => UInt64, "I64" => Int64,
-    "F64" => Float64, "C64" => ComplexF32,
-)
+"The upper half of a `Float32`, as which it is read."
+primitive type BFloat16 16 end
 
-"Types of the format that Julia has no numbers for."
-const UNREADABLE_TYPES =
-    ("BF16", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F6_E2M3", "F6_E3M2", "F4")
+const READ_TYPES = (
+    "BOOL" => Bool, "U8" => UInt8, "I8" => Int8, "U16" => UInt16, "I16" => Int16, "F16" => Float16,
+    "BF16" => BFloat16, "U32" => UInt32, "I32" => Int32, "F32" => Float32, "U64" => UInt64,
+    "I64" => Int64, "F64" => Float64,
+)
+const READ_NAMES, READ_BY_NAME = join(first.(READ_TYPES), ", "), Dict(READ_TYPES)
 
 "The format's own limit on the header, in bytes."
 const MAX_HEADER = 100_000_000
@@ -139,10 +139,12 @@ function read_safetensors(file, mmap)
     require(length <= MAX_HEADER, "a header of $length bytes; at most $MAX_HEADER are allowed")
     require(length <= total - 8, "a header of $length bytes does not fit in the file")
     text = String(read(file, Int(length)))
-    require(startswith(text, '{'), "the header must begin with '{'")
+    first_byte = isempty(text) ? "no byte" : "byte $(codeunit(text, 1))"
+    require(startswith(text, '{'), "the header must begin with '{'. Received: $first_byte")
     header = parse_object(text)
-    metadata = checked_metadata(pop!(header, "__metadata__", Dict{String,Any}()))
-    entries = sort!([checked_entry(name, entry) for (name, entry) in header]; by=entry -> entry.span)
+    metadata = checked_texts(pop!(header, "__metadata__", Dict{String,Any}()), "__metadata__")
+    entries = [checked_entry(name, entry) for (name, entry) in header]
+    sort!(entries; by=entry -> (entry.span, entry.name))
     finish = 0
     for (; name, span) in entries
         rule = "it must be $finish, without gap or overlap"
@@ -163,20 +165,18 @@ copied(file, type, shape) = read!(file, Array{type}(undef, shape))
 "The file's Bools as bytes: any byte but 0 is true, where one in a Julia Bool would be undefined."
 copied(file, ::Type{Bool}, shape) = Array(copied(file, UInt8, shape) .!= 0)
 
+copied(file, ::Type{BFloat16}, shape) =
+    reinterpret.(Float32, UInt32.(copied(file, UInt16, shape)) .<< 16)
+
 "The array in the file's own pages, or a copy where it is empty or out of step with its alignment."
 function mapped(file, type, shape)
     offset, bytes = position(file), sizeof(type) * prod(shape)
     aligned = offset % Base.datatype_alignment(type) == 0
-    type !== Bool && bytes > 0 && aligned || return copied(file, type, shape)
+    isstored = type !== Bool && type !== BFloat16
+    isstored && bytes > 0 && aligned || return copied(file, type, shape)
     array = Mmap.mmap(file, Array{type,length(shape)}, shape, offset; grow=false)
     seek(file, offset + bytes)
     return array
-end
-
-function checked_metadata(metadata)
-    istext = metadata isa AbstractDict && all(value -> value isa AbstractString, values(metadata))
-    require(istext, "__metadata__ must be an object of strings")
-    return Dict{String,String}(metadata)
 end
 
 "One tensor's name, element type, size in Julia's order and span of bytes, or the rule it breaks."
@@ -184,19 +184,20 @@ function checked_entry(name, entry)
     fields = entry isa AbstractDict ? keys(entry) : ()
     require(
         issubset(("dtype", "shape", "data_offsets"), fields),
-        "$name must have dtype, shape and data_offsets",
+        "$name must have dtype, shape and data_offsets. Received: $(shown(entry))",
     )
     dtype, shape, span = entry["dtype"], entry["shape"], entry["data_offsets"]
-    require(!(dtype in UNREADABLE_TYPES), "$name is $dtype, which has no numbers in Julia")
-    require(dtype isa AbstractString && haskey(READ_TYPES, dtype), "$name has the unknown dtype $dtype")
-    require(iscounts(shape), "$name: shape must be whole numbers, at least 0. Received: $shape")
+    known = haskey(READ_BY_NAME, dtype)
+    require(known, "$name: dtype must be one of $READ_NAMES. Received: $(shown(dtype))")
+    require(iscounts(shape), "$name: shape must be whole numbers, at least 0. Received: $(shown(shape))")
     require(length(shape) <= MAX_AXES, "$name has $(length(shape)) axes; at most $MAX_AXES are allowed")
-    require(iscounts(span) && length(span) == 2, "$name: data_offsets must be two whole numbers")
-    type, shape = READ_TYPES[dtype], Int.(shape)
+    ispair = iscounts(span) && length(span) == 2
+    require(ispair, "$name: data_offsets must be two whole numbers. Received: $(shown(span))")
+    type, described, shape = READ_BY_NAME[dtype], "$name of $dtype $(shown(shape))", Int.(shape)
     bytes = checked_product((sizeof(type), shape...))
-    require(!isnothing(bytes), "$name of $dtype $shape has more bytes than 64 bits count")
+    require(!isnothing(bytes), "$described has more bytes than 64 bits count")
     received = Int128(span[2]) - span[1]
-    require(bytes == received, "$name of $dtype $shape has $bytes bytes, its data_offsets $received")
+    require(bytes == received, "$described has $bytes bytes, its data_offsets $received")
     return (; name, type, shape=Tuple(reverse(shape)), span=(Int(span[1]), Int(span[2])))
 end
 

@@ -31,12 +31,18 @@ end
 Refuse a state that is not exactly the one `config` and `slots` call for, in arrays of `T`.
 
 Throws a `WeightsError` that names each missing and each left-over tensor; failing that, the first
-tensor whose size or type is wrong, that is not finite, or that is a variance below zero.
+tensor whose size or type is wrong, that is not finite, or that is a variance below zero; or the layer
+that `config` leaves without channels.
 """
 function check_state(
     config::MobileNetConfig, tensors::AbstractDict, T::Type, slots=String[]; source="state"
 )
-    shapes = [state_shapes(config); optimizer_shapes(config, slots)]
+    shapes = try
+        [state_shapes(config); optimizer_shapes(config, slots)]
+    catch error # a width that only the layer it leaves nothing of can tell
+        error isa ConfigError || rethrow()
+        throw(WeightsError("$source: $(error.msg)"))
+    end
     missed = [name for (name, _) in shapes if !haskey(tensors, name)]
     extra = sort!(collect(String, setdiff(keys(tensors), first.(shapes))))
     if !isempty(missed) || !isempty(extra)

@@ -70,8 +70,7 @@ end
     MobileNets.read_weights(path; config=nothing) -> (; config, state, versions, metadata)
 
 A file's config, state (`Dict` of name => array), the writer's library versions and what other metadata it
-has. The format is told by the content: safetensors, NumPy's npz, JLD2 (after `import JLD2`) or BSON (after
-`import BSON`).
+has. The format is told by the content: safetensors, NumPy's npz, JLD2 (after `import JLD2`) or BSON.
 
 JLD2 and BSON files may hold what `Flux.state` gave for any stock model of a known family, as
 [`from_flux_state`](@ref) reads it. Where such a file names no config, `config` is taken, and without one it is

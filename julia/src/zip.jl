@@ -53,18 +53,25 @@ function zip_member(bytes, at)
     packed, size = number_at(bytes, UInt32, at + 20), number_at(bytes, UInt32, at + 24)
     name_length, extra, comment = (number_at(bytes, UInt16, at + k) for k in (28, 30, 32))
     name = String(range_at(bytes, at + 46, name_length))
-    allowed = isvalid(name) && !startswith(name, '/') && !any(in(('\\', '\0')), name) &&
+    require(isvalid(name), "names must be UTF-8. Received: $(repr(name))")
+    allowed = !startswith(name, '/') && !any(in(('\\', '\0')), name) &&
               !(".." in split(name, '/'))
     require(allowed, "names must be relative, without backslash and NUL. Received: $(repr(name))")
     isplain = flags & 0x1 == 0 && method in (ZIP_STORED, ZIP_DEFLATED)
-    require(isplain, "$name must be stored or deflated, and not encrypted")
-    require(max(packed, size) <= ZIP_LIMIT, "$name is larger than $ZIP_LIMIT bytes")
+    received = "method $method, flags $flags"
+    require(isplain, "$name must be stored or deflated, and not encrypted. Received: $received")
+    largest = max(packed, size)
+    require(largest <= ZIP_LIMIT, "$name must have at most $ZIP_LIMIT bytes. Received: $largest")
     member = ZipMember(name, method, crc, packed, size, number_at(bytes, UInt32, at + 42))
     return member, at + 46 + Int(name_length) + extra + comment
 end
 
 function check_sizes(members, size)
-    require(allunique(member.name for member in members), "a name is in it twice")
+    seen = Set{String}()
+    for (; name) in members
+        require(!(name in seen), "$name is in it twice")
+        push!(seen, name)
+    end
     packed = sum(member -> member.packed, members; init=0)
     require(packed <= size, "its members overlap: $packed bytes of them in $size")
     unpacked, most = sum(member -> member.size, members; init=0), max(ALWAYS_ALLOWED, MOST_GROWTH * size)
@@ -78,12 +85,15 @@ function unpacked(bytes, member)
     start = at + 30 + Int(number_at(bytes, UInt16, at + 26)) + number_at(bytes, UInt16, at + 28)
     packed = range_at(bytes, start, member.packed)
     if member.method == ZIP_STORED
-        require(member.packed == member.size, "$(member.name) is stored, and in another size")
+        rule = "$(member.name) is stored in $(member.packed) bytes, and declares $(member.size)"
+        require(member.packed == member.size, rule)
         content = collect(packed)
     else
         content = inflated(packed, member)
     end
-    require(checksum(content) == member.crc, "$(member.name) has another checksum than its content")
+    found = checksum(content)
+    rule = "$(member.name) declares the checksum $(member.crc). Received: $found"
+    require(found == member.crc, rule)
     return content
 end
 

@@ -19,7 +19,8 @@ end
     optimizer = setup(TrainConfig(; optimizer="adam"), model)
     x, labels = example(Float32)
     train_step!(model, optimizer, x, labels, 1e-3)
-    save(path, model; optimizer, versions=Dict("b" => "2", "a" => "1"), metadata=Dict("note" => "1"))
+    versions = Dict("b" => "2", "a" => "1")
+    save(path, model; optimizer, probe=false, versions, metadata=Dict("note" => "1"))
     file = read_weights(path)
     @test file.state == Dict(get_state(model, optimizer))
     @test file.config == TINY

@@ -178,8 +178,8 @@ def read_julia_file(path: Path) -> tuple[State, dict[str, str]]:
 
     It may hold what `MobileNets.save` writes, or the `Flux.state` of a stock chain.
     """
-    with path.open("rb") as file:
-        one = _with_package("JLD2" if file.read(4) == b"HDF5" else "BSON")
+    with path.open("rb") as opened:
+        one = _with_jld2() if opened.read(4) == b"HDF5" else _running()
     with _translated():
         file = one.julia.read_weights(str(path))
         state = {
@@ -194,7 +194,7 @@ def write_julia_file(
     path: Path, config: MobileNetConfig, state: Mapping[str, np.ndarray], metadata: dict[str, str]
 ) -> None:
     """Write a ``.jld2`` file for users of stock Flux; see `MobileNets.save`."""
-    one = _with_package("JLD2")
+    one = _with_jld2()
     tensors = one.new_dict()
     kept = {name: np.ascontiguousarray(tensor) for name, tensor in state.items()}
     with _translated():
@@ -207,22 +207,25 @@ def write_julia_file(
         one.julia.write_weights(str(path), own, tensors, metadata=texts)
 
 
-_IMPORTS = {"JLD2": "import JLD2", "BSON": "import BSON"}
-
-
-def _with_package(name: str) -> JuliaBackend:
-    """The running Julia, with a package loaded that brings MobileNets.jl a file format."""
-    import juliacall
-
+def _running() -> JuliaBackend:
+    """The backend, with its Julia started."""
     from pymobilenet.backends import backend
 
     one = backend("julia")
     assert isinstance(one, JuliaBackend)
+    return one
+
+
+def _with_jld2() -> JuliaBackend:
+    """The backend, with the package loaded that MobileNets.jl needs for ``.jld2`` files."""
+    import juliacall
+
+    one = _running()
     try:
-        one.main.seval(_IMPORTS[name])
+        one.main.seval("import JLD2")
     except juliacall.JuliaError as error:
         raise BackendUnavailable(
-            f"{name}.jl could not be loaded: {error}. Add it to the project "
+            f"JLD2.jl could not be loaded: {error}. Add it to the project "
             f"{juliacall.CONFIG['project']}: `juliapkg.add` in Python, or `Pkg.add` in Julia"
         ) from error
     return one

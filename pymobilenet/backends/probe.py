@@ -14,13 +14,14 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import WeightsError
 from pymobilenet.philox import Stream, raw_words, uniform64
+from pymobilenet.strict_json import parse_object
 
 if TYPE_CHECKING:
     from pymobilenet.backends.base import Model
@@ -31,6 +32,9 @@ PROBE = "probe"
 IMAGES = 2
 LARGEST = 64
 """Pixels: a probe is to cost little; wrong weights show at any size."""
+
+LARGEST_PROBE = 2**24
+"""Values in the images of a probe that is read."""
 
 _EPOCH = 7
 
@@ -56,17 +60,42 @@ class Probe:
             WeightsError: Not the JSON of a probe, or not that of logits of one shape.
         """
         try:
-            values = json.loads(text)
-            probe = cls(**{**values, "shape": tuple(map(int, values["shape"]))})
-            logits = [np.array(rows, np.float64) for rows in (probe.float64, probe.float32)]
-            counts = {rows.shape for rows in logits}
-            if len(counts) != 1 or logits[0].ndim != 2 or len(logits[0]) != probe.shape[0]:
-                raise ValueError(f"logits of shapes {sorted(counts)} for {probe.shape[0]} images")
-            if not 1 <= math.prod(probe.shape) <= 2**24 or len(probe.shape) != 4:
-                raise ValueError(f"images of shape {probe.shape}")
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            values = parse_object(text)
+            _require(
+                sorted(values) == sorted(cls.__annotations__),
+                "it must have exactly digest, float32, float64, seed and shape",
+            )
+            seed, shape = values["seed"], values["shape"]
+            _require(_is_count(seed), f"seed must be a whole number. Received: {seed!r}")
+            is_images = isinstance(shape, list) and len(shape) == 4 and all(map(_is_count, shape))
+            _require(
+                is_images and 1 <= math.prod(shape) <= LARGEST_PROBE,
+                f"shape must be that of images. Received: {shape!r}",
+            )
+            wide, narrow = (_checked_logits(values[d], shape[0], d) for d in ("float64", "float32"))
+            _require(len(wide[0]) == len(narrow[0]), "the logits must be of one shape")
+        except ValueError as error:
             raise WeightsError(f"{source}: metadata {PROBE}: {error}") from None
-        return probe
+        return cls(seed, tuple(shape), values["digest"], wide, narrow)
+
+
+def _require(rule: bool, message: str) -> None:
+    if not rule:
+        raise ValueError(message)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _checked_logits(rows: Any, count: int, name: str) -> list[list[float]]:
+    def is_row(row: object) -> bool:
+        return isinstance(row, list) and all(type(value) in (int, float) for value in row)
+
+    is_rows = isinstance(rows, list) and len(rows) == count and all(map(is_row, rows))
+    is_even = is_rows and bool(rows[0]) and len({len(row) for row in rows}) == 1
+    _require(is_even, f"{name} must be the logits of {count} images")
+    return rows
 
 
 def images(seed: int, shape: tuple[int, ...]) -> np.ndarray:

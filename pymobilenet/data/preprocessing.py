@@ -5,15 +5,19 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from pymobilenet.data.cifar import CIFAR100_MEAN, CIFAR100_STD
 from pymobilenet.errors import ConfigError, DataError
 
 PREPROCESSING = {
+    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "standard": (CIFAR100_MEAN, CIFAR100_STD),
     "keras": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 """Name -> mean and deviation of red, green, blue in [0, 1] units, as `normalise` takes them.
 
-``keras``: x / 127.5 - 1 (keras 3.15, applications/imagenet_utils.py, mode "tf"), which is
-(x / 255 - 0.5) / 0.5."""
+``unit``: [0, 1]. ``standard``: mean and deviation of CIFAR-100's training images, with which this
+project trains. ``keras``: x / 127.5 - 1, which is (x / 255 - 0.5) / 0.5 (keras 3.15,
+applications/imagenet_utils.py, mode "tf")."""
 
 
 def preprocess(images: ArrayLike, name: str = "keras", dtype: DTypeLike = np.float32) -> np.ndarray:

@@ -41,6 +41,9 @@ def identify_container(path: str | Path) -> str:
     with path.open("rb") as file:
         start = file.read(2048)
         if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):  # the second: of no members
+            name_length = int.from_bytes(start[26:28], "little")
+            if start[30 : 30 + name_length].endswith(b".npy"):
+                return "npz"  # whose reader says what is wrong with it
             return _of_zip(file, path)
     if start.startswith(LEGACY_TORCH):
         return "pt"
@@ -59,9 +62,11 @@ def identify_container(path: str | Path) -> str:
         )
     if start.startswith(b"\x80"):
         raise WeightsError(f"{path}: a pickle that torch.save did not write; pickles are not run")
+    if start[8:9] == b"{":  # a header larger than the file: its reader says so
+        return "safetensors"
     raise WeightsError(
         f"{path} ({size} bytes): must be safetensors, npz, torch's, HDF5 (Keras), JLD2 or BSON. "
-        f"Begins with {start[:8]!r}"
+        f"Received: a file that begins with {start[:8]!r}"
     )
 
 

@@ -31,6 +31,7 @@ from pymobilenet.doors import hdf5
 from pymobilenet.doors.keras_layout import LAYOUTS
 from pymobilenet.errors import WeightsError
 from pymobilenet.files import atomic_write
+from pymobilenet.strict_json import check_texts, parse_object
 
 PREPROCESSING = "keras"
 """What the images of a Keras model went through; see `pymobilenet.data.preprocessing`."""
@@ -194,15 +195,15 @@ def _metadata(file: Any) -> dict[str, str]:
     parts: list[str] = []
     while (part := hdf5.text(file, f"{_OURS}{len(parts)}")) is not None:
         parts.append(part)
+    name = f"attributes {_OURS}0, ..."
     try:
-        own = json.loads("".join(parts) or "{}")
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(
-            f"{file.filename}: attributes {_OURS}0, ...: not JSON: {error}"
-        ) from None
-    if not isinstance(own, dict) or not all(isinstance(value, str) for value in own.values()):
-        raise WeightsError(f"{file.filename}: attributes {_OURS}0, ... must be texts by name")
-    return metadata | own
+        own = parse_object("".join(parts) or "{}")
+    except ValueError as error:
+        raise WeightsError(f"{file.filename}: {name}: {error}") from None
+    try:
+        return metadata | check_texts(own, name)
+    except ValueError as error:
+        raise WeightsError(f"{file.filename}: {error}") from None
 
 
 def _parts(metadata: Mapping[str, str]) -> dict[str, np.bytes_]:

@@ -16,6 +16,7 @@ from pymobilenet.doors.registry import CONTAINERS, function, layouts_named
 from pymobilenet.doors.report import Report, some
 from pymobilenet.doors.torch_layouts import CANONICAL
 from pymobilenet.errors import ConfigError, WeightsError
+from pymobilenet.strict_json import parse_object
 from pymobilenet.weights import State, check_state
 from pymobilenet.weights.safetensors import FORMAT_VERSION
 from pymobilenet.weights.state import slots_of
@@ -155,9 +156,11 @@ def _own_config(path: Path, metadata: Mapping[str, str]) -> MobileNetConfig | No
     version = metadata["format_version"]
     if version != FORMAT_VERSION:
         raise WeightsError(
-            f"{path}: metadata format_version must be {FORMAT_VERSION!r}. Received: {version!r}"
+            f"{path}: metadata format_version must be {FORMAT_VERSION!r}, as pymobilenet writes it."
+            f" Received: {version!r}"
         )
     try:
+        parse_object(metadata.get("versions", "{}"))
         return MobileNetConfig.from_json(metadata.get("config", ""))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise WeightsError(f"{path}: metadata: {error}") from None

@@ -12,37 +12,40 @@ sorted keys.
 
 from __future__ import annotations
 
+import itertools
 import json
-import math
+import operator
+import re
 import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
+from pymobilenet.doors.zip_members import check_name, members, unpacked
 from pymobilenet.errors import WeightsError
 from pymobilenet.files import atomic_write
+from pymobilenet.strict_json import check_texts, parse_object, shown
 
 METADATA = "__metadata__"
 
-MOST_GROWTH = 20
-"""Times its own size that a file may unpack to: deflate gains a tenth on trained weights, and a
-thousandfold on the zeros of fresh moments, a few of which are let pass by `SMALL`."""
+MOST_AXES = 64
+"""NumPy's limit."""
 
-SMALL = 2**26
-"""Bytes any file may unpack to."""
-
-_DTYPES = (
-    *("float16", "float32", "float64", "bool"),
-    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
-)
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
+_MAGIC = b"\x93NUMPY"
+_DTYPES = {
+    name: np.dtype(name)
+    for name in ("b1", "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
 }
+"""NumPy's name of a dtype, without the byte order."""
+
+_HEADER = re.compile(
+    r"\{(?:\s*'(?:descr|fortran_order|shape)'\s*:\s*(?:'[^']*'|True|False|\([0-9, ]*\))\s*,?){3}"
+    r"\s*\}\s*",
+    re.ASCII,
+)
+"""A header as NumPy writes it, its three fields in any order."""
 
 
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -55,19 +58,25 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
+    content = path.read_bytes()
     try:
-        with zipfile.ZipFile(path) as archive:
-            _check(archive.infolist(), path)
-            tensors = {
-                member.filename.removesuffix(".npy"): _member(archive, member, path)
-                for member in archive.infolist()
-            }
-    except WeightsError:
-        raise
-    except Exception as error:  # a malformed zip can raise nearly anything
-        size, kind = path.stat().st_size, type(error).__name__
-        raise WeightsError(f"{path} ({size} bytes) is no whole npz file: {kind} {error}") from None
-    return tensors, _metadata(tensors.pop(METADATA, None), path)
+        return _read(content)
+    except ValueError as error:
+        size = len(content)
+        raise WeightsError(f"{path} ({size} bytes) is no whole npz file: {error}") from None
+
+
+def _read(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    tensors = {}
+    for member in members(content):
+        name = member.name
+        _require(name.endswith(".npy"), f"members must be .npy. Received: {name!r}")
+        tensors[name.removesuffix(".npy")] = _array(unpacked(content, member), name)
+    text = tensors.pop(METADATA, np.empty(0, np.uint8))
+    rule = f"{METADATA} must be bytes: uint8 of one axis. Received: {text.ndim} of {text.dtype}"
+    _require(text.dtype == np.uint8 and text.ndim == 1, rule)
+    found = parse_object(text.tobytes()) if text.size else {}
+    return tensors, check_texts(found, METADATA)
 
 
 def write(path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
@@ -79,20 +88,24 @@ def write(path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping
     if METADATA in tensors:
         raise WeightsError(f"{METADATA} is the metadata's own name, and cannot be a tensor's")
     for name in tensors:
-        _check_name(name, str(path))
-    members = {name: np.asarray(tensor) for name, tensor in tensors.items()}
-    for name, tensor in members.items():
-        if tensor.dtype.name not in _DTYPES:
+        try:
+            check_name(name)
+        except ValueError as error:
+            raise WeightsError(f"{path}: {error}") from None
+    arrays = {name: np.asarray(tensor) for name, tensor in tensors.items()}
+    for name, tensor in arrays.items():
+        known = [dtype.name for dtype in _DTYPES.values()]
+        if tensor.dtype.name not in known:
             raise WeightsError(
-                f"{name}: only {', '.join(_DTYPES)} can be written. Received: {tensor.dtype}"
+                f"{name}: only {', '.join(known)} can be written. Received: {tensor.dtype}"
             )
     if metadata:
         text = json.dumps(dict(metadata), sort_keys=True, separators=(",", ":"))
-        members[METADATA] = np.frombuffer(text.encode(), np.uint8)
+        arrays[METADATA] = np.frombuffer(text.encode(), np.uint8)
     with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
-        for name in sorted(members, key=str.encode):
-            little_endian = members[name].dtype.newbyteorder("<")
-            tensor = np.ascontiguousarray(members[name], little_endian).reshape(members[name].shape)
+        for name in sorted(arrays, key=str.encode):
+            little_endian = arrays[name].dtype.newbyteorder("<")
+            tensor = np.ascontiguousarray(arrays[name], little_endian).reshape(arrays[name].shape)
             member = zipfile.ZipInfo(f"{name}.npy")  # dated 1980-01-01
             member.create_system = 3  # Unix, on every system
             member.file_size = len(header := _header(tensor)) + tensor.nbytes
@@ -110,84 +123,50 @@ def _header(tensor: np.ndarray) -> bytes:
     )
 
 
-def _check(members: list[zipfile.ZipInfo], path: Path) -> None:
-    """Refuse names and sizes before anything is unpacked."""
-    seen: set[str] = set()
-    for member in members:
-        name = member.orig_filename
-        _check_name(name, str(path))
-        if not name.endswith(".npy"):
-            raise WeightsError(f"{path}: members must be .npy. Received: {name!r}")
-        if name in seen:
-            raise WeightsError(f"{path}: {name!r} is in it twice")
-        if member.flag_bits & 0x1 or member.compress_type not in _METHODS:
-            raise WeightsError(f"{path}: {name!r} must be stored or deflated, and not encrypted")
-        seen.add(name)
-    size = path.stat().st_size
-    packed = sum(member.compress_size for member in members)
-    if packed > size:
-        raise WeightsError(f"{path}: its members overlap: {packed} bytes of them in {size}")
-    unpacked, most = sum(member.file_size for member in members), max(SMALL, MOST_GROWTH * size)
-    if unpacked > most:
-        raise WeightsError(
-            f"{path}: {size} bytes may unpack to {most} at most. Received: {unpacked}"
-        )
-
-
-def _check_name(name: str, source: str) -> None:
-    if name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/"):
-        raise WeightsError(
-            f"{source}: names must be relative, without backslash and NUL. Received: {name!r}"
-        )
-
-
-def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> np.ndarray:
-    """One array, read after its header has been held against the size the zip declares."""
-    name = f"{path}: {member.filename}"
-    with archive.open(member) as stream:
-        shape, fortran_order, dtype = _read_header(stream, name)
-        claimed = stream.tell() + math.prod(shape) * dtype.itemsize
-        if claimed != member.file_size:
-            raise WeightsError(
-                f"{name}: shape {shape} of {dtype} makes {claimed} bytes with the header; the zip "
-                f"declares {member.file_size}"
-            )
-        content = stream.read()
-    values = np.frombuffer(content, dtype).reshape(shape, order="F" if fortran_order else "C")
+def _array(content: bytes, name: str) -> np.ndarray:
+    """The array of an .npy file, after its header has been held against its bytes."""
+    start = content[:6]
+    rule = f"{name} must begin as .npy does. Received: {start.hex()}"
+    _require(start == _MAGIC and len(content) >= 10, rule)
+    version = f"{content[6]}.{content[7]}"
+    _require(version in ("1.0", "2.0"), f"{name} must be .npy 1.0 or 2.0. Received: {version}")
+    begin = 10 if version == "1.0" else 12
+    end = begin + int.from_bytes(content[8:begin], "little")
+    _require(begin <= end <= len(content), "it ends early")
+    dtype, fortran_order, shape = _described(content[begin:end].decode("latin-1"), name)
+    described = f"{name}: shape {shown(shape)} of {dtype.str[1:]}"
+    products = list(itertools.accumulate((dtype.itemsize, *shape), operator.mul))
+    _require(max(products) < 2**63, f"{described} has more bytes than 64 bits count")
+    held = len(content) - end
+    _require(products[-1] == held, f"{described} needs {products[-1]} bytes, it holds {held}")
+    values = np.frombuffer(content, dtype, offset=end)
+    values = values.reshape(shape, order="F" if fortran_order else "C")
     return np.array(values, dtype.newbyteorder("="), order="C")
 
 
-def _read_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether in Fortran order, and dtype."""
-    try:
-        read_header = _HEADERS[np.lib.format.read_magic(stream)]
-        shape, fortran_order, dtype = read_header(stream)
-    except zipfile.BadZipFile:
-        raise
-    except Exception as error:  # a header is a Python literal, and a malformed one can raise much
-        kind = type(error).__name__
-        raise WeightsError(f"{name}: must begin as .npy 1.0 or 2.0 does: {kind} {error}") from None
-    if dtype.name not in _DTYPES:
-        raise WeightsError(f"{name}: dtype must be one of {', '.join(_DTYPES)}. Received: {dtype}")
-    if any(size < 0 for size in shape):
-        raise WeightsError(f"{name}: sizes must not be negative. Received: {shape}")
-    return shape, fortran_order, dtype
+def _described(header: str, name: str) -> tuple[np.dtype, bool, tuple[int, ...]]:
+    """dtype, whether in Fortran order, and shape in the header of an .npy file."""
+    whole = header.isascii() and _HEADER.fullmatch(header) is not None
+    received = f"Received: {header[:80]!r}"
+    _require(whole, f"{name} must have a header as NumPy writes it. {received}")
+    order = re.search(r"'fortran_order'\s*:\s*(True|False)", header)
+    sizes = re.search(r"'shape'\s*:\s*\(([0-9, ]*)\)", header)
+    rule = f"{name}: fortran_order and shape must be there, once. {received}"
+    if order is None or sizes is None:
+        raise ValueError(rule)
+    descr = re.search(r"'descr'\s*:\s*'([<>|=])([a-z][0-9])'", header)
+    if descr is None or descr[2] not in _DTYPES:
+        names = ", ".join(_DTYPES)
+        raise ValueError(f"{name}: dtype must be one of {names}. {received}")
+    parts = [part.strip() for part in sizes[1].split(",") if part]
+    counts = [int(part) if part.isdigit() and len(part) < 20 else -1 for part in parts]
+    fits = all(0 <= count < 2**63 for count in counts)
+    _require(fits, f"{name}: shape must be whole numbers. Received: ({sizes[1]:.80})")
+    rule = f"{name} has {len(counts)} axes; at most {MOST_AXES} are allowed"
+    _require(len(counts) <= MOST_AXES, rule)
+    return np.dtype(descr[1] + descr[2]), order[1] == "True", tuple(counts)
 
 
-def _metadata(member: np.ndarray | None, path: Path) -> dict[str, str]:
-    if member is None:
-        return {}
-    if member.dtype != np.uint8 or member.ndim != 1:
-        raise WeightsError(
-            f"{path}: {METADATA} must be bytes: uint8 of one axis. Received: {member.dtype} "
-            f"{member.shape}"
-        )
-    try:
-        found = json.loads(member.tobytes().decode())
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: {METADATA} must be JSON: {error}") from None
-    if type(found) is not dict or not all(type(text) is str for text in found.values()):
-        raise WeightsError(
-            f"{path}: {METADATA} must be an object of strings. Received: {found!r:.80}"
-        )
-    return found
+def _require(rule: bool, message: str) -> None:
+    if not rule:
+        raise ValueError(message)

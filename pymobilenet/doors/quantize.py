@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 import itertools
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,8 @@ import numpy as np
 
 from pymobilenet.backends import checks
 from pymobilenet.config import MobileNetConfig
-from pymobilenet.data import CIFAR100_MEAN, CIFAR100_STD, Dataset, normalise
+from pymobilenet.data import Dataset
+from pymobilenet.data.preprocessing import preprocess
 from pymobilenet.doors.onnx_export import load_package, versions
 from pymobilenet.doors.quantize_graph import InputMeans, correct_biases, fold_norms
 from pymobilenet.errors import DataError, WeightsError
@@ -58,6 +59,12 @@ class QuantizationLoss:
     agreement: float
     size: int
     size_int8: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.images} images: top-1 {self.top1:.2%} -> {self.top1_int8:.2%} in int8, the "
+            f"same class for {self.agreement:.2%}; {self.size} -> {self.size_int8} bytes"
+        )
 
 
 def quantize(
@@ -136,14 +143,13 @@ def predictor(path: str | Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def labelled_batches(
-    data: Dataset,
-    mean: Sequence[float] = CIFAR100_MEAN,
-    std: Sequence[float] = CIFAR100_STD,
+    data: Dataset, preprocessing: str = "standard"
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Images normalised in float32, and labels, in batches; `mean` and `std` as in `normalise`."""
+    """Images as `preprocess` makes them of that name, float32, and labels, in batches."""
     for start in range(0, len(data), BATCH_SIZE):
         batch = slice(start, start + BATCH_SIZE)
-        yield normalise(data.images[batch], mean, std), data.labels[batch]
+        pixels = data.images[batch].transpose(0, 2, 3, 1)
+        yield preprocess(pixels, preprocessing), data.labels[batch]
 
 
 def _read(path: str | Path) -> tuple[MobileNetConfig, onnx.ModelProto, dict[str, str]]:

@@ -58,9 +58,11 @@ def save_as(
     texts = described(config, metadata or {})
     weights: State = {key: np.asarray(state[key]) for key in state_shapes(config)}
     moments: State = {key: np.asarray(state[key]) for key in state if key not in weights}
+    left = (f"the optimizer's {len(moments)} moments stay behind",) if moments else ()
     if door.writer is not None:
-        door.writer(path, config, state, texts)
-        return Report(name, f"{name} {config.family}", dict.fromkeys(weights, ""), config=config)
+        door.writer(path, config, weights, texts)
+        names = dict.fromkeys(weights, "")
+        return Report(name, f"{name} {config.family}", names, config=config, notes=left)
     layout = _layout_for(path, name, door.layouts, config)
     notes = _check_buildable(path, layout, config)
     names = _names(path, layout, config)
@@ -70,8 +72,8 @@ def save_as(
         tensors |= moments
         if PROBE not in texts:
             texts[PROBE] = probe(backend("torch").from_state(config, weights)).to_json()
-    elif moments:
-        notes += (f"the optimizer's {len(moments)} moments stay behind",)
+    else:
+        notes += left
     swapped = layout in (TORCHVISION, TIMM) and path.suffix == ".safetensors"
     container = "safetensors" if swapped else door.container
     function(CONTAINERS[container].module, CONTAINERS[container].writer)(path, tensors, texts)

@@ -56,6 +56,13 @@ def verify(file: WeightsFile | Loaded, names: Sequence[str], source: str) -> lis
             "it is known to be right, and save it there"
         )
     found = Probe.from_json(file.metadata[PROBE], source)
+    wanted = (file.config.num_classes, file.config.in_channels)
+    received = (len(found.float64[0]), found.shape[1])
+    if wanted != received:
+        raise WeightsError(
+            f"{source}: metadata {PROBE}: classes and channels must be {wanted}. "
+            f"Received: {received}"
+        )
     given = images(found.seed, found.shape)
     if digest(given) != found.digest:
         raise WeightsError(

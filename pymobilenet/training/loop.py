@@ -46,10 +46,11 @@ def fit(
     batches = Batches(data, config, model.config, model.dtype)
     model.set_optimizer(config)
     history = History()
-    for step in range(config.steps):
-        images, labels, masks = batches.at(step)
-        loss, _ = model.step(images, labels, config.rate, masks)
-        history.losses.append(loss)
-        for callback in callbacks:
-            callback(StepRecord(step, loss, config.rate))
+    with model.fitting():
+        for step in range(config.steps):
+            images, labels, masks = batches.at(step)
+            loss, _ = model.step(images, labels, config.rate, masks)
+            history.losses.append(loss)
+            for callback in callbacks:
+                callback(StepRecord(step, loss, config.rate))
     return history

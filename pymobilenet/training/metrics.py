@@ -28,11 +28,11 @@ def accuracy(model: Model, data: Dataset, batch_size: int = 256) -> Accuracy:
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1. Received: {batch_size}")
-    hits = np.zeros(5)
+    predict, hits = model.freeze(), np.zeros(5)
     for start in range(0, len(data), batch_size):
         pixels = data.images[start : start + batch_size]
         labels = data.labels[start : start + batch_size]
-        logits = model.predict(normalise(pixels, CIFAR100_MEAN, CIFAR100_STD, model.dtype))
+        logits = predict(normalise(pixels, CIFAR100_MEAN, CIFAR100_STD, model.dtype))
         best = np.argsort(-logits, axis=1, kind="stable")[:, :5]
         found = (best == labels[:, None]) & np.isfinite(logits).all(axis=1, keepdims=True)
         hits[: found.shape[1]] += found.sum(axis=0)

@@ -17,23 +17,25 @@ a JSON text with sorted keys.
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from safetensors import SafetensorError, deserialize, safe_open
 
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import WeightsError
 from pymobilenet.files import atomic_write
+from pymobilenet.strict_json import parse_object
+from pymobilenet.weights.safetensors_header import DTYPES, Entry, read_header
 from pymobilenet.weights.state import State, check_state, slots_of
 
 FORMAT_VERSION = "1"
 
 _DTYPES = {"float64": "F64", "float32": "F32", "int64": "I64", "uint8": "U8"}
-_READ = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
 
 
 @dataclass(frozen=True)
@@ -92,46 +94,54 @@ def write_tensors(
             file.write(np.ascontiguousarray(tensors[name], little_endian).data)
 
 
-def read_tensors(path: str | Path) -> tuple[State, dict[str, str]]:
-    """Read any safetensors file with the safetensors library: tensors and metadata.
+def read_tensors(path: str | Path, mmap: bool = False) -> tuple[State, dict[str, str]]:
+    """Read any safetensors file: tensors and metadata.
 
-    bfloat16, which NumPy has not, becomes float32, which holds all its values.
+    bfloat16, which NumPy has not, becomes float32, which holds all its values. Nothing is allocated
+    for a tensor before the file is found to hold it.
+
+    With `mmap` the arrays lie in the file itself, where its alignment allows, and are read-only.
+    The file must not shrink while they are in use; a new one of its name does no harm.
 
     Raises:
-        WeightsError: The file is missing, truncated, or not safetensors, or a tensor's dtype is
+        WeightsError: The file is missing, or breaks a rule of the format, or a tensor's dtype is
             none of NumPy's; the message names it and the rule.
     """
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
+    size = path.stat().st_size
     try:
-        with safe_open(path, framework="numpy") as file:
-            dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
-            tensors = {name: file.get_tensor(name) for name in dtypes if dtypes[name] in _READ}
-            metadata = file.metadata() or {}
-        if "BF16" in dtypes.values():
-            tensors |= _bfloat16(path.read_bytes())
-    except (SafetensorError, TypeError, ValueError, OSError) as error:
-        size = path.stat().st_size
+        with path.open("rb") as file:
+            entries, metadata = read_header(file, size)
+            held = _mapped if mmap else _copied
+            return {entry.name: _tensor(held(file, entry), entry) for entry in entries}, metadata
+    except (ValueError, OSError) as error:
         raise WeightsError(f"{path} ({size} bytes) is no whole safetensors file: {error}") from None
-    unread = [name for name in dtypes if name not in tensors]
-    if unread:
-        raise WeightsError(
-            f"{path}: {unread[0]} must be one of {', '.join(_READ)}, BF16. "
-            f"Received: {dtypes[unread[0]]}"
-        )
-    return {name: tensors[name] for name in dtypes}, metadata
 
 
-def _bfloat16(content: bytes) -> State:
-    """The bfloat16 tensors of a file: the upper halves of float32 values."""
-    return {
-        name: (np.frombuffer(tensor["data"], "<u2").astype(np.uint32) << 16)
-        .view(np.float32)
-        .reshape(tensor["shape"])
-        for name, tensor in deserialize(content)
-        if tensor["dtype"] == "BF16"
-    }
+def _copied(file: BinaryIO, entry: Entry) -> np.ndarray:
+    """The bytes of the next tensor of the file."""
+    return np.frombuffer(bytearray(file.read(entry.end - entry.begin)), np.uint8)
+
+
+def _mapped(file: BinaryIO, entry: Entry) -> np.ndarray:
+    """The same, in the file itself."""
+    start, size = file.tell(), entry.end - entry.begin
+    file.seek(size, os.SEEK_CUR)
+    mapped = np.memmap(file, np.uint8, "r", start, size) if size else np.empty(0, np.uint8)
+    file.seek(start + size)
+    aligned = start % np.dtype(DTYPES[entry.dtype]).itemsize == 0
+    return np.asarray(mapped) if aligned else np.array(mapped)
+
+
+def _tensor(data: np.ndarray, entry: Entry) -> np.ndarray:
+    values = data.view(DTYPES[entry.dtype])
+    if entry.dtype == "BF16":  # the upper half of a float32
+        values = (values.astype(np.uint32) << 16).view(np.float32)
+    if entry.dtype == "BOOL":  # any byte but 0 is true
+        values = values != 0
+    return values.reshape(entry.shape)
 
 
 def write_weights(
@@ -152,14 +162,16 @@ def write_weights(
     write_tensors(path, state, {**(metadata or {}), **canonical})
 
 
-def read_weights(path: str | Path) -> WeightsFile:
+def read_weights(path: str | Path, mmap: bool = False) -> WeightsFile:
     """Read a model's state and config; everything is checked before it is returned.
+
+    `mmap` as in `read_tensors`.
 
     Raises:
         WeightsError: Not a weight file of this format, or a tensor missing, left over, misshapen,
             wrongly typed or not finite. Each is named.
     """
-    tensors, metadata = read_tensors(path)
+    tensors, metadata = read_tensors(path, mmap)
     if metadata.get("format_version") != FORMAT_VERSION:
         raise WeightsError(
             f"{path}: metadata format_version must be {FORMAT_VERSION!r}, as pymobilenet writes it."
@@ -167,8 +179,8 @@ def read_weights(path: str | Path) -> WeightsFile:
         )
     try:
         config = MobileNetConfig.from_json(metadata.pop("config", ""))
-        versions = json.loads(metadata.pop("versions", "{}"))
-    except (ValueError, RecursionError) as error:
+        versions = parse_object(metadata.pop("versions", "{}"))
+    except ValueError as error:
         raise WeightsError(f"{path}: metadata: {error}") from None
     del metadata["format_version"]
     dtype = np.asarray(tensors.get("classifier.weight", np.float32(0))).dtype

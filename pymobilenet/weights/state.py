@@ -13,7 +13,7 @@ import numpy as np
 
 from pymobilenet.architecture import parameter_shapes, statistic_shapes
 from pymobilenet.config import MobileNetConfig
-from pymobilenet.errors import WeightsError
+from pymobilenet.errors import ConfigError, WeightsError
 
 State = dict[str, np.ndarray]
 
@@ -55,8 +55,12 @@ def check_state(
     Raises:
         WeightsError: Names each missing and each left-over tensor; failing that, the first tensor
             whose shape or dtype is wrong, that is not finite, or that is a variance below zero.
+            Or the layer that `config` leaves without channels.
     """
-    shapes = {**state_shapes(config), **optimizer_shapes(config, slots)}
+    try:
+        shapes = {**state_shapes(config), **optimizer_shapes(config, slots)}
+    except ConfigError as error:  # a width that only the layer it leaves nothing of can tell
+        raise WeightsError(f"{source}: {error}") from None
     missing = [name for name in shapes if name not in tensors]
     extra = sorted(set(tensors) - set(shapes))
     if missing or extra:

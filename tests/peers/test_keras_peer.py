@@ -20,6 +20,7 @@ from pymobilenet.doors.keras_h5 import read
 from pymobilenet.errors import WeightsError
 from pymobilenet.parity.floors import DRAWS, distance, draw_order, least, move_ulps
 from pymobilenet.parity.judge import ALL_WITHIN, MOST_WITHIN
+from pymobilenet.weights import initial_state
 
 os.environ["KERAS_BACKEND"] = "torch"
 
@@ -201,6 +202,20 @@ def test_the_config_has_keras_training_fields(family, width, tmp_path):
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     assert {layer.epsilon for layer in norms} == {config.norm_eps}
     assert {round(1 - layer.momentum, 12) for layer in norms} == {config.norm_momentum}
+
+
+@each_family
+def test_initial_weights_are_spread_as_keras_spreads_them(family, width, tmp_path):
+    peer(family, width).save_weights(tmp_path / "peer.weights.h5")
+    loaded = load_any(tmp_path / "peer.weights.h5")
+    for name, ours in initial_state(loaded.config, 0, init="keras").items():
+        theirs = loaded.state[name]
+        if ours.std() == 0:
+            np.testing.assert_array_equal(theirs, ours, err_msg=name)
+            continue
+        sampling = 0.45 * np.sqrt(2 / ours.size)  # relative, of two uniform draws' deviations
+        assert abs(theirs.std() / ours.std() - 1) < 6 * sampling, name
+        assert abs(np.abs(theirs).max() / np.abs(ours).max() - 1) < 20 / ours.size, name
 
 
 @pytest.mark.parametrize("name", ["mobilenet", "mobilenet_v2"])

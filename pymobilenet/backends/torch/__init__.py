@@ -13,7 +13,7 @@ from pymobilenet.config import MobileNetConfig
 
 
 class TorchBackend(Backend):
-    """Options of `build` and `load`: ``memory_format``, "contiguous" or "channels_last"."""
+    """Options of `build` and `load`: ``memory_format``, one of `model.MEMORY_FORMATS`."""
 
     name = "torch"
 

@@ -84,7 +84,7 @@ def _state_dict(content: Any, is_tensor: Callable[[Any], bool]) -> dict[str, Any
     """The one dict of tensors in what a file holds, which may be the whole of it."""
     if not isinstance(content, dict):
         raise WeightsError(
-            f"must hold a state dict, or a dict with one. Received: {type(content).__name__}"
+            f"must hold a state dict, or a dict with one. Received: {_kind(content)}"
         )
     wrapped = [key for key in WRAPPERS if isinstance(content.get(key), dict)]
     if len(wrapped) > 1:
@@ -94,12 +94,18 @@ def _state_dict(content: Any, is_tensor: Callable[[Any], bool]) -> dict[str, Any
         if type(name) is not str or not is_tensor(value):
             raise WeightsError(
                 f"a state dict must hold tensors by name; {reprlib.repr(name)} is "
-                f"{type(value).__name__}. Its names: {reprlib.repr(list(found))}. "
+                f"{_kind(value)}. Its names: {reprlib.repr(list(found))}. "
                 f"State dicts are looked for under {', '.join(WRAPPERS)}"
             )
     if not found:
         raise WeightsError("the state dict is empty")
     return found
+
+
+def _kind(value: Any) -> str:
+    """What torch calls a value that `outline` stands in for."""
+    name = type(value).__name__
+    return {"Claim": "Tensor", "_Dict": "OrderedDict"}.get(name, name)
 
 
 def _check_total(claims: Mapping[str, Claim], size: int, path: Path) -> None:

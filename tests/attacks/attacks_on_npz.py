@@ -1,0 +1,180 @@
+"""Each rule of npz files, broken: in the zip, in a member's header, in the metadata."""
+
+import struct
+import zipfile
+
+from attack import attacks
+from npz_by_hand import END, ENTRY, header, member, patched, zipped
+
+GOOD = zipped([("x.npy", member())])
+LONG = member(bytes(40_000), shape="(10000,)")
+DEFLATED = zipped([("x.npy", LONG)], zipfile.ZIP_DEFLATED)
+
+
+def one(**described):
+    return zipped([("x.npy", member(**described))])
+
+
+def named(name):
+    return zipped([(name, member())])
+
+
+def texts(content):
+    described = {"descr": "'|u1'", "shape": f"({len(content)},)"}
+    return zipped([("__metadata__.npy", member(content, **described))])
+
+
+def of_entries(count):
+    """A zip whose directory names one member so many times, each by another name."""
+    content = zipped([("x.npy", LONG)])
+    start, end = content.index(ENTRY), content.index(END)
+    entries = b"".join(content[start:end].replace(b"x.npy", b"%d.npy" % i) for i in range(count))
+    tail = struct.pack("<4s4H2LH", END, 0, 0, count, count, len(entries), start, 0)
+    return content[:start] + entries + tail
+
+
+def header_of_version_2(length):
+    """An .npy 2.0 that says its header has so many bytes."""
+    return b"\x93NUMPY\x02\x00" + struct.pack("<L", length) + header()[10:] + bytes(8)
+
+
+ZIP = {
+    "no directory": (GOOD[: GOOD.index(ENTRY)], "it has no zip directory"),
+    "a directory that is cut": (GOOD[:-30], "it has no zip directory"),
+    "a directory that is elsewhere": (
+        patched(GOOD, END, 16, 3),
+        "zip directory is broken at byte 3",
+    ),
+    "a directory behind the end": (patched(GOOD, END, 16, 10**6), "it ends early"),
+    "more entries than there are": (patched(GOOD, END, 10, 2, 2), "zip directory is broken at"),
+    "a directory of 64 bits": (patched(GOOD, END, 16, 2**32 - 1), "it is a zip of 64 bits"),
+    "as many entries as can be": (patched(GOOD, END, 10, 0xFFFF, 2), "it is a zip of 64 bits"),
+    "an absolute name": (named("/x.npy"), "names must be relative, without backslash and NUL"),
+    "a name that climbs": (named("w/../x.npy"), "names must be relative"),
+    "a name that begins above": (named("../x.npy"), "names must be relative"),
+    "a name of Windows": (named("w\\x.npy"), "names must be relative"),
+    "a name with NUL": (GOOD.replace(b"x.npy", b"\0.npy"), "names must be relative"),
+    "a name that is no UTF-8": (GOOD.replace(b"x.npy", b"\xff.npy"), "names must be UTF-8"),
+    "a method of others": (
+        zipped([("x.npy", member())], zipfile.ZIP_BZIP2),
+        "x.npy must be stored or deflated, and not encrypted. Received: method 12, flags 0",
+    ),
+    "lzma": (zipped([("x.npy", member())], zipfile.ZIP_LZMA), "must be stored or deflated"),
+    "an encrypted member": (patched(GOOD, ENTRY, 8, 1, 2), "and not encrypted. Received: method 0"),
+    "four gigabytes": (
+        patched(GOOD, ENTRY, 24, 2**32 - 1),
+        "x.npy must have at most 2147483647 bytes. Received: 4294967295",
+    ),
+    "a name twice": (zipped([("x.npy", member())] * 2), "x.npy is in it twice"),
+    "members that overlap": (of_entries(9), "its members overlap: "),
+    "a member larger than the file": (patched(GOOD, ENTRY, 20, 10**6), "its members overlap: "),
+    "a bomb": (
+        zipped([("x.npy", member(bytes(10**8), shape="(25000000,)"))], zipfile.ZIP_DEFLATED),
+        "bytes may unpack to 67108864 at most. Received: 1000000",
+    ),
+    "a bomb in the directory alone": (
+        patched(GOOD, ENTRY, 24, 10**8),
+        "may unpack to 67108864 at most",
+    ),
+    "a member that is elsewhere": (patched(GOOD, ENTRY, 42, 7), "x.npy has no header at byte 7"),
+    "a member behind the end": (patched(GOOD, ENTRY, 42, 10**6), "it ends early"),
+    "a member stored in another size": (
+        patched(GOOD, ENTRY, 24, 10),
+        "bytes, and declares 10",
+    ),
+    "a member that unpacks to more": (
+        patched(DEFLATED, ENTRY, 24, 1000),
+        "x.npy does not unpack to the 1000 bytes it declares",
+    ),
+    "a member that unpacks to less": (patched(DEFLATED, ENTRY, 24, 10**6), "does not unpack to"),
+    "a member that is no deflate": (
+        patched(GOOD, ENTRY, 10, 8, 2),
+        "does not unpack to",
+    ),
+    "another checksum": (
+        patched(GOOD, ENTRY, 16, 10),
+        "x.npy declares the checksum 10. Received: ",
+    ),
+    "values that were changed": (
+        zipped([("x.npy", member(b"abcdefgh"))]).replace(b"abcdefgh", b"abcdefgi"),
+        "declares the checksum",
+    ),
+}
+
+NPY = {
+    "another file beside": (
+        zipped([("w.npy", member()), ("x.txt", b"hello")]),
+        "members must be .npy. Received: 'x.txt'",
+    ),
+    "a name that is markup": (
+        zipped([("w.npy", member()), ("[/x].txt", b"")]),
+        "members must be .npy. Received: '[/x].txt'",
+    ),
+    "a folder beside": (zipped([("w.npy", member()), ("x.npy/", b"")]), "members must be .npy"),
+    "an empty member": (zipped([("x.npy", b"")]), "x.npy must begin as .npy does. Received: "),
+    "text in a member": (zipped([("x.npy", b"once upon a time")]), "must begin as .npy does"),
+    "a pickle in a member": (zipped([("x.npy", b"\x80\x04cos\nsystem\n.")]), "must begin as .npy"),
+    "version 3": (
+        zipped([("x.npy", member().replace(b"\x01\x00", b"\x03\x00", 1))]),
+        "x.npy must be .npy 1.0 or 2.0. Received: 3.0",
+    ),
+    "a header past its member": (zipped([("x.npy", member()[:40])]), "it ends early"),
+    "a header of four gigabytes": (
+        zipped([("x.npy", header_of_version_2(2**32 - 1))]),
+        "it ends early",
+    ),
+    "records": (one(descr="[('a', '<f4')]"), "x.npy must have a header as NumPy writes it"),
+    "subarrays": (one(descr="('<f4', (2,))"), "a header as NumPy writes it"),
+    "a size below zero": (one(shape="(-2,)"), "a header as NumPy writes it"),
+    "a size that is text": (one(shape="('a',)"), "a header as NumPy writes it"),
+    "a program as shape": (
+        one(shape="(__import__('os').system('touch MARKER'),)"),
+        "a header as NumPy writes it",
+    ),
+    "a header that nests": (one(shape="(" * 3000), "a header as NumPy writes it"),
+    "a header with another field": (one(shape="(2,), 'x': ()"), "a header as NumPy writes it"),
+    "a header that is no ASCII": (one(descr="'\xff'"), "a header as NumPy writes it"),
+    "a field twice": (
+        zipped([("x.npy", header().replace(b"'fortran_order': False", b"'shape'         : (2,)"))]),
+        "x.npy: fortran_order and shape must be there, once",
+    ),
+    "objects": (one(descr="'|O'"), "x.npy: dtype must be one of b1, f2, f4"),
+    "text": (one(descr="'<U1'"), "dtype must be one of"),
+    "bytes": (one(descr="'|S4'"), "dtype must be one of"),
+    "complex numbers": (one(descr="'<c8'"), "dtype must be one of"),
+    "times": (one(descr="'<M8[s]'"), "dtype must be one of"),
+    "void": (one(descr="'|V4'"), "dtype must be one of"),
+    "quadruple precision": (one(descr="'<f16'"), "dtype must be one of"),
+    "a size past 64 bits": (
+        one(shape=f"({2**63},)"),
+        "x.npy: shape must be whole numbers. Received: (9223372036854775808,)",
+    ),
+    "a size of a hundred digits": (one(shape=f"({'9' * 100},)"), "shape must be whole numbers"),
+    "a size of two words": (one(shape="(2 2)"), "shape must be whole numbers"),
+    "65 axes": (one(shape=f"({'1,' * 65})"), "x.npy has 65 axes; at most 64 are allowed"),
+    "more bytes than can be counted": (
+        one(shape=f"({2**62}, 4)"),
+        "x.npy: shape [4611686018427387904,4] of f4 has more bytes than 64 bits count",
+    ),
+    "more than is there": (one(shape="(3,)"), "x.npy: shape [3] of f4 needs 12 bytes, it holds 8"),
+    "less than is there": (one(shape="(1,)"), "of f4 needs 4 bytes, it holds 8"),
+    "a scalar of two values": (one(shape="()"), "shape [] of f4 needs 4 bytes"),
+    "exabytes": (one(shape=f"({2**60},)"), "of f4 needs 4611686018427387904 bytes, it holds 8"),
+    "metadata of floats": (
+        zipped([("__metadata__.npy", member())]),
+        "__metadata__ must be bytes: uint8 of one axis. Received: 1 of float32",
+    ),
+    "metadata of two axes": (
+        zipped([("__metadata__.npy", member(descr="'|u1'", shape="(2, 4)"))]),
+        "must be bytes: uint8 of one axis. Received: 2 of uint8",
+    ),
+    "metadata that is no UTF-8": (texts(b"\xff\xfe"), "not valid UTF-8"),
+    "metadata that is no JSON": (texts(b"{"), "npz file: not JSON ("),
+    "metadata that nests": (texts(b"[" * 50_000), "not JSON"),
+    "metadata that is a list": (texts(b"[]"), "not a JSON object. Received: []"),
+    "metadata of numbers": (texts(b'{"k":1}'), 'be an object of strings. Received: {"k":1}'),
+    "metadata with a name twice": (texts(b'{"k":"1","k":"2"}'), 'the name "k" appears twice'),
+    "metadata with half a character": (texts(b'{"k":"\\ud800"}'), "half a surrogate pair"),
+}
+
+NPZ = attacks("npz", ZIP | NPY, container="npz")

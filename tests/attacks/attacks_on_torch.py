@@ -1,0 +1,210 @@
+"""Files of torch's that would run something, or claim what they do not hold."""
+
+import io
+import pickle
+import struct
+import warnings
+import zipfile
+from collections import OrderedDict
+
+import torch
+from attack import attacks
+from torch_by_hand import programs, repacked, saved, tensor_pickle, with_pickle
+
+from pymobilenet.weights.torch_outline import MOST_PICKLE_BYTES
+
+ONE = {"x": torch.zeros(1)}
+FOUR = {"x": torch.arange(4.0)}
+
+
+def both(name, content, says):
+    """An attack in either of torch's formats."""
+    return {f"{name}, {kind}": (saved(content, kind == "zip"), says) for kind in ("zip", "legacy")}
+
+
+def records(change):
+    return repacked(saved(FOUR), change)
+
+
+def added(name, content=b"\x80\x02}."):
+    return records(lambda found: found.update({name: content}))
+
+
+def with_metadata(metadata):
+    weights = OrderedDict(ONE)
+    weights._metadata = {"pymobilenet": metadata}
+    return saved(weights)
+
+
+def twice():
+    """A zip whose first record comes once more."""
+    file = io.BytesIO(saved(FOUR))
+    with warnings.catch_warnings(), zipfile.ZipFile(file, "a") as archive:
+        warnings.simplefilter("ignore")
+        archive.writestr(archive.namelist()[0], b"\x80\x02}.")
+    return file.getvalue()
+
+
+def torchscript():
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in ("data.pkl", "constants.pkl", "code/x.py"):
+            archive.writestr(f"x/{name}", b"\x80\x02N.")
+    return file.getvalue()
+
+
+def of_another_size():
+    """A legacy file whose one storage says it has 2^40 values."""
+    content = saved(FOUR, new=False)
+    assert content[-24:-16] == struct.pack("<q", 4)
+    return content[:-24] + struct.pack("<q", 2**40) + content[-16:]
+
+
+def quantised():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {"x": torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.qint8)}
+
+
+def nested():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {"x": torch.nested.nested_tensor([torch.zeros(1), torch.zeros(2)])}
+
+
+PROGRAMS = {}
+for name, program in programs("MARKER").items():
+    for place, content in {
+        "as a tensor": {"x": program},
+        "in place of the file": program,
+        "beside the weights": {"state_dict": ONE, "args": [program]},
+    }.items():
+        PROGRAMS |= both(f"{name} {place}", content, "nothing was run")
+
+FRAME = b"\x80\x04\x95" + struct.pack("<Q", 2**30) + b"."
+OPCODES = {
+    "an instance": (b"(i__builtin__\neval\n.", "KeyError"),
+    "a call of eval": (b"\x80\x02c__builtin__\neval\n(tR.", "names '__builtin__.eval', which no"),
+    "a global from the stack": (b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.", "truncated, or not"),
+    "an extension": (b"\x80\x02\x82\x01.", "truncated, or not a state dict"),
+    "a persistent id of text": (b"Pstorage\n.", "truncated, or not a state dict"),
+    "a frame of a gigabyte": (FRAME, "truncated, or not a state dict"),
+    "a string of a gigabyte": (
+        b"\x80\x02X" + struct.pack("<I", 2**30) + b"x.",
+        "truncated, or not a state dict",
+    ),
+    "a memo of gigabytes": (b"\x80\x02Nr\xff\xff\xff\xff.", "must hold a state dict"),
+    "a call of nothing": (b"\x80\x02R.", "truncated, or not a state dict"),
+    "no end": (b"\x80\x02}", "truncated, or not a state dict"),
+    "no pickle": (b"", "truncated, or not a state dict"),
+    "a key that is a tuple": (b"\x80\x02})\x85NsN.", "keys must be text or whole"),
+    "keys that take for ever": (
+        b"\x80\x02})" + b"".join(b"q\x01h\x01\x86" for _ in range(60)) + b"Ns.",
+        "keys must be text or whole",
+    ),
+    "a call of a dict": (b"\x80\x02})R.", "truncated, or not a state dict"),
+    "a call of a storage": (b"\x80\x02ctorch\nFloatStorage\n)R.", "truncated, or not a state"),
+    "the state of a global": (
+        b"\x80\x02ccollections\nOrderedDict\n}b.",
+        "sets the state of a global",
+    ),
+    "the state of a list": (b"\x80\x02]}b.", "must hold a state dict, or a dict with one"),
+    "a dict that hides its methods": (
+        b"\x80\x02ccollections\nOrderedDict\n)R}X\x05\0\0\0itemsNsb.",
+        "a dict can have _metadata alone. Received: {'items': None}",
+    ),
+    "a dict of pairs": (
+        b"\x80\x02ccollections\nOrderedDict\n]N\x85a\x85R.",
+        "a dict must be made empty, and then filled",
+    ),
+    "a tensor of numbers": (
+        b"\x80\x02}X\x01\0\0\0xctorch._utils\n_rebuild_tensor_v2\n(K\x01K\x02K\x03K\x04tRs.",
+        "a tensor must be a storage, an offset, a shape and strides",
+    ),
+    "a parameter of a number": (
+        b"\x80\x02}X\x01\0\0\0xctorch._utils\n_rebuild_parameter\nK\x01\x85Rs.",
+        "a parameter must be a tensor. Received: int",
+    ),
+    "a storage of a number": (b"\x80\x02K\x01Q.", "a storage must be described as torch does"),
+}
+OPCODES = {name: (with_pickle(content), says) for name, (content, says) in OPCODES.items()}
+
+WHOLE = "a tensor's offset, shape and strides must be whole numbers"
+CLAIMS = {
+    "a larger shape": ({"shape": (5,)}, "exceeds its storage '0' of 4 values"),
+    "terabytes": ({"shape": (2**40,)}, "exceeds its storage"),
+    "huge strides": ({"shape": (2, 2), "strides": (2**60, 1)}, "exceeds its storage"),
+    "one value expanded": ({"shape": (2**40,), "strides": (0,)}, "exceeds its storage"),
+    "an offset": ({"offset": 1}, "exceeds its storage"),
+    "an offset below zero": ({"offset": -1}, WHOLE),
+    "a size below zero": ({"shape": (-4,)}, WHOLE),
+    "a stride below zero": ({"strides": (-1,)}, WHOLE),
+    "a size beyond 64 bits": ({"shape": (2**70, 0), "strides": (1, 1)}, WHOLE),
+    "too few strides": ({"strides": ()}, WHOLE),
+    "a size that is no number": ({"shape": ("4",)}, WHOLE),
+    "a larger storage": ({"count": 2**40}, "storage '0' claims 4398046511104 bytes; the file hol"),
+    "a smaller storage": ({"count": 3, "shape": (3,)}, "claims 12 bytes; the file holds 16"),
+    "a storage of wider values": ({"kind": "DoubleStorage"}, "claims 32 bytes; the file holds 16"),
+    "a storage of fewer than none": ({"count": -4}, "a storage needs a key and a size"),
+    "a storage that is not there": ({"key": "9"}, "'9' claims 16 bytes; the file holds 0"),
+    "a storage elsewhere": ({"key": "../version"}, "claims 16 bytes; the file holds"),
+    "complex values": ({"kind": "ComplexFloatStorage"}, "tensors that are complex"),
+}
+CLAIMS = {name: (with_pickle(tensor_pickle(**how)), says) for name, (how, says) in CLAIMS.items()}
+
+SHARED = torch.zeros(2**15)
+CONTENTS = {
+    **both("complex numbers", {"x": torch.zeros(3, dtype=torch.complex64)}, "are complex; they"),
+    **both("sparse tensors", {"x": torch.zeros(3).to_sparse()}, "that are sparse; they must"),
+    **both("tensors without values", {"x": torch.zeros(3, device="meta")}, "that are meta ("),
+    **both(
+        "eight bits",
+        {"x": torch.zeros(3).to(torch.float8_e4m3fn)},
+        "of a dtype without arithmetic; they must be dense floats",
+    ),
+    "quantised tensors": (saved(quantised()), "that are quantised; they must be dense floats"),
+    "nested tensors": (saved(nested()), "tensors that are nested; they must be dense floats"),
+    **both("a value expanded", {"x": torch.zeros(1).expand(10**12)}, "exceeds its storage"),
+    **both(
+        "views of one storage",
+        {f"x{i}": SHARED[:] for i in range(100)},
+        "its tensors share values: 13107200 bytes of them in ",
+    ),
+    **both("a list", [torch.zeros(1)], "must hold a state dict, or a dict with one. Received: li"),
+    **both("a tensor", torch.zeros(1), "must hold a state dict, or a dict with one. Received: "),
+    **both("nothing", {}, "the state dict is empty"),
+    **both("an empty state dict", {"state_dict": {}}, "the state dict is empty"),
+    **both("a number", {"x": 3}, "a state dict must hold tensors by name; 'x' is int"),
+    **both("a name that is a number", {**ONE, 3: torch.zeros(1)}, "tensors by name; 3 is"),
+    **both("a dict of dicts", {"x": {"y": torch.zeros(1)}}, "'x' is dict"),
+    **both(
+        "two state dicts",
+        {"model": ONE, "model_ema": ONE},
+        "holds more than one state dict: model, model_ema. Save one alone",
+    ),
+    "metadata of numbers": (with_metadata({"k": 1}), "its metadata must be text by name"),
+    "metadata that is a list": (with_metadata([1]), "its metadata must be text by name"),
+}
+
+ARCHIVES = {
+    "torchscript": (torchscript(), "a TorchScript archive, which is a program"),
+    "a record twice": (twice(), "is in it twice"),
+    "compressed records": (
+        repacked(saved({"x": torch.zeros(10**6)}), lambda _: None, zipfile.ZIP_DEFLATED),
+        "must be stored, as torch does",
+    ),
+    "two pickles": (added("other/data.pkl"), "must hold one data.pkl. Received: ["),
+    "a huge pickle": (
+        with_pickle(b"\x80\x02" + b"N0" * (MOST_PICKLE_BYTES // 2) + b"}."),
+        f"bytes; {MOST_PICKLE_BYTES} at most",
+    ),
+    "a storage of another size in legacy": (of_another_size(), "claims 4 values, and holds others"),
+    "a legacy file without its storage": (saved(FOUR, new=False)[:-8], "claims 16 bytes; 16 are"),
+    "an order of bytes of nobody": (added("archive/byteorder", b"middle"), "torch cannot read it"),
+    "another pickle": (
+        pickle.dumps({"x": 1}, protocol=2),
+        "a pickle that torch.save did not write",
+    ),
+}
+
+TORCH = attacks("torch", PROGRAMS | OPCODES | CLAIMS | CONTENTS | ARCHIVES, container="pt")
