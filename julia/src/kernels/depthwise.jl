@@ -1,50 +1,59 @@
-# A depthwise convolution (cross-correlation, as in torch), LANES channels of one image at a time: they
-# are copied into a buffer with zeros around, and one loop over the K*K taps makes each pixel of the
-# output. The gradient of the input is the same loop with the taps reversed. The buffers' first axis is
-# LANES long whatever the number of channels, so that the innermost loops have a fixed length.
+# A depthwise convolution (cross-correlation, as in torch), some channels of one image at a time: they are
+# copied into the lanes of a buffer with zeros around, and one loop over the K*K taps makes each pixel of
+# the output. The gradient of the input is the same loop with the taps reversed. A buffer has as many lanes
+# as its type says, whatever the number of channels, so that the innermost loops have a fixed length.
 
 struct Depthwise
     stride::Int
     padding::NTuple{2,Int}
 end
 
-const LANES = 16
+"Lanes of the buffers: few for narrow maps, which would leave the others empty."
+lanes_for(channels) = channels <= 8 ? Val(8) : Val(16)
+
+"Pixels whose products are summed in the type of the maps, rounded up to whole images."
+const SUMMED = 64
 
 function output_dims(conv::Union{Depthwise,Dense}, x, weight)
-    side(size_in) = output_size(size_in, size(weight, 1), conv.stride, conv.padding)
+    side(pixels) = output_size(pixels, size(weight, 1), conv.stride, conv.padding)
     return size(weight, 4), side(size(x, 2)), side(size(x, 3)), size(x, 4)
 end
 
 convolve_parts(::Union{Depthwise,Dense}, y) = part_count(size(y, 4))
 
-"Channels from `first` on, at most LANES of them, of one image of maps (C, W, H, N)."
-struct LaneBlock
+"The channels from `first` on that lie in the `L` lanes of a buffer, of one image of maps (C, W, H, N)."
+struct LaneBlock{L}
     image::Int
     first::Int
     count::Int
 end
-lane_blocks(image, channels) =
-    (LaneBlock(image, c, min(LANES, channels - c + 1)) for c in 1:LANES:channels)
+lane_block(image, number, channels, ::Val{L}) where {L} =
+    LaneBlock{L}(image, L * (number - 1) + 1, min(L, channels - L * (number - 1)))
+
+number(block::LaneBlock{L}) where {L} = cld(block.first, L)
+block_count(channels, ::Val{L}) where {L} = cld(channels, L)
 
 "Where pixel `number` (from 0) of a block begins in maps of `size`: the index before its first channel."
 offset(block, (channels, width, height), number) =
     ((block.image - 1) * width * height + number) * channels + block.first - 1
 
-convolve!(finish::F, y, x, weight, conv::Depthwise, room) where {F} =
-    depthwise!(finish, y, x, weight, conv, Val(size(weight, 1)), room)
+function convolve!(finish::F, y, x, weight, conv::Depthwise, room) where {F}
+    kernel, lanes = Val(size(weight, 1)), lanes_for(size(x, 1))
+    return depthwise!(finish, y, x, weight, conv, kernel, lanes, room)
+end
 
 function depthwise!(
-    finish::F, y::Array{T,4}, x::Array{T,4}, weight, conv, ::Val{K}, room
-) where {F,T,K}
-    taps = lane_taps(weight, room)
-    buffers = [padded(room, x, conv.padding) for _ in 1:convolve_parts(conv, y)]
-    per_image = size(y, 2) * size(y, 3)
+    finish::F, y::Array{T,4}, x::Array{T,4}, weight, conv, kernel, lanes, room
+) where {F,T}
+    taps = lane_taps(weight, lanes, room)
+    buffers = [padded(room, x, conv.padding, lanes) for _ in 1:convolve_parts(conv, y)]
+    channels, per_image = size(x, 1), size(y, 2) * size(y, 3)
     parallel(size(y, 4)) do part, images
-        buffer = buffers[part]
         for image in images
-            for block in lane_blocks(image, size(x, 1))
-                load!((_, k) -> @inbounds(x[k]), buffer, block, size(x), first(conv.padding), 1)
-                correlate!(y, block, buffer, taps, conv.stride, Val(K))
+            for number in 1:block_count(channels, lanes)
+                block = lane_block(image, number, channels, lanes)
+                load!(values_of(x), buffers[part], block, size(x), first(conv.padding), 1)
+                correlate!(y, block, buffers[part], taps, conv.stride, kernel)
             end
             finish(part, ((image - 1) * per_image + 1):(image * per_image))
         end
@@ -53,66 +62,75 @@ function depthwise!(
     return y
 end
 
-convolve_gradients!(dx, dweight, slopes::F, x, weight, conv::Depthwise, room) where {F} =
-    depthwise_gradients!(dx, dweight, slopes, x, weight, conv, Val(size(weight, 1)), room)
+values_of(x) = (_, k) -> @inbounds x[k]
+
+function convolve_gradients!(dx, dweight, slopes::F, x, weight, conv::Depthwise, room) where {F}
+    kernel, lanes = Val(size(weight, 1)), lanes_for(size(x, 1))
+    return depthwise_gradients!(dx, dweight, slopes, x, weight, conv, kernel, lanes, room)
+end
 
 function depthwise_gradients!(
-    dx, dweight, slopes::F, x::Array{T,4}, weight, conv, ::Val{K}, room
-) where {F,T,K}
+    dx, dweight, slopes::F, x::Array{T,4}, weight, conv, kernel::Val{K}, lanes::Val{L}, room
+) where {F,T,K,L}
     (; stride, padding) = conv
-    shape = output_dims(conv, x, weight)
+    shape, channels = output_dims(conv, x, weight), size(x, 1)
     margin = K - 1 - first(padding)
-    taps = lane_taps(reverse(weight; dims=(1, 2)), room)
+    taps = lane_taps(reverse(weight; dims=(1, 2)), lanes, room)
     parts = part_count(size(x, 4))
-    inputs = [padded(room, x, padding) for _ in 1:parts]
-    outputs = [padded(room, x, (K - 1, 0)) for _ in 1:parts]
+    inputs = [padded(room, x, padding, lanes) for _ in 1:parts]
+    outputs = [padded(room, x, (K - 1, 0), lanes) for _ in 1:parts]
     sums = [fill!(array(room, Float64, size(taps)...), 0) for _ in 1:parts]
-    partials = [array(room, T, LANES, K, K) for _ in 1:parts]
+    partials = [array(room, T, L, K, K) for _ in 1:parts]
+    at_once = cld(SUMMED, shape[2] * shape[3])
     parallel(size(x, 4)) do part, images
-        input, output = inputs[part], outputs[part]
-        for image in images, block in lane_blocks(image, size(x, 1))
-            load!((_, k) -> @inbounds(x[k]), input, block, size(x), first(padding), 1)
-            load!(slopes, output, block, shape, margin, stride)
-            correlate!(dx, block, output, taps, 1, Val(K))
-            sum_products!(partials[part], output, input, shape, margin, stride, Val(K))
-            view(sums[part], :, :, :, cld(block.first, LANES)) .+= partials[part]
+        input, output, partial = inputs[part], outputs[part], partials[part]
+        for some in Iterators.partition(images, at_once), number in 1:block_count(channels, lanes)
+            fill!(partial, 0)
+            for image in some
+                block = lane_block(image, number, channels, lanes)
+                load!(values_of(x), input, block, size(x), first(padding), 1)
+                load!(slopes, output, block, shape, margin, stride)
+                correlate!(dx, block, output, taps, 1, kernel)
+                add_products!(partial, output, input, shape, margin, stride, kernel, lanes)
+            end
+            view(sums[part], :, :, :, number) .+= partial
         end
     end
     total = add_up!(sums)
     for c in axes(weight, 4), j in 1:K, i in 1:K
-        dweight[i, j, 1, c] = total[mod1(c, LANES), i, j, cld(c, LANES)]
+        dweight[i, j, 1, c] = total[mod1(c, L), i, j, cld(c, L)]
     end
     foreach(unused -> release!(room, unused), (taps, inputs..., outputs..., sums..., partials...))
     return nothing
 end
 
-"The weight (K, K, 1, C) as (LANES, K, K, blocks of channels)."
-function lane_taps(weight::Array{T,4}, room) where {T}
+"The weight (K, K, 1, C) as (lanes, K, K, blocks of channels)."
+function lane_taps(weight::Array{T,4}, lanes::Val{L}, room) where {T,L}
     kernel, channels = size(weight, 1), size(weight, 4)
-    taps = fill!(array(room, T, LANES, kernel, kernel, cld(channels, LANES)), 0)
+    taps = fill!(array(room, T, L, kernel, kernel, block_count(channels, lanes)), 0)
     for c in 1:channels, j in 1:kernel, i in 1:kernel
-        taps[mod1(c, LANES), i, j, cld(c, LANES)] = weight[i, j, 1, c]
+        taps[mod1(c, L), i, j, cld(c, L)] = weight[i, j, 1, c]
     end
     return taps
 end
 
-"Zeros for LANES channels of an image of `x` with `padding` around it."
-function padded(room, x::Array{T,4}, padding) where {T}
+"Zeros for the lanes of an image of `x` with `padding` around it."
+function padded(room, x::Array{T,4}, padding, ::Val{L}) where {T,L}
     width, height = (size(x, 2), size(x, 3)) .+ sum(padding)
-    return fill!(array(room, T, LANES, width, height), 0)
+    return fill!(array(room, T, L, width, height), 0)
 end
 
 """
 Copy a block of maps of `shape`, whose value at `k`, of channel `c`, is `source(c, k)`, into `buffer` from
 pixel `margin` on, its pixels `stride` apart; what lies between stays as it was.
 """
-function load!(source::F, buffer, block, shape, margin, stride) where {F}
+function load!(source::F, buffer, block::LaneBlock{L}, shape, margin, stride) where {F,L}
     before = block.first - 1
     for row in 0:(shape[3] - 1), column in 0:(shape[2] - 1)
         from = offset(block, shape, row * shape[2] + column)
-        to = LANES * ((margin + stride * row) * size(buffer, 2) + margin + stride * column)
-        if block.count == LANES
-            @inbounds @simd ivdep for lane in 1:LANES
+        to = L * ((margin + stride * row) * size(buffer, 2) + margin + stride * column)
+        if block.count == L
+            @inbounds @simd ivdep for lane in 1:L
                 buffer[to + lane] = source(before + lane, from + lane)
             end
         else
@@ -124,49 +142,51 @@ function load!(source::F, buffer, block, shape, margin, stride) where {F}
 end
 
 "Write the block of `y` that `taps` make of `buffer`."
-function correlate!(y, block, buffer, taps, stride, ::Val{K}) where {K}
-    base = (cld(block.first, LANES) - 1) * LANES * K * K
-    row_length = LANES * size(buffer, 2)
+function correlate!(y, block::LaneBlock{L}, buffer, taps, stride, ::Val{K}) where {L,K}
+    base = (number(block) - 1) * L * K * K
+    row_length = L * size(buffer, 2)
     for row in 0:(size(y, 3) - 1), column in 0:(size(y, 2) - 1)
         to = offset(block, size(y), row * size(y, 2) + column)
-        from = stride * (row * row_length + column * LANES)
-        if block.count == LANES
-            @inbounds @simd ivdep for lane in 1:LANES
-                y[to + lane] = tap_sum(buffer, from + lane, row_length, taps, base + lane, Val(K))
+        from = stride * (row * row_length + column * L)
+        if block.count == L
+            @inbounds @simd ivdep for lane in 1:L
+                y[to + lane] = tap_sum(buffer, from + lane, row_length, taps, base + lane, Val(K), L)
             end
         else
             @inbounds for lane in 1:(block.count)
-                y[to + lane] = tap_sum(buffer, from + lane, row_length, taps, base + lane, Val(K))
+                y[to + lane] = tap_sum(buffer, from + lane, row_length, taps, base + lane, Val(K), L)
             end
         end
     end
 end
 
-@inline function tap_sum(buffer::Array{T}, from, row_length, taps, first_tap, ::Val{K}) where {T,K}
+@inline function tap_sum(buffer::Array{T}, from, row_length, taps, first_tap, ::Val{K}, lanes) where {T,K}
     value = zero(T)
     @inbounds for j in 0:(K - 1), i in 0:(K - 1)
         value = muladd(
-            taps[first_tap + LANES * (K * j + i)],
-            buffer[from + row_length * j + LANES * i],
+            taps[first_tap + lanes * (K * j + i)],
+            buffer[from + row_length * j + lanes * i],
             value,
         )
     end
     return value
 end
 
-"The sums (LANES, K, K) of the products of `output`, dilated maps of `shape`, and `input` under each tap."
-function sum_products!(
-    sums, output, input, (_, columns, rows), margin, stride, ::Val{K}
-) where {K}
-    fill!(sums, 0)
-    output_row, input_row = LANES * size(output, 2), LANES * size(input, 2)
+"""
+Add to `sums` (lanes, K, K) the products of `output`, whose maps of `shape` begin at `margin` and have their
+pixels `stride` apart, and `input` under each tap.
+"""
+function add_products!(
+    sums, output, input, (_, columns, rows), margin, stride, ::Val{K}, ::Val{L}
+) where {K,L}
+    output_row, input_row = L * size(output, 2), L * size(input, 2)
     for row in 0:(rows - 1), j in 0:(K - 1), column in 0:(columns - 1)
-        dy = (margin + stride * row) * output_row + (margin + stride * column) * LANES
-        x = (stride * row + j) * input_row + stride * column * LANES
-        @inbounds @simd ivdep for lane in 1:LANES
+        dy = (margin + stride * row) * output_row + (margin + stride * column) * L
+        x = (stride * row + j) * input_row + stride * column * L
+        @inbounds @simd ivdep for lane in 1:L
             for i in 0:(K - 1)
-                at = LANES * (K * j + i) + lane
-                sums[at] = muladd(output[dy + lane], input[x + LANES * i + lane], sums[at])
+                at = L * (K * j + i) + lane
+                sums[at] = muladd(output[dy + lane], input[x + L * i + lane], sums[at])
             end
         end
     end

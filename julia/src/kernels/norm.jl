@@ -89,17 +89,20 @@ release!(room::Workspace, (; centre, scale, shift)::Affine) =
 release!(room::Workspace, (; shift, sums, squares)::Moments) =
     foreach(unused -> release!(room, unused), (shift, sums, squares))
 
-@inline normalised((; centre, scale, shift)::Affine, x, c) =
-    @inbounds muladd(x - centre[c], scale[c], shift[c])
+@inline centred(coefficients, x, c) = @inbounds x - coefficients.centre[c]
+@inline affinely(coefficients, distance, c) =
+    @inbounds muladd(distance, coefficients.scale[c], coefficients.shift[c])
+@inline normalised(coefficients, x, c) = affinely(coefficients, centred(coefficients, x, c), c)
 
 "Normalise and activate the pixels `range` of the maps `x` (C, W, H, N)."
 function normalise!(y::Array{T,4}, x::Array{T,4}, coefficients, activation, range) where {T}
     channels = size(x, 1)
-    for pixel in range
-        before = (pixel - 1) * channels
+    runs(range) do pixel, run
         @inbounds @simd ivdep for c in 1:channels
-            k = before + c
-            y[k] = activated(activation, normalised(coefficients, x[k], c), k)
+            for n in 0:(value(run) - 1)
+                k = (pixel + n - 1) * channels + c
+                y[k] = activated(activation, normalised(coefficients, x[k], c), k)
+            end
         end
     end
     return y
@@ -123,18 +126,12 @@ struct Slopes{T,A}
 end
 
 @inline function (slopes::Slopes)(c, k)
-    (; x, coefficients, constant, factor) = slopes
+    (; dy, x, activation, coefficients, constant, factor) = slopes
     @inbounds begin
-        g = passed(slopes.activation, slopes.dy, x, coefficients, c, k)
-        centred = x[k] - coefficients.centre[c]
-        return muladd(coefficients.scale[c], g, -muladd(factor[c], centred, constant[c]))
+        distance = centred(coefficients, x[k], c)
+        g = ifelse(passes(activation, affinely(coefficients, distance, c), k), dy[k], zero(distance))
+        return muladd(coefficients.scale[c], g, -muladd(factor[c], distance, constant[c]))
     end
-end
-
-"`dy[k]`, or 0 where the activation does not pass it."
-@inline function passed(activation, dy, x, coefficients, c, k)
-    y = @inbounds normalised(coefficients, x[k], c)
-    return @inbounds ifelse(passes(activation, y, k), dy[k], zero(y))
 end
 
 "The slopes, and the gradients of the norm's weight and bias written into `dweight` and `dbias`."
@@ -164,22 +161,28 @@ function gradient_sums(dy::Array{T,4}, x, activation, coefficients, room) where 
     parts = part_count(count, LEAST_PIXELS)
     sums, products = ([fill!(array(room, Float64, channels), 0) for _ in 1:parts] for _ in 1:2)
     parallel(count, LEAST_PIXELS) do part, range
-        total, product = sums[part], products[part]
-        runs(range) do pixel, run
-            @inbounds @simd ivdep for c in 1:channels
-                s, p = zero(T), zero(T)
-                for n in 0:(value(run) - 1)
-                    k = (pixel + n - 1) * channels + c
-                    g = passed(activation, dy, x, coefficients, c, k)
-                    s += g
-                    p = muladd(g, x[k] - coefficients.centre[c], p)
-                end
-                total[c] += s
-                product[c] += p
-            end
-        end
+        add_slopes!(sums[part], products[part], dy, x, activation, coefficients, range)
     end
     add_up!(sums), add_up!(products)
     foreach(unused -> release!(room, unused), (sums[2:end]..., products[2:end]...))
     return first(sums), first(products)
+end
+
+function add_slopes!(sums, products, dy::Array{T,4}, x, activation, coefficients, range) where {T}
+    channels = size(x, 1)
+    runs(range) do pixel, run
+        @inbounds @simd ivdep for c in 1:channels
+            total, product = zero(T), zero(T)
+            for n in 0:(value(run) - 1)
+                k = (pixel + n - 1) * channels + c
+                distance = centred(coefficients, x[k], c)
+                y = affinely(coefficients, distance, c)
+                g = ifelse(passes(activation, y, k), dy[k], zero(T))
+                total += g
+                product = muladd(g, distance, product)
+            end
+            sums[c] += total
+            products[c] += product
+        end
+    end
 end
