@@ -5,10 +5,12 @@ Logits (classes, N) in evaluation mode, for images `x` (W, H, C, N) of the model
 where the config has a softmax. Throws a `DataError` for images of another size or type, or not finite.
 """
 function predict(model::MobileNet, x)
-    x = checked_images(model, x)
-    scores = logits(model, x, new_pass(model, Workspace(); train=false))
+    scores = evaluate(model, checked_images(model, x))
     return model.config.softmax ? softmax(scores) : scores
 end
+
+"Logits in evaluation mode, of which nobody asks a gradient: maps take the place of earlier ones."
+evaluate(model, x) = logits(model, x, new_pass(model, Workspace(); train=false))
 
 """
     activations(model, x; train=false, masks=nothing)

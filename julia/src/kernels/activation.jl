@@ -1,17 +1,18 @@
 # What follows a norm. `activated(activation, x, k)` is its value for `x`, the `k`th of the maps;
 # `passes(activation, x, k)` says whether its gradient there is 1 or 0.
 
-"None: a linear unit."
-struct Linear end
-@inline activated(::Linear, x, k) = x
-@inline passes(::Linear, x, k) = true
-
-"`clamp(x, 0, ceiling)`: ReLU6 for a ceiling of 6, ReLU for `Inf`. The gradient is 0 at both kinks."
+"""
+`clamp(x, floor, ceiling)`: ReLU6 from 0 to 6, ReLU from 0 to `Inf`, and a linear unit from `-Inf` to `Inf`,
+which spares each kernel a form of its own. The gradient is 0 at both kinks.
+"""
 struct Clamped{T}
+    floor::T
     ceiling::T
 end
-@inline activated((; ceiling)::Clamped, x, k) = clamp(x, zero(x), ceiling)
-@inline passes((; ceiling)::Clamped, x, k) = (x > 0) & (x < ceiling)
+Clamped{T}(::Nothing) where {T} = Clamped{T}(-Inf, Inf)
+Clamped{T}(ceiling) where {T} = Clamped{T}(0, ceiling)
+@inline activated((; floor, ceiling)::Clamped, x, k) = clamp(x, floor, ceiling)
+@inline passes((; floor, ceiling)::Clamped, x, k) = (x > floor) & (x < ceiling)
 
 """
 `pieces` says on which piece each value is to be treated as being, whatever side of a kink it fell: 0
@@ -27,7 +28,5 @@ end
 end
 @inline passes((; pieces)::Frozen, x, k) = @inbounds pieces[k] == 1
 
-activation_of(::Nothing, mask, ::Type) = Linear()
-activation_of(ceiling::Float64, ::Nothing, ::Type{T}) where {T} = Clamped{T}(ceiling)
-activation_of(ceiling::Float64, mask::Array{UInt8,4}, ::Type{T}) where {T} =
-    Frozen{T}(ceiling, mask)
+activation_of(ceiling, ::Nothing, ::Type{T}) where {T} = Clamped{T}(ceiling)
+activation_of(ceiling, mask::Array{UInt8,4}, ::Type{T}) where {T} = Frozen{T}(ceiling, mask)

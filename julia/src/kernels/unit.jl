@@ -115,7 +115,7 @@ end
 function norm_maps(::Fast, conv, norm_weight, norm_bias, mean, var, eps)
     coefficients = affine(norm_weight, norm_bias, mean, var, eps, Fresh())
     count = length(conv) ÷ size(conv, 1)
-    return normalise!(similar(conv), conv, coefficients, Linear(), 1:count)
+    return normalise!(similar(conv), conv, coefficients, Clamped{eltype(conv)}(nothing), 1:count)
 end
 
 images_to_maps(kernels::Fast, images) = channels_first(images, kernels.room)

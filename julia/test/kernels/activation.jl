@@ -1,15 +1,16 @@
-using MobileNets: Clamped, Frozen, Linear, activated, activation_of, passes
+using MobileNets: Clamped, Frozen, activated, activation_of, passes
 
 x = [-1.0, 0.0, 2.0, 6.0, 7.0]
 values_of(activation) = [activated(activation, x[k], k) for k in eachindex(x)]
 slopes_of(activation) = [passes(activation, x[k], k) for k in eachindex(x)]
 
 @testset "the gradient is 0 at both kinks" begin
-    @test values_of(Clamped(6.0)) == [0, 0, 2, 6, 6]
-    @test slopes_of(Clamped(6.0)) == [0, 0, 1, 0, 0]
-    @test values_of(Clamped(Inf)) == [0, 0, 2, 6, 7]
-    @test slopes_of(Clamped(Inf)) == [0, 0, 1, 1, 1]
-    @test values_of(Linear()) == x && all(slopes_of(Linear()))
+    @test values_of(Clamped{Float64}(6.0)) == [0, 0, 2, 6, 6]
+    @test slopes_of(Clamped{Float64}(6.0)) == [0, 0, 1, 0, 0]
+    @test values_of(Clamped{Float64}(Inf)) == [0, 0, 2, 6, 7]
+    @test slopes_of(Clamped{Float64}(Inf)) == [0, 0, 1, 1, 1]
+    linear = Clamped{Float64}(nothing)
+    @test values_of(linear) == x && all(slopes_of(linear))
 end
 
 @testset "a mask decides the piece, whatever the value" begin
@@ -19,7 +20,7 @@ end
 end
 
 @testset "NaN stays NaN" begin
-    @test isnan(activated(Clamped(6.0f0), NaN32, 1))
+    @test isnan(activated(Clamped{Float32}(6.0), NaN32, 1))
 end
 
 @testset "the reference's activation is the same" begin

@@ -1,4 +1,4 @@
-using MobileNets: Fresh, Linear, add_pixels!, affine, mean_and_var, new_moments, normalise!, pixels
+using MobileNets: Clamped, Fresh, add_pixels!, affine, mean_and_var, new_moments, normalise!, pixels
 
 "Mean and variance of maps (C, W, H, N) whose pixels are taken in `parts` ranges."
 function moments_of(maps::Array{T,4}, parts) where {T}
@@ -31,8 +31,10 @@ end
     (mean, var), (exact, spread) = moments_of(maps, 2), moments_of(wide, 2)
     @test maximum(abs, mean .- exact) < 1e-8 # of deviations of 1
     @test var ≈ spread rtol = 1e-7
-    maps_of(x, T, m, v) =
-        normalise!(similar(x), x, affine(ones(T, 4), zeros(T, 4), m, v, 1e-5, Fresh()), Linear(), 1:2^16)
+    function maps_of(x, T, mean, var)
+        coefficients = affine(ones(T, 4), zeros(T, 4), mean, var, 1e-5, Fresh())
+        return normalise!(similar(x), x, coefficients, Clamped{T}(nothing), 1:(2^16))
+    end
     found, wanted = maps_of(maps, Float32, mean, var), maps_of(wide, Float64, exact, spread)
     @test sqrt(sum(abs2, found - wanted) / sum(abs2, wanted)) < 6e-8
 end
