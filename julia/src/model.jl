@@ -6,7 +6,8 @@ const Block{T} = NamedTuple{parts,<:Tuple{Vararg{ConvNormAct{T}}}} where {parts}
 
 A MobileNet whose parameters are `Array{T}`, `T` being `Float32` or `Float64`; get one from
 [`build`](@ref) or `MobileNets.load`. `model.blocks[4].depthwise.conv.weight` is the tensor
-`blocks.3.depthwise.conv.weight`: canonical names count blocks from 0. `head` is `nothing` but in V2. `kernels` is one of [`KERNELS`](@ref).
+`blocks.3.depthwise.conv.weight`: canonical names count blocks from 0. `head` is `nothing` but in V2.
+`kernels` is one of [`KERNELS`](@ref).
 
 `model(x)` gives the logits (classes, N) of images `x` (W, H, C, N) in evaluation mode, always, also
 inside a gradient and of a model with a softmax; `forward(model, x; train=true)` is training mode.
