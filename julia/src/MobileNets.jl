@@ -11,7 +11,8 @@ stock Flux model of one.
 """
 module MobileNets
 
-using ChainRulesCore: ChainRulesCore, NoTangent, @non_differentiable, rrule, unthunk
+using Base.Libc: Libdl
+using ChainRulesCore: ChainRulesCore, NoTangent, @non_differentiable, @thunk, rrule, unthunk
 using Flux: Flux
 using JSON: JSON
 using LinearAlgebra: BLAS, norm
@@ -29,11 +30,16 @@ include("architecture.jl")
 include("philox.jl")
 include("normal.jl")
 include("kernels/threads.jl")
+include("kernels/workspace.jl")
+include("kernels/layout.jl")
 include("kernels/pointwise.jl")
+include("kernels/dense.jl")
 include("kernels/depthwise.jl")
-include("kernels/norm.jl")
 include("kernels/activation.jl")
+include("kernels/norm.jl")
+include("kernels/unit.jl")
 include("kernels/head.jl")
+include("kernels/reference.jl")
 include("layers.jl")
 include("model.jl")
 include("state.jl")
@@ -59,7 +65,7 @@ include("precompile.jl")
 export ConfigError, DataError, WeightsError
 export MobileNetConfig, TrainConfig, from_json, from_multipliers, to_json
 export activation_names, layers, mult_adds, num_params, parameter_shapes, rounded, statistic_shapes
-export MobileNet, activations, build, forward, loss_and_grads, predict
+export MobileNet, Workspace, activations, build, forward, loss_and_grads, predict
 export check_state, get_state, set_state!
 export fit!, setup, train_step!
 export BatchPlan, batch, crop_and_flip, normalise, read_cifar100

@@ -5,9 +5,12 @@ Logits (classes, N) in evaluation mode, for images `x` (W, H, C, N) of the model
 where the config has a softmax. Throws a `DataError` for images of another size or type, or not finite.
 """
 function predict(model::MobileNet, x)
-    scores = forward(model, checked_images(model, x))
+    scores = evaluate(model, checked_images(model, x))
     return model.config.softmax ? softmax(scores) : scores
 end
+
+"Logits in evaluation mode, of which nobody asks a gradient: maps take the place of earlier ones."
+evaluate(model, x) = logits(model, x, new_pass(model, Workspace(); train=false))
 
 """
     activations(model, x; train=false, masks=nothing)
@@ -23,7 +26,8 @@ function activations(model::MobileNet, x; train=false, masks=nothing)
     wanted = Set(activation_names(model.config))
     found = NamedArrays()
     tap(name, array) = name in wanted && push!(found, name => array)
-    forward(model, x; train, masks=checked_masks(model, masks, x), tap)
+    masks = checked_masks(model, masks, x)
+    run_forward(model, x, new_pass(model, Workspace(); train, masks, tap))
     return found
 end
 
@@ -51,41 +55,42 @@ julia> loss ≈ log(10), first(gradients[1])
 ```
 """
 function loss_and_grads(model::MobileNet, x, labels; masks=nothing)
-    loss, gradients = backpropagate(model, x, labels, masks, nothing)
+    loss, gradients, _ = backpropagate(model, x, labels, masks, Workspace())
     return loss, named(model.config, gradients)
 end
 
 """
-Loss, and its gradients in the order of `parameter_shapes`, after all checks.
+Loss, its gradients in the order of `parameter_shapes`, and the batch's mean and variance for each unit,
+after all checks, in arrays of `room`.
 
 A model is a chain of blocks, so its gradient is the pullbacks of its parts in reverse; the tape holds
 them. Only a residual block has two ways through it, whose gradients are added where they meet.
 The same as `Flux.gradient`'s, bit for bit, without the minutes that Zygote's code takes to compile.
 """
-function backpropagate(model::MobileNet, x, labels, masks, tap)
+function backpropagate(model::MobileNet, x, labels, masks, room)
     x = checked_images(model, x)
     labels = checked_labels(model, labels, size(x, 4))
     check_trainable(model, x)
     tape = Any[]
-    pass = new_pass(model, true, checked_masks(model, masks, x), tap, tape)
+    pass = new_pass(model, room; train=true, masks=checked_masks(model, masks, x), tape)
     scores = logits(model, x, pass)
     loss = apply(pass, cross_entropy, scores, labels)
     back(gradient) = pop!(tape)(gradient)[2:end]
     gradient, = back(1.0)
     gradient, weight, bias = back(gradient) # classifier
-    gradients = Array[unthunk(weight), unthunk(bias)]
+    gradients = Array[bias, weight] # in reverse
     gradient, = back(gradient) # dropout
-    gradient, = back(gradient) # pool
+    _, gradient = back(gradient) # pool
     for group in Iterators.reverse(unit_groups(model))
         around = nothing # of a residual block's input, by way of the sum
         for unit in Iterators.reverse(group)
-            unit.residual && ((gradient, around) = back(gradient))
-            isnothing(unit.ceiling) || ((gradient,) = back(gradient)) # activation
-            gradient, weight, bias = back((gradient, NoTangent(), NoTangent())) # norm
-            gradient, kernels = back(gradient) # convolution; the images' own gradient stays a thunk
-            pushfirst!(gradients, unthunk(kernels), weight, bias)
+            unit.residual && ((_, gradient, around) = back(gradient))
+            _, before, weight, scale, bias = back((gradient,))
+            gradient === around || release!(room, gradient)
+            gradient = unit === model.stem ? before : unthunk(before) # that of the images stays a thunk
+            push!(gradients, bias, scale, weight)
         end
-        isnothing(around) || (gradient = unthunk(gradient) + around)
+        isnothing(around) || (gradient .+= around; release!(room, around))
     end
-    return loss, gradients
+    return loss, reverse!(gradients), pass.statistics
 end

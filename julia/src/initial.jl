@@ -1,7 +1,7 @@
 const NORM_CONSTANTS = ("weight" => 1, "bias" => 0, "running_mean" => 0, "running_var" => 1)
 
 """
-    build(config; seed=0, dtype=Float32, init="he")
+    build(config; seed=0, dtype=Float32, init="he", kernels="fast")
 
 A model with the initial weights of `seed`: the same bits as Python's, in every backend.
 
@@ -21,8 +21,10 @@ and fan_out = O * kH * kW, for the classifier features and classes:
 Norms start at weight 1, bias 0, running mean 0 and variance 1. Values are rounded to `Float32` in every
 `dtype`: a seed names one model, not one per precision.
 
-Throws a `ConfigError` for a negative seed, a rule of another name, or a `dtype` that is neither `Float32`
-nor `Float64`.
+`kernels` names what computes the model, one of [`KERNELS`](@ref).
+
+Throws a `ConfigError` for a negative seed, a rule or kernels of another name, or a `dtype` that is neither
+`Float32` nor `Float64`.
 
 ```jldoctest
 julia> model = build(MobileNetConfig(width_mult=0.25, resolution=32, num_classes=10); seed=1);
@@ -31,11 +33,13 @@ julia> size(predict(model, zeros(Float32, 32, 32, 3, 2)))
 (10, 2)
 ```
 """
-function build(config::MobileNetConfig; seed::Integer=0, dtype::Type=Float32, init="he")
+function build(
+    config::MobileNetConfig; seed::Integer=0, dtype::Type=Float32, init="he", kernels="fast"
+)
     dtype in (Float32, Float64) ||
         throw(ConfigError("dtype must be one of Float32, Float64. Received: $dtype"))
     rule = RULES[Symbol(checked_choice("init", init, string.(keys(RULES))))]
-    model = undefined_model(config, dtype)
+    model = undefined_model(config, dtype, kernels)
     arrays = parameters(model)
     for (index, weight) in enumerate(arrays)
         ndims(weight) > 1 && draw!(weight, rule(weight), seed, index - 1)

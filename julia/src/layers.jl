@@ -20,47 +20,6 @@ function Base.show(io::IO, conv::CrossConv)
     return print(io, "CrossConv(", size(weight), ", ", stride, ", ", padding, ", ", groups, ")")
 end
 
-(conv::CrossConv)(x) = convolve(x, conv.weight, conv.stride, conv.padding, conv.groups)
-
-"The kernel for a convolution of `x`, and what it takes besides `x` and `weight`."
-function kernel_for(x, weight, stride, padding, groups)
-    kernel, channels = size(weight, 1), size(x, 3)
-    kernel == 1 && stride == 1 && padding == (0, 0) && groups == 1 && return pointwise, ()
-    if groups == channels == size(weight, 4) && maximum(padding) < kernel
-        return depthwise, (stride, padding)
-    end
-    return dense_conv, (stride, padding, groups)
-end
-
-function convolve(x, weight, geometry...)
-    kernel, options = kernel_for(x, weight, geometry...)
-    return kernel(x, weight, options...)
-end
-
-function ChainRulesCore.rrule(::typeof(convolve), x, weight, geometry...)
-    kernel, options = kernel_for(x, weight, geometry...)
-    y, pullback = rrule(kernel, x, weight, options...)
-    return y, dy -> of_arrays(pullback(dy), length(geometry))
-end
-
-"The tangents of the function, the maps and the weight, and none for `count` options."
-of_arrays(tangents, count) = (tangents[1:3]..., ntuple(Returns(NoTangent()), count)...)
-
-"Any convolution, by NNlib."
-function dense_conv(x, weight, stride, padding, groups)
-    return NNlib.conv(x, weight, conv_dims(x, weight, stride, padding, groups))
-end
-
-function ChainRulesCore.rrule(::typeof(dense_conv), x, weight, stride, padding, groups)
-    y, pullback = rrule(NNlib.conv, x, weight, conv_dims(x, weight, stride, padding, groups))
-    return y, dy -> of_arrays(pullback(dy), 3)
-end
-
-function conv_dims(x, weight, stride, padding, groups)
-    sides = (padding..., padding...)
-    return NNlib.DenseConvDims(x, weight; stride, padding=sides, groups, flipkernel=true)
-end
-
 """
     Norm(weight, bias, running_mean, running_var, eps, momentum)
 
@@ -110,16 +69,17 @@ Flux.@layer Classifier
 Base.show(io::IO, classifier::Classifier) = print(io, "Classifier", size(classifier.weight))
 (classifier::Classifier)(x) = linear(x, classifier.weight, classifier.bias)
 
-"What one run through a model is asked for; see `forward`."
-struct Pass{T}
+"What one run through a model is asked for; see `forward`. Masks are in the kernels' layout."
+Base.@kwdef struct Pass{T}
     train::Bool
-    masks::Dict{String,Array{UInt8,4}}
-    dropout::Union{Nothing,Matrix{T}}
-    tap::Function
-    tape::Union{Nothing,Vector{Any}}
+    kernels::Union{Fast,Reference} = Fast(Fresh())
+    masks::Dict{String,Array{UInt8,4}} = Dict{String,Array{UInt8,4}}()
+    dropout::Union{Nothing,Matrix{T}} = nothing
+    tap::Union{Nothing,Function} = nothing
+    tape::Union{Nothing,Vector{Any}} = nothing
+    statistics::Vector{NTuple{2,Vector{Float64}}} = NTuple{2,Vector{Float64}}[]
 
-    Pass{T}(train, masks, dropout, tap, tape=nothing) where {T} =
-        new{T}(train, masks, dropout, tap, tape)
+    Pass{T}(fields...) where {T} = new{T}(fields...)
 end
 
 """
@@ -134,24 +94,54 @@ function apply(pass::Pass, f, args...)
     return y
 end
 
-"Hand `array` to the pass's tap under the name `<owner>.<part>`."
-record(pass::Pass, owner, part, array) = (pass.tap("$owner.$part", array); nothing)
-record(pass::Pass, name, array) = (pass.tap(name, array); nothing)
-mask_of(pass::Pass, name) = get(pass.masks, "$name.act", nothing)
+"Hand what `make()` gives to the pass's tap, if there is one."
+record(make, pass::Pass, name) = (isnothing(pass.tap) || pass.tap(name, make()); nothing)
+record_maps(pass::Pass, name, maps) = record(() -> maps_to_images(pass.kernels, maps), pass, name)
 @non_differentiable record(::Any...)
-@non_differentiable mask_of(::Any, ::Any)
+@non_differentiable record_maps(::Any...)
+
+"Let go of maps that nothing will read: no pullback, and not the end of the block they began."
+function discard(pass::Pass, maps, kept=nothing)
+    isnothing(pass.tape) && maps !== kept && release!(room_of(pass.kernels), maps)
+    return nothing
+end
+@non_differentiable discard(::Any...)
 
 function (unit::ConvNormAct)(x, pass::Pass)
-    (; weight, stride, padding, groups) = unit.conv
-    maps = apply(pass, convolve, x, weight, stride, padding, groups)
-    record(pass, unit.name, "conv", maps)
-    maps = normed(unit.norm, maps, pass, unit.name)
-    record(pass, unit.name, "norm", maps)
-    isnothing(unit.ceiling) && return maps
-    maps = apply(pass, activate, maps, unit.ceiling, mask_of(pass, unit.name))
-    record(pass, unit.name, "act", maps)
-    return maps
+    (; conv, norm) = unit
+    y, maps, mean, var = apply(
+        pass, conv_norm_act, pass.kernels, x, conv.weight, norm.weight, norm.bias,
+        unit_options(unit, pass),
+    )
+    record_unit(pass, unit, y, maps, mean, var)
+    return y
 end
+
+function unit_options(unit, pass)
+    (; conv, norm, ceiling) = unit
+    statistics = pass.train ? nothing : (norm.running_mean, norm.running_var)
+    mask = get(pass.masks, "$(unit.name).act", nothing)
+    keep = !isnothing(pass.tap)
+    return UnitOptions(
+        conv.stride, conv.padding, conv.groups, norm.eps, ceiling, statistics, mask, keep
+    )
+end
+@non_differentiable unit_options(::Any, ::Any)
+
+function record_unit(pass, (; name, norm, ceiling), y, conv, mean, var)
+    pass.train && push!(pass.statistics, (mean, var))
+    isnothing(pass.tap) && return nothing
+    record_maps(pass, "$name.conv", conv)
+    if pass.train
+        pass.tap("$name.norm.batch_mean", mean)
+        pass.tap("$name.norm.batch_var", var)
+    end
+    maps = norm_maps(pass.kernels, conv, norm.weight, norm.bias, mean, var, norm.eps)
+    record_maps(pass, "$name.norm", maps)
+    isnothing(ceiling) || record_maps(pass, "$name.act", y)
+    return nothing
+end
+@non_differentiable record_unit(::Any...)
 
 """
 Maps after a block, a `NamedTuple` of units, one after the other, for its input `x`.
@@ -160,29 +150,22 @@ A recursion, because Zygote mistakes the gradient of `x` in a loop whose every r
 gives `foldl`'s `init` none.
 """
 through(block, x, pass::Pass) = through(values(block), x, x, pass)
-through(::Tuple{}, maps, x, pass) = maps
+through(::Tuple{}, maps, x, pass) = (discard(pass, x, maps); maps)
 function through(units::Tuple, maps, x, pass)
     unit = first(units)
-    return through(Base.tail(units), with_residual(unit, unit(maps, pass), x, pass), x, pass)
+    y = with_residual(unit, unit(maps, pass), x, pass)
+    discard(pass, maps, x)
+    return through(Base.tail(units), y, x, pass)
 end
 
 "The unit's `maps`, with the block's input `x` added where the unit says so."
 function with_residual(unit, maps, x, pass)
     unit.residual || return maps
-    total = apply(pass, add, maps, x)
-    record(pass, block_name(unit), "add", total)
+    total = apply(pass, add, pass.kernels, maps, x)
+    record_maps(pass, "$(block_name(unit)).add", total)
+    discard(pass, maps)
     return total
 end
 
 block_name(unit) = first(name_parts(unit.name))
 @non_differentiable block_name(::Any)
-
-function normed(norm::Norm, x, pass::Pass, name)
-    pass.train || return apply(
-        pass, norm_eval, x, norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps
-    )
-    maps, mean, var = apply(pass, norm_train, x, norm.weight, norm.bias, norm.eps)
-    record(pass, name, "norm.batch_mean", mean)
-    record(pass, name, "norm.batch_var", var)
-    return maps
-end

@@ -2,11 +2,12 @@
 const Block{T} = NamedTuple{parts,<:Tuple{Vararg{ConvNormAct{T}}}} where {parts}
 
 """
-    MobileNet(config, stem, blocks, head, classifier)
+    MobileNet(config, stem, blocks, head, classifier, kernels)
 
 A MobileNet whose parameters are `Array{T}`, `T` being `Float32` or `Float64`; get one from
 [`build`](@ref) or `MobileNets.load`. `model.blocks[4].depthwise.conv.weight` is the tensor
 `blocks.3.depthwise.conv.weight`: canonical names count blocks from 0. `head` is `nothing` but in V2.
+`kernels` is one of [`KERNELS`](@ref).
 
 `model(x)` gives the logits (classes, N) of images `x` (W, H, C, N) in evaluation mode, always, also
 inside a gradient and of a model with a softmax; `forward(model, x; train=true)` is training mode.
@@ -17,10 +18,11 @@ struct MobileNet{T}
     blocks::Vector{Block{T}}
     head::Union{Nothing,ConvNormAct{T}}
     classifier::Classifier{T}
+    kernels::Symbol
 end
 # For Functors, which rebuilds `blocks` as a vector of what it finds in it.
-MobileNet(config, stem::ConvNormAct{T}, blocks::Vector, head, classifier) where {T} =
-    MobileNet{T}(config, stem, blocks, head, classifier)
+MobileNet(config, stem::ConvNormAct{T}, blocks::Vector, head, classifier, kernels) where {T} =
+    MobileNet{T}(config, stem, blocks, head, classifier, kernels)
 # Not `Flux.@layer`, which would also print the model, one line for each of its 27 units.
 Optimisers.trainable(model::MobileNet) = (;
     model.stem, model.blocks, model.head, model.classifier
@@ -36,14 +38,24 @@ function Base.show(io::IO, model::MobileNet)
 end
 Base.show(io::IO, ::MIME"text/plain", model::MobileNet) = show(io, model)
 
+"""
+What computes a model: `fast`, the kernels of this package, or `reference`, NNlib's convolutions and plain
+broadcasts, which are slow and easy to check.
+"""
+const KERNELS = ("fast", "reference")
+
+kernels_of(model::MobileNet, room) = model.kernels == :fast ? Fast(room) : Reference()
+@non_differentiable kernels_of(::Any, ::Any)
+
 "A model with all parameters and running statistics uninitialised."
-function undefined_model(config::MobileNetConfig, ::Type{T}) where {T}
+function undefined_model(config::MobileNetConfig, ::Type{T}, kernels="fast") where {T}
+    kernels = Symbol(checked_choice("kernels", kernels, KERNELS))
     found = [undefined_block(config, section, T) for section in sections(config)]
     head = config.family == "v2" ? pop!(found).head : nothing
     stem = popfirst!(found).stem
     weight = Matrix{T}(undef, feature_channels(config), config.num_classes)
     classifier = Classifier(weight, Vector{T}(undef, config.num_classes))
-    return MobileNet{T}(config, stem, found, head, classifier)
+    return MobileNet{T}(config, stem, found, head, classifier, kernels)
 end
 
 function undefined_block(config, section, ::Type{T}) where {T}
@@ -81,23 +93,22 @@ training mode the batch's mean and biased variance as `<unit>.norm.batch_mean` a
 `<unit>.norm.batch_var` (`Vector{Float64}`).
 """
 function forward(model::MobileNet, x; train=false, masks=nothing, tap=nothing)
-    pass = new_pass(model, train, masks, tap)
+    return run_forward(model, x, new_pass(model, Fresh(); train, masks, tap))
+end
+
+function run_forward(model, x, pass)
     scores = logits(model, x, pass)
-    record_probabilities(model, scores, pass)
+    model.config.softmax && record(() -> softmax(scores), pass, "probabilities")
     return scores
 end
 
-function record_probabilities(model, scores, pass)
-    model.config.softmax && record(pass, "probabilities", softmax(scores))
-    return nothing
-end
-@non_differentiable record_probabilities(::Any...)
-
-function new_pass(model::MobileNet{T}, train, masks, tap, tape=nothing) where {T}
+function new_pass(model::MobileNet{T}, room; masks=nothing, options...) where {T}
+    kernels = kernels_of(model, room)
     masks = something(masks, Dict{String,Array}())
-    units = Dict{String,Array{UInt8,4}}(pair for pair in masks if first(pair) != DROPOUT)
-    tap = something(tap, Returns(nothing))
-    return Pass{T}(train, units, get(masks, DROPOUT, nothing), tap, tape)
+    pieces = Dict{String,Array{UInt8,4}}(
+        name => images_to_maps(kernels, mask) for (name, mask) in masks if name != DROPOUT
+    )
+    return Pass{T}(; kernels, masks=pieces, dropout=get(masks, DROPOUT, nothing), options...)
 end
 @non_differentiable new_pass(::Any...)
 
@@ -105,15 +116,17 @@ end
 const DROPOUT = "dropout"
 
 function logits(model::MobileNet, x, pass::Pass)
-    x = model.stem(x, pass)
+    x = apply(pass, images_to_maps, pass.kernels, x)
+    x = through((model.stem,), x, pass)
     for block in model.blocks
         x = through(block, x, pass)
     end
-    isnothing(model.head) || (x = model.head(x, pass))
-    features = apply(pass, global_mean, x)
-    record(pass, "pool", features)
+    isnothing(model.head) || (x = through((model.head,), x, pass))
+    features = apply(pass, global_mean, pass.kernels, x)
+    record(() -> features, pass, "pool")
     features = apply(pass, drop, features, pass.dropout)
-    scores = apply(pass, linear, features, model.classifier.weight, model.classifier.bias)
-    record(pass, "logits", scores)
+    room = room_of(pass.kernels)
+    scores = apply(pass, linear, features, model.classifier.weight, model.classifier.bias, room)
+    record(() -> scores, pass, "logits")
     return scores
 end

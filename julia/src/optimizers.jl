@@ -1,8 +1,8 @@
-# Optimizers by their formulas, as torch computes them. Optimisers.Momentum folds the rate into the
+# Optimizers by their formulas, as torch computes them, in place. Optimisers.Momentum folds the rate into the
 # velocity and Optimisers.Adam takes its betas in Float32, so both drift away from torch's.
 
 "`v = momentum * v + g; p -= rate * v`."
-struct HeavyBall <: Optimisers.AbstractRule
+struct HeavyBall
     rate::Float64
     momentum::Float64
 end
@@ -11,7 +11,7 @@ end
 Kingma & Ba, arXiv:1412.6980, algorithm 1, with `eps` added outside the root. `step` counts from 1.
 Scalars are computed in `Float64` and rounded once to the type of the parameters.
 """
-struct TorchAdam <: Optimisers.AbstractRule
+struct TorchAdam
     rate::Float64
     beta1::Float64
     beta2::Float64
@@ -19,24 +19,36 @@ struct TorchAdam <: Optimisers.AbstractRule
     step::Int
 end
 
-Optimisers.init(::HeavyBall, p::AbstractArray) = (momentum=zero(p),)
+"What a rule keeps for a parameter `p`, at zero."
+moments(::HeavyBall, p) = (momentum=zero(p),)
+moments(::TorchAdam, p) = (exp_avg=zero(p), exp_avg_sq=zero(p))
 
-function Optimisers.apply!(rule::HeavyBall, state, p::AbstractArray{T}, g) where {T}
-    rate, momentum = T(rule.rate), T(rule.momentum)
-    @. state.momentum = momentum * state.momentum + g
-    return state, rate .* state.momentum
+"Elements of a parameter that are worth a thread."
+const LEAST_ELEMENTS = 2^14
+
+"Move `p` and its moments by the gradient `g`."
+function update!(rule::HeavyBall, (; momentum), p::Array{T}, g) where {T}
+    rate, keep = T(rule.rate), T(rule.momentum)
+    parallel(length(p), LEAST_ELEMENTS) do _, range
+        @inbounds @simd ivdep for k in range
+            momentum[k] = keep * momentum[k] + g[k]
+            p[k] -= rate * momentum[k]
+        end
+    end
 end
 
-Optimisers.init(::TorchAdam, p::AbstractArray) = (exp_avg=zero(p), exp_avg_sq=zero(p))
-
-function Optimisers.apply!(rule::TorchAdam, state, p::AbstractArray{T}, g) where {T}
+function update!(rule::TorchAdam, (; exp_avg, exp_avg_sq), p::Array{T}, g) where {T}
     first_weight, second_weight = T(1 - rule.beta1), T(1 - rule.beta2)
     beta2, eps = T(rule.beta2), T(rule.eps)
     rate = T(rule.rate / (1 - rule.beta1^rule.step))
     correction = T(sqrt(1 - rule.beta2^rule.step))
-    @. state.exp_avg += first_weight * (g - state.exp_avg)
-    @. state.exp_avg_sq = beta2 * state.exp_avg_sq + second_weight * g * g
-    return state, @. rate * state.exp_avg / (sqrt(state.exp_avg_sq) / correction + eps)
+    parallel(length(p), LEAST_ELEMENTS) do _, range
+        @inbounds @simd ivdep for k in range
+            exp_avg[k] += first_weight * (g[k] - exp_avg[k])
+            exp_avg_sq[k] = beta2 * exp_avg_sq[k] + second_weight * g[k] * g[k]
+            p[k] -= rate * exp_avg[k] / (sqrt(exp_avg_sq[k]) / correction + eps)
+        end
+    end
 end
 
 rule(config::TrainConfig, rate, step) =
@@ -56,7 +68,7 @@ function slots(config::TrainConfig)
 end
 
 """
-What `train_step!` needs besides the model: a config, what Optimisers' rule keeps for each parameter
+What `train_step!` needs besides the model: a config, what its rule keeps for each parameter
 in the order of `parameter_shapes`, and the number of steps taken.
 """
 struct Optimizer
@@ -72,7 +84,7 @@ An optimizer for `train_step!`, with all moments at zero and no step taken.
 """
 function setup(config::TrainConfig, model::MobileNet)
     first_rule = rule(config, config.rate, 1)
-    return Optimizer(config, [Optimisers.init(first_rule, p) for p in parameters(model)], fill(0))
+    return Optimizer(config, [moments(first_rule, p) for p in parameters(model)], fill(0))
 end
 
 function get_state(model::MobileNet, optimizer::Optimizer)
@@ -91,30 +103,27 @@ function set_state!(model::MobileNet, optimizer::Optimizer, state)
 end
 
 """
-    train_step!(model, optimizer, x, labels, rate; masks=nothing)
+    train_step!(model, optimizer, x, labels, rate; masks=nothing, workspace=nothing)
 
 One step of training with `rate`: what [`loss_and_grads`](@ref) gives, and parameters, moments and running
-statistics moved on. Throws a `ConfigError` for a rate that is negative or not finite.
+statistics moved on. With a [`Workspace`](@ref) its arrays are used again, and the gradients are valid until
+the next step with it. Throws a `ConfigError` for a rate that is negative or not finite.
 """
-function train_step!(model::MobileNet, optimizer::Optimizer, x, labels, rate; masks=nothing)
+function train_step!(
+    model::MobileNet, optimizer::Optimizer, x, labels, rate; masks=nothing, workspace=nothing
+)
     rate isa Real && isfinite(rate) && rate >= 0 ||
         throw(ConfigError("rate must be a finite number, at least 0. Received: $(repr(rate))"))
-    statistics = Dict{String,Vector{Float64}}()
-    tap(name, array) = array isa Vector{Float64} && (statistics[name] = array)
-    loss, gradients = backpropagate(model, x, labels, masks, tap)
+    room = something(workspace, Workspace())
+    reset!(room)
+    loss, gradients, statistics = backpropagate(model, x, labels, masks, room)
     optimizer.step[] += 1
     now = rule(optimizer.config, rate, optimizer.step[])
-    for (index, (p, gradient)) in enumerate(zip(parameters(model), gradients))
-        update!(optimizer, index, now, p, gradient)
+    for (kept, p, gradient) in zip(optimizer.moments, parameters(model), gradients)
+        update!(now, kept, p, gradient)
     end
     move_statistics!(model, statistics, x)
     return loss, named(model.config, gradients)
-end
-
-function update!(optimizer, index, rule, p, gradient)
-    optimizer.moments[index], move =
-        Optimisers.apply!(rule, optimizer.moments[index], p, gradient)
-    p .-= move
 end
 
 """
@@ -123,12 +132,12 @@ the unbiased variance m / (m - 1), m being the number of values in a channel.
 """
 function move_statistics!(model, statistics, x)
     columns, rows, _, images = size(x)
-    for (layer, unit) in zip(layers(model.config), units(model))
+    for (layer, unit, (mean, var)) in zip(layers(model.config), units(model), statistics)
         columns, rows = output_size(layer, columns), output_size(layer, rows)
         count, norm = columns * rows * images, unit.norm
-        move!(norm.running_mean, statistics["$(unit.name).norm.batch_mean"], norm.momentum, 1)
+        move!(norm.running_mean, mean, norm.momentum, 1)
         unbias = count / (count - 1)
-        move!(norm.running_var, statistics["$(unit.name).norm.batch_var"], norm.momentum, unbias)
+        move!(norm.running_var, var, norm.momentum, unbias)
     end
 end
 

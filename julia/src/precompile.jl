@@ -1,21 +1,25 @@
 @setup_workload begin
-    config = MobileNetConfig(; width_mult=1 / 32, resolution=32, num_classes=2)
+    widths = (; width_mult=1 / 32, resolution=32, num_classes=2)
     @compile_workload begin
         mktempdir() do folder
-            for dtype in (Float32, Float64)
+            for dtype in (Float32, Float64), family in ("v1", "v2")
+                config = MobileNetConfig(; family, widths...)
                 path = save(joinpath(folder, "model.safetensors"), build(config; dtype))
                 model = load(path)
                 x, labels = ones(dtype, 32, 32, 3, 2), [0, 1]
                 predict(model, x)
-                masks = Dict{String,Array}("stem.act" => ones(UInt8, 16, 16, 1, 2))
+                predict(model, x[:, :, :, 1:1])
+                mask = ones(UInt8, mask_sizes(config, x)["stem.act"])
+                masks = Dict{String,Array}("stem.act" => mask)
                 for given in (nothing, masks)
                     activations(model, x; train=true, masks=given)
                     loss_and_grads(model, x, labels; masks=given)
                 end
                 for name in OPTIMIZERS
                     train = from_json(TrainConfig, to_json(TrainConfig(; optimizer=name)))
-                    optimizer = setup(train, model)
+                    optimizer, workspace = setup(train, model), Workspace()
                     train_step!(model, optimizer, x, labels, 0.1; masks=nothing)
+                    train_step!(model, optimizer, x, labels, 0.1; workspace)
                     set_state!(model, optimizer, get_state(model, optimizer))
                 end
                 set_state!(model, Dict{String,Array}(get_state(model)))

@@ -32,7 +32,7 @@ state_in(model, ::Type{T}) where {T} = [name => Array{T}(array) for (name, array
 "Logits (classes, N) of values, given by name, in their own type."
 function probe_logits(config, state, images)
     model = model_of(config, Dict{String,Array}(state))
-    return forward(model, eltype(model).(images))
+    return evaluate(model, eltype(model).(images))
 end
 
 "The text of a model's probe."

@@ -17,13 +17,13 @@ function fit!(
     labels = checked_labels(model, labels, count)
     (; seed, batch_size, crop_padding, flip) = config
     plan = BatchPlan(; seed, num_images=count, batch_size, crop_padding, flip)
-    optimizer = setup(config, model)
+    optimizer, workspace = setup(config, model), Workspace()
     return map(0:(config.steps - 1)) do step
         chosen = batch(plan, step)
         x = normalise(crop_and_flip(images, chosen), mean, std, eltype(model))
         y = labels[chosen.indices .+ 1]
         masks = dropout_masks(model, config, step)
-        loss, _ = train_step!(model, optimizer, x, y, config.rate; masks)
+        loss, _ = train_step!(model, optimizer, x, y, config.rate; masks, workspace)
         callback(step, loss)
         loss
     end

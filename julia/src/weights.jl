@@ -120,20 +120,20 @@ function canonical_state(path, config, tensors)
 end
 
 """
-    MobileNets.load(path; config=nothing)
+    MobileNets.load(path; config=nothing, kernels="fast")
 
-A model from a file of any format that `read_weights` reads, with the config and type the file names. Moments
-in the file are left out: `setup` an optimizer, then
+A model from a file of any format that `read_weights` reads, with the config and type the file names, and
+`kernels` as in [`build`](@ref). Moments in the file are left out: `setup` an optimizer, then
 `set_state!(model, optimizer, MobileNets.read_weights(path).state)`. Throws a `WeightsError` as
 `read_weights` does.
 """
-function load(path; config=nothing)
+function load(path; config=nothing, kernels="fast")
     file = read_weights(path; config)
-    return model_of(file.config, file.state)
+    return model_of(file.config, file.state; kernels)
 end
 
 "A model with a state's values, without its moments."
-function model_of(config, state)
-    model = undefined_model(config, eltype(state["classifier.weight"]))
+function model_of(config, state; kernels="fast")
+    model = undefined_model(config, eltype(state["classifier.weight"]), kernels)
     return set_state!(model, filter(entry -> !startswith(first(entry), "optimizer."), state))
 end

@@ -1,4 +1,4 @@
-for kernel in ("convolution", "norm", "activation", "head")
+for kernel in ("convolution", "unit", "activation", "norm", "head", "workspace", "threads")
     @testset "$kernel" begin
         include("kernels/$kernel.jl")
     end

@@ -1,4 +1,4 @@
-using MobileNets: HeavyBall, TorchAdam, Optimisers
+using MobileNets: TorchAdam, moments, update!
 
 x, labels = example(Float64)
 
@@ -55,8 +55,25 @@ end
 @testset "in Float32 the scalars are rounded once, not computed in Float32" begin
     p, g = zeros(Float32, 1), ones(Float32, 1)
     rule = TorchAdam(1e-3, 0.9, 0.999, 1e-8, 1)
-    state, _ = Optimisers.apply!(rule, Optimisers.init(rule, p), p, g)
+    state = moments(rule, p)
+    update!(rule, state, p, g)
     @test state.exp_avg_sq[1] === Float32(1 - 0.999) !== 1 - 0.999f0
+end
+
+@testset "threads change no bit of an update: $optimizer" for optimizer in ("sgd", "adam")
+    rng, now = StableRNG(3), MobileNets.rule(TrainConfig(; optimizer), 0.1, 7)
+    p, g = randn(rng, Float32, 100_003), randn(rng, Float32, 100_003)
+    kept = map(zero_moments -> zero_moments .+ rand(rng, Float32, length(p)), moments(now, p))
+    one, state = copy(p), map(copy, kept)
+    for k in eachindex(p)
+        single = map(moment -> view(moment, k:k)[:], state)
+        element = one[k:k]
+        update!(now, single, element, g[k:k])
+        one[k] = only(element)
+        foreach((moment, value) -> moment[k] = only(value), state, single)
+    end
+    update!(now, kept, p, g)
+    @test p == one && kept == state
 end
 
 @testset "running statistics move by the batch's mean and unbiased variance" begin

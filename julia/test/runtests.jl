@@ -6,9 +6,9 @@ const FILES = (
     "containers", "bson", "batch_plan", "cifar", "training", "vectors",
 )
 
-"Run a file in a module of its own, so that its names mean nothing in the others."
+"Run a file in a module of its own, so that its names, `model` say, mean nothing in the others."
 function run_file(file)
-    scope = Core.eval(Main, :(module $(Symbol(file)) end))
+    scope = Core.eval(Main, :(module $(Symbol("test_", file)) end))
     Core.eval(scope, :(using MobileNets, Test; using StableRNGs: StableRNG))
     Base.include(scope, joinpath(@__DIR__, "helpers.jl"))
     Base.include(scope, joinpath(@__DIR__, "$file.jl"))

@@ -1,30 +1,58 @@
-"""
-    global_mean(x)
+room_of(kernels::Fast) = kernels.room
 
-Mean of `x` (W, H, C, N) over each plane, summed in Float64: (C, N).
 """
-function global_mean(x::Array{T,4}) where {T}
-    pixels = size(x, 1) * size(x, 2)
-    return T[sum(Float64, plane) / pixels for plane in eachslice(x; dims=(3, 4))]
-end
+    global_mean(kernels, x)
 
-function ChainRulesCore.rrule(::typeof(global_mean), x::Array{T,4}) where {T}
-    function global_mean_pullback(gradient)
-        dy = reshape(unthunk(gradient), 1, 1, size(x, 3), size(x, 4))
-        return NoTangent(), repeat(dy ./ T(size(x, 1) * size(x, 2)), size(x, 1), size(x, 2))
+Mean of the maps `x` over each plane, summed in Float64: (C, N).
+"""
+function global_mean(kernels::Fast, x::Array{T,4}) where {T}
+    channels, images = size(x, 1), size(x, 4)
+    planes = reshape(x, channels, :, images)
+    means = array(kernels.room, T, channels, images)
+    totals = [array(kernels.room, Float64, channels) for _ in 1:part_count(images)]
+    parallel(images) do part, range
+        total = totals[part]
+        for image in range
+            fill!(total, 0)
+            @inbounds for pixel in axes(planes, 2)
+                @simd ivdep for c in 1:channels
+                    total[c] += planes[c, pixel, image]
+                end
+            end
+            view(means, :, image) .= total ./ size(planes, 2)
+        end
     end
-    return global_mean(x), global_mean_pullback
+    foreach(unused -> release!(kernels.room, unused), totals)
+    return means
 end
 
-"The maps of a residual block and its input, both (W, H, C, N), added."
-add(maps, input) = maps + input
+function ChainRulesCore.rrule(::typeof(global_mean), kernels::Fast, x::Array{T,4}) where {T}
+    function global_mean_pullback(gradient)
+        dy = reshape(unthunk(gradient), size(x, 1), 1, 1, size(x, 4))
+        dx = array(kernels.room, T, size(x)...)
+        dx .= dy ./ T(size(x, 2) * size(x, 3))
+        return NoTangent(), NoTangent(), dx
+    end
+    return global_mean(kernels, x), global_mean_pullback
+end
 
-function ChainRulesCore.rrule(::typeof(add), maps, input)
+"The maps of a residual block and its input added."
+function add(kernels::Fast, maps::Array{T,4}, input) where {T}
+    total = array(kernels.room, T, size(maps)...)
+    parallel(length(total), 2^14) do _, range
+        @inbounds @simd ivdep for k in range
+            total[k] = maps[k] + input[k]
+        end
+    end
+    return total
+end
+
+function ChainRulesCore.rrule(::typeof(add), kernels, maps, input)
     function add_pullback(gradient)
         dy = unthunk(gradient)
-        return NoTangent(), dy, dy
+        return NoTangent(), NoTangent(), dy, dy
     end
-    return add(maps, input), add_pullback
+    return add(kernels, maps, input), add_pullback
 end
 
 "Features (C, N) times `factors` of the same size, or as they are where there are none."
@@ -36,19 +64,26 @@ function ChainRulesCore.rrule(::typeof(drop), features, factors)
 end
 
 """
-    linear(x, weight, bias)
+    linear(x, weight, bias, room)
 
 `weight' * x .+ bias` for `x` (in, N), `weight` (in, out) and `bias` (out,): (out, N).
 """
-linear(x, weight, bias) = BLAS.gemm('T', 'N', weight, x) .+ bias
+function linear(x::Matrix{T}, weight, bias, room) where {T}
+    y = array(room, T, size(weight, 2), size(x, 2))
+    return BLAS.gemm!('T', 'N', one(T), weight, x, zero(T), y) .+= bias
+end
 
-function ChainRulesCore.rrule(::typeof(linear), x, weight, bias)
+function ChainRulesCore.rrule(::typeof(linear), x::Matrix{T}, weight, bias, room) where {T}
     function linear_pullback(gradient)
         dy = unthunk(gradient)
-        dx, dweight = BLAS.gemm('N', 'N', weight, dy), BLAS.gemm('N', 'T', x, dy)
-        return NoTangent(), dx, dweight, vec(sum(dy; dims=2))
+        dx = array(room, T, size(x)...)
+        dweight, dbias = gradient_like(room, weight), gradient_like(room, bias)
+        BLAS.gemm!('N', 'N', one(T), weight, dy, zero(T), dx)
+        BLAS.gemm!('N', 'T', one(T), x, dy, zero(T), dweight)
+        sum!(dbias, dy)
+        return NoTangent(), dx, dweight, dbias, NoTangent()
     end
-    return linear(x, weight, bias), linear_pullback
+    return linear(x, weight, bias, room), linear_pullback
 end
 
 """
@@ -59,14 +94,16 @@ Probabilities of logits (classes, N), each column computed in Float64.
 function softmax(logits::Matrix)
     probabilities = similar(logits)
     for (into, column) in zip(eachcol(probabilities), eachcol(logits))
-        into .= column_softmax(column)
+        top, total = peak(column)
+        into .= exp.(column .- top) ./ total
     end
     return probabilities
 end
 
-function column_softmax(column)
-    powers = exp.(column .- Float64(maximum(column)))
-    return powers ./= sum(powers)
+"The largest logit of a column, in Float64, and the sum of `exp(logit - largest)`."
+function peak(column)
+    top = Float64(maximum(column))
+    return top, sum(value -> exp(value - top), column)
 end
 
 """
@@ -76,20 +113,22 @@ Mean over the batch of `log(sum(exp(logits))) - logits[label]`, in Float64, for 
 (classes, N) and `labels` (N,) that count from 0.
 """
 function cross_entropy(logits::Matrix, labels::Vector{Int})
-    losses = map(eachcol(logits), labels) do column, label
-        top = Float64(maximum(column))
-        top + log(sum(value -> exp(value - top), column)) - column[label + 1]
+    loss = 0.0
+    for (column, label) in zip(eachcol(logits), labels)
+        top, total = peak(column)
+        loss += top + log(total) - column[label + 1]
     end
-    return sum(losses) / length(labels)
+    return loss / length(labels)
 end
 
 function ChainRulesCore.rrule(::typeof(cross_entropy), logits::Matrix{T}, labels) where {T}
     function cross_entropy_pullback(gradient)
-        dlogits = similar(logits)
+        dlogits, slope = similar(logits), unthunk(gradient) / length(labels)
         for (column, dcolumn, label) in zip(eachcol(logits), eachcol(dlogits), labels)
-            powers = column_softmax(column)
-            powers[label + 1] -= 1
-            dcolumn .= powers .* (unthunk(gradient) / length(labels))
+            top, total = peak(column)
+            for k in eachindex(column)
+                dcolumn[k] = (exp(column[k] - top) / total - (k == label + 1)) * slope
+            end
         end
         return NoTangent(), dlogits, NoTangent()
     end

@@ -1,95 +1,95 @@
-# A 1x1 convolution of stride 1 is a product of matrices, without im2col: each image's map is a matrix
-# (W*H, C). Small maps are gathered into matrices of about ROWS rows, which BLAS likes better. BLAS is
-# called by name: `mul!` would bring its fallbacks for all kinds of matrices, which take long to compile.
+# A 1x1 convolution of stride 1 is a product of matrices over all pixels of the batch. Each thread takes
+# its share of the pixels tile by tile, and what comes next is done to a tile while it is in the cache.
+# BLAS is called by name: `mul!` would bring its fallbacks for all kinds of matrices, which take long to
+# compile.
 
-const ROWS = 256
+struct Pointwise end
 
-"""
-    pointwise(x, weight)
+"Pixels of a tile, and the fewest that are worth a thread."
+const TILE, LEAST_PIXELS = 256, 32
 
-1x1 convolution of `x` (W, H, I, N) with `weight` (1, 1, I, O): (W, H, O, N).
-"""
-pointwise(x::Array{T,4}, weight::Array{T,4}) where {T} = mix_channels(x, channel_matrix(weight), 'N')
+tiles(range) = Iterators.partition(range, TILE)
 
-function ChainRulesCore.rrule(::typeof(pointwise), x::Array{T,4}, weight::Array{T,4}) where {T}
-    function pointwise_pullback(gradient)
-        dy = unthunk(gradient)
-        dx = mix_channels(dy, channel_matrix(weight), 'T')
-        return NoTangent(), dx, reshape(channel_products(x, dy), size(weight))
-    end
-    return pointwise(x, weight), pointwise_pullback
-end
-
+"The weight (1, 1, I, O) as (I, O)."
 channel_matrix(weight::Array{T,4}) where {T} = reshape(weight, size(weight, 3), size(weight, 4))
 
+output_dims(::Pointwise, x, weight) = (size(weight, 4), size(x, 2), size(x, 3), size(x, 4))
+
 """
-The maps (W, H, O, N) that `matrix` (I, O), or with `side` 'T' its transpose, makes of the channels of
-`x` (W, H, I, N).
+    convolve!(finish, y, x, weight, conv, room)
+
+The convolution of `x` (C, W, H, N) with `weight` (K, K, I/groups, O), written into `y`. `finish(part,
+range)` is called for each range of `pixels(y)` when it is done, by part `part` of the work.
 """
-function mix_channels(x::Array{T,4}, matrix::Matrix{T}, side::Char) where {T}
-    y = Array{T}(undef, size(x, 1), size(x, 2), size(matrix, side == 'N' ? 2 : 1), size(x, 4))
-    from, to, chunks = planes(x), planes(y), image_chunks(x)
+function convolve!(finish::F, y::Array{T,4}, x::Array{T,4}, weight, ::Pointwise, room) where {F,T}
+    matrix, from, to = channel_matrix(weight), pixels(x), pixels(y)
     one_blas_thread() do
-        parallel(length(chunks)) do range
-            rows, mixed = chunk_buffer(from, chunks), chunk_buffer(to, chunks)
-            for images in chunks[range]
-                target = chunk_rows(mixed, to, images)
-                BLAS.gemm!('N', side, one(T), gather!(rows, from, images), matrix, zero(T), target)
-                scatter!(to, mixed, images)
+        parallel(size(to, 2), LEAST_PIXELS) do part, range
+            for tile in tiles(range)
+                BLAS.gemm!(
+                    'T', 'N', one(T), matrix, view(from, :, tile), zero(T), view(to, :, tile)
+                )
+                finish(part, tile)
             end
         end
     end
     return y
 end
 
-"The sum over all pixels of the products of channels: `x` (W, H, I, N), `dy` (W, H, O, N), (I, O)."
-function channel_products(x::Array{T,4}, dy::Array{T,4}) where {T}
-    products = zeros(T, size(x, 3), size(dy, 3))
-    left, right, chunks = planes(x), planes(dy), image_chunks(x)
+"In how many parts `convolve!` does its work."
+convolve_parts(::Pointwise, y) = part_count(size(y, 2) * size(y, 3) * size(y, 4), LEAST_PIXELS)
+
+"""
+    convolve_gradients!(dx, dweight, slopes, x, weight, conv, room)
+
+The gradients of `x` and `weight`, written into `dx` and `dweight`. `slopes(channel, k)` is the gradient of
+the `k`th value of the convolution's output, which is of channel `channel`.
+"""
+function convolve_gradients!(
+    dx, dweight, slopes::F, x::Array{T,4}, weight, conv::Pointwise, room
+) where {F,T}
+    matrix, from, to = channel_matrix(weight), pixels(x), pixels(dx)
+    parts = part_count(size(to, 2), LEAST_PIXELS)
+    sums = [part == 1 ? channel_matrix(dweight) : array(room, T, size(matrix)...) for part in 1:parts]
+    buffers = [array(room, T, size(matrix, 2), TILE) for _ in 1:parts]
     one_blas_thread() do
-        parallel(size(products, 2)) do range
-            lefts, rights = chunk_buffer(left, chunks), chunk_buffer(right, chunks)
-            for images in chunks
-                ours = view(gather!(rights, right, images, range), :, range)
-                target = view(products, :, range)
-                BLAS.gemm!('T', 'N', one(T), gather!(lefts, left, images), ours, one(T), target)
+        parallel(size(to, 2), LEAST_PIXELS) do part, range
+            for tile in tiles(range)
+                dy = view(buffers[part], :, 1:length(tile))
+                fill_slopes!(dy, slopes, tile)
+                BLAS.gemm!('N', 'N', one(T), matrix, dy, zero(T), view(to, :, tile))
+                kept = T(first(tile) != first(range))
+                BLAS.gemm!('N', 'T', one(T), view(from, :, tile), dy, kept, sums[part])
             end
         end
     end
-    return products
+    add_up!(sums)
+    foreach(unused -> release!(room, unused), (sums..., buffers...))
+    return nothing
 end
 
-"Ranges of images whose maps together have about ROWS pixels."
-function image_chunks(x)
-    images = max(1, ROWS ÷ (size(x, 1) * size(x, 2)))
-    return collect(Iterators.partition(1:size(x, 4), images))
-end
-
-"Room for the rows of one chunk of `maps` (W*H, C, N)."
-function chunk_buffer(maps::Array{T,3}, chunks) where {T}
-    rows = length(first(chunks)) == 1 ? 0 : size(maps, 1) * length(first(chunks))
-    return Matrix{T}(undef, rows, size(maps, 2))
-end
-
-"The matrix of a chunk's rows: a part of the buffer, or the map itself where the chunk is one image."
-function chunk_rows(buffer, maps, images)
-    isempty(buffer) && return view(maps, :, :, only(images))
-    return view(buffer, 1:(size(maps, 1) * length(images)), :)
-end
-
-function gather!(buffer, maps, images, channels=axes(maps, 2))
-    isempty(buffer) || @inbounds for c in channels, (n, image) in enumerate(images)
-        @simd ivdep for k in axes(maps, 1)
-            buffer[(n - 1) * size(maps, 1) + k, c] = maps[k, c, image]
+"The slopes of a range of pixels, as a matrix (O, pixels)."
+function fill_slopes!(dy, slopes::F, range) where {F}
+    channels = size(dy, 1)
+    @inbounds for (column, pixel) in enumerate(range)
+        offset = (pixel - 1) * channels
+        @simd ivdep for c in 1:channels
+            dy[c, column] = slopes(c, offset + c)
         end
     end
-    return chunk_rows(buffer, maps, images)
+    return dy
 end
 
-function scatter!(maps, buffer, images)
-    isempty(buffer) || @inbounds for (n, image) in enumerate(images), c in axes(maps, 2)
-        @simd ivdep for k in axes(maps, 1)
-            maps[k, c, image] = buffer[(n - 1) * size(maps, 1) + k, c]
+"The first of `sums` becomes the sum of all."
+function add_up!(sums)
+    total = first(sums)
+    length(sums) == 1 && return total
+    parallel(length(total), 2^14) do _, range
+        for other in Iterators.drop(sums, 1)
+            @inbounds @simd ivdep for k in range
+                total[k] += other[k]
+            end
         end
     end
+    return total
 end

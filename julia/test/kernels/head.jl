@@ -1,5 +1,4 @@
-using MobileNets: cross_entropy, global_mean, linear
-using MobileNets: Flux
+using MobileNets: Fast, Flux, Fresh, Reference, cross_entropy, global_mean, linear
 
 rng = StableRNG(1)
 
@@ -18,14 +17,32 @@ end
     @test deviation(gradient, differences(loss, logits)) < 1e-8
 
     maps = randn(rng, 3, 2, 4, 2)
-    dy = randn(rng, 4, 2)
-    _, back = Flux.pullback(global_mean, maps)
-    @test deviation(only(back(dy)), differences(() -> sum(global_mean(maps) .* dy), maps)) < 1e-8
+    for kernels in (Fast(Fresh()), Reference())
+        mean(x) = global_mean(kernels, x)
+        dy = randn(rng, size(mean(maps)))
+        _, back = Flux.pullback(mean, maps)
+        @test deviation(only(back(dy)), differences(() -> sum(mean(maps) .* dy), maps)) < 1e-8
+    end
 
     arrays = randn(rng, 4, 3), randn(rng, 4, 5), randn(rng, 5)
     dy = randn(rng, 5, 3)
-    _, back = Flux.pullback(linear, arrays...)
+    classify(arrays...) = linear(arrays..., Fresh())
+    _, back = Flux.pullback(classify, arrays...)
     for (array, gradient) in zip(arrays, back(dy))
-        @test deviation(gradient, differences(() -> sum(linear(arrays...) .* dy), array)) < 1e-8
+        @test deviation(gradient, differences(() -> sum(classify(arrays...) .* dy), array)) < 1e-8
+    end
+end
+
+@testset "the mean over each plane, summed in Float64" begin
+    maps = randn(rng, Float32, 5, 4, 3, 2)
+    wanted = dropdims(sum(Float64.(maps); dims=(2, 3)); dims=(2, 3)) ./ 12
+    @test global_mean(Fast(Fresh()), maps) == Float32.(wanted)
+    @test global_mean(Reference(), permutedims(maps, (2, 3, 1, 4))) == Float32.(wanted)
+end
+
+@testset "residual blocks add" begin
+    maps, input = randn(rng, 3, 4, 5, 2), randn(rng, 3, 4, 5, 2)
+    for kernels in (Fast(Fresh()), Reference())
+        @test MobileNets.add(kernels, maps, input) == maps + input
     end
 end

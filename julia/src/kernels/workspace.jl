@@ -1,0 +1,55 @@
+# Where the kernels get the arrays they write into. A room is used by one task at a time.
+
+"Each array a new one, which stays whoever holds it."
+struct Fresh end
+
+array(::Fresh, ::Type{T}, dims::Vararg{Int,N}) where {T,N} = Array{T,N}(undef, dims)
+release!(::Fresh, _) = nothing
+gradient_like(::Fresh, parameter) = similar(parameter)
+
+"""
+    Workspace()
+
+Arrays that [`train_step!`](@ref) takes again in its next step instead of new ones. What it returns lies
+in them: it is valid until the next step with the same workspace.
+"""
+struct Workspace
+    free::Dict{Tuple{DataType,Dims},Vector{Array}}
+    lent::Base.IdSet{Array}
+    gradients::IdDict{Array,Array}
+end
+Workspace() = Workspace(Dict(), Base.IdSet{Array}(), IdDict{Array,Array}())
+Base.show(io::IO, workspace::Workspace) =
+    print(io, "Workspace(", Base.format_bytes(bytes(workspace)), ")")
+
+function bytes(workspace::Workspace)
+    kept = Iterators.flatten((
+        workspace.lent, values(workspace.gradients), Iterators.flatten(values(workspace.free))
+    ))
+    return sum(sizeof, kept; init=0)
+end
+
+"An array of undefined values that nobody else has, until it is released."
+function array(room::Workspace, ::Type{T}, dims::Vararg{Int,N}) where {T,N}
+    spare = get(room.free, (T, dims), nothing)
+    found = isnothing(spare) || isempty(spare) ? Array{T,N}(undef, dims) : pop!(spare)::Array{T,N}
+    push!(room.lent, found)
+    return found
+end
+
+"Give back an array that nothing reads any more. One that is not the room's is left alone."
+function release!(room::Workspace, unused::Array)
+    unused in room.lent || return nothing
+    delete!(room.lent, unused)
+    push!(get!(() -> Array[], room.free, (eltype(unused), size(unused))), unused)
+    return nothing
+end
+
+"Give back all arrays but the gradients."
+reset!(room::Workspace) = foreach(unused -> release!(room, unused), collect(room.lent))
+
+"The array for the gradient of a parameter, always the same."
+gradient_like(room::Workspace, parameter::A) where {A<:Array} =
+    get!(() -> similar(parameter), room.gradients, parameter)::A
+
+@non_differentiable release!(::Any, ::Any)

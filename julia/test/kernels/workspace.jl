@@ -1,0 +1,56 @@
+using MobileNets: Fresh, array, channels_first, channels_last, gradient_like, release!, reset!
+
+@testset "an array is lent to one at a time, and lent again when it is given back" begin
+    room = Workspace()
+    a, b = array(room, Float32, 3, 4), array(room, Float32, 3, 4)
+    @test a !== b && a isa Matrix{Float32} && size(a) == (3, 4)
+    release!(room, b)
+    @test array(room, Float64, 3, 4) isa Matrix{Float64}
+    @test array(room, Float32, 3, 4) === b
+    release!(room, zeros(Float32, 3, 4)) # not the room's own
+    c = array(room, Float32, 3, 4)
+    @test c !== a && c !== b
+    reset!(room)
+    @test Set(objectid(array(room, Float32, 3, 4)) for _ in 1:3) == Set(objectid.((a, b, c)))
+    @test occursin("Workspace(", sprint(show, room))
+end
+
+@testset "gradients are the parameter's own" begin
+    room, p, q = Workspace(), ones(3), ones(3)
+    @test gradient_like(room, p) === gradient_like(room, p) !== gradient_like(room, q)
+    @test gradient_like(Fresh(), p) !== gradient_like(Fresh(), p)
+end
+
+@testset "a step with a workspace is the step without, and takes no new arrays" begin
+    x, labels = example(Float32; size=(16, 16), batch=8)
+    config = TrainConfig(; optimizer="adam")
+    runs = map((nothing, Workspace())) do workspace
+        model = build(TINY)
+        optimizer = setup(config, model)
+        results = map(1:3) do _
+            loss, gradients = train_step!(model, optimizer, x, labels, 1e-3; workspace)
+            loss, [name => copy(gradient) for (name, gradient) in gradients]
+        end
+        step() = train_step!(model, optimizer, x, labels, 1e-3; workspace)
+        step()
+        results, get_state(model), @allocated step()
+    end
+    @test runs[1][1] == runs[2][1] && runs[1][2] == runs[2][2]
+    @test runs[2][3] < runs[1][3] / 2 && runs[2][3] < 2^20
+end
+
+@testset "a workspace serves batches of any size" begin
+    model, workspace = build(TINY; dtype=Float64), Workspace()
+    optimizer = setup(TrainConfig(; momentum=0), model)
+    for batch in (4, 2, 4)
+        x, labels = example(Float64; batch)
+        wanted = loss_and_grads(model, x, labels)
+        @test train_step!(model, optimizer, x, labels, 0.01; workspace) == wanted
+    end
+end
+
+@testset "channels first and back: $T" for T in (Float32, UInt8)
+    maps = rand(StableRNG(1), T, 5, 4, 3, 2)
+    @test channels_first(maps) == permutedims(maps, (3, 1, 2, 4))
+    @test channels_last(channels_first(maps)) == maps
+end
