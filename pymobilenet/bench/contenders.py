@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +47,9 @@ def _step(name: str, **options: Any) -> Make:
     def make(config: MobileNetConfig, images: np.ndarray, labels: np.ndarray) -> Job:
         model = _build(name, config, options)
         model.set_optimizer(TRAIN)
-        return lambda: model.step(images, labels, RATE)
+        stack = ExitStack()  # never closed: the model trains as in `fit` for as long as it lives
+        stack.enter_context(model.fitting())
+        return lambda: (model.step(images, labels, RATE), stack)
 
     return make
 

@@ -46,7 +46,10 @@ __all__ = [
 
 
 class JuliaBackend(Backend):
-    """The running Julia; one for each process, since Julia can only be started once."""
+    """The running Julia; one for each process, since Julia can only be started once.
+
+    Options of `build` and `load`: ``kernels``, "fast" or "reference" (NNlib's convolutions, slow).
+    """
 
     name = "julia"
 

@@ -16,9 +16,9 @@ def view(array: Any) -> np.ndarray:
     return np.asarray(array).T
 
 
-def pairs(pairs: Any) -> Iterator[tuple[str, np.ndarray]]:
+def pairs(vector: Any) -> Iterator[tuple[str, np.ndarray]]:
     """(name, view) of each of a Julia vector of ``name => array``."""
-    return ((str(name), view(array)) for name, array in pairs)
+    return ((str(name), view(array)) for name, array in vector)
 
 
 @contextlib.contextmanager

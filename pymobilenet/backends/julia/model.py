@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,13 +20,22 @@ if TYPE_CHECKING:
 class JuliaModel(Model):
     """A MobileNets.jl model behind the protocol; `model` is the Julia object itself."""
 
-    def __init__(self, backend: JuliaBackend, config: MobileNetConfig, dtype: np.dtype) -> None:
+    def __init__(
+        self,
+        backend: JuliaBackend,
+        config: MobileNetConfig,
+        dtype: np.dtype,
+        kernels: str = "fast",
+    ) -> None:
         super().__init__(config, dtype)
         self.backend: JuliaBackend = backend
         self._julia = backend.julia
         with translated():
             own = self._julia.from_json(self._julia.MobileNetConfig, config.to_json())
-            self.model = self._julia.build(own, dtype=backend.element_types[dtype.name])
+            kind = backend.element_types[dtype.name]
+            self.model = self._julia.build(own, dtype=kind, kernels=kernels)
+            self._workspace = self._julia.Workspace()
+        self._is_fitting = False
         self.updater: Any = None
 
     def get_state(self) -> State:
@@ -80,8 +90,21 @@ class JuliaModel(Model):
                 self._array(labels),
                 rate,
                 masks=self._masks_to_julia(masks),
+                workspace=self._workspace,
             )
-            return float(loss), dict(pairs(grads))
+            views = pairs(grads)
+            if self._is_fitting:
+                return float(loss), dict(views)
+            return float(loss), {name: array.copy() for name, array in views}
+
+    @contextmanager
+    def fitting(self) -> Iterator[None]:
+        """Meanwhile the gradients of a step are valid until the next: nobody looks at them."""
+        self._is_fitting = True
+        try:
+            yield
+        finally:
+            self._is_fitting = False
 
     def _masks_to_julia(self, masks: dict[str, np.ndarray]) -> Any:
         return self._dict(masks) if masks else None
