@@ -5,20 +5,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pymobilenet.backends.base import Model
+from pymobilenet.backends.julia import JuliaBackend
 from pymobilenet.backends.julia.crossing import pairs, translated
 from pymobilenet.backends.julia.model import JuliaModel
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import BackendUnavailable
 from pymobilenet.weights import State
 from pymobilenet.weights.safetensors import FORMAT_VERSION
-
-if TYPE_CHECKING:
-    from pymobilenet.backends.julia import JuliaBackend
 
 
 def read_julia_file(path: Path) -> tuple[State, dict[str, str]]:
