@@ -45,7 +45,7 @@ OWN = {
     "backends.numpy": {"backends.numpy_layers", "backends.numpy_optimizers"},
     "backends.torch": TORCH,
     "backends.julia": JULIA,
-    "backends.julia.files": JULIA,
+    "backends.julia.files": JULIA | {"backends.julia"},
     "backends.julia.model": JULIA,
     "backends.torch.by_hand": TORCH,
     "backends.torch.model": TORCH,
