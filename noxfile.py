@@ -72,6 +72,13 @@ def parity(session):
 
 
 @nox.session
+def bench(session):
+    """Time the backends beside their peers; JSON and pictures are in bench/."""
+    session.install(*CONSTRAINTS, "-e", ".[onnx]")
+    session.run("pymobilenet", "bench", *session.posargs)
+
+
+@nox.session
 def lint(session):
     """Style, formatting and types."""
     session.install(*CONSTRAINTS, "--group", "lint", "numpy")
