@@ -105,6 +105,15 @@ def test_the_probes_images_are_pinned():
     assert 0.9 < given.max() < 1
 
 
+def test_a_model_whose_logits_overflow_is_saved_without_a_probe(tmp_path):
+    state = start_state(CONFIG, 0, "float32")
+    state["classifier.weight"][:] = 3e38
+    backend("torch").from_state(CONFIG, state).save(tmp_path / "model.safetensors")
+    file = read_weights(tmp_path / "model.safetensors")
+    with pytest.raises(WeightsError, match="has no probe"):
+        verify(file, ["torch"], "file")
+
+
 def test_a_probe_survives_its_text():
     probe = Probe(0, (1, 3, 32, 32), "ab", [[1.0, 1e-300]], [[0.1, -2.5]])
     assert Probe.from_json(probe.to_json(), "file") == probe

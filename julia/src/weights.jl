@@ -37,7 +37,7 @@ function save(
     check_state(model.config, Dict{String,Array}(get_state(model)), eltype(model); source=path)
     state = isnothing(optimizer) ? get_state(model) : get_state(model, optimizer)
     metadata = Dict{String,String}(metadata)
-    probe && (metadata[PROBE] = probe_text(model))
+    probe && merge!(metadata, probe_metadata(model))
     return write_weights(path, model.config, state; versions, metadata)
 end
 

@@ -36,6 +36,13 @@ end
     @test occursin("DIFFERS", string(checks[1]))
 end
 
+@testset "a model whose logits overflow is saved without a probe" begin
+    model = build(config)
+    fill!(model.classifier.weight, 3f38)
+    save(path, model)
+    @test !haskey(read_weights(path).metadata, "probe")
+end
+
 @testset "a probe that is missing or broken is refused, and named" begin
     save(path, build(config); probe=false)
     @test occursin("$path: has no probe", message(() -> verify(path), WeightsError))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pymobilenet.backends import checks
-from pymobilenet.backends.probe import PROBE, probe
+from pymobilenet.backends.probe import probe_metadata
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import ConfigError
 from pymobilenet.weights import State, check_state, initial_state, read_weights, write_weights
@@ -166,7 +166,7 @@ class Model(abc.ABC):
         The file carries a probe (see `pymobilenet.backends.probe`), by which `pymobilenet verify`
         tells whether it still gives the logits it gave here.
         """
-        metadata = {PROBE: probe(self).to_json()}
+        metadata = probe_metadata(self)
         write_weights(path, self.config, self.get_state(), self.backend.versions(), metadata)
 
     def fit(self, data: Any, config: TrainConfig, callbacks: tuple[Callback, ...] = ()) -> History:

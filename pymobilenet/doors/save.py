@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pymobilenet.backends import backend
-from pymobilenet.backends.probe import PROBE, probe
+from pymobilenet.backends.probe import PROBE, probe_metadata
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.doors.infer import infer_config
 from pymobilenet.doors.layout import Layout
@@ -71,7 +71,7 @@ def save_as(
     if layout is CANONICAL:
         tensors |= moments
         if PROBE not in texts:
-            texts[PROBE] = probe(backend("torch").from_state(config, weights)).to_json()
+            texts |= probe_metadata(backend("torch").from_state(config, weights))
     else:
         notes += left
     swapped = layout in (TORCHVISION, TIMM) and path.suffix == ".safetensors"
