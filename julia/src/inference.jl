@@ -1,16 +1,19 @@
 """
-    predict(model, x)
+    predict(model, x; workspace=Workspace())
 
 Logits (classes, N) in evaluation mode, for images `x` (W, H, C, N) of the model's type; probabilities,
-where the config has a softmax. Throws a `DataError` for images of another size or type, or not finite.
+where the config has a softmax. A [`Workspace`](@ref) that is kept from call to call spares the time to
+get new memory; the result is no part of it. Throws a `DataError` for images of another size or type, or
+not finite.
 """
-function predict(model::MobileNet, x)
-    scores = evaluate(model, checked_images(model, x))
-    return model.config.softmax ? softmax(scores) : scores
+function predict(model::MobileNet, x; workspace=Workspace())
+    reset!(workspace)
+    scores = evaluate(model, checked_images(model, x), workspace)
+    return model.config.softmax ? softmax(scores) : copy(scores)
 end
 
 "Logits in evaluation mode, of which nobody asks a gradient: maps take the place of earlier ones."
-evaluate(model, x) = logits(model, x, new_pass(model, Workspace(); train=false))
+evaluate(model, x, room=Workspace()) = logits(model, x, new_pass(model, room; train=false))
 
 """
     activations(model, x; train=false, masks=nothing)

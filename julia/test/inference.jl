@@ -35,6 +35,15 @@ model = build(TINY; dtype=Float64)
     @test size(Dict(found)["blocks.3.depthwise.conv"]) == (12, 9, 12, 3)
 end
 
+@testset "a workspace changes no prediction, and keeps none: $kernels" for kernels in ("fast", "reference")
+    model, workspace = build(TINY; kernels), Workspace()
+    batches = [example(Float32; size=(24, 18), batch, seed=batch)[1] for batch in (3, 1, 3)]
+    found = [predict(model, x; workspace) for x in batches]
+    @test found == [predict(model, x) for x in batches]
+    batches[1] .= 0
+    @test found[3] != predict(model, batches[1]; workspace)
+end
+
 @testset "a softmax turns logits into probabilities, and leaves loss and gradients alone" begin
     fields = (name => getfield(TINY_V2, name) for name in fieldnames(MobileNetConfig))
     plain = build(MobileNetConfig(; fields..., softmax=false); dtype=Float64)

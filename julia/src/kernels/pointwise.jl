@@ -26,12 +26,22 @@ function convolve!(finish::F, y::Array{T,4}, x::Array{T,4}, weight, ::Pointwise,
     one_blas_thread() do
         parallel(size(to, 2), LEAST_PIXELS) do part, range
             for tile in tiles(range)
-                BLAS.gemm!(
-                    'T', 'N', one(T), matrix, view(from, :, tile), zero(T), view(to, :, tile)
-                )
+                mix!(view(to, :, tile), matrix, view(from, :, tile))
                 finish(part, tile)
             end
         end
+    end
+    return y
+end
+
+"Pixels up to which products with vectors are faster: `gemm!` copies the whole matrix first."
+const FEW = 4
+
+"`y = matrix' * x`"
+function mix!(y, matrix::Matrix{T}, x) where {T}
+    size(x, 2) > FEW && return BLAS.gemm!('T', 'N', one(T), matrix, x, zero(T), y)
+    for (into, pixel) in zip(eachcol(y), eachcol(x))
+        BLAS.gemv!('T', one(T), matrix, pixel, zero(T), into)
     end
     return y
 end

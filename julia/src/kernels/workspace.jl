@@ -10,8 +10,9 @@ gradient_like(::Fresh, parameter) = similar(parameter)
 """
     Workspace()
 
-Arrays that [`train_step!`](@ref) takes again in its next step instead of new ones. What it returns lies
-in them: it is valid until the next step with the same workspace.
+Arrays that [`train_step!`](@ref) and [`predict`](@ref) take again in the next call instead of new ones. The
+gradients that `train_step!` returns lie in them: they are valid until the next step with the same workspace.
+For one task at a time.
 """
 struct Workspace
     free::Dict{Tuple{DataType,Dims},Vector{Array}}
