@@ -58,7 +58,8 @@ class JuliaModel(Model):
 
     def _predict(self, images: np.ndarray) -> np.ndarray:
         with translated():
-            return view(self._julia.predict(self.model, self._array(images)))
+            room = self._workspace
+            return view(self._julia.predict(self.model, self._array(images), workspace=room))
 
     def _activations(self, images: np.ndarray, train: bool, masks: dict[str, np.ndarray]) -> State:
         with translated():
