@@ -55,7 +55,10 @@ def test_no_error_passes_a_floor_that_is_zero_or_infinite(error, floor, ratio):
 
 @pytest.mark.parametrize(
     ("ratios", "doubt"),
-    [([], False), ([1, 10], False), ([1, 11], True), ([100], True), ([101, INF], False)],
+    [
+        *(([], False), ([1, 10], False), ([1, 11], True), ([100], True), ([101, INF], False)),
+        *(([11, 101], True), ([101, 11], False), ([1, INF, 50], False)),
+    ],
 )
 def test_only_what_more_draws_could_bring_inside_is_doubtful(ratios, doubt):
     assert doubtful(verdict(ratios).rows) == doubt

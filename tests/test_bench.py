@@ -1,7 +1,7 @@
 """The bench measures what it says, in turns, and writes what it measured."""
 
 import json
-import time
+import sys
 
 import numpy as np
 import pytest
@@ -11,44 +11,63 @@ from pymobilenet import MobileNetConfig, doctor
 from pymobilenet.architecture import mult_adds
 from pymobilenet.bench import Case, Contender, Timing, available, measure
 from pymobilenet.bench.contenders import CONTENDERS, YARDSTICK
-from pymobilenet.bench.measure import cases
+from pymobilenet.bench.measure import LEAST_SECONDS, WARM_UP, cases
 from pymobilenet.bench.process import fresh_process
 from pymobilenet.cli import app
 from pymobilenet.errors import BackendUnavailable, ConfigError
 
+measurement = sys.modules["pymobilenet.bench.measure"]
 SMALL = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5)
 TRAIN = Case(SMALL, 4, "train")
 
 
-def sleeper(name, seconds, log):
+class Clock:
+    """Time that only jobs take."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(measurement, "time", clock)
+    return clock
+
+
+def worker(name, seconds, log, clock):
     def make(_config, _images, _labels):
         def job():
             log.append(name)
-            time.sleep(seconds)
+            clock.now += seconds
 
         return job
 
     return Contender(name, "torch", make, None)
 
 
-def test_contenders_take_turns_and_slower_ones_are_slower():
+def test_contenders_take_turns(clock):
     log = []
-    timings = measure(TRAIN, [sleeper("a", 0.03, log), sleeper("b", 0.06, log)], repeats=3)
+    workers = [worker("a", 0.03, log, clock), worker("b", 0.06, log, clock)]
+    timings = measure(TRAIN, workers, repeats=3)
     assert log[-6:] == ["a", "b"] * 3
     assert [timing.contender for timing in timings] == ["a", "b"]
-    assert all(len(timing.seconds) == 3 for timing in timings)
-    assert 0.03 <= timings[0].median < timings[1].median
+    assert timings[0].seconds == pytest.approx([0.03] * 3)
+    assert timings[1].seconds == pytest.approx([0.06] * 3)
 
 
-def test_a_short_job_is_repeated_within_a_measurement():
+def test_a_short_job_is_repeated_within_a_measurement(clock):
     log = []
-    (timing,) = measure(TRAIN, [sleeper("a", 0.002, log)], repeats=3)
-    assert len(log) > 3 * 5
-    assert 0.002 <= timing.median < 0.01
+    (timing,) = measure(TRAIN, [worker("a", 0.002, log, clock)], repeats=3)
+    assert len(log) == WARM_UP + 1 + 3 * round(LEAST_SECONDS / 0.002)
+    assert timing.median == pytest.approx(0.002)
 
 
 def test_who_cannot_do_a_job_is_left_out():
-    assert measure(Case(SMALL, 4, "predict"), [sleeper("a", 0, [])]) == []
+    assert measure(Case(SMALL, 4, "predict"), [worker("a", 0, [], Clock())]) == []
 
 
 def test_figures_follow_from_the_seconds():

@@ -143,8 +143,11 @@ def compare(
 
 
 def doubtful(rows: Iterable[Row]) -> bool:
-    """Whether a row is outside 10 floors that more draws could bring inside."""
-    return any(MOST_WITHIN < row.ratio <= DOUBTFUL for row in rows)
+    """Whether more draws could change the verdict or where the first divergence is: whether a row
+    is outside 10 floors that they could bring inside, before any that they could not.
+    """
+    outside = (row.ratio for row in rows if row.ratio > MOST_WITHIN)
+    return next(outside, float("inf")) <= DOUBTFUL
 
 
 def off(seen: Observations, reference: Observations, key: Key) -> float:
