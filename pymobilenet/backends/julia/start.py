@@ -19,6 +19,9 @@ from pymobilenet.errors import BackendUnavailable
 DOWNLOAD_HOST = "julialang-s3.julialang.org"
 CONNECT_SECONDS = 3
 
+HEAP_SIZE_HINT = "4G"
+"""Where Julia begins to collect eagerly: it does not see what torch and NumPy take beside it."""
+
 HOW_TO_GET_JULIA = (
     "Install Julia 1.10 or later from https://julialang.org/downloads and have `julia` on PATH, "
     "or connect to the internet once: it is then downloaded by itself"
@@ -96,7 +99,10 @@ def _resolve() -> None:
 @contextlib.contextmanager
 def _environment_defaults() -> Iterator[None]:
     """Settings juliacall reads when it is imported; the environment is left as it was."""
-    defaults = {"PYTHON_JULIACALL_HANDLE_SIGNALS": "yes"}
+    defaults = {
+        "PYTHON_JULIACALL_HANDLE_SIGNALS": "yes",
+        "PYTHON_JULIACALL_HEAP_SIZE_HINT": HEAP_SIZE_HINT,
+    }
     if "JULIA_NUM_THREADS" not in os.environ:
         defaults["PYTHON_JULIACALL_THREADS"] = "auto"
     added = [name for name in defaults if name not in os.environ]
