@@ -104,7 +104,8 @@ def test_float32_and_channels_last_agree_within_rounding(model):
 
 
 def test_an_unknown_memory_format_is_refused():
-    with pytest.raises(ConfigError, match=r"one of auto, contiguous, channels_last\. Received: 'last'"):
+    known = r"one of auto, contiguous, channels_last\. Received: 'last'"
+    with pytest.raises(ConfigError, match=known):
         backend("torch").build(SMALL, memory_format="last")
 
 
