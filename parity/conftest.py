@@ -8,6 +8,8 @@ from pymobilenet.data import standin
 from pymobilenet.parity import Scenario
 from pymobilenet.parity.reference import reference
 
+pytest.register_assert_rewrite("lab")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
@@ -36,3 +38,10 @@ def truths(config, images):
         dtype: reference(Scenario(config, dtype, batch_size=16), images)
         for dtype in ("float64", "float32")
     }
+
+
+@pytest.fixture(scope="session")
+def lab(config, images, truths):
+    from lab import Lab
+
+    return Lab(config, images, truths)

@@ -5,7 +5,7 @@ import dataclasses
 import faults
 import numpy as np
 import pytest
-from test_faults import PLANTED, Lab, Place, assert_agree, assert_found
+from lab import FAULTY, PLANTED, Lab, Place, assert_agree, assert_found
 
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.parity import Scenario
@@ -31,7 +31,6 @@ CONFIGS = {
 }
 
 OTHERS = ["numpy", pytest.param("julia", marks=pytest.mark.julia)]
-FAULTY = ["torch", pytest.param("julia", marks=pytest.mark.julia)]
 
 
 def truth(config, dtype, batch_size):

@@ -1,194 +1,22 @@
-"""Every planted fault is caught, and named where it begins; honest models pass.
-
-The engine is the one of the `parity` command, one floor below: models in place of backends' names.
-"""
-
-from typing import NamedTuple
+"""Every planted fault is caught, and named where it begins."""
 
 import faults
 import pytest
-
-from pymobilenet import TrainConfig, backend
-from pymobilenet.parity.curves import free_curves
-from pymobilenet.parity.lockstep import lockstep
-from pymobilenet.parity.report import Report
-from pymobilenet.parity.run import compare_models
-from pymobilenet.parity.scenario import start_state
-from pymobilenet.training import Batches
-from pymobilenet.weights import initial_state
-
-SGD = TrainConfig(optimizer="sgd", rate=0.1, batch_size=16)
-ADAM = TrainConfig(optimizer="adam", rate=1e-3, batch_size=16)
-CALM = TrainConfig(optimizer="adam", rate=1e-4, batch_size=16)
-
-FAULTY = ["torch", pytest.param("julia", marks=pytest.mark.julia)]
-DTYPES = ("float64", "float32")
-STEPS = 3
-
-
-class Place(NamedTuple):
-    level: int
-    direction: str
-    quantity: str
-    name: str
-    step: int | None = None
-
-
-class Planted(NamedTuple):
-    """A fault, and where levels 0 to 3 and lockstep see it begin."""
-
-    plant: type | object
-    levels: Place
-    lockstep: Place
-
-
-PLANTED = {
-    "unflipped kernel": Planted(
-        faults.UnflippedKernel,
-        Place(1, "forward", "eval", "stem.conv"),
-        Place(4, "forward", "train", "stem.conv", 0),
-    ),
-    "norm eps 1e-3": Planted(
-        faults.keras_eps,
-        Place(1, "forward", "eval", "stem.norm"),
-        Place(4, "forward", "train", "stem.norm", 0),
-    ),
-    "biased variance": Planted(
-        faults.BiasedVariance,
-        Place(2, "update", "statistic", "stem.norm.running_var"),
-        Place(4, "update", "statistic", "stem.norm.running_var", 0),
-    ),
-    "rate 1 % off": Planted(
-        faults.RateOff,
-        Place(3, "update", "sgd-parameter", "stem.conv.weight", 0),
-        Place(4, "update", "parameter", "stem.conv.weight", 0),
-    ),
-    "shifted labels": Planted(
-        faults.ShiftedLabels,
-        Place(2, "forward", "loss", "loss"),
-        Place(4, "forward", "loss", "loss", 0),
-    ),
-}
-FLOAT32_EPS = Planted(
-    faults.float32_eps,
-    Place(1, "forward", "eval", "stem.norm"),
-    Place(4, "forward", "train", "stem.norm", 0),
+from lab import (
+    ADAM,
+    CALM,
+    FLOAT32_EPS,
+    MISSING_BLOCK,
+    PLANTED,
+    SGD,
+    Place,
+    assert_agree,
+    assert_found,
+    by_backend,
+    by_dtype,
+    by_fault,
+    by_optimizer,
 )
-MISSING_BLOCK = Planted(
-    lambda model: faults.missing_block(model, 7),
-    Place(1, "forward", "eval", "blocks.7.depthwise.conv"),
-    Place(4, "forward", "train", "blocks.7.depthwise.conv", 0),
-)
-
-by_fault = pytest.mark.parametrize("fault", PLANTED.values(), ids=PLANTED)
-by_dtype = pytest.mark.parametrize("dtype", DTYPES)
-by_backend = pytest.mark.parametrize("name", FAULTY)
-by_optimizer = pytest.mark.parametrize("train", [SGD, ADAM], ids=lambda train: train.optimizer)
-
-
-class Lab:
-    """Runs the engine on models and gives its report."""
-
-    def __init__(self, config, images, truths):
-        self.config, self.images, self.truths = config, images, truths
-
-    def build(self, name, dtype, **options):
-        return backend(name).build(self.config, dtype=dtype, **options)
-
-    def report(self):
-        return Report.of([backend("torch"), backend("numpy")], self.images, seed=0)
-
-    def batches(self, train, dtype):
-        return Batches(self.images, train, self.config, dtype)
-
-    def levels(self, dtype, **models):
-        report = self.report()
-        report.scenarios.append(compare_models(self.truths[dtype], models))
-        return report
-
-    def lockstep(self, train, leader, follower, *twins, steps=STEPS):
-        report = self.report()
-        batches = self.batches(train, leader.dtype)
-        leader.set_state(start_state(self.config, 0, leader.dtype.name))
-        names = ("leader", "follower")
-        report.lockstep.append(lockstep(leader, follower, twins, batches, steps, names))
-        return report
-
-    def curves(self, train, leader, follower, steps):
-        report = self.report()
-        batches = self.batches(train, leader.dtype)
-        start = initial_state(self.config, 0, leader.dtype)
-        names, models = ("leader", "follower"), (leader, follower)
-        report.curves.append(free_curves("free", names, models, start, batches, steps))
-        return report
-
-
-@pytest.fixture(scope="session")
-def lab(config, images, truths):
-    return Lab(config, images, truths)
-
-
-def assert_found(report, place, culprit=None):
-    assert report.to_dict()["verdict"] == "differ"
-    first = report.first_divergence
-    assert Place(first.level, first.direction, first.quantity, first.name, first.step) == place
-    assert culprit is None or first.backend == culprit
-
-
-def assert_agree(report):
-    assert report.first_divergence is None
-    assert report.to_dict()["verdict"] == "agree"
-
-
-# Honest models
-
-
-def honest(lab, other, dtype):
-    """Another model that is right: through a transparent wrapper, or along another path."""
-    if other == "channels_last":
-        return lab.build("torch", dtype, memory_format="channels_last")
-    return faults.Through(lab.build(other, dtype))
-
-
-OTHERS = ["torch", "channels_last", "numpy", pytest.param("julia", marks=pytest.mark.julia)]
-by_other = pytest.mark.parametrize("other", OTHERS)
-
-
-@by_other
-def test_honest_models_agree_on_all_levels(lab, other):
-    models = {"torch": lab.build("torch", "float64"), "other": honest(lab, other, "float64")}
-    assert_agree(lab.levels("float64", **models))
-
-
-@by_backend
-def test_honest_models_agree_on_all_levels_in_float32(lab, name):
-    models = {"torch": lab.build("torch", "float32"), "other": honest(lab, name, "float32")}
-    assert_agree(lab.levels("float32", **models))
-
-
-@by_optimizer
-@by_other
-def test_honest_models_agree_in_lockstep(lab, other, train):
-    leader, twin = (lab.build("torch", "float64") for _ in range(2))
-    follower, its_twin = (honest(lab, other, "float64") for _ in range(2))
-    assert_agree(lab.lockstep(train, leader, follower, twin, its_twin))
-
-
-@by_optimizer
-@by_backend
-def test_honest_models_agree_in_lockstep_in_float32(lab, name, train):
-    leader, twin = (lab.build("torch", "float32") for _ in range(2))
-    follower, its_twin = (honest(lab, name, "float32") for _ in range(2))
-    assert_agree(lab.lockstep(train, leader, follower, twin, its_twin))
-
-
-@by_other
-def test_honest_models_draw_one_calm_curve(lab, other):
-    leader, follower = lab.build("torch", "float64"), honest(lab, other, "float64")
-    report = lab.curves(CALM, leader, follower, steps=10)
-    assert_agree(report)
-    assert report.curves[0].judged == 10
-
 
 # Levels 0 to 3
 

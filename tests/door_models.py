@@ -3,7 +3,7 @@
 import numpy as np
 
 from pymobilenet import MobileNetConfig
-from pymobilenet.doors import LAYOUTS
+from pymobilenet.doors import LAYOUTS, npz
 from pymobilenet.weights import state_shapes
 
 V1 = MobileNetConfig("v1", width_mult=0.25, num_classes=7, resolution=32)
@@ -12,6 +12,9 @@ BOTTLENECK = MobileNetConfig("v1_bottleneck", num_classes=7, resolution=32)
 KERAS_V1 = MobileNetConfig(
     "v1", width_mult=0.25, num_classes=7, resolution=32, padding="keras", norm_eps=1e-3
 )
+OWN = ("safetensors", "npz", "pt")
+"""Doors that hold every net, moments and all."""
+
 METADATA = {"preprocessing": "keras", "probe": '{"seed":0}', "note": "ü"}
 
 
@@ -45,3 +48,8 @@ def assert_same_state(found, expected):
         assert found[name].dtype == tensor.dtype, name
         assert found[name].shape == tensor.shape, name
         assert found[name].tobytes() == tensor.tobytes(), name
+
+
+def npz_file(path, tensors, metadata=None):
+    npz.write(path, tensors, metadata or {})
+    return path

@@ -15,7 +15,8 @@ from pymobilenet.backends.torch.checkpoint import (
     write_checkpoint,
 )
 from pymobilenet.errors import WeightsError
-from pymobilenet.weights.torch_outline import Claim, outline
+from pymobilenet.weights.torch_outline import outline
+from pymobilenet.weights.torch_unpickler import Claim
 
 ZIP, LEGACY = True, False
 both_formats = pytest.mark.parametrize("new", [ZIP, LEGACY], ids=["zip", "legacy"])

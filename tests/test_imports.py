@@ -34,7 +34,7 @@ LEVELS = [
     ("parity", "together"),
     ("bench", "together"),
     ("doctor", "alone"),
-    ("cli", "alone"),
+    ("cli", "together"),
 ]
 SIBLINGS = {"weights": {"data"}, "data": {"weights"}}
 TORCH = {

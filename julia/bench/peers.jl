@@ -17,10 +17,12 @@ end
 
 flux_step(model, x, labels) = training_step(flux_chain(model), x, onehot(model, labels))
 
-function flux_predict(model, x, _)
-    net = Flux.testmode!(flux_chain(model))
+function prediction(net, x)
+    Flux.testmode!(net)
     return () -> net(x)
 end
+
+flux_predict(model, x, _) = prediction(flux_chain(model), x)
 
 has_metalhead() = !isnothing(Base.find_package("Metalhead"))
 
@@ -34,9 +36,6 @@ end
 
 metalhead_step(model, x, labels) = training_step(metalhead(model), x, onehot(model, labels))
 
-function metalhead_predict(model, x, _)
-    net = Flux.testmode!(metalhead(model))
-    return () -> net(x)
-end
+metalhead_predict(model, x, _) = prediction(metalhead(model), x)
 
 end

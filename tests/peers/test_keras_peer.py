@@ -226,10 +226,15 @@ def test_preprocessing_is_keras_own(name):
     np.testing.assert_array_max_ulp(preprocess(images, "keras", np.float64), expected, 2)
 
 
+needs_official_weights = pytest.mark.skipif(
+    "PYMOBILENET_TEST_DATA" not in os.environ,
+    reason="PYMOBILENET_TEST_DATA names no folder with the official weights, which are not ours "
+    "to ship",
+)
+
+
 @pytest.fixture
 def official():
-    if "PYMOBILENET_TEST_DATA" not in os.environ:
-        pytest.skip("PYMOBILENET_TEST_DATA names no folder with the official weights")
     return os.environ["PYMOBILENET_TEST_DATA"]
 
 
@@ -244,6 +249,7 @@ def real_images(folder, count=8):
     return preprocess([np.asarray(Image.open(file).resize((224, 224))) for file in files])
 
 
+@needs_official_weights
 @pytest.mark.parametrize("name", ["torch", pytest.param("julia", marks=pytest.mark.julia)])
 def test_the_official_weights_give_keras_logits(name, official):
     path = f"{official}/mobilenet_2_5_224_tf.h5"
@@ -257,6 +263,7 @@ def test_the_official_weights_give_keras_logits(name, official):
         assert distance(one, other) <= bound
 
 
+@needs_official_weights
 def test_the_official_file_written_again_is_read_as_it_was(official, tmp_path):
     path = f"{official}/mobilenet_2_5_224_tf.h5"
     loaded = load_any(path)

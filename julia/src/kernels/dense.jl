@@ -15,18 +15,9 @@ function convolve!(finish::F, y::Array{T,4}, x::Array{T,4}, weight, conv::Dense,
     works = [gathering(room, x, conv, weight, columns) for _ in 1:convolve_parts(conv, y)]
     one_blas_thread() do
         parallel(images) do part, range
-            (; image, patches) = works[part]
-            for number in range
-                fill_image!(image, x, number, first(conv.padding))
-                for some in row_chunks(columns, rows)
-                    gather!(patches, image, some, columns, conv.stride, size(weight, 1))
-                    done = pixel_range(number, some, columns, rows)
-                    BLAS.gemm!(
-                        'T', 'N', one(T), matrix, view(patches, :, 1:length(done)), zero(T),
-                        view(to, :, done),
-                    )
-                    finish(part, done)
-                end
+            each_gathered(works[part], x, range, weight, conv, columns, rows) do done, under
+                BLAS.gemm!('T', 'N', one(T), matrix, under, zero(T), view(to, :, done))
+                finish(part, done)
             end
         end
     end
@@ -45,16 +36,10 @@ function convolve_gradients!(
     sums = [fill!(array(room, T, size(matrix)...), 0) for _ in works]
     one_blas_thread() do
         parallel(images) do part, range
-            (; image, patches) = works[part]
-            for number in range
-                fill_image!(image, x, number, first(conv.padding))
-                for some in row_chunks(columns, rows)
-                    gather!(patches, image, some, columns, conv.stride, size(weight, 1))
-                    done = pixel_range(number, some, columns, rows)
-                    dy, under = view.((buffers[part], patches), :, Ref(1:length(done)))
-                    fill_slopes!(dy, slopes, done)
-                    BLAS.gemm!('N', 'T', one(T), under, dy, one(T), sums[part])
-                end
+            each_gathered(works[part], x, range, weight, conv, columns, rows) do done, under
+                dy = view(buffers[part], :, 1:length(done))
+                fill_slopes!(dy, slopes, done)
+                BLAS.gemm!('N', 'T', one(T), under, dy, one(T), sums[part])
             end
         end
     end
@@ -63,6 +48,18 @@ function convolve_gradients!(
     foreach(work -> foreach(unused -> release!(room, unused), work), works)
     foreach(unused -> release!(room, unused), (buffers..., sums...))
     return nothing
+end
+
+"For some rows of an image at a time: their pixels, and the columns of values under their taps."
+function each_gathered(f::F, (; image, patches), x, range, weight, conv, columns, rows) where {F}
+    for number in range
+        fill_image!(image, x, number, first(conv.padding))
+        for some in row_chunks(columns, rows)
+            gather!(patches, image, some, columns, conv.stride, size(weight, 1))
+            done = pixel_range(number, some, columns, rows)
+            f(done, view(patches, :, 1:length(done)))
+        end
+    end
 end
 
 "Each image's slopes times the weights, added where their taps lay."

@@ -22,7 +22,8 @@ import torch
 
 from pymobilenet.errors import WeightsError
 from pymobilenet.files import atomic_write
-from pymobilenet.weights.torch_outline import Claim, outline
+from pymobilenet.weights.torch_outline import outline
+from pymobilenet.weights.torch_unpickler import Claim
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "state_dict_ema", "model_ema")
 """Keys under which training scripts save a state dict beside other things: PyTorch Lightning and

@@ -1,0 +1,135 @@
+"""The engine of the `parity` command, one floor below: models in place of backends' names.
+
+`PLANTED` is what is planted, and where levels 0 to 3 and lockstep have to see it begin.
+"""
+
+from typing import NamedTuple
+
+import faults
+import pytest
+
+from pymobilenet import TrainConfig, backend
+from pymobilenet.parity.curves import free_curves
+from pymobilenet.parity.lockstep import lockstep
+from pymobilenet.parity.report import Report
+from pymobilenet.parity.run import compare_models
+from pymobilenet.parity.scenario import start_state
+from pymobilenet.training import Batches
+from pymobilenet.weights import initial_state
+
+SGD = TrainConfig(optimizer="sgd", rate=0.1, batch_size=16)
+ADAM = TrainConfig(optimizer="adam", rate=1e-3, batch_size=16)
+CALM = TrainConfig(optimizer="adam", rate=1e-4, batch_size=16)
+
+FAULTY = ["torch", pytest.param("julia", marks=pytest.mark.julia)]
+DTYPES = ("float64", "float32")
+STEPS = 3
+
+
+class Place(NamedTuple):
+    level: int
+    direction: str
+    quantity: str
+    name: str
+    step: int | None = None
+
+
+class Planted(NamedTuple):
+    """A fault, and where levels 0 to 3 and lockstep see it begin."""
+
+    plant: type | object
+    levels: Place
+    lockstep: Place
+
+
+PLANTED = {
+    "unflipped kernel": Planted(
+        faults.UnflippedKernel,
+        Place(1, "forward", "eval", "stem.conv"),
+        Place(4, "forward", "train", "stem.conv", 0),
+    ),
+    "norm eps 1e-3": Planted(
+        faults.keras_eps,
+        Place(1, "forward", "eval", "stem.norm"),
+        Place(4, "forward", "train", "stem.norm", 0),
+    ),
+    "biased variance": Planted(
+        faults.BiasedVariance,
+        Place(2, "update", "statistic", "stem.norm.running_var"),
+        Place(4, "update", "statistic", "stem.norm.running_var", 0),
+    ),
+    "rate 1 % off": Planted(
+        faults.RateOff,
+        Place(3, "update", "sgd-parameter", "stem.conv.weight", 0),
+        Place(4, "update", "parameter", "stem.conv.weight", 0),
+    ),
+    "shifted labels": Planted(
+        faults.ShiftedLabels,
+        Place(2, "forward", "loss", "loss"),
+        Place(4, "forward", "loss", "loss", 0),
+    ),
+}
+FLOAT32_EPS = Planted(
+    faults.float32_eps,
+    Place(1, "forward", "eval", "stem.norm"),
+    Place(4, "forward", "train", "stem.norm", 0),
+)
+MISSING_BLOCK = Planted(
+    lambda model: faults.missing_block(model, 7),
+    Place(1, "forward", "eval", "blocks.7.depthwise.conv"),
+    Place(4, "forward", "train", "blocks.7.depthwise.conv", 0),
+)
+
+by_fault = pytest.mark.parametrize("fault", PLANTED.values(), ids=PLANTED)
+by_dtype = pytest.mark.parametrize("dtype", DTYPES)
+by_backend = pytest.mark.parametrize("name", FAULTY)
+by_optimizer = pytest.mark.parametrize("train", [SGD, ADAM], ids=lambda train: train.optimizer)
+
+
+class Lab:
+    """Runs the engine on models and gives its report."""
+
+    def __init__(self, config, images, truths):
+        self.config, self.images, self.truths = config, images, truths
+
+    def build(self, name, dtype, **options):
+        return backend(name).build(self.config, dtype=dtype, **options)
+
+    def report(self):
+        return Report.of([backend("torch"), backend("numpy")], self.images, seed=0)
+
+    def batches(self, train, dtype):
+        return Batches(self.images, train, self.config, dtype)
+
+    def levels(self, dtype, **models):
+        report = self.report()
+        report.scenarios.append(compare_models(self.truths[dtype], models))
+        return report
+
+    def lockstep(self, train, leader, follower, *twins, steps=STEPS):
+        report = self.report()
+        batches = self.batches(train, leader.dtype)
+        leader.set_state(start_state(self.config, 0, leader.dtype.name))
+        names = ("leader", "follower")
+        report.lockstep.append(lockstep(leader, follower, twins, batches, steps, names))
+        return report
+
+    def curves(self, train, leader, follower, steps):
+        report = self.report()
+        batches = self.batches(train, leader.dtype)
+        start = initial_state(self.config, 0, leader.dtype)
+        names, models = ("leader", "follower"), (leader, follower)
+        report.curves.append(free_curves("free", names, models, start, batches, steps))
+        return report
+
+
+def assert_found(report, place, culprit=None):
+    assert report.to_dict()["verdict"] == "differ"
+    first = report.first_divergence
+    assert Place(first.level, first.direction, first.quantity, first.name, first.step) == place
+    assert culprit is None or first.backend == culprit
+
+
+def assert_agree(report):
+    assert report.first_divergence is None
+    assert report.to_dict()["verdict"] == "agree"

@@ -1,0 +1,52 @@
+"""Honest models pass every level, in either role, by any path."""
+
+import faults
+import pytest
+from lab import CALM, assert_agree, by_backend, by_optimizer
+
+
+def honest(lab, other, dtype):
+    """Another model that is right: through a transparent wrapper, or along another path."""
+    if other == "channels_last":
+        return lab.build("torch", dtype, memory_format="channels_last")
+    return faults.Through(lab.build(other, dtype))
+
+
+OTHERS = ["torch", "channels_last", "numpy", pytest.param("julia", marks=pytest.mark.julia)]
+by_other = pytest.mark.parametrize("other", OTHERS)
+
+
+@by_other
+def test_honest_models_agree_on_all_levels(lab, other):
+    models = {"torch": lab.build("torch", "float64"), "other": honest(lab, other, "float64")}
+    assert_agree(lab.levels("float64", **models))
+
+
+@by_backend
+def test_honest_models_agree_on_all_levels_in_float32(lab, name):
+    models = {"torch": lab.build("torch", "float32"), "other": honest(lab, name, "float32")}
+    assert_agree(lab.levels("float32", **models))
+
+
+@by_optimizer
+@by_other
+def test_honest_models_agree_in_lockstep(lab, other, train):
+    leader, twin = (lab.build("torch", "float64") for _ in range(2))
+    follower, its_twin = (honest(lab, other, "float64") for _ in range(2))
+    assert_agree(lab.lockstep(train, leader, follower, twin, its_twin))
+
+
+@by_optimizer
+@by_backend
+def test_honest_models_agree_in_lockstep_in_float32(lab, name, train):
+    leader, twin = (lab.build("torch", "float32") for _ in range(2))
+    follower, its_twin = (honest(lab, name, "float32") for _ in range(2))
+    assert_agree(lab.lockstep(train, leader, follower, twin, its_twin))
+
+
+@by_other
+def test_honest_models_draw_one_calm_curve(lab, other):
+    leader, follower = lab.build("torch", "float64"), honest(lab, other, "float64")
+    report = lab.curves(CALM, leader, follower, steps=10)
+    assert_agree(report)
+    assert report.curves[0].judged == 10

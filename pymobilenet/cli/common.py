@@ -1,0 +1,53 @@
+"""What the commands share: where they print, how they refuse, and their bars."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from pymobilenet.errors import PymobilenetError
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", help="CIFAR-100: a folder or archive of either official layout."),
+]
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """One line and status 2 for what a user can put right."""
+    try:
+        yield
+    except (PymobilenetError, OSError) as error:
+        said = f"[bold red]{type(error).__name__}[/]: {escape(str(error))}"
+        errors.print(said, markup=True, soft_wrap=True)
+        raise typer.Exit(2) from None
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int], Callable[[], None]]]:
+    """A bar for each part of the work, on the standard error."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=errors) as bars:
+
+        def tell(title: str, ticks: int) -> Callable[[], None]:
+            task = bars.add_task(title, total=ticks)
+            return lambda: bars.advance(task)
+
+        yield tell

@@ -1,0 +1,184 @@
+"""The ONNX file computes what the backends do, in float32 rounding and not a bit beyond.
+
+ONNX Runtime is held to level 1 of the ladder as a backend would be: every activation, its distance
+from the float64 oracle against torch's measured noise floor.
+"""
+
+import numpy as np
+import onnx
+import pytest
+from onnx.reference import ReferenceEvaluator
+from onnx_graphs import CONFIGS, SIZES, images_of, run
+
+from pymobilenet import backend
+from pymobilenet.architecture import activation_names
+from pymobilenet.doors.onnx_export import onnx_model
+from pymobilenet.parity.floors import (
+    Program,
+    draw_order,
+    floors,
+    move_parameters,
+    move_ulps,
+    unpermuted,
+)
+from pymobilenet.parity.judge import Verdict, compare, doubtful
+from pymobilenet.parity.observe import Key
+from pymobilenet.parity.scenario import start_state
+
+NAMES = ["torch", pytest.param("julia", marks=pytest.mark.julia)]
+
+
+def observed(graph, images):
+    """Every activation, for which the graph has to be cut open, and the output of it uncut."""
+    opened = onnx.ModelProto()
+    opened.CopyFrom(graph)
+    outputs = {output.name for output in graph.graph.output}
+    for node in graph.graph.node:
+        if node.output[0] not in outputs:
+            opened.graph.output.append(onnx.ValueInfoProto(name=node.output[0]))
+    seen = run(opened, images)
+    del seen["pool.mean"]
+    return keyed(seen, *run(graph, images).values())
+
+
+def keyed(activations, predicted):
+    seen = {Key(1, "eval", name): values for name, values in activations.items()}
+    return seen | {Key(1, "predict", "output"): predicted}
+
+
+def of_model(model, images):
+    return keyed(model.activations(images), model.predict(images))
+
+
+def judged(graph, config, state, images, leader="torch"):
+    """ONNX Runtime and `leader` against the oracle, in the leader's floors."""
+    model = backend(leader).from_state(config, state)
+    exact = {name: tensor.astype(np.float64) for name, tensor in state.items()}
+    oracle = of_model(backend("numpy").from_state(config, exact), images.astype(np.float64))
+    seen = {leader: of_model(model, images), "onnxruntime": observed(graph, images)}
+
+    def draw(number):
+        order = draw_order(number, 0, len(images))
+        moved = backend(leader).from_state(config, move_parameters(state, number))
+        return unpermuted(of_model(moved, move_ulps(images[order], number, 1000)), order)
+
+    found = floors(
+        Program(seen[leader], draw),
+        (),
+        "float32",
+        lambda floor: doubtful(compare(oracle, seen, floor)),
+    )
+    rows = tuple(compare(oracle, seen, found))
+    return Verdict("ONNX", 1, "outputs", rows)
+
+
+# What it computes
+
+
+@pytest.mark.parametrize("leader", NAMES)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_activation_is_within_the_noise_of_float32(name, size, leader):
+    config = CONFIGS[name]
+    state = start_state(config, 1, "float32")
+    verdict = judged(onnx_model(config, state), config, state, images_of(config, size), leader)
+    assert verdict.passed, verdict.first_divergence
+    assert len(verdict.rows) == len(activation_names(config)) + 1
+
+
+def test_another_reader_of_the_format_computes_the_same():
+    config = CONFIGS["v2-keras"]
+    graph, images = onnx_model(config, start_state(config, 1, "float32")), images_of(config)
+    (found,) = ReferenceEvaluator(graph).run(None, {"images": images})
+    np.testing.assert_allclose(found, run(graph, images)["probabilities"], rtol=1e-4)
+
+
+# Faults that the comparison has to find, and where
+
+
+def of_type(graph, operator):
+    return [node for node in graph.graph.node if node.op_type == operator]
+
+
+def change_kernels(graph, change):
+    for tensor in graph.graph.initializer:
+        if tensor.name.endswith("conv.weight"):
+            values = np.ascontiguousarray(change(onnx.numpy_helper.to_array(tensor)))
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+
+
+def change_attribute(graph, operator, name, change):
+    for node in of_type(graph, operator):
+        for attribute in node.attribute:
+            if attribute.name == name:
+                value = change(onnx.helper.get_attribute_value(attribute))
+                attribute.CopyFrom(onnx.helper.make_attribute(name, value))
+
+
+def flip_kernels(graph):
+    change_kernels(graph, lambda kernel: kernel[..., ::-1, ::-1])
+
+
+def transpose_kernels(graph):
+    change_kernels(graph, lambda kernel: kernel.swapaxes(2, 3))
+
+
+def set_eps(graph):
+    change_attribute(graph, "BatchNormalization", "epsilon", lambda _: 1e-4)
+
+
+def swap_pads(graph):
+    change_attribute(graph, "Conv", "pads", lambda pads: [*pads[2:], *pads[:2]])
+
+
+def pad_symmetrically(graph):
+    change_attribute(graph, "Conv", "pads", lambda pads: [max(pads)] * 4)
+
+
+def drop_residuals(graph):
+    for node in of_type(graph, "Add"):
+        node.op_type = "Identity"
+        del node.input[0]
+
+
+def drop_clipping(graph):
+    for node in of_type(graph, "Clip"):
+        node.op_type = "Relu"
+        del node.input[1:]
+
+
+def swap_bias_and_mean(graph):
+    for node in of_type(graph, "BatchNormalization"):
+        node.input[2], node.input[3] = node.input[3], node.input[2]
+
+
+def take_the_maximum(graph):
+    (node,) = of_type(graph, "GlobalAveragePool")
+    node.op_type = "GlobalMaxPool"
+
+
+FAULTS = {
+    flip_kernels: "stem.conv",
+    transpose_kernels: "stem.conv",
+    set_eps: "stem.norm",
+    swap_pads: "stem.conv",
+    pad_symmetrically: "stem.conv",
+    drop_residuals: "blocks.0.add",
+    drop_clipping: "stem.act",
+    swap_bias_and_mean: "stem.norm",
+    take_the_maximum: "pool",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_a_fault_is_found_where_it_is(fault):
+    config = CONFIGS["v2-keras"]
+    state = start_state(config, 1, "float32")
+    graph = onnx_model(config, state)
+    fault(graph)
+    images = images_of(
+        config, (2, 64, 64)
+    )  # whose last map is 2x2, so that its mean means something
+    found = judged(graph, config, state, images).first_divergence
+    assert found is not None
+    assert (found.backend, found.name) == ("onnxruntime", FAULTS[fault])
