@@ -11,7 +11,7 @@ from pymobilenet import MobileNetConfig, doctor
 from pymobilenet.architecture import mult_adds
 from pymobilenet.bench import Case, Contender, Timing, available, measure
 from pymobilenet.bench.contenders import CONTENDERS, YARDSTICK
-from pymobilenet.bench.measure import LEAST_SECONDS, WARM_UP, cases
+from pymobilenet.bench.measure import LEAST_REPEATS, LEAST_SECONDS, MOST_SECONDS, WARM_UP, cases
 from pymobilenet.bench.process import fresh_process
 from pymobilenet.cli import app
 from pymobilenet.errors import BackendUnavailable, ConfigError
@@ -64,6 +64,19 @@ def test_a_short_job_is_repeated_within_a_measurement(clock):
     (timing,) = measure(TRAIN, [worker("a", 0.002, log, clock)], repeats=3)
     assert len(log) == WARM_UP + 1 + 3 * round(LEAST_SECONDS / 0.002)
     assert timing.median == pytest.approx(0.002)
+
+
+def test_a_long_job_is_measured_less_often(clock):
+    seconds = MOST_SECONDS / 4
+    workers = [worker("a", seconds, [], clock), worker("b", 100 * seconds, [], clock)]
+    counts = [len(timing.seconds) for timing in measure(TRAIN, workers, repeats=9)]
+    assert counts == [4, LEAST_REPEATS]
+
+
+def test_what_a_run_allocates_is_measured(clock):
+    log = []
+    one = worker("a", 0.1, log, clock)._replace(allocated=lambda: 1000 * len(log))
+    assert measure(TRAIN, [one], repeats=3)[0].allocated == 1000
 
 
 def test_who_cannot_do_a_job_is_left_out():
@@ -119,10 +132,7 @@ def test_the_command_writes_json_and_pictures(tmp_path):
     assert min(found["gemm_gflops"].values()) > 0
     assert found["about"]["torch"]["torch"]
     pictures = {path.name for path in tmp_path.glob("*.png")}
-    assert pictures == {f"{job}-{axis}.png" for job in ("train", "predict") for axis in AXES}
-
-
-AXES = ("batch", "mult_adds")
+    assert pictures == {"train-v1.png", "predict-v1.png"}
 
 
 def test_the_doctor_names_processor_and_backends(monkeypatch):

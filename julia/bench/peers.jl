@@ -1,7 +1,17 @@
-"What users of Flux have without MobileNets.jl: jobs for the bench, each from a model, images and labels."
+"Jobs for the bench, each from a model, images and labels: MobileNets.jl itself, stock Flux, Metalhead."
 module Peers
 
-using MobileNets: MobileNets, Flux, flux_chain
+using MobileNets: MobileNets, Flux, TrainConfig, Workspace, flux_chain, predict, setup, train_step!
+
+function own_step(model, x, labels)
+    optimizer, workspace = setup(TrainConfig(; optimizer="adam", rate=1e-3), model), Workspace()
+    return () -> first(train_step!(model, optimizer, x, labels, 1e-3; workspace))
+end
+
+function own_predict(model, x, _)
+    workspace = Workspace()
+    return () -> predict(model, x; workspace)
+end
 
 onehot(model, labels) = Flux.onehotbatch(labels, 0:(model.config.num_classes - 1))
 

@@ -74,12 +74,49 @@ function precompile_results(JlWrap, C, Core)
     end
 end
 
+"""
+What `_pyconvert_get_rules` and `pyconvert_get_rules` call on rules, of which inference does not know the
+type; it is half of what the first conversion in a process would compile. Their closures have no names
+that could be relied on, but stand in their code.
+"""
+function precompile_rules(Convert)
+    rules = Vector{Convert.PyConvertRule}
+    sees_rules(closure) = fieldnames(closure) == (:rules,)
+    for closure in filter(sees_rules, closures(Convert._pyconvert_get_rules))
+        by = NamedTuple{(:by, :rev),Tuple{closure,Bool}}
+        precompile(Core.kwcall, (by, typeof(sort), Base.OneTo{Int}))
+    end
+    precompile(getindex, (rules, Vector{Int}))
+    made = closures(Convert.pyconvert_get_rules)
+    for closure in made
+        precompile(collect, (Iterators.Flatten{Base.Generator{rules,closure}},))
+        precompile(collect, (Base.Generator{Iterators.Filter{closure,rules},typeof(identity)},))
+        for condition in filter(sees_rules, made)
+            chosen = Iterators.Filter{condition,Iterators.Enumerate{rules}}
+            precompile(collect, (Base.Generator{chosen,closure},))
+        end
+    end
+end
+
+"The types of the closures that the only method of `f` makes."
+function closures(f)
+    found = DataType[]
+    for statement in only(code_lowered(f)).code
+        value = Meta.isexpr(statement, :(=)) ? statement.args[2] : statement
+        Meta.isexpr(value, :new) && value.args[1] isa GlobalRef || continue
+        type = getglobal(value.args[1].mod, value.args[1].name)
+        type isa DataType && type <: Function && push!(found, type)
+    end
+    return found
+end
+
 @compile_workload begin
     try
         precompile_calls(PythonCall.JlWrap, PythonCall.Convert)
         precompile_results(PythonCall.JlWrap, PythonCall.C, PythonCall.Core)
-    catch error
-        error isa UndefVarError || rethrow()
+        precompile_rules(PythonCall.Convert)
+    catch error # another version of PythonCall's: all works, later
+        @debug "not all of the border is compiled ahead" exception = error
     end
 end
 

@@ -142,6 +142,11 @@ class Model(abc.ABC):
         """The moments this model's optimizer keeps; none without an optimizer."""
         return () if self.optimizer is None else self.optimizer.slots
 
+    @property
+    def choices(self) -> dict[str, str]:
+        """What this model computes by where its backend knows several ways, for logs."""
+        return {}
+
     # The state
 
     @abc.abstractmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -14,8 +15,7 @@ import numpy as np
 from pymobilenet.backends import backend
 from pymobilenet.backends.base import Model
 from pymobilenet.backends.julia import unavailable
-from pymobilenet.backends.julia.files import bench_peers
-from pymobilenet.backends.torch.by_hand import by_hand
+from pymobilenet.backends.julia.files import allocated, bench_peers, has_metalhead
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import BackendUnavailable, ConfigError
 
@@ -33,7 +33,7 @@ class Contender(NamedTuple):
     """`train` and `predict` make the two jobs; None for what it cannot do.
 
     `backend` is the one whose framework it runs in; `missing` says why it cannot be measured here,
-    or nothing.
+    or nothing; `allocated` counts the bytes its framework's collector has handed out.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Contender(NamedTuple):
     train: Make | None
     predict: Make | None
     missing: Callable[[], str | None] = lambda: None
+    allocated: Callable[[], int] | None = None
 
 
 def _step(name: str, **options: Any) -> Make:
@@ -74,6 +75,18 @@ def _build(name: str, config: MobileNetConfig, options: dict[str, Any]) -> Model
     return backend(name).build(config, **options)
 
 
+def _step_by_hand(config: MobileNetConfig, images: np.ndarray, labels: np.ndarray) -> Job:
+    from pymobilenet.backends.torch.by_hand import training_step
+
+    return training_step(config, images, labels, RATE)
+
+
+def _predict_by_hand(config: MobileNetConfig, images: np.ndarray, _labels: np.ndarray) -> Job:
+    from pymobilenet.backends.torch.by_hand import prediction
+
+    return prediction(config, images)
+
+
 def _onnxruntime(config: MobileNetConfig, images: np.ndarray, _labels: np.ndarray) -> Job:
     from pymobilenet.doors.onnx_export import export_onnx
     from pymobilenet.doors.quantize import predictor
@@ -81,7 +94,7 @@ def _onnxruntime(config: MobileNetConfig, images: np.ndarray, _labels: np.ndarra
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         export_onnx(path, backend("torch").build(config))
-        run = predictor(path)
+        run = predictor(path, int(os.environ.get("OMP_NUM_THREADS", "0")))
     return lambda: run(images)
 
 
@@ -95,13 +108,24 @@ def _peer(function: str) -> Make:
     return make
 
 
+def _without_metalhead() -> str | None:
+    absent = "the Julia project has no Metalhead: `juliapkg.add` brings it"
+    return unavailable() or (None if has_metalhead() else absent)
+
+
 def _without_onnx() -> str | None:
     absent = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
     return f"{' and '.join(absent)} not installed" if absent else None
 
 
+def _in_julia(
+    name: str, train: Make, predict: Make, missing: Callable[[], str | None] = unavailable
+) -> Contender:
+    return Contender(name, "julia", train, predict, missing, allocated)
+
+
 CONTENDERS = (
-    Contender("torch by hand, channels_last", "torch", *by_hand(RATE)),
+    Contender("torch by hand, channels_last", "torch", _step_by_hand, _predict_by_hand),
     Contender(
         "torch",
         "torch",
@@ -118,18 +142,15 @@ CONTENDERS = (
         "torch compile", "torch", _step("torch", memory_format="channels_last", compiled=True), None
     ),
     Contender("onnxruntime", "torch", None, _onnxruntime, _without_onnx),
-    Contender("julia", "julia", _step("julia"), _frozen("julia"), unavailable),
-    Contender(
+    _in_julia("julia", _step("julia"), _frozen("julia")),
+    _in_julia("julia, no border", _peer("own_step"), _peer("own_predict")),
+    _in_julia(
         "julia reference",
-        "julia",
         _step("julia", kernels="reference"),
         _predict("julia", kernels="reference"),
-        unavailable,
     ),
-    Contender("stock Flux", "julia", _peer("flux_step"), _peer("flux_predict"), unavailable),
-    Contender(
-        "Metalhead", "julia", _peer("metalhead_step"), _peer("metalhead_predict"), unavailable
-    ),
+    _in_julia("stock Flux", _peer("flux_step"), _peer("flux_predict")),
+    _in_julia("Metalhead", _peer("metalhead_step"), _peer("metalhead_predict"), _without_metalhead),
 )
 """In the order of the table; `torch channels_last` is what the others are held against."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,9 @@ WARM_UP = 2
 
 LEAST_SECONDS = 0.02
 """A measurement repeats a shorter job until it has taken so long."""
+
+MOST_SECONDS, LEAST_REPEATS = 20.0, 3
+"""What would take longer than this in all is measured less often, but so often at least."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,15 @@ class Case:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one run of a job, one for each repeat."""
+    """Seconds of one run of a job, one for each repeat.
+
+    `allocated` are the bytes that one run makes a garbage collector take up, where there is one.
+    """
 
     case: Case
     contender: str
     seconds: tuple[float, ...]
+    allocated: int | None = None
 
     @property
     def median(self) -> float:
@@ -73,7 +80,7 @@ class Timing:
 
 def measure(
     case: Case,
-    contenders: Iterable[Contender],
+    contenders: Sequence[Contender],
     repeats: int = 9,
     tick: Callable[[], None] = lambda: None,
 ) -> list[Timing]:
@@ -87,21 +94,33 @@ def measure(
         for contender in contenders
         if (make := getattr(contender, case.job)) is not None
     }
-    counts = {name: _warm_up(job) for name, job in jobs.items()}
+    once = {name: _warm_up(job) for name, job in jobs.items()}
+    meters = {one.name: one.allocated for one in contenders}
+    allocated_bytes = {name: _allocated(job, meters[name]) for name, job in jobs.items()}
     found: dict[str, list[float]] = {name: [] for name in jobs}
     gc.collect()
-    for _ in range(repeats):
+    for number in range(repeats):
         for name, job in jobs.items():
-            found[name].append(_seconds(job, counts[name]))
+            if number < max(LEAST_REPEATS, MOST_SECONDS / once[name]):
+                count = max(1, round(LEAST_SECONDS / once[name]))
+                found[name].append(_seconds(job, count))
         tick()
-    return [Timing(case, name, tuple(seconds)) for name, seconds in found.items()]
+    return [Timing(case, name, tuple(found[name]), allocated_bytes[name]) for name in jobs]
 
 
-def _warm_up(job: Job) -> int:
-    """How often a measurement is to repeat the job."""
+def _warm_up(job: Job) -> float:
+    """Seconds of one run, of a job that has its buffers and caches."""
     for _ in range(WARM_UP):
         job()
-    return max(1, round(LEAST_SECONDS / _seconds(job, 1)))
+    return _seconds(job, 1)
+
+
+def _allocated(job: Job, meter: Callable[[], int] | None) -> int | None:
+    if meter is None:
+        return None
+    before = meter()
+    job()
+    return meter() - before
 
 
 def _seconds(job: Job, count: int) -> float:

@@ -18,7 +18,7 @@ import numpy as np
 from pymobilenet.bench.contenders import Job, available
 from pymobilenet.bench.measure import Case
 from pymobilenet.config import MobileNetConfig
-from pymobilenet.errors import BackendUnavailable
+from pymobilenet.errors import BackendUnavailable, ConfigError
 
 STEPS = 3
 """Runs of the job, after which the memory has its size."""
@@ -40,6 +40,22 @@ class FreshProcess:
     contender: str
     first_result: float
     memory: int
+
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "JULIA_NUM_THREADS")
+"""torch's (and, here, ONNX Runtime's), NumPy's, Julia's: read when the library starts."""
+
+
+def use_threads(count: int) -> None:
+    """Make this process and those it starts compute with `count` threads.
+
+    Raises:
+        ConfigError: a library that reads the number when it is loaded has been loaded.
+    """
+    late = [name for name in ("torch", "juliacall", "onnxruntime") if name in sys.modules]
+    if late:
+        raise ConfigError(f"threads must be chosen before {', '.join(late)} is imported")
+    os.environ.update(dict.fromkeys(THREADS, str(count)))
 
 
 def fresh_process(case: Case, contender: str) -> FreshProcess:

@@ -13,9 +13,9 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from pymobilenet.architecture import mult_adds
 from pymobilenet.bench.contenders import YARDSTICK
 from pymobilenet.bench.measure import Timing
+from pymobilenet.bench.plots import write_plots
 from pymobilenet.bench.process import FreshProcess
 from pymobilenet.files import atomic_write
 
@@ -39,6 +39,7 @@ def to_dict(
             {
                 **_case(timing),
                 "seconds": timing.seconds,
+                "allocated": timing.allocated,
                 "median": timing.median,
                 "spread": timing.spread,
                 "images_per_second": timing.images_per_second,
@@ -78,7 +79,15 @@ def print_table(timings: Sequence[Timing], fresh: Sequence[FreshProcess], consol
         found = [timing for timing in timings if timing.case == case]
         yardstick = [timing.median for timing in found if timing.contender == YARDSTICK]
         table = Table(title=str(case), box=SIMPLE, title_justify="left")
-        for column in ("", "ms", "spread", f"to {YARDSTICK}", "images/s", "GFLOP/s"):
+        for column in (
+            "",
+            "ms",
+            "spread",
+            f"to {YARDSTICK}",
+            "images/s",
+            "GFLOP/s",
+            "MB new",
+        ):
             table.add_column(column, justify="left" if not column else "right")
         for timing in found:
             ratio = f"{timing.median / yardstick[0]:.2f}" if yardstick else ""
@@ -89,6 +98,7 @@ def print_table(timings: Sequence[Timing], fresh: Sequence[FreshProcess], consol
                 ratio,
                 f"{timing.images_per_second:.0f}",
                 f"{timing.gflops:.1f}",
+                "" if timing.allocated is None else f"{timing.allocated / 1e6:.2f}",
             )
         console.print(table)
     if fresh:
@@ -102,42 +112,8 @@ def print_table(timings: Sequence[Timing], fresh: Sequence[FreshProcess], consol
 
 
 def write_report(found: dict[str, Any], timings: Sequence[Timing], folder: Path) -> list[Path]:
-    """Write ``bench.json`` and, where a quantity took several values, pictures over it."""
+    """Write ``bench.json`` and, for each job and family, a picture where something varied."""
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / "bench.json") as file:
         file.write(json.dumps(found, indent=1).encode())
-    written = [folder / "bench.json"]
-    axes = {
-        "batch": lambda case: case.batch_size,
-        "mult_adds": lambda case: mult_adds(case.config) * case.batch_size,
-    }
-    for job in dict.fromkeys(timing.case.job for timing in timings):
-        of_job = [timing for timing in timings if timing.case.job == job]
-        for axis, value in axes.items():
-            if len({value(timing.case) for timing in of_job}) > 1:
-                written.append(_plot(of_job, axis, value, folder / f"{job}-{axis}.png"))
-    return written
-
-
-def _plot(timings: Sequence[Timing], axis: str, value: Any, path: Path) -> Path:
-    """Milliseconds for an image over a quantity, a line for each contender."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    FigureCanvasAgg(figure)
-    plot = figure.subplots()
-    for name in dict.fromkeys(timing.contender for timing in timings):
-        points = sorted(
-            (value(timing.case), timing.median * 1e3)
-            for timing in timings
-            if timing.contender == name
-        )
-        plot.loglog(*zip(*points, strict=True), marker="o", linestyle="", label=name, alpha=0.8)
-    label = {"batch": "images in a batch", "mult_adds": "multiply-adds of a forward pass"}[axis]
-    plot.set(xlabel=label, ylabel="milliseconds (median)", title=timings[0].case.job)
-    plot.grid(alpha=0.3)
-    plot.legend(fontsize="small")
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=130)
-    return path
+    return [folder / "bench.json", *write_plots(timings, folder)]

@@ -36,6 +36,9 @@ def bench(
     batch_size: Annotated[list[int], typer.Option(help="Images at once.")] = [1, 128],
     job: Annotated[list[str], typer.Option(help="train, predict")] = ["train", "predict"],
     repeats: Annotated[int, typer.Option(min=3, help="Of each measurement, in turns.")] = 9,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="For every contender; each chooses if left out.")
+    ] = None,
     memory: Annotated[
         bool, typer.Option(help="Measure memory and start-up, each in a fresh process.")
     ] = False,
@@ -43,9 +46,11 @@ def bench(
     """Time the backends and their peers side by side, in turns, float32, Adam."""
     from pymobilenet.bench import available, gemm_peak, print_table, to_dict, write_report
     from pymobilenet.bench.measure import cases, measure
-    from pymobilenet.bench.process import fresh_process
+    from pymobilenet.bench.process import fresh_process, use_threads
 
     with told(), progress() as tell:
+        if threads is not None:
+            use_threads(threads)
         chosen, reasons = available(contender)
         for name, reason in reasons.items():
             console.print(f"[bold]not measured: {name}:[/] {reason}", soft_wrap=True)

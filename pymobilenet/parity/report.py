@@ -28,7 +28,7 @@ class ScenarioResult:
     """Levels 0 to 3 of one scenario, and its figures (see `pymobilenet.parity.figures`).
 
     `logits`, `gradients` and `activations` are by backend, against the oracle, and for the pair
-    as "B against A".
+    as "B against A"; `choices` are what each live model computed by (`Model.choices`).
     """
 
     scenario: Scenario
@@ -37,6 +37,7 @@ class ScenarioResult:
     logits: dict[str, float]
     gradients: dict[str, float]
     activations: dict[str, dict[str, float]]
+    choices: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -138,6 +139,7 @@ def _scenario(result: ScenarioResult) -> dict[str, Any]:
         "logits_row_error": result.logits,
         "median_gradient_error": result.gradients,
         "activation_errors": result.activations,
+        "computed_by": result.choices,
         "levels": [_verdict(verdict) for verdict in result.verdicts],
     }
 

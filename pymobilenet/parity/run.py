@@ -83,6 +83,7 @@ def live_scenario(scenario: Scenario, pair: Sequence[Backend], data: Dataset) ->
     truth = reference(scenario, data)
     models = {b.name: b.build(scenario.config, dtype=scenario.dtype) for b in pair}
     result = compare_models(truth, models)
+    result.choices = {name: model.choices for name, model in models.items()}
     if scenario.dtype == "float32" and "torch" in models:
         last = backend("torch").build(
             scenario.config, dtype="float32", memory_format="channels_last"

@@ -25,9 +25,13 @@ Callback = Callable[[StepRecord], None]
 
 @dataclass
 class History:
-    """The training curve: the loss of every step, before its update."""
+    """The training curve: the loss of every step, before its update.
+
+    `choices` is what the model computed by meanwhile (see `Model.choices`).
+    """
 
     losses: list[float] = field(default_factory=list)
+    choices: dict[str, str] = field(default_factory=dict)
 
 
 def fit(
@@ -47,6 +51,7 @@ def fit(
     model.set_optimizer(config)
     history = History()
     with model.fitting():
+        history.choices = model.choices
         for step in range(config.steps):
             images, labels, masks = batches.at(step)
             loss, _ = model.step(images, labels, config.rate, masks)

@@ -56,20 +56,25 @@ def write_julia_file(
 def bench_peers(
     function: str, model: Model, images: np.ndarray, labels: np.ndarray
 ) -> Callable[[], Any]:
-    """A job of julia/bench/peers.jl: what users of Flux have without MobileNets.jl.
-
-    Raises:
-        BackendUnavailable: It needs Metalhead, and the Julia project has none.
-    """
+    """A job of julia/bench/peers.jl, which one call without arguments runs."""
     one = _running()
     assert isinstance(model, JuliaModel)
     with translated():
-        peers = _peers(one)
-        if function.startswith("metalhead") and not peers.has_metalhead():
-            raise BackendUnavailable("Metalhead is not in the Julia project: juliapkg.add it")
-        run = getattr(peers, function)(model.model, one.wrap(images), one.wrap(labels))
+        run = getattr(_peers(one), function)(model.model, one.wrap(images), one.wrap(labels))
     kept = images, labels
     return lambda: (run(), kept)
+
+
+def has_metalhead() -> bool:
+    """Whether the Julia project holds Metalhead.jl."""
+    with translated():
+        return bool(_peers(_running()).has_metalhead())
+
+
+def allocated() -> int:
+    """Bytes that Julia has allocated since it was started."""
+    with translated():
+        return int(_running().main.Base.gc_bytes())
 
 
 @functools.cache

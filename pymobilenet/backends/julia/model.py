@@ -35,8 +35,13 @@ class JuliaModel(Model):
             kind = backend.element_types[dtype.name]
             self.model = self._julia.build(own, dtype=kind, kernels=kernels)
             self._workspace = self._julia.Workspace()
+        self.kernels = kernels
         self._is_fitting = False
         self.updater: Any = None
+
+    @property
+    def choices(self) -> dict[str, str]:
+        return {"kernels": self.kernels}
 
     def get_state(self) -> State:
         with translated():

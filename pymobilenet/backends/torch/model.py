@@ -60,6 +60,15 @@ class TorchModel(Model):
         self.trained = torch.compile(self.module) if compiled else self.module
         self.updater: torch.optim.Optimizer
 
+    @property
+    def choices(self) -> dict[str, str]:
+        last = self.memory_format is torch.channels_last
+        compiled = self.trained is not self.module
+        return {
+            "memory_format": "channels_last" if last else "contiguous",
+            "compiled": "yes" if compiled else "no",
+        }
+
     def get_state(self) -> State:
         tensors = self.module.state_dict()
         state = {name: _numpy(tensors[name]) for name in state_shapes(self.config)}

@@ -1,0 +1,82 @@
+"""Pictures of what was measured: time over batch size, alpha, resolution, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median_low
+
+from pymobilenet.bench.contenders import YARDSTICK
+from pymobilenet.bench.measure import Case, Timing
+from pymobilenet.files import atomic_write
+
+AXES: dict[str, Callable[[Case], float]] = {
+    "images in a batch": lambda case: case.batch_size,
+    "alpha": lambda case: case.config.width_mult,
+    "resolution, pixels": lambda case: case.config.resolution,
+    "stem stride": lambda case: case.config.stem_stride,
+}
+
+
+def write_plots(timings: Sequence[Timing], folder: Path) -> list[Path]:
+    """A picture for each family and job in which anything varied, with a panel for each such axis.
+
+    In a panel all axes but its own are at their middle value. Dashed is a time that grows as the
+    multiply-adds do, from the first point of the yardstick.
+    """
+    written = []
+    for job in dict.fromkeys(timing.case.job for timing in timings):
+        for family in dict.fromkeys(timing.case.config.family for timing in timings):
+            chosen = [
+                timing
+                for timing in timings
+                if timing.case.job == job and timing.case.config.family == family
+            ]
+            values = {
+                axis: sorted({value(timing.case) for timing in chosen})
+                for axis, value in AXES.items()
+            }
+            if any(len(found) > 1 for found in values.values()):
+                written.append(_plot(chosen, values, f"{job}, {family}", folder))
+    return written
+
+
+def _plot(
+    timings: Sequence[Timing], values: dict[str, list[float]], title: str, folder: Path
+) -> Path:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    axes = [axis for axis, found in values.items() if len(found) > 1]
+    middle = {axis: median_low(found) for axis, found in values.items()}
+    figure = Figure(figsize=(4.5 * len(axes), 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(axes), sharey=True, squeeze=False)[0]
+    for axis, panel in zip(axes, panels, strict=True):
+        others = [other for other in AXES if other != axis]
+        shown = [
+            timing
+            for timing in timings
+            if all(AXES[other](timing.case) == middle[other] for other in others)
+        ]
+        for name in dict.fromkeys(timing.contender for timing in shown):
+            line = [timing for timing in shown if timing.contender == name]
+            line.sort(key=lambda timing: AXES[axis](timing.case))
+            x = [AXES[axis](timing.case) for timing in line]
+            panel.loglog(x, [timing.median * 1e3 for timing in line], marker="o", label=name)
+            if name == YARDSTICK:
+                first = line[0].median * 1e3 / line[0].case.operations
+                ideal = [first * timing.case.operations for timing in line]
+                panel.loglog(x, ideal, "k--", linewidth=1, label="as the multiply-adds")
+        panel.set_xticks(values[axis], [f"{value:g}" for value in values[axis]], minor=False)
+        panel.minorticks_off()
+        fixed = ", ".join(f"{other} {middle[other]:g}" for other in others if other in axes)
+        panel.set(xlabel=f"{axis}\n({fixed})" if fixed else axis)
+        panel.grid(alpha=0.3)
+    panels[0].set(ylabel="milliseconds (median)")
+    panels[0].legend(fontsize="small")
+    figure.suptitle(title)
+    path = folder / f"{title.replace(', ', '-')}.png"
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=130)
+    return path
