@@ -124,6 +124,35 @@ class StaleMomentum(Through):
         super()._set_state({name: own.get(name, tensor) for name, tensor in state.items()})
 
 
+class Misread(Through):
+    """An optimizer set up with other values for some `fields` than it was asked for."""
+
+    def __init__(self, inner, **fields):
+        super().__init__(inner)
+        self.fields = fields
+
+    def _reset_optimizer(self, config):
+        super()._reset_optimizer(replace(config, **self.fields))
+
+
+class ClippedOneByOne(Misread):
+    """SGD's gradients clipped each by its own norm, as Optimisers' `ClipNorm` does."""
+
+    def __init__(self, inner):
+        super().__init__(inner, clip_norm=0.0)
+
+    def _step(self, images, labels, rate, masks):
+        loss, grads = super()._step(images, labels, rate, masks)
+        state = self.inner.get_state()
+        for name, grad in grads.items():
+            factor = min(self.optimizer.clip_norm / (float(np.linalg.norm(grad)) + 1e-6), 1.0)
+            excess = (1.0 - factor) * np.asarray(grad)
+            state[f"optimizer.momentum.{name}"] -= excess
+            state[name] += rate * excess
+        self.inner.set_state(state)
+        return loss, grads
+
+
 class ShiftedLabels(Through):
     """Each image with its neighbour's label: an index off by one.
 

@@ -19,9 +19,21 @@ def test_defaults_are_the_papers():
         '"rounding":"floor","softmax":false,"stem_stride":2,"width_mult":1.0}'
     )
     assert TrainConfig().to_json() == (
+        '{"alpha":0.99,"batch_size":128,"beta1":0.9,"beta2":0.999,"clip_norm":0.0,'
+        '"crop_padding":4,"decay_all":true,"div_factor":25.0,"eps":1e-08,'
+        '"final_div_factor":10000.0,"final_rate":0.0,"flip":true,"gamma":0.1,'
+        '"initial_square_avg":0.0,"label_smoothing":0.0,"milestones":[],"momentum":0.9,'
+        '"nesterov":false,"optimizer":"sgd","pct_start":0.3,"rate":0.1,"schedule":"constant",'
+        '"seed":0,"step_size":0,"steps":200,"warmup_steps":0,"weight_decay":0.0}'
+    )
+
+
+def test_a_recipe_written_before_there_were_schedules_is_read():
+    text = (
         '{"batch_size":128,"beta1":0.9,"beta2":0.999,"crop_padding":4,"eps":1e-08,"flip":true,'
         '"momentum":0.9,"optimizer":"sgd","rate":0.1,"seed":0,"steps":200}'
     )
+    assert TrainConfig.from_json(text) == TrainConfig()
 
 
 @pytest.mark.parametrize(
@@ -37,12 +49,33 @@ def test_defaults_are_the_papers():
         (MobileNetConfig, "norm_eps", r"in \[1e-12, 1\]", [0, 1e-13, 1.1, -1e-5, NAN]),
         (MobileNetConfig, "norm_momentum", r"in \[0, 1\]", [-0.1, 1.1, NAN, True]),
         (MobileNetConfig, "dropout", r"in \[0, 0\.999\]", [-0.1, 1, 0.9991, NAN]),
-        (TrainConfig, "optimizer", "one of sgd, adam", ["adamw", "SGD", None]),
+        (
+            TrainConfig,
+            "optimizer",
+            "one of sgd, adam, adamw, rmsprop, rmsprop_tf",
+            ["lion", "SGD", None],
+        ),
         (TrainConfig, "rate", r"in \[0, 1e6\]", [-0.1, 1.1e6, NAN, INFINITY, "0.1", True]),
         (TrainConfig, "momentum", r"in \[0, 1\]", [-0.1, 1.1]),
         (TrainConfig, "beta1", r"in \[0, 1\)", [-0.1, 1]),
         (TrainConfig, "beta2", r"in \[0, 1\)", [-0.1, 1]),
         (TrainConfig, "eps", r"in \[0, 1\]", [-1e-8, 2]),
+        (TrainConfig, "nesterov", "true or false", [1, None]),
+        (TrainConfig, "alpha", r"in \[0, 1\]", [-0.1, 1.1]),
+        (TrainConfig, "initial_square_avg", r"in \[0, 1e6\]", [-1, NAN]),
+        (TrainConfig, "weight_decay", r"in \[0, 1\]", [-1e-4, 2, NAN]),
+        (TrainConfig, "decay_all", "true or false", [0, "no"]),
+        (TrainConfig, "clip_norm", r"in \[0, 1e12\]", [-1, INFINITY]),
+        (TrainConfig, "label_smoothing", r"in \[0, 1\]", [-0.1, 1.1]),
+        (TrainConfig, "schedule", "one of constant, step, milestones,", ["exponential", None]),
+        (TrainConfig, "warmup_steps", "at least 0", [-1]),
+        (TrainConfig, "step_size", "at least 0", [-1]),
+        (TrainConfig, "milestones", "whole numbers", [3, (0,), [2, 2], [3, 2], (1.5,), [True]]),
+        (TrainConfig, "gamma", r"in \[0, 1\]", [-0.1, 1.1]),
+        (TrainConfig, "final_rate", r"in \[0, 1e6\]", [-0.1]),
+        (TrainConfig, "pct_start", r"in \[0, 1\]", [-0.1, 1.1]),
+        (TrainConfig, "div_factor", r"in \[1, 1e12\]", [0.5]),
+        (TrainConfig, "final_div_factor", r"in \[1, 1e12\]", [0]),
         (TrainConfig, "batch_size", "at least 1", [0, -1]),
         (TrainConfig, "steps", "at least 0", [-1]),
         (TrainConfig, "seed", r"in \[0, 2\*\*63\)", [-1, 2**63]),
@@ -115,7 +148,45 @@ def test_a_resolution_multiplier_outside_its_range_is_refused(rho):
         MobileNetConfig.from_multipliers(1, rho)
 
 
-def test_slots_are_the_moments_the_optimizer_keeps():
-    assert TrainConfig(optimizer="sgd", momentum=0.9).slots == ("momentum",)
-    assert TrainConfig(optimizer="sgd", momentum=0).slots == ()
-    assert TrainConfig(optimizer="adam", momentum=0).slots == ("exp_avg", "exp_avg_sq")
+@pytest.mark.parametrize(
+    ("optimizer", "momentum", "slots"),
+    [
+        ("sgd", 0.9, ("momentum",)),
+        ("sgd", 0, ()),
+        ("adam", 0, ("exp_avg", "exp_avg_sq")),
+        ("adamw", 0.9, ("exp_avg", "exp_avg_sq")),
+        ("rmsprop", 0, ("square_avg",)),
+        ("rmsprop", 0.9, ("momentum", "square_avg")),
+        ("rmsprop_tf", 0.9, ("momentum", "square_avg")),
+    ],
+)
+def test_slots_are_the_moments_the_optimizer_keeps(optimizer, momentum, slots):
+    assert TrainConfig(optimizer=optimizer, momentum=momentum).slots == slots
+
+
+def test_moments_start_at_zero_but_for_tensorflows_square_average():
+    config = TrainConfig(optimizer="rmsprop_tf", initial_square_avg=1)
+    assert (config.start_of("momentum"), config.start_of("square_avg")) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"nesterov": True, "optimizer": "adam"}, "nesterov belongs.* adam with momentum 0.9"),
+        ({"nesterov": True, "momentum": 0}, "nesterov belongs.* sgd with momentum 0.0"),
+        (
+            {"optimizer": "rmsprop", "initial_square_avg": 1},
+            "initial_square_avg belongs to rmsprop_tf alone. Received: 1.0 with rmsprop",
+        ),
+        ({"schedule": "step"}, "step_size must be at least 1 for the schedule step. Received: 0"),
+        ({"schedule": "milestones"}, r"milestones must not be empty.* Received: \(\)"),
+    ],
+)
+def test_what_another_optimizer_or_schedule_needs_is_refused(fields, said):
+    with pytest.raises(ConfigError, match=said):
+        TrainConfig(**fields)
+
+
+def test_milestones_of_a_list_are_those_of_a_tuple():
+    fields = {"schedule": "milestones", "milestones": [3, 5]}
+    assert TrainConfig.from_dict(fields) == TrainConfig("sgd", **{**fields, "milestones": (3, 5)})

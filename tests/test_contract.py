@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from recipes import RECIPES
 
 from pymobilenet import MobileNetConfig, TrainConfig, backend
 from pymobilenet.architecture import activation_names, parameter_shapes, statistic_shapes
@@ -10,7 +11,6 @@ from pymobilenet.errors import ConfigError, DataError, WeightsError
 
 CONFIG = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=7)
 SGD = TrainConfig(optimizer="sgd", rate=0.05)
-ADAM = TrainConfig(optimizer="adam", rate=1e-3)
 
 NAMES = ["numpy", "torch", pytest.param("julia", marks=pytest.mark.julia)]
 LIVE = NAMES[1:]
@@ -71,6 +71,48 @@ def test_outputs_and_gradients_are_the_oracles(model, size):
         assert np.linalg.norm(grads[name] - grad) <= 1e-8 * np.linalg.norm(grad), name
 
 
+def soft(count=4, dtype="float64", seed=5):
+    """A distribution over the classes for each image."""
+    drawn = np.random.default_rng(seed).random((count, CONFIG.num_classes)) ** 3
+    return (drawn / drawn.sum(axis=1, keepdims=True)).astype(dtype)
+
+
+def test_the_certain_distribution_of_a_label_is_the_label(model):
+    images, labels = batch()
+    loss, grads = model.loss_and_grads(images, labels)
+    again, same = model.loss_and_grads(images, np.eye(7)[labels])
+    assert again == pytest.approx(loss, rel=1e-14)
+    for name, grad in grads.items():
+        assert np.linalg.norm(same[name] - grad) <= 1e-10 * np.linalg.norm(grad), name
+
+
+def test_losses_and_gradients_of_distributions_are_the_oracles(model):
+    images, _ = batch()
+    oracle = backend("numpy").build(CONFIG, seed=3, dtype="float64")
+    loss, grads = model.loss_and_grads(images, soft())
+    expected_loss, expected = oracle.loss_and_grads(images, soft())
+    assert loss == pytest.approx(expected_loss, rel=1e-12)
+    for name, grad in expected.items():
+        assert np.linalg.norm(grads[name] - grad) <= 1e-8 * np.linalg.norm(grad), name
+
+
+def test_the_loss_of_a_mixture_of_labels_is_the_mixture_of_their_losses(model):
+    images, labels = batch()
+    other = (labels + 3) % 7
+    mixed = 0.75 * np.eye(7)[labels] + 0.25 * np.eye(7)[other]
+    parts = [model.loss_and_grads(images, one)[0] for one in (labels, other, mixed)]
+    assert parts[2] == pytest.approx(0.75 * parts[0] + 0.25 * parts[1], rel=1e-12)
+
+
+def test_a_step_takes_distributions(model):
+    images, _ = batch()
+    model.set_optimizer(SGD)
+    before = model.get_state()["classifier.bias"]
+    _, grads = model.step(images, soft(), 0.5)
+    after = model.get_state()["classifier.bias"]
+    np.testing.assert_allclose(after, before - 0.5 * grads["classifier.bias"], rtol=1e-14)
+
+
 def test_loss_and_grads_leaves_the_model_as_it_was(model):
     images, labels = batch()
     before = model.get_state()
@@ -96,20 +138,29 @@ def test_results_stay_valid_after_later_calls(model):
     assert all(np.array_equal(seen[name], kept_seen[name]) for name in kept_seen)
 
 
-@pytest.mark.parametrize("optimizer", [SGD, ADAM], ids=lambda one: one.optimizer)
-def test_a_state_handed_on_goes_on_as_if_nothing_had_happened(model, optimizer):
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "plain sgd"])
+def test_a_state_handed_on_goes_on_as_if_nothing_had_happened(model, name):
     images, labels = batch()
+    optimizer = RECIPES[name]
     model.set_optimizer(optimizer)
     for _ in range(2):
-        model.step(images, labels, optimizer.rate)
+        model.step(images, labels, 0.01)
     other = model.backend.build(CONFIG, seed=9, dtype="float64")
     other.set_optimizer(optimizer)
     other.set_state(model.get_state())
     for one in (model, other):
-        one.step(images, labels, optimizer.rate)
+        one.step(images, labels, 0.01)
     mine, theirs = model.get_state(), other.get_state()
     assert mine["optimizer.step"] == 3
     assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_a_square_average_starts_where_the_recipe_says(model):
+    model.set_optimizer(TrainConfig(optimizer="rmsprop_tf", initial_square_avg=0.5))
+    state = model.get_state()
+    assert (state["optimizer.square_avg.stem.conv.weight"] == 0.5).all()
+    assert not state["optimizer.momentum.stem.conv.weight"].any()
+    assert state["optimizer.step"] == 0
 
 
 def test_plain_sgd_keeps_no_moments(model):
@@ -193,6 +244,12 @@ def test_bad_images_are_refused(model, images, words):
         (np.array([0, -1, 1, 2]), r"Received: -1 at \[1\]"),
         (np.array([0.0, 1, 2, 3]), "integers"),
         (np.array([0, 1]), "4 integers"),
+        (np.eye(7, dtype=int)[[0, 1, 2, 3]], r"4 integers.* or float64 distributions \(4, 7\)"),
+        (soft(dtype="float32"), r"must be float64 \(4, 7\)\. Received: float32"),
+        (soft(3), r"must be float64 \(4, 7\)\. Received: float64 array of shape \(3, 7\)"),
+        (soft() * 1.001, r"each row of labels must sum to 1.*Received: 1\.00\d* at \[0\]"),
+        (soft() - np.eye(7)[:4] + np.eye(7)[1:5], r"must not be negative.*Received: -"),
+        (soft() * np.nan, r"must not be negative. Received: nan at \[0, 0\]"),
     ],
 )
 def test_bad_labels_are_refused(model, labels, words):

@@ -20,7 +20,7 @@ LEVELS = [
     ("strict_json", "alone"),
     ("philox", "alone"),
     ("normal", "alone"),
-    ("config", "alone"),
+    ("config", "together"),
     ("architecture", "alone"),
     ("summary", "alone"),
     ("weights", "together"),
@@ -38,7 +38,8 @@ LEVELS = [
 ]
 SIBLINGS = {"weights": {"data"}, "data": {"weights"}}
 TORCH = {
-    f"backends.torch.{name}" for name in ("by_hand", "checkpoint", "frozen", "model", "module")
+    f"backends.torch.{name}"
+    for name in ("by_hand", "checkpoint", "frozen", "model", "module", "optimizers")
 }
 JULIA = {f"backends.julia.{name}" for name in ("crossing", "files", "model", "start")}
 OWN = {

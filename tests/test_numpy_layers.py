@@ -8,10 +8,8 @@ from finite_differences import slope_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pymobilenet import TrainConfig
 from pymobilenet.backends import numpy_layers as formulas
 from pymobilenet.backends import regions
-from pymobilenet.backends.numpy_optimizers import adam, sgd
 
 WITHIN = 1e-10
 """Measured: below 5e-12 in every case here."""
@@ -263,29 +261,23 @@ def test_cross_entropy_gradient(rng):
     )
 
 
+def test_cross_entropy_gradient_of_distributions(rng):
+    logits, drawn = draw(rng, 4, 7), rng.random((4, 7))
+    targets = drawn / drawn.sum(axis=1, keepdims=True)
+    _, claimed = formulas.cross_entropy(logits, targets)
+    assert (
+        slope_error(lambda m: formulas.cross_entropy(m, targets)[0], logits, claimed, rng) < WITHIN
+    )
+
+
+def test_the_least_cross_entropy_is_the_entropy_of_the_targets():
+    targets = np.array([[0.5, 0.25, 0.25]])
+    loss, grad = formulas.cross_entropy(np.log(targets) + 3, targets)
+    assert loss == pytest.approx(1.5 * np.log(2), rel=1e-15)
+    assert np.abs(grad).max() < 1e-16
+
+
 def test_cross_entropy_of_huge_logits_does_not_overflow():
     loss, grad = formulas.cross_entropy(np.array([[1e4, -1e4, 0.0]]), np.array([1]))
     assert loss == 2e4
     assert grad.tolist() == [[1, -1, 0]]
-
-
-# Optimizers
-
-
-def test_sgd_keeps_the_rate_out_of_its_velocity():
-    config = TrainConfig(optimizer="sgd", momentum=0.5)
-    p, moments = sgd(config, np.array(1.0), np.array(4.0), (np.array(0.0),), rate=0.25, step=1)
-    assert (p, *moments) == (0.0, 4.0)
-    p, moments = sgd(config, p, np.array(-1.0), moments, rate=0.5, step=2)
-    assert (p, *moments) == (-0.5, 1.0)
-
-
-def test_adam_corrects_both_moments_and_adds_eps_to_the_root():
-    config = TrainConfig(optimizer="adam", beta1=0.5, beta2=0.75, eps=1.0)
-    zeros = (np.array(0.0), np.array(0.0))
-    p, moments = adam(config, np.array(1.0), np.array(2.0), zeros, rate=0.1, step=1)
-    assert moments == (1.0, 1.0)  # corrected: 1 / (1 - 0.5) = 2 and 1 / (1 - 0.75) = 4
-    assert p == pytest.approx(1 - 0.1 * 2 / (2 + 1), rel=1e-15)
-    q, moments = adam(config, p, np.array(3.0), moments, rate=0.2, step=2)
-    assert moments == (2.0, 3.0)  # corrected: 2 / (1 - 0.25) and 3 / (1 - 0.5625)
-    assert q == pytest.approx(p - 0.2 * (8 / 3) / (math.sqrt(48 / 7) + 1), rel=1e-15)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from recipes import RECIPES, SLOTS, torchs
 from small_models import SMALL, assert_same_bits, batch
 from torch_reference import STATE, Reference
 
@@ -11,12 +12,6 @@ from pymobilenet import MobileNetConfig, TrainConfig, backend
 from pymobilenet.data import standin
 
 RATES = (0.1, 0.02, 0.3)
-RECIPES = {
-    "sgd": TrainConfig(optimizer="sgd", momentum=0.75),
-    "plain sgd": TrainConfig(optimizer="sgd", momentum=0),
-    "adam": TrainConfig(optimizer="adam", beta1=0.5, beta2=0.9, eps=1e-3),
-}
-MOMENTS = {"momentum": "momentum_buffer", "exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq"}
 
 
 def torch_model(recipe, **options):
@@ -32,24 +27,19 @@ def advance(model, seeds, rates=RATES):
 def by_hand(recipe):
     """torch's own layers and optimizer, the rate set before each step as torch's schedulers do."""
     reference = Reference(SMALL).take(STATE).train()
-    parameters = reference.parameters()
-    if recipe.optimizer == "sgd":
-        updater = torch.optim.SGD(parameters, 1, recipe.momentum)
-    else:
-        updater = torch.optim.Adam(parameters, 1, (recipe.beta1, recipe.beta2), recipe.eps)
+    updater, step = torchs(recipe, reference.parameters())
     losses = []
     for seed, rate in enumerate(RATES):
         images, labels = (torch.from_numpy(array.copy()) for array in batch(seed=seed))
         updater.zero_grad()
         loss = F.cross_entropy(reference(images), labels)
         loss.backward()
-        updater.param_groups[0]["lr"] = rate
-        updater.step()
+        step(rate)
         losses.append(loss.item())
     state, names = reference.state(), reference.canonical_names()
     for name, parameter in reference.named_parameters():
         for slot in recipe.slots:
-            moment = updater.state[parameter][MOMENTS[slot]]
+            moment = updater.state[parameter][SLOTS[slot]]
             state[f"optimizer.{slot}.{names[name]}"] = moment.numpy()
     return losses, state
 
@@ -102,6 +92,15 @@ def test_what_step_gives_is_what_loss_and_grads_gives():
     loss, grads = model.step(images, labels, 0.1)
     assert loss == expected_loss
     assert_same_bits(grads, expected)
+
+
+def test_clipping_changes_no_gradient_that_was_handed_out():
+    model, (images, labels) = torch_model(TrainConfig(clip_norm=1e-3)), batch()
+    expected = model.loss_and_grads(images, labels)[1]
+    found = model.step(images, labels, 0.1)[1]
+    assert_same_bits(found, expected)
+    moved = model.get_state()["optimizer.momentum.classifier.bias"]
+    assert np.abs(moved).max() < 1e-3 < np.abs(found["classifier.bias"]).max()
 
 
 def test_gradients_of_the_users_own_are_not_added_to_a_step():

@@ -4,11 +4,12 @@ import contextlib
 
 import numpy as np
 import pytest
+import torch
 
 from pymobilenet import MobileNetConfig, TrainConfig, backend
 from pymobilenet.data import CIFAR100_MEAN, CIFAR100_STD, BatchPlan, Dataset, apply, standin
 from pymobilenet.errors import ConfigError, DataError
-from pymobilenet.training import Batches, accuracy, fit
+from pymobilenet.training import Batches, accuracy, fit, rate_at
 
 MODEL = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5)
 DROPPING = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5, dropout=0.25)
@@ -94,6 +95,30 @@ def test_a_batch_larger_than_the_data_is_refused():
         Batches(DATA, TrainConfig(batch_size=41), MODEL, "float32")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_label_smoothing_spreads_a_part_of_each_label_evenly(dtype):
+    """torch's definition: (1 - smoothing) of the label, smoothing / K of every class."""
+    wide = MobileNetConfig(num_classes=7)
+    train = TrainConfig(batch_size=8, seed=1, label_smoothing=0.1)
+    plain = Batches(DATA, RECIPE, wide, dtype).at(2)
+    targets = Batches(DATA, train, wide, dtype).at(2).labels
+    assert (targets.shape, targets.dtype) == ((8, 7), np.dtype(dtype))
+    kind = np.dtype(dtype).type
+    assert set(np.unique(targets)) == {kind(0.1 / 7), kind(0.9 + 0.1 / 7)}
+    assert (targets.argmax(axis=1) == plain.labels).all()
+    assert (plain.labels.ndim, plain.labels.dtype) == (1, np.dtype(np.int64))
+
+
+def test_smoothed_labels_give_torchs_loss():
+    model = backend("torch").build(MODEL, dtype="float64")
+    train = TrainConfig(batch_size=8, label_smoothing=0.2)
+    images, targets, _ = Batches(DATA, train, MODEL, "float64").at(0)
+    logits = torch.from_numpy(model.activations(images, train=True)["logits"])
+    labels = torch.from_numpy(targets.argmax(axis=1))
+    expected = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.2).item()
+    assert model.loss_and_grads(images, targets)[0] == pytest.approx(expected, rel=1e-13)
+
+
 # The loop
 
 
@@ -124,6 +149,15 @@ def test_each_step_gets_its_batch_its_rate_and_its_masks():
         expected = batches.at(step)
         assert same(type(expected)(images, labels, masks), expected)
         assert rate == 0.05
+
+
+def test_rates_are_the_schedules():
+    train = TrainConfig(batch_size=8, steps=6, schedule="cosine", rate=0.2, warmup_steps=2)
+    spy, told = Spy(), []
+    fit(spy, DATA, train, [told.append])
+    expected = [rate_at(train, step) for step in range(6)]
+    assert [rate for _, _, rate, _ in spy.seen] == expected
+    assert [record.rate for record in told] == expected
 
 
 def test_callbacks_are_told_of_every_step_in_order():

@@ -26,6 +26,8 @@ using Zlib_jll: libz
 include("errors.jl")
 include("json.jl")
 include("config.jl")
+include("train_config.jl")
+include("config_json.jl")
 include("architecture.jl")
 include("philox.jl")
 include("normal.jl")
@@ -47,6 +49,7 @@ include("initial.jl")
 include("checks.jl")
 include("inference.jl")
 include("optimizers.jl")
+include("train_step.jl")
 include("safetensors.jl")
 include("zip.jl")
 include("npz.jl")
@@ -59,6 +62,7 @@ include("weights.jl")
 include("probe.jl")
 include("batch_plan.jl")
 include("cifar.jl")
+include("schedules.jl")
 include("training.jl")
 include("precompile.jl")
 
@@ -67,7 +71,7 @@ export MobileNetConfig, TrainConfig, from_json, from_multipliers, to_json
 export activation_names, layers, mult_adds, num_params, parameter_shapes, rounded, statistic_shapes
 export MobileNet, Workspace, activations, build, forward, loss_and_grads, predict
 export check_state, get_state, set_state!
-export fit!, setup, train_step!
+export fit!, rate_at, setup, train_step!
 export BatchPlan, batch, crop_and_flip, normalise, read_cifar100
 
 end

@@ -29,19 +29,49 @@ function checked_images(model::MobileNet{T}, x) where {T}
     return convert(Array{T,4}, x)
 end
 
-"`labels` as a `Vector{Int}`, or a `DataError`: one for each image, in [0, classes)."
-function checked_labels(model::MobileNet, labels, count)
+"""
+`labels` as a `Vector{Int}`, one for each image, in [0, classes), or, where it has two axes, as a
+`Matrix{T}` (classes, N), a distribution for each; else a `DataError`.
+"""
+checked_labels(model::MobileNet, labels, count) =
+    labels isa AbstractMatrix{<:AbstractFloat} ? checked_targets(model, labels, count) :
+    checked_classes(model, labels, count)
+
+function checked_classes(model::MobileNet{T}, labels, count) where {T}
+    classes = model.config.num_classes
     if !(labels isa AbstractVector{<:Integer}) || length(labels) != count
         throw(DataError(
-            "labels must be $count integers, one for each image. Received: $(described(labels))"
+            "labels must be $count integers, one for each image, or $T distributions ($classes, $count). " *
+            "Received: $(described(labels))",
         ))
     end
-    classes = model.config.num_classes
     position = findfirst(label -> !(0 <= label < classes), labels)
     isnothing(position) || throw(DataError(
         "labels must be in [0, $classes). Received: $(labels[position]) at [$position]"
     ))
     return convert(Vector{Int}, labels)
+end
+
+"How far from 1 the sum of a distribution may be: a Float32 softmax rounds it by some 1e-7."
+const SUM_WITHIN = 1e-5
+
+function checked_targets(model::MobileNet{T}, targets, count) where {T}
+    wanted = (model.config.num_classes, count)
+    if size(targets) != wanted || eltype(targets) !== T
+        throw(DataError(
+            "labels that are distributions must be $T $wanted. Received: $(described(targets))"
+        ))
+    end
+    position = findfirst(target -> !(target >= 0), targets)
+    isnothing(position) || throw(DataError(
+        "labels must not be negative. Received: $(targets[position]) at $(collect(Tuple(position)))"
+    ))
+    sums = [sum(Float64, column) for column in eachcol(targets)]
+    position = findfirst(total -> !(abs(total - 1) <= SUM_WITHIN), sums)
+    isnothing(position) || throw(DataError(
+        "each column of labels must sum to 1, within $SUM_WITHIN. Received: $(sums[position]) at [$position]"
+    ))
+    return convert(Matrix{T}, targets)
 end
 
 "A norm needs two values a channel to have a variance; torch refuses, Flux gives NaN."

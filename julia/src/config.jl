@@ -2,7 +2,6 @@ const FAMILIES = ("v1", "v1_bottleneck", "v2")
 const ROUNDINGS = ("floor", "nearest", "multiple_of_8")
 const PADDINGS = ("symmetric", "keras")
 const ACTIVATIONS = ("relu6", "relu")
-const OPTIMIZERS = ("sgd", "adam")
 
 "The input sizes of Howard et al., arXiv:1704.04861, section 3.4."
 const RESOLUTIONS = (224, 192, 160, 128)
@@ -138,48 +137,6 @@ function checked_ratio(family, ratio, default)
 end
 
 """
-    TrainConfig(; optimizer="sgd", rate=0.1, momentum=0.9, beta1=0.9, beta2=0.999, eps=1e-8,
-                batch_size=128, steps=200, seed=0, crop_padding=4, flip=true)
-
-How a model is trained: optimizer, rate, batches, and how images are moved about.
-
-SGD is `v = momentum * v + g; p -= rate * v`; Adam is Kingma & Ba, arXiv:1412.6980, algorithm 1, with
-`eps` added outside the root. `seed` fixes the order of the images, the crops and the flips (see
-[`BatchPlan`](@ref)). `crop_padding` is in pixels. Throws a `ConfigError` as `MobileNetConfig` does.
-"""
-Base.@kwdef struct TrainConfig
-    optimizer::String = "sgd"
-    rate::Float64 = 0.1
-    momentum::Float64 = 0.9
-    beta1::Float64 = 0.9
-    beta2::Float64 = 0.999
-    eps::Float64 = 1e-8
-    batch_size::Int = 128
-    steps::Int = 200
-    seed::Int = 0
-    crop_padding::Int = 4
-    flip::Bool = true
-
-    function TrainConfig(
-        optimizer, rate, momentum, beta1, beta2, eps, batch_size, steps, seed, crop_padding, flip
-    )
-        return new(
-            checked_choice("optimizer", optimizer, OPTIMIZERS),
-            checked_number(Float64, "rate", rate, 0, 1e6, "in [0, 1e6]"),
-            checked_number(Float64, "momentum", momentum, 0, 1, "in [0, 1]"),
-            checked_number(Float64, "beta1", beta1, 0, 1 - 1e-12, "in [0, 1)"),
-            checked_number(Float64, "beta2", beta2, 0, 1 - 1e-12, "in [0, 1)"),
-            checked_number(Float64, "eps", eps, 0, 1, "in [0, 1]"),
-            checked_number(Int, "batch_size", batch_size, 1, 10^7, "at least 1"),
-            checked_number(Int, "steps", steps, 0, 10^9, "at least 0"),
-            checked_number(Int, "seed", seed, 0, typemax(Int), "in [0, 2^63)"),
-            checked_number(Int, "crop_padding", crop_padding, 0, 1024, "in [0, 1024] pixels"),
-            checked_flag("flip", flip),
-        )
-    end
-end
-
-"""
     from_multipliers(alpha, rho; fields...)
 
 The config for the paper's two multipliers. `alpha` becomes `width_mult`. `rho * 224` is rarely a
@@ -202,47 +159,6 @@ function from_multipliers(alpha, rho; fields...)
     end
     return MobileNetConfig(; width_mult=alpha, resolution, fields...)
 end
-
-"""
-    to_json(config)
-
-JSON with sorted keys and no spaces, the same bytes as Python's: equal configs give equal text.
-"""
-function to_json(config::Union{MobileNetConfig,TrainConfig})
-    names = sort!(collect(fieldnames(typeof(config))))
-    return json_text([string(name) => getfield(config, name) for name in names])
-end
-
-"""
-    from_json(MobileNetConfig, text)
-    from_json(TrainConfig, text)
-
-The config in a JSON object; absent fields take their default. Throws a `ConfigError` for text that
-is no JSON object, an unknown field, or a value outside its range.
-"""
-function from_json(kind::Type{<:Union{MobileNetConfig,TrainConfig}}, text::AbstractString)
-    values = try
-        parse_object(text)
-    catch error
-        error isa ArgumentError || rethrow()
-        throw(ConfigError("$(nameof(kind)): $(error.msg)"))
-    end
-    known = sort!(collect(string.(fieldnames(kind))))
-    unknown = sort!(collect(setdiff(keys(values), known)))
-    if !isempty(unknown)
-        throw(ConfigError(
-            "$(nameof(kind)) has no field $(repr(unknown[1])); its fields are $(join(known, ", "))"
-        ))
-    end
-    defaults = default_config(kind, values)
-    fields = fieldnames(kind)
-    return kind((get(values, string(name), getfield(defaults, name)) for name in fields)...)
-end
-
-"The config that fields absent from `values` are taken from."
-default_config(::Type{TrainConfig}, values) = TrainConfig()
-default_config(::Type{MobileNetConfig}, values) =
-    MobileNetConfig(; family=get(values, "family", "v1"))
 
 "`value` as a `kind`, or a `ConfigError` with the rule it broke."
 function checked_number(kind, name, value, low, high, rule)

@@ -40,10 +40,11 @@ end
 Mean cross-entropy (`Float64`) in training mode, and its gradient by canonical name in the order of
 `parameter_shapes`. The model stays as it was: no running statistic moves.
 
-`x` are images (W, H, C, N) of the model's type, `labels` N integers in [0, classes). `masks`, where
-given, is a `Dict` of `"<unit>.act"` => `UInt8` (W, H, C, N), the piece of the activation each value is
-to be treated as being on (0: the constant 0, 1: the identity, 2: the constant 6), for units that have
-an activation, and of `"dropout"` => (C, N), factors for the pooled features; without it none is dropped.
+`x` are images (W, H, C, N) of the model's type, `labels` N integers in [0, classes), or (classes, N) of the
+model's type, a distribution in each column. `masks`, where given, is a `Dict` of `"<unit>.act"` => `UInt8`
+(W, H, C, N), the piece of the activation each value is to be treated as being on (0: the constant 0, 1: the
+identity, 2: the constant 6), for units that have an activation, and of `"dropout"` => (C, N), factors for
+the pooled features; without it none is dropped.
 
 Throws a `DataError` for images, labels or masks of another size, type or range, and where a norm would
 see one value per channel.

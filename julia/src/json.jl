@@ -15,7 +15,7 @@ julia> MobileNets.json_text(["rate" => 1e-5, "shape" => [3, 3], "ü" => true]) |
 json_text(::Nothing) = "null"
 json_text(value::Bool) = string(value)
 json_text(value::Integer) = string(value)
-json_text(values::AbstractVector) = string("[", join(map(json_text, values), ","), "]")
+json_text(values::Union{AbstractVector,Tuple}) = string("[", join(map(json_text, values), ","), "]")
 function json_text(entries::AbstractVector{<:Pair})
     return string("{", join((json_text(k) * ":" * json_text(v) for (k, v) in entries), ","), "}")
 end

@@ -1,16 +1,15 @@
-# Optimizers by their formulas, as torch computes them, in place. Optimisers.Momentum folds the rate into the
-# velocity and Optimisers.Adam takes its betas in Float32, so both drift away from torch's.
+# Optimizers by their formulas (docs/training.md), as torch computes them, in place. Optimisers.Momentum folds
+# the rate into the velocity and Optimisers.Adam takes its betas in Float32, so both drift away from torch's.
+# Scalars are computed in `Float64` and rounded once to the type of the parameters.
 
-"`v = momentum * v + g; p -= rate * v`."
+"`v = momentum * v + g; p -= rate * v`; with `nesterov` `p -= rate * (g + momentum * v)`."
 struct HeavyBall
     rate::Float64
     momentum::Float64
+    nesterov::Bool
 end
 
-"""
-Kingma & Ba, arXiv:1412.6980, algorithm 1, with `eps` added outside the root. `step` counts from 1.
-Scalars are computed in `Float64` and rounded once to the type of the parameters.
-"""
+"Kingma & Ba, arXiv:1412.6980, algorithm 1, with `eps` added outside the root. `step` counts from 1."
 struct TorchAdam
     rate::Float64
     beta1::Float64
@@ -19,127 +18,132 @@ struct TorchAdam
     step::Int
 end
 
-"What a rule keeps for a parameter `p`, at zero."
+"Tieleman & Hinton, Coursera lecture 6.5 (2012), with `eps` outside the root and the rate outside the momentum."
+struct TorchRMSProp
+    rate::Float64
+    momentum::Float64
+    alpha::Float64
+    eps::Float64
+end
+
+"RMSprop as TensorFlow and Keras have it: `eps` inside the root, the rate inside the momentum."
+struct TensorFlowRMSProp
+    rate::Float64
+    momentum::Float64
+    alpha::Float64
+    eps::Float64
+    initial_square_avg::Float64
+end
+
+"What a rule keeps for a parameter `p`, at its start."
 moments(::HeavyBall, p) = (momentum=zero(p),)
 moments(::TorchAdam, p) = (exp_avg=zero(p), exp_avg_sq=zero(p))
+moments(::TorchRMSProp, p) = (momentum=zero(p), square_avg=zero(p))
+moments(rule::TensorFlowRMSProp, p) =
+    (momentum=zero(p), square_avg=fill!(similar(p), rule.initial_square_avg))
+
+"""
+What comes before a rule: the gradient `g` becomes `scale * g + pull * p` (clipping, coupled decay), the
+parameter `stay * p` (AdamW's decay).
+"""
+const NOTHING_BEFORE = (scale=1.0, pull=0.0, stay=1.0)
 
 "Elements of a parameter that are worth a thread."
 const LEAST_ELEMENTS = 2^14
 
-"Move `p` and its moments by the gradient `g`."
-function update!(rule::HeavyBall, (; momentum), p::Array{T}, g) where {T}
+"Move `p` and its moments by the gradient `g`, which stays as it is."
+function update!(rule::HeavyBall, (; momentum), p::Array{T}, g, before=NOTHING_BEFORE) where {T}
+    scale, pull, stay = T.(values(before))
     rate, keep = T(rule.rate), T(rule.momentum)
+    of_momentum, of_gradient = rule.nesterov ? (keep, one(T)) : (one(T), zero(T))
     parallel(length(p), LEAST_ELEMENTS) do _, range
         @inbounds @simd ivdep for k in range
-            momentum[k] = keep * momentum[k] + g[k]
-            p[k] -= rate * momentum[k]
+            d = scale * g[k] + pull * p[k]
+            momentum[k] = keep * momentum[k] + d
+            p[k] = stay * p[k] - rate * (of_momentum * momentum[k] + of_gradient * d)
         end
     end
 end
 
-function update!(rule::TorchAdam, (; exp_avg, exp_avg_sq), p::Array{T}, g) where {T}
+function update!(rule::TorchAdam, (; exp_avg, exp_avg_sq), p::Array{T}, g, before=NOTHING_BEFORE) where {T}
+    scale, pull, stay = T.(values(before))
     first_weight, second_weight = T(1 - rule.beta1), T(1 - rule.beta2)
     beta2, eps = T(rule.beta2), T(rule.eps)
     rate = T(rule.rate / (1 - rule.beta1^rule.step))
     correction = T(sqrt(1 - rule.beta2^rule.step))
     parallel(length(p), LEAST_ELEMENTS) do _, range
         @inbounds @simd ivdep for k in range
-            exp_avg[k] += first_weight * (g[k] - exp_avg[k])
-            exp_avg_sq[k] = beta2 * exp_avg_sq[k] + second_weight * g[k] * g[k]
-            p[k] -= rate * exp_avg[k] / (sqrt(exp_avg_sq[k]) / correction + eps)
+            d = scale * g[k] + pull * p[k]
+            exp_avg[k] += first_weight * (d - exp_avg[k])
+            exp_avg_sq[k] = beta2 * exp_avg_sq[k] + second_weight * d * d
+            p[k] = stay * p[k] - rate * exp_avg[k] / (sqrt(exp_avg_sq[k]) / correction + eps)
         end
     end
 end
 
-rule(config::TrainConfig, rate, step) =
-    if config.optimizer == "sgd"
-        HeavyBall(rate, config.momentum)
-    else
-        TorchAdam(rate, config.beta1, config.beta2, config.eps, step)
+function update!(rule::TorchRMSProp, (; momentum, square_avg), p::Array{T}, g, before=NOTHING_BEFORE) where {T}
+    scale, pull, stay = T.(values(before))
+    rate, keep, eps = T(rule.rate), T(rule.momentum), T(rule.eps)
+    alpha, weight = T(rule.alpha), T(1 - rule.alpha)
+    parallel(length(p), LEAST_ELEMENTS) do _, range
+        @inbounds @simd ivdep for k in range
+            d = scale * g[k] + pull * p[k]
+            square_avg[k] = alpha * square_avg[k] + weight * d * d
+            momentum[k] = keep * momentum[k] + d / (sqrt(square_avg[k]) + eps)
+            p[k] = stay * p[k] - rate * momentum[k]
+        end
     end
+end
+
+function update!(
+    rule::TensorFlowRMSProp, (; momentum, square_avg), p::Array{T}, g, before=NOTHING_BEFORE
+) where {T}
+    scale, pull, stay = T.(values(before))
+    rate, keep, eps = T(rule.rate), T(rule.momentum), T(rule.eps)
+    alpha, weight = T(rule.alpha), T(1 - rule.alpha)
+    parallel(length(p), LEAST_ELEMENTS) do _, range
+        @inbounds @simd ivdep for k in range
+            d = scale * g[k] + pull * p[k]
+            square_avg[k] = alpha * square_avg[k] + weight * d * d
+            momentum[k] = keep * momentum[k] + rate * d / sqrt(square_avg[k] + eps)
+            p[k] = stay * p[k] - momentum[k]
+        end
+    end
+end
+
+"The rule of a step, which counts from 1."
+function rule(config::TrainConfig, rate, step)
+    (; optimizer, momentum, alpha, eps) = config
+    optimizer == "sgd" && return HeavyBall(rate, momentum, config.nesterov)
+    optimizer == "rmsprop" && return TorchRMSProp(rate, momentum, alpha, eps)
+    optimizer == "rmsprop_tf" &&
+        return TensorFlowRMSProp(rate, momentum, alpha, eps, config.initial_square_avg)
+    return TorchAdam(rate, config.beta1, config.beta2, eps, step)
+end
+
+"What comes before the rule for the parameter `p`, where the gradients are clipped by `scale`."
+function before(config::TrainConfig, rate, scale, p)
+    decay = config.decay_all || ndims(p) > 1 ? config.weight_decay : 0.0
+    config.optimizer == "adamw" && return (; scale, pull=0.0, stay=1 - rate * decay)
+    return (; scale, pull=decay, stay=1.0)
+end
+
+"""
+The factor that brings the norm of all gradients together down to `largest`, at most 1; 0 is no limit. As
+torch's `clip_grad_norm_`, with its 1e-6 beside the norm, which is summed in `Float64`.
+"""
+function clip_factor(gradients, largest)
+    largest == 0 && return 1.0
+    total = sum(gradient -> sum(value -> abs2(Float64(value)), gradient), gradients)
+    return min(1.0, largest / (sqrt(total) + 1e-6))
+end
 
 """
 The moments the optimizer keeps for each parameter, by their names in a weight file, sorted. SGD
 without momentum keeps none, and counts no steps.
 """
 function slots(config::TrainConfig)
-    config.optimizer == "sgd" || return ["exp_avg", "exp_avg_sq"]
-    return config.momentum > 0 ? ["momentum"] : String[]
+    config.optimizer in ("adam", "adamw") && return ["exp_avg", "exp_avg_sq"]
+    momentum = config.momentum > 0 ? ["momentum"] : String[]
+    return config.optimizer == "sgd" ? momentum : [momentum; "square_avg"]
 end
-
-"""
-What `train_step!` needs besides the model: a config, what its rule keeps for each parameter
-in the order of `parameter_shapes`, and the number of steps taken.
-"""
-struct Optimizer
-    config::TrainConfig
-    moments::Vector{NamedTuple}
-    step::Array{Int64,0}
-end
-
-"""
-    setup(config::TrainConfig, model)
-
-An optimizer for `train_step!`, with all moments at zero and no step taken.
-"""
-function setup(config::TrainConfig, model::MobileNet)
-    first_rule = rule(config, config.rate, 1)
-    return Optimizer(config, [moments(first_rule, p) for p in parameters(model)], fill(0))
-end
-
-function get_state(model::MobileNet, optimizer::Optimizer)
-    state = get_state(model)
-    names = first.(parameter_shapes(model.config))
-    for slot in slots(optimizer.config), (name, moments) in zip(names, optimizer.moments)
-        push!(state, "optimizer.$slot.$name" => moments[Symbol(slot)])
-    end
-    isempty(slots(optimizer.config)) || push!(state, OPTIMIZER_STEP => optimizer.step)
-    return state
-end
-
-function set_state!(model::MobileNet, optimizer::Optimizer, state)
-    own, config = get_state(model, optimizer), optimizer.config
-    return replace_state!(model, own, state, slots(config), config.optimizer)
-end
-
-"""
-    train_step!(model, optimizer, x, labels, rate; masks=nothing, workspace=nothing)
-
-One step of training with `rate`: what [`loss_and_grads`](@ref) gives, and parameters, moments and running
-statistics moved on. With a [`Workspace`](@ref) its arrays are used again, and the gradients are valid until
-the next step with it. Throws a `ConfigError` for a rate that is negative or not finite.
-"""
-function train_step!(
-    model::MobileNet, optimizer::Optimizer, x, labels, rate; masks=nothing, workspace=nothing
-)
-    rate isa Real && isfinite(rate) && rate >= 0 ||
-        throw(ConfigError("rate must be a finite number, at least 0. Received: $(repr(rate))"))
-    room = something(workspace, Workspace())
-    reset!(room)
-    loss, gradients, statistics = backpropagate(model, x, labels, masks, room)
-    optimizer.step[] += 1
-    now = rule(optimizer.config, rate, optimizer.step[])
-    for (kept, p, gradient) in zip(optimizer.moments, parameters(model), gradients)
-        update!(now, kept, p, gradient)
-    end
-    move_statistics!(model, statistics, x)
-    return loss, named(model.config, gradients)
-end
-
-"""
-Move the running statistics towards the batch's: `(1 - momentum) * running + momentum * batch`, with
-the unbiased variance m / (m - 1), m being the number of values in a channel.
-"""
-function move_statistics!(model, statistics, x)
-    columns, rows, _, images = size(x)
-    for (layer, unit, (mean, var)) in zip(layers(model.config), units(model), statistics)
-        columns, rows = output_size(layer, columns), output_size(layer, rows)
-        count, norm = columns * rows * images, unit.norm
-        move!(norm.running_mean, mean, norm.momentum, 1)
-        unbias = count / (count - 1)
-        move!(norm.running_var, var, norm.momentum, unbias)
-    end
-end
-
-move!(running, new, momentum, factor) =
-    @. running = (1 - momentum) * running + momentum * (factor * new)

@@ -28,11 +28,25 @@ end
 end
 
 @testset "labels that do not fit are refused" begin
-    @test refused(x, [0, 1]) ==
-        "labels must be 3 integers, one for each image. Received: Int64 array of size (2,)"
+    @test refused(x, [0, 1]) == "labels must be 3 integers, one for each image, or Float32 distributions " *
+        "(7, 3). Received: Int64 array of size (2,)"
     @test occursin("labels must be 3 integers", refused(x, [0.0, 1.0, 2.0]))
     @test refused(x, [0, 7, 1]) == "labels must be in [0, 7). Received: 7 at [2]"
     @test refused(x, UInt8[0, 255, 1]) == "labels must be in [0, 7). Received: 255 at [2]"
+end
+
+@testset "distributions that do not fit are refused" begin
+    even = fill(1.0f0 / 7, 7, 3)
+    @test refused(x, even[:, 1:2]) ==
+        "labels that are distributions must be Float32 (7, 3). Received: Float32 array of size (7, 2)"
+    @test occursin("must be Float32 (7, 3). Received: Float64", refused(x, Float64.(even)))
+    @test occursin("labels must be 3 integers", refused(x, ones(Int, 7, 3)))
+    swap = zeros(Float32, 7, 3)
+    swap[2, 3], swap[5, 3] = -0.5, 0.5
+    @test endswith(refused(x, even + swap), "at [2, 3]")
+    @test startswith(refused(x, even + swap), "labels must not be negative. Received: -0.35")
+    @test refused(x, even .* NaN32) == "labels must not be negative. Received: NaN at [1, 1]"
+    @test startswith(refused(x, even .* [1 1 1.01f0]), "each column of labels must sum to 1, within 1.0e-5")
 end
 
 @testset "training needs two values per channel" begin

@@ -6,9 +6,17 @@
         """"padding":"symmetric","resolution":32,"rounding":"floor","softmax":false,""" *
         """"stem_stride":2,"width_mult":0.25}"""
     @test to_json(TrainConfig()) ==
-        """{"batch_size":128,"beta1":0.9,"beta2":0.999,"crop_padding":4,"eps":1e-08,"flip":true,""" *
-        """"momentum":0.9,"optimizer":"sgd","rate":0.1,"seed":0,"steps":200}"""
-    for value in (config, TINY_V2, TINY_BOTTLENECK, TrainConfig(; optimizer="adam", seed=typemax(Int)))
+        """{"alpha":0.99,"batch_size":128,"beta1":0.9,"beta2":0.999,"clip_norm":0.0,""" *
+        """"crop_padding":4,"decay_all":true,"div_factor":25.0,"eps":1e-08,""" *
+        """"final_div_factor":10000.0,"final_rate":0.0,"flip":true,"gamma":0.1,""" *
+        """"initial_square_avg":0.0,"label_smoothing":0.0,"milestones":[],"momentum":0.9,""" *
+        """"nesterov":false,"optimizer":"sgd","pct_start":0.3,"rate":0.1,"schedule":"constant",""" *
+        """"seed":0,"step_size":0,"steps":200,"warmup_steps":0,"weight_decay":0.0}"""
+    before_schedules = """{"batch_size":128,"momentum":0.9,"optimizer":"sgd","rate":0.1,"steps":200}"""
+    @test from_json(TrainConfig, before_schedules) == TrainConfig()
+    stepped = TrainConfig(; optimizer="adam", seed=typemax(Int), schedule="milestones", milestones=[3, 50])
+    @test stepped.milestones === (3, 50)
+    for value in (config, TINY_V2, TINY_BOTTLENECK, stepped)
         @test from_json(typeof(value), to_json(value)) == value
     end
     @test from_json(MobileNetConfig, """{"width_mult":1,"resolution":192.0}""").resolution === 192
@@ -48,6 +56,28 @@ end
         "flip must be true or false. Received: 1"
     @test message(() -> TrainConfig(; seed=-1), ConfigError) ==
         "seed must be in [0, 2^63). Received: -1"
+    optimizers = [
+        (optimizer="lion",) =>
+            "optimizer must be one of sgd, adam, adamw, rmsprop, rmsprop_tf. Received: \"lion\"",
+        (weight_decay=2,) => "weight_decay must be in [0, 1]. Received: 2",
+        (milestones=[2, 2],) =>
+            "milestones must be whole numbers from 1 on, each larger than the one before. Received: [2, 2]",
+        (milestones=3,) =>
+            "milestones must be whole numbers from 1 on, each larger than the one before. Received: 3",
+        (milestones=(1.5,),) =>
+            "milestones must be whole numbers from 1 on, each larger than the one before. Received: (1.5,)",
+        (nesterov=true, optimizer="adam") =>
+            "nesterov belongs to sgd with momentum alone. Received: adam with momentum 0.9",
+        (nesterov=true, momentum=0) =>
+            "nesterov belongs to sgd with momentum alone. Received: sgd with momentum 0.0",
+        (initial_square_avg=1, optimizer="rmsprop") =>
+            "initial_square_avg belongs to rmsprop_tf alone. Received: 1.0 with rmsprop",
+        (schedule="step",) => "step_size must be at least 1 for the schedule step. Received: 0",
+        (schedule="milestones",) => "milestones must not be empty for the schedule milestones. Received: ()",
+    ]
+    for (fields, text) in optimizers
+        @test message(() -> TrainConfig(; fields...), ConfigError) == text
+    end
     @test occursin("has no field \"depth\"", message(
         () -> from_json(MobileNetConfig, """{"depth":1}"""), ConfigError
     ))

@@ -1,4 +1,4 @@
-using MobileNets: TorchAdam, moments, update!
+using MobileNets: TorchAdam, before, clip_factor, moments, update!
 
 x, labels = example(Float64)
 
@@ -52,6 +52,89 @@ end
     @test state["optimizer.step"][] == 3
 end
 
+const OPTIONS = Dict(
+    "nesterov" => TrainConfig(; momentum=0.9, nesterov=true),
+    "decay" => TrainConfig(; weight_decay=0.01),
+    "decay of weights alone" => TrainConfig(; weight_decay=0.01, decay_all=false, clip_norm=0.3),
+    "adamw" => TrainConfig(; optimizer="adamw", weight_decay=0.01),
+    "rmsprop" => TrainConfig(; optimizer="rmsprop", momentum=0, alpha=0.9, clip_norm=0.3),
+    "rmsprop, momentum" => TrainConfig(; optimizer="rmsprop", alpha=0.9, weight_decay=0.01),
+    "rmsprop_tf" => TrainConfig(; optimizer="rmsprop_tf", momentum=0, eps=1e-3),
+    "rmsprop_tf, momentum" =>
+        TrainConfig(; optimizer="rmsprop_tf", eps=1e-3, initial_square_avg=1, weight_decay=0.01),
+)
+
+"Parameter and moments after a step, from the formulas of docs/training.md."
+function by_formula(config, p, g, kept, rate, t, scale)
+    (; momentum, alpha, eps) = config
+    decay = config.decay_all || ndims(p) > 1 ? config.weight_decay : 0.0
+    coupled = config.optimizer != "adamw"
+    g = scale .* g .+ (coupled ? decay : 0.0) .* p
+    p = coupled ? p : p .- rate * decay .* p
+    if config.optimizer == "sgd"
+        v = momentum .* kept["momentum"] .+ g
+        return p .- rate .* (config.nesterov ? g .+ momentum .* v : v), Dict("momentum" => v)
+    elseif config.optimizer == "adamw"
+        m = 0.9 .* kept["exp_avg"] .+ 0.1 .* g
+        v = 0.999 .* kept["exp_avg_sq"] .+ 0.001 .* g .^ 2
+        root = sqrt.(v ./ (1 - 0.999^t)) .+ eps
+        return p .- rate .* (m ./ (1 - 0.9^t)) ./ root, Dict("exp_avg" => m, "exp_avg_sq" => v)
+    end
+    s = alpha .* kept["square_avg"] .+ (1 - alpha) .* g .^ 2
+    inside = config.optimizer == "rmsprop_tf"
+    pull = inside ? rate .* g ./ sqrt.(s .+ eps) : g ./ (sqrt.(s) .+ eps)
+    v = momentum .* get(kept, "momentum", 0.0) .+ pull
+    return p .- (inside ? 1 : rate) .* v, Dict("square_avg" => s, "momentum" => v)
+end
+
+@testset "three steps are the formulas': $name" for (name, config) in OPTIONS
+    model, optimizer, gradients = trained(config, 3; rate=1e-3)
+    slots = MobileNets.slots(config)
+    for (name, k) in ("stem.norm.bias" => 3, "classifier.weight" => length(gradients[1]) - 1)
+        p = Dict(get_state(build(TINY; dtype=Float64)))[name]
+        start(slot) = fill(slot == "square_avg" ? config.initial_square_avg : 0.0, size(p))
+        kept = Dict(slot => start(slot) for slot in slots)
+        for (t, step) in enumerate(gradients)
+            total = sqrt(sum(sum(abs2, g) for (_, g) in step))
+            scale = config.clip_norm == 0 ? 1.0 : min(1.0, config.clip_norm / (total + 1e-6))
+            @test config.clip_norm == 0 || scale < 1 # or it would not be tested
+            p, kept = by_formula(config, p, last(step[k]), kept, 1e-3, t, scale)
+        end
+        state = Dict(get_state(model, optimizer))
+        @test state[name] ≈ p rtol = 1e-12
+        for slot in slots
+            @test state["optimizer.$slot.$name"] ≈ kept[slot] rtol = 1e-12
+        end
+    end
+end
+
+@testset "a step of any optimizer takes no new arrays: $optimizer" for optimizer in MobileNets.OPTIMIZERS
+    config = TrainConfig(; optimizer, weight_decay=1e-4, clip_norm=1)
+    model, workspace = build(TINY), Workspace()
+    small, given = example(Float32; size=(16, 16), batch=8)
+    targets = MobileNets.smoothed(model, given, 0.1)
+    tree = setup(config, model)
+    step() = train_step!(model, tree, small, targets, 1e-3; workspace)
+    step()
+    step()
+    @test (@allocated step()) < 2^20
+end
+
+@testset "the norm of all gradients is summed in Float64" begin
+    gradients = Array[fill(1.0f-20, 3), fill(3.0f20, 2, 2), fill(2.0f0, 1)]
+    @test clip_factor(gradients, 1e20) === min(1.0, 1e20 / (sqrt(4 * Float64(3.0f20)^2) + 1e-6))
+    @test clip_factor(gradients, 1e30) === 1.0 === clip_factor(gradients, 0.0)
+    @test isnan(clip_factor(Array[[NaN32]], 1.0))
+end
+
+@testset "norms and biases are decayed only where all are" begin
+    config(; options...) = TrainConfig(; weight_decay=0.5, options...)
+    @test before(config(), 0.1, 1.0, ones(2)) == (scale=1.0, pull=0.5, stay=1.0)
+    @test before(config(; decay_all=false), 0.1, 1.0, ones(2)) == (scale=1.0, pull=0.0, stay=1.0)
+    @test before(config(; decay_all=false), 0.1, 1.0, ones(2, 1)) == (scale=1.0, pull=0.5, stay=1.0)
+    @test before(config(; optimizer="adamw"), 0.1, 0.2, ones(2)) == (scale=0.2, pull=0.0, stay=0.95)
+end
+
 @testset "in Float32 the scalars are rounded once, not computed in Float32" begin
     p, g = zeros(Float32, 1), ones(Float32, 1)
     rule = TorchAdam(1e-3, 0.9, 0.999, 1e-8, 1)
@@ -60,7 +143,7 @@ end
     @test state.exp_avg_sq[1] === Float32(1 - 0.999) !== 1 - 0.999f0
 end
 
-@testset "threads change no bit of an update: $optimizer" for optimizer in ("sgd", "adam")
+@testset "threads change no bit of an update: $optimizer" for optimizer in MobileNets.OPTIMIZERS
     rng, now = StableRNG(3), MobileNets.rule(TrainConfig(; optimizer), 0.1, 7)
     p, g = randn(rng, Float32, 100_003), randn(rng, Float32, 100_003)
     kept = map(zero_moments -> zero_moments .+ rand(rng, Float32, length(p)), moments(now, p))
@@ -68,11 +151,11 @@ end
     for k in eachindex(p)
         single = map(moment -> view(moment, k:k)[:], state)
         element = one[k:k]
-        update!(now, single, element, g[k:k])
+        update!(now, single, element, g[k:k], (scale=0.7, pull=0.01, stay=0.99))
         one[k] = only(element)
         foreach((moment, value) -> moment[k] = only(value), state, single)
     end
-    update!(now, kept, p, g)
+    update!(now, kept, p, g, (scale=0.7, pull=0.01, stay=0.99))
     @test p == one && kept == state
 end
 
@@ -89,8 +172,8 @@ end
     @test norm.running_var ≈ 0.9 .+ 0.1var
 end
 
-@testset "state carried over continues the same run: $optimizer" for optimizer in ("sgd", "adam")
-    config = TrainConfig(; optimizer)
+@testset "state carried over continues the same run: $optimizer" for optimizer in MobileNets.OPTIMIZERS
+    config = TrainConfig(; optimizer, weight_decay=1e-3)
     whole, tree, _ = trained(config, 3)
     half, halfway, _ = trained(config, 2)
     other = build(TINY; seed=9, dtype=Float64)

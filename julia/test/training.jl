@@ -24,6 +24,28 @@ end
     @test losses == [loss] && get_state(model) == get_state(other)
 end
 
+@testset "rates are the schedule's, and labels are smoothed as in Python" begin
+    model, other = build(TINY), build(TINY)
+    three = TrainConfig(;
+        batch_size=8, steps=3, schedule="cosine", warmup_steps=1, label_smoothing=0.1, rate=0.05
+    )
+    losses = fit!(model, images, labels, three)
+    optimizer, plan = setup(three, other), BatchPlan(; seed=0, num_images=24, batch_size=8)
+    wanted = map(0:2) do step
+        chosen = batch(plan, step)
+        x = normalise(
+            crop_and_flip(images, chosen), MobileNets.CIFAR100_MEAN, MobileNets.CIFAR100_STD
+        )
+        y = fill(Float32(0.1 / 7), 7, 8)
+        for (column, index) in enumerate(chosen.indices)
+            y[labels[index + 1] + 1, column] = Float32(0.9 + 0.1 / 7)
+        end
+        first(train_step!(other, optimizer, x, y, rate_at(three, step)))
+    end
+    @test losses == wanted && get_state(model) == get_state(other)
+    @test MobileNets.smoothed(model, [1, 2], 0) == [1, 2]
+end
+
 @testset "a batch larger than the data and labels out of range are refused" begin
     model = build(TINY)
     @test_throws ConfigError fit!(model, images, labels, TrainConfig(; batch_size=25))

@@ -100,7 +100,8 @@ class Model(abc.ABC):
 
         Args:
             images: (N, C, H, W), of the model's dtype.
-            labels: (N,), integers in [0, classes).
+            labels: (N,), integers in [0, classes); or (N, classes) of the model's dtype, a
+                distribution in each row.
             masks: Optional. ``<layer>.act`` -> uint8 (N, C, H, W) from `regions`: the piece of the
                 activation each value is to be treated as being on, whatever side of the kink it
                 fell. ``dropout`` -> (N, C): factors for the pooled features; without it none is
@@ -128,12 +129,12 @@ class Model(abc.ABC):
     ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         """A batch to train on, checked."""
         images = checks.images(self.config, self.dtype, images)
-        labels = checks.labels(self.config, labels, len(images))
+        labels = checks.labels(self.config, self.dtype, labels, len(images))
         checks.trainable(self.config, images)
         return images, labels, checks.masks(self.config, self.dtype, masks, images)
 
     def set_optimizer(self, config: TrainConfig) -> None:
-        """Choose what `step` does, with all moments at zero and no step taken."""
+        """Choose what `step` does, with all moments at their start and no step taken."""
         self.optimizer = config
         self._reset_optimizer(config)
 

@@ -17,6 +17,9 @@ from pymobilenet.errors import ConfigError, DataError
 
 DTYPES = ("float32", "float64")
 
+SUM_WITHIN = 1e-5
+"""How far from 1 the sum of a distribution may be: a float32 softmax rounds it by some 1e-7."""
+
 DROPOUT = "dropout"
 """The name in `masks` of the factors (N, C) the pooled features are multiplied with."""
 
@@ -53,12 +56,17 @@ def images(config: MobileNetConfig, kind: np.dtype, received: np.ndarray) -> np.
     return np.ascontiguousarray(received)
 
 
-def labels(config: MobileNetConfig, received: np.ndarray, count: int) -> np.ndarray:
-    """Labels (N,) as int64, one in [0, classes) for each of `count` images."""
+def labels(config: MobileNetConfig, kind: np.dtype, received: np.ndarray, count: int) -> np.ndarray:
+    """Labels (N,) as int64, one in [0, classes) for each of `count` images, or targets
+    (N, classes) of dtype `kind`, a distribution for each.
+    """
     found = np.asarray(received)
+    if found.ndim == 2 and found.dtype.kind == "f":
+        return _targets(found, (count, config.num_classes), kind)
     if found.shape != (count,) or found.dtype.kind not in "iu":
         raise DataError(
-            f"labels must be {count} integers, one for each image. Received: {_describe(found)}"
+            f"labels must be {count} integers, one for each image, or {kind} distributions "
+            f"{(count, config.num_classes)}. Received: {_describe(found)}"
         )
     outside = np.flatnonzero((found < 0) | (found >= config.num_classes))
     if outside.size:
@@ -67,6 +75,25 @@ def labels(config: MobileNetConfig, received: np.ndarray, count: int) -> np.ndar
             f"Received: {found[outside[0]]} at [{outside[0]}]"
         )
     return np.ascontiguousarray(found, dtype=np.int64)
+
+
+def _targets(found: np.ndarray, shape: tuple[int, int], kind: np.dtype) -> np.ndarray:
+    """A distribution over the classes in every row."""
+    if found.shape != shape or found.dtype != kind:
+        raise DataError(
+            f"labels that are distributions must be {kind} {shape}. Received: {_describe(found)}"
+        )
+    if not (found >= 0).all():
+        at = tuple(int(axis) for axis in np.argwhere(~(found >= 0))[0])
+        raise DataError(f"labels must not be negative. Received: {found[at]} at {list(at)}")
+    sums = found.sum(axis=1, dtype=np.float64)
+    off = np.flatnonzero(~(np.abs(sums - 1) <= SUM_WITHIN))
+    if off.size:
+        raise DataError(
+            f"each row of labels must sum to 1, within {SUM_WITHIN}. "
+            f"Received: {sums[off[0]]} at [{off[0]}]"
+        )
+    return np.ascontiguousarray(found)
 
 
 def trainable(config: MobileNetConfig, received: np.ndarray) -> None:

@@ -17,7 +17,7 @@ from pymobilenet.architecture import Layer, layers, parameter_shapes
 from pymobilenet.backends import numpy_layers as formulas
 from pymobilenet.backends.base import Backend, Model, regions
 from pymobilenet.backends.checks import DROPOUT
-from pymobilenet.backends.numpy_optimizers import RULES
+from pymobilenet.backends.numpy_optimizers import RULES, clipped, decayed
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import ConfigError
 from pymobilenet.weights import OPTIMIZER_STEP, State, optimizer_shapes
@@ -215,10 +215,10 @@ class NumpyModel(Model):
         assert self.optimizer is not None
         update = RULES[self.optimizer.optimizer]
         count = int(self._state.get(OPTIMIZER_STEP, 0)) + 1
-        for name, grad in grads.items():
+        for name, grad in clipped(grads, self.optimizer.clip_norm).items():
             slots = [f"optimizer.{slot}.{name}" for slot in self.optimizer.slots]
             moments = tuple(self._state[slot] for slot in slots)
-            parameter = self._state[name]
+            parameter, grad = decayed(self.optimizer, self._state[name], grad, rate)
             self._state[name], moments = update(
                 self.optimizer, parameter, grad, moments, rate, count
             )
@@ -228,10 +228,12 @@ class NumpyModel(Model):
 
     def _reset_optimizer(self, config: TrainConfig) -> None:
         weights = {k: v for k, v in self._state.items() if not k.startswith("optimizer.")}
-        shapes = optimizer_shapes(self.config, config.slots)
-        kinds = {OPTIMIZER_STEP: np.int64}
-        zeros = {name: np.zeros(shape, kinds.get(name)) for name, shape in shapes.items()}
-        self._state = {**weights, **zeros}
+        moments: State = {}
+        for name, shape in optimizer_shapes(self.config, config.slots).items():
+            moments[name] = np.full(shape, config.start_of(name.split(".")[1]))
+        if OPTIMIZER_STEP in moments:
+            moments[OPTIMIZER_STEP] = np.array(0, np.int64)
+        self._state = {**weights, **moments}
 
 
 def _dropped(features: np.ndarray, masks: dict[str, np.ndarray]) -> np.ndarray:

@@ -247,17 +247,19 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
-    """Mean over the batch of ``logsumexp(logits) - logits[label]``, and its gradient.
+    """Mean over the batch of ``sum(targets * (logsumexp(logits) - logits))``, and its gradient.
 
-    The largest logit of each row is taken off first, so that no exponential overflows (Blanchard,
-    Higham & Higham, IMA J. Numer. Anal. 41, 2311 (2021)). The gradient, (N, classes), is
-    ``(softmax(logits) - one_hot(labels)) / N``.
+    `labels` are the targets (N, classes), or classes (N,), of which a target is 1. The largest
+    logit of each row is taken off first, so that no exponential overflows (Blanchard, Higham &
+    Higham, IMA J. Numer. Anal. 41, 2311 (2021)). The gradient, (N, classes), is
+    ``(softmax(logits) * sum(targets) - targets) / N``.
     """
-    count = len(logits)
+    targets = labels
+    if labels.ndim == 1:
+        targets = np.zeros(logits.shape)
+        targets[np.arange(len(labels)), labels] = 1.0
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_sums = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    chosen = (np.arange(count), labels)
-    loss = float((log_sums[:, 0] - shifted[chosen]).mean())
-    grad = np.exp(shifted - log_sums)
-    grad[chosen] -= 1.0
-    return loss, grad / count
+    loss = float((targets * (log_sums - shifted)).sum(axis=1).mean())
+    grad = np.exp(shifted - log_sums) * targets.sum(axis=1, keepdims=True) - targets
+    return loss, grad / len(logits)

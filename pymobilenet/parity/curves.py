@@ -24,7 +24,7 @@ from pymobilenet.parity.floors import (
 )
 from pymobilenet.parity.judge import MOST_WITHIN, Divergence
 from pymobilenet.parity.observe import masks_of
-from pymobilenet.training import Batches
+from pymobilenet.training import Batches, rate_at
 from pymobilenet.weights import State
 
 SATURATED = 1e-3
@@ -121,7 +121,7 @@ def free_losses(
                 order = draw_order(draw, step, len(images))
                 images = move_ulps(images[order], draw, 1000 + step)
                 labels, masks = labels[order], permuted(masks, order)
-            yield model.step(images, labels, batches.train.rate, masks)[0]
+            yield model.step(images, labels, rate_at(batches.train, step), masks)[0]
             tick()
 
     model.set_state(start if draw is None else move_parameters(start, draw))
@@ -175,8 +175,9 @@ def pair_losses(
         if not flips:
             part = _flipped_part(models, images)
             flips += [(step, part)] if part else []
+        rate = rate_at(batches.train, step)
         for model, row in zip(models, losses, strict=True):
-            row[step] = model.step(images, labels, batches.train.rate, masks)[0]
+            row[step] = model.step(images, labels, rate, masks)[0]
             tick()
     first = flips[0][0] if flips and flips[0][1] <= FEW else None
     return losses[0], losses[1], first

@@ -44,7 +44,7 @@ from pymobilenet.parity.observe import (
     masks_of,
     with_joined_moments,
 )
-from pymobilenet.training import Batches
+from pymobilenet.training import Batches, rate_at
 from pymobilenet.training.batches import Arrays
 from pymobilenet.weights import OPTIMIZER_STEP, State
 
@@ -125,7 +125,8 @@ def taken(
     """Everything one step from `start` gives, in the order in which a difference would arise."""
     model.set_optimizer(train)
     model.set_state(start)
-    loss, found = model.step(arrays.images, arrays.labels, train.rate, arrays.masks)
+    rate = rate_at(train, step)
+    loss, found = model.step(arrays.images, arrays.labels, rate, arrays.masks)
     grads = joined(found, model.config)
     seen: Observations = {Key(4, "loss", "loss", step): np.array(loss)}
     seen |= {Key(4, "grad", name, step): np.array(grads[name]) for name in reversed(list(grads))}

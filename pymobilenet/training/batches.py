@@ -15,7 +15,10 @@ from pymobilenet.philox import Stream, raw_words, uniform64
 
 
 class Arrays(NamedTuple):
-    """One batch: images (B, 3, H, W) of the model's dtype, labels int64 (B,), masks by name."""
+    """One batch: images (B, 3, H, W) of the model's dtype, labels, masks by name.
+
+    Labels are int64 (B,) or, with label smoothing, targets (B, classes) of the model's dtype.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -47,7 +50,10 @@ class Batches:
         batch = self.plan.batch(step)
         pixels = apply(self.data.images, batch)
         images = normalise(pixels, CIFAR100_MEAN, CIFAR100_STD, self.dtype)
-        return Arrays(images, self.data.labels[batch.indices], self._masks(step))
+        labels, smoothing = self.data.labels[batch.indices], self.train.label_smoothing
+        if smoothing > 0:
+            labels = smoothed(labels, self.model.num_classes, smoothing, self.dtype)
+        return Arrays(images, labels, self._masks(step))
 
     def _masks(self, step: int) -> dict[str, np.ndarray]:
         """Factors 0 or 1/(1-p): the value at row-major position i is kept if word i >= p."""
@@ -58,3 +64,17 @@ class Batches:
         words = raw_words(self.train.seed, Stream.MASK, 0, step, shape[0] * shape[1])
         factors = (uniform64(words) >= p) / (1 - p)
         return {DROPOUT: factors.astype(self.dtype).reshape(shape)}
+
+
+def smoothed(
+    labels: np.ndarray, classes: int, smoothing: float, dtype: np.dtype | str
+) -> np.ndarray:
+    """Targets (B, classes): `smoothing` spread evenly over all classes, the rest on the label.
+
+    Szegedy et al., arXiv:1512.00567, section 7, as torch's ``label_smoothing``; computed in
+    float64 and rounded once.
+    """
+    share = smoothing / classes
+    targets = np.full((len(labels), classes), share)
+    targets[np.arange(len(labels)), labels] = (1.0 - smoothing) + share
+    return targets.astype(dtype)

@@ -10,6 +10,7 @@ from pymobilenet.backends.base import Model
 from pymobilenet.config import TrainConfig
 from pymobilenet.data import Dataset
 from pymobilenet.training.batches import Batches
+from pymobilenet.training.schedules import rate_at
 
 
 class StepRecord(NamedTuple):
@@ -44,7 +45,7 @@ def fit(
     Args:
         model: of any backend.
         data: training images.
-        config: optimizer, rate, batches.
+        config: optimizer, schedule of the rate, batches.
         callbacks: each is called after every step; an exception from one ends the training.
     """
     batches = Batches(data, config, model.config, model.dtype)
@@ -54,8 +55,9 @@ def fit(
         history.choices = model.choices
         for step in range(config.steps):
             images, labels, masks = batches.at(step)
-            loss, _ = model.step(images, labels, config.rate, masks)
+            rate = rate_at(config, step)
+            loss, _ = model.step(images, labels, rate, masks)
             history.losses.append(loss)
             for callback in callbacks:
-                callback(StepRecord(step, loss, config.rate))
+                callback(StepRecord(step, loss, rate))
     return history

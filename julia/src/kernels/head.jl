@@ -109,25 +109,38 @@ end
 """
     cross_entropy(logits, labels) -> Float64
 
-Mean over the batch of `log(sum(exp(logits))) - logits[label]`, in Float64, for `logits`
-(classes, N) and `labels` (N,) that count from 0.
+Mean over the batch of `sum(targets .* (log(sum(exp(logits))) .- logits))`, in Float64, for `logits`
+(classes, N). `labels` are the targets (classes, N), or classes (N,) that count from 0, of which a target
+is 1.
 """
-function cross_entropy(logits::Matrix, labels::Vector{Int})
+function cross_entropy(logits::Matrix, labels)
     loss = 0.0
-    for (column, label) in zip(eachcol(logits), labels)
+    for (column, target) in zip(eachcol(logits), targets(labels))
         top, total = peak(column)
-        loss += top + log(total) - column[label + 1]
+        level = top + log(total)
+        loss += sum(k -> share(target, k) * (level - column[k]), eachindex(column))
     end
-    return loss / length(labels)
+    return loss / size(logits, 2)
 end
+
+targets(labels::Vector{Int}) = labels
+targets(labels::Matrix) = eachcol(labels)
+
+"The part of the k-th class in a label."
+share(label::Int, k) = k == label + 1
+share(target, k) = Float64(target[k])
+
+total_share(::Int) = 1
+total_share(target) = sum(Float64, target)
 
 function ChainRulesCore.rrule(::typeof(cross_entropy), logits::Matrix{T}, labels) where {T}
     function cross_entropy_pullback(gradient)
-        dlogits, slope = similar(logits), unthunk(gradient) / length(labels)
-        for (column, dcolumn, label) in zip(eachcol(logits), eachcol(dlogits), labels)
+        dlogits, slope = similar(logits), unthunk(gradient) / size(logits, 2)
+        for (column, dcolumn, target) in zip(eachcol(logits), eachcol(dlogits), targets(labels))
             top, total = peak(column)
+            whole = total_share(target)
             for k in eachindex(column)
-                dcolumn[k] = (exp(column[k] - top) / total - (k == label + 1)) * slope
+                dcolumn[k] = (exp(column[k] - top) / total * whole - share(target, k)) * slope
             end
         end
         return NoTangent(), dlogits, NoTangent()

@@ -10,11 +10,27 @@ rng = StableRNG(1)
     @test cross_entropy([1e4 0.0; 0.0 1e4], [1, 1]) == 5e3
 end
 
+@testset "the loss of distributions is Flux's, and that of certain ones the labels'" begin
+    logits, labels = randn(rng, 5, 4), [0, 4, 2, 2]
+    drawn = rand(rng, 5, 4)
+    targets = drawn ./ sum(drawn; dims=1)
+    @test cross_entropy(logits, targets) ≈ Flux.logitcrossentropy(logits, targets) rtol = 1e-14
+    certain = Float64.((0:4) .== labels')
+    @test cross_entropy(logits, certain) == cross_entropy(logits, labels)
+    gradients = map((certain, labels)) do one
+        only(Flux.gradient(l -> cross_entropy(l, one), logits))
+    end
+    @test gradients[1] == gradients[2]
+end
+
 @testset "gradients are the finite differences" begin
     logits, labels = randn(rng, 5, 4), [0, 4, 2, 2]
-    loss() = cross_entropy(logits, labels)
-    gradient, = Flux.gradient(l -> cross_entropy(l, labels), logits)
-    @test deviation(gradient, differences(loss, logits)) < 1e-8
+    drawn = rand(rng, 5, 4)
+    for given in (labels, drawn ./ sum(drawn; dims=1))
+        loss() = cross_entropy(logits, given)
+        gradient, = Flux.gradient(l -> cross_entropy(l, given), logits)
+        @test deviation(gradient, differences(loss, logits)) < 1e-8
+    end
 
     maps = randn(rng, 3, 2, 4, 2)
     for kernels in (Fast(Fresh()), Reference())

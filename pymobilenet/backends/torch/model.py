@@ -15,6 +15,7 @@ from pymobilenet.backends.base import Model
 from pymobilenet.backends.checks import DROPOUT
 from pymobilenet.backends.torch.frozen import freeze
 from pymobilenet.backends.torch.module import Activation, Add, MobileNet, Norm, Pool
+from pymobilenet.backends.torch.optimizers import SLOTS, clip, new_optimizer
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import ConfigError
 from pymobilenet.weights import OPTIMIZER_STEP, State, state_shapes
@@ -28,8 +29,6 @@ MEMORY_FORMATS = {
     "channels_last": torch.channels_last,
 }
 """``auto``: contiguous, which is the more exact, but channels_last, which is faster, in `fit`."""
-
-_TORCH_SLOTS = {"momentum": "momentum_buffer", "exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq"}
 
 
 class TorchModel(Model):
@@ -72,15 +71,18 @@ class TorchModel(Model):
     def get_state(self) -> State:
         tensors = self.module.state_dict()
         state = {name: _numpy(tensors[name]) for name in state_shapes(self.config)}
-        if not self.slots:
+        if self.optimizer is None or not self.slots:
             return state
         step = 0
         for name, parameter in self.module.named_parameters():
             kept = self.updater.state.get(parameter, {})
             for slot in self.slots:
-                moment = kept.get(_TORCH_SLOTS[slot])
-                values = np.zeros(parameter.shape, self.dtype) if moment is None else _numpy(moment)
-                state[f"optimizer.{slot}.{name}"] = values
+                moment = kept.get(SLOTS[slot])
+                state[f"optimizer.{slot}.{name}"] = (
+                    np.full(parameter.shape, self.optimizer.start_of(slot), self.dtype)
+                    if moment is None
+                    else _numpy(moment)
+                )
             step = int(kept.get("step", step))
         state[OPTIMIZER_STEP] = np.array(step, np.int64)
         return state
@@ -95,17 +97,11 @@ class TorchModel(Model):
             kept = self.updater.state[parameter]
             for slot in self.slots:
                 moment = _tensor(state[f"optimizer.{slot}.{name}"]).clone()
-                kept[_TORCH_SLOTS[slot]] = moment.to(memory_format=self._format_of(parameter))
+                kept[SLOTS[slot]] = moment.to(memory_format=self._format_of(parameter))
             kept["step"] = torch.tensor(float(state[OPTIMIZER_STEP]))
 
     def _reset_optimizer(self, config: TrainConfig) -> None:
-        parameters = self.module.parameters()
-        if config.optimizer == "sgd":
-            self.updater = torch.optim.SGD(parameters, config.rate, config.momentum)
-            self.updater.register_step_post_hook(_count_steps)
-        else:
-            betas = (config.beta1, config.beta2)
-            self.updater = torch.optim.Adam(parameters, config.rate, betas, config.eps)
+        self.updater = new_optimizer(config, self.module)
 
     @torch.no_grad()
     def _predict(self, images: np.ndarray) -> np.ndarray:
@@ -175,6 +171,8 @@ class TorchModel(Model):
             result = self._backward(images, labels)
         for group in self.updater.param_groups:
             group["lr"] = rate
+        if self.optimizer is not None and self.optimizer.clip_norm > 0:
+            clip(self.module.parameters(), self.optimizer.clip_norm)
         self.updater.step()
         self.module.zero_grad(set_to_none=True)
         return result
@@ -220,14 +218,6 @@ class TorchModel(Model):
 
     def _format_of(self, parameter: Tensor) -> torch.memory_format:
         return self.memory_format if parameter.ndim == 4 else torch.contiguous_format
-
-
-def _count_steps(updater: torch.optim.Optimizer, *_: Any) -> None:
-    """SGD counts no steps of its own; the state has one count for all parameters."""
-    for group in updater.param_groups:
-        for parameter in group["params"]:
-            kept = updater.state[parameter]
-            kept["step"] = kept.get("step", 0) + 1
 
 
 def _tensor(array: np.ndarray) -> Tensor:

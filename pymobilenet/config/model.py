@@ -1,28 +1,19 @@
-"""What a MobileNet is and how it is trained, as two frozen, validated dataclasses.
-
-Both go to and from plain dictionaries, JSON (sorted keys, the form stored in weight files) and
-TOML (the form people write). Nothing here knows a framework.
-"""
+"""What a MobileNet is: its architecture, as a frozen, validated dataclass."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
-import tomllib
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
+from pymobilenet.config.record import Record
 from pymobilenet.errors import ConfigError
-from pymobilenet.strict_json import parse_object
 
 FAMILIES = ("v1", "v1_bottleneck", "v2")
 ROUNDINGS = ("floor", "nearest", "multiple_of_8")
 PADDINGS = ("symmetric", "keras")
 ACTIVATIONS = ("relu6", "relu")
-OPTIMIZERS = ("sgd", "adam")
 
 RESOLUTIONS = (224, 192, 160, 128)
 """The input sizes of Howard et al., arXiv:1704.04861, section 3.4."""
@@ -60,84 +51,8 @@ def rounded(channels: int, width_mult: float, rounding: str) -> int:
     return nearest if nearest >= 0.9 * width else nearest + 8
 
 
-class _Record:
-    """Conversions shared by the two configurations; each field's annotation is its type."""
-
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)  # type: ignore[call-overload]
-
-    def to_json(self) -> str:
-        """JSON with sorted keys and no spaces: equal configurations give equal text."""
-        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Build from a mapping; unknown names are refused, absent ones take their default."""
-        known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ConfigError(
-                f"{cls.__name__} has no field {unknown[0]!r}; its fields are "
-                f"{', '.join(sorted(known))}"
-            )
-        return cls(**values)
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        try:
-            return cls.from_dict(parse_object(text))
-        except ConfigError:
-            raise
-        except ValueError as error:
-            raise ConfigError(f"{cls.__name__}: {error}") from None
-
-    @classmethod
-    def from_toml(cls, path: str | Path) -> Self:
-        """Read the table named after the class in lower case (``[model]`` or ``[train]``)."""
-        try:
-            document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{path}: not TOML ({error})") from None
-        if not isinstance(document.get(cls._table), dict):
-            raise ConfigError(f"{path}: no table [{cls._table}]; it has {sorted(document)}")
-        try:
-            return cls.from_dict(document[cls._table])
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {error}") from None
-
-    def to_toml(self) -> str:
-        """The table that `from_toml` reads. JSON's strings, numbers and booleans are TOML's too."""
-        given = {name: value for name, value in self.to_dict().items() if value is not None}
-        lines = [f"{name} = {json.dumps(value)}" for name, value in given.items()]
-        return f"[{self._table}]\n" + "\n".join(lines) + "\n"
-
-    _table = ""
-
-    def _set_number(self, name: str, kind: type, low: float, high: float, rule: str) -> None:
-        """Store field `name` as `kind` (int or float), or refuse it with the rule it broke."""
-        value = getattr(self, name)
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not is_number or not low <= value <= high:
-            raise ConfigError(f"{name} must be {rule}. Received: {value!r}")
-        if kind is int and value != int(value):
-            raise ConfigError(f"{name} must be a whole number, {rule}. Received: {value!r}")
-        object.__setattr__(self, name, kind(value) + 0)  # -0.0 is 0.0, in the text too
-
-    def _check_choice(self, name: str, choices: tuple[str, ...]) -> None:
-        if getattr(self, name) not in choices:
-            raise ConfigError(
-                f"{name} must be one of {', '.join(choices)}. Received: {getattr(self, name)!r}"
-            )
-
-    def _check_flag(self, name: str) -> None:
-        if not isinstance(getattr(self, name), bool):
-            raise ConfigError(f"{name} must be true or false. Received: {getattr(self, name)!r}")
-
-
 @dataclass(frozen=True)
-class MobileNetConfig(_Record):
+class MobileNetConfig(Record):
     """The architecture of one MobileNet.
 
     Attributes:
@@ -231,50 +146,3 @@ class MobileNetConfig(_Record):
                 stacklevel=2,
             )
         return cls(width_mult=alpha, resolution=resolution, **fields)
-
-
-@dataclass(frozen=True)
-class TrainConfig(_Record):
-    """How a model is trained: optimizer, rate, batches, and how images are moved about.
-
-    SGD is ``v = momentum * v + g; p -= rate * v``; Adam is Kingma & Ba, arXiv:1412.6980,
-    algorithm 1, with ``eps`` added outside the root. `seed` fixes the order of the images, the
-    crops and the flips (see `pymobilenet.data.BatchPlan`). `crop_padding` is in pixels.
-    """
-
-    optimizer: str = "sgd"
-    rate: float = 0.1
-    momentum: float = 0.9
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-    batch_size: int = 128
-    steps: int = 200
-    seed: int = 0
-    crop_padding: int = 4
-    flip: bool = True
-
-    _table = "train"
-
-    def __post_init__(self) -> None:
-        self._check_choice("optimizer", OPTIMIZERS)
-        self._set_number("rate", float, 0, 1e6, "in [0, 1e6]")
-        self._set_number("momentum", float, 0, 1, "in [0, 1]")
-        self._set_number("beta1", float, 0, 1 - 1e-12, "in [0, 1)")
-        self._set_number("beta2", float, 0, 1 - 1e-12, "in [0, 1)")
-        self._set_number("eps", float, 0, 1, "in [0, 1]")
-        self._set_number("batch_size", int, 1, 10**7, "at least 1")
-        self._set_number("steps", int, 0, 10**9, "at least 0")
-        self._set_number("seed", int, 0, 2**63 - 1, "in [0, 2**63)")
-        self._set_number("crop_padding", int, 0, 1024, "in [0, 1024] pixels")
-        self._check_flag("flip")
-
-    @property
-    def slots(self) -> tuple[str, ...]:
-        """The moments the optimizer keeps for each parameter, by their names in a weight file.
-
-        SGD without momentum keeps none, and counts no steps.
-        """
-        if self.optimizer == "sgd":
-            return ("momentum",) if self.momentum > 0 else ()
-        return ("exp_avg", "exp_avg_sq")

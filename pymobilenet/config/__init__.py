@@ -1,0 +1,33 @@
+"""What a MobileNet is and how it is trained, as two frozen, validated dataclasses.
+
+Both go to and from plain dictionaries, JSON (sorted keys, the form stored in weight files) and
+TOML (the form people write). Nothing here knows a framework.
+"""
+
+from pymobilenet.config.model import (
+    ACTIVATIONS,
+    FAMILIES,
+    FAMILY_DEFAULTS,
+    PADDINGS,
+    RESOLUTIONS,
+    ROUNDINGS,
+    STEM_CHANNELS,
+    MobileNetConfig,
+    rounded,
+)
+from pymobilenet.config.train import OPTIMIZERS, SCHEDULES, TrainConfig
+
+__all__ = [
+    "ACTIVATIONS",
+    "FAMILIES",
+    "FAMILY_DEFAULTS",
+    "OPTIMIZERS",
+    "PADDINGS",
+    "RESOLUTIONS",
+    "ROUNDINGS",
+    "SCHEDULES",
+    "STEM_CHANNELS",
+    "MobileNetConfig",
+    "TrainConfig",
+    "rounded",
+]

@@ -1,0 +1,157 @@
+"""How a MobileNet is trained, as a frozen, validated dataclass; see docs/training.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pymobilenet.config.record import Record
+from pymobilenet.errors import ConfigError
+
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "rmsprop_tf")
+SCHEDULES = ("constant", "step", "milestones", "cosine", "one_cycle")
+
+
+@dataclass(frozen=True)
+class TrainConfig(Record):
+    """How a model is trained: optimizer, rates, batches, and how images are moved about.
+
+    An optimizer reads the fields its formula in docs/training.md has; the others are without
+    effect. `rate` is the highest rate: the schedule leads to it, or away from it.
+
+    Attributes:
+        optimizer: ``sgd``, ``adam``, ``adamw`` and ``rmsprop`` as torch has them, or
+            ``rmsprop_tf``: TensorFlow's, with `eps` inside the root.
+        momentum: Of ``sgd`` and both RMSprops; at 0 they keep no momentum.
+        nesterov: The look-ahead of ``sgd``, which needs momentum.
+        alpha: The weight of the old mean square in RMSprop; Keras calls it rho.
+        initial_square_avg: Where the mean square of ``rmsprop_tf`` starts: 0 in Keras, 1 in
+            TensorFlow 1.
+        weight_decay: Added to the gradient times the parameter; in ``adamw`` taken off it instead.
+        decay_all: Norms' weights and biases and the classifier's bias are decayed too, as in torch.
+        clip_norm: The largest norm of all gradients together; 0 for any.
+        label_smoothing: The part of each label that is spread evenly over all classes.
+        schedule: How the rate goes on after `warmup_steps`; see `pymobilenet.training.rate_at`.
+        warmup_steps: Steps in which the rate rises evenly to where the schedule begins.
+        step_size: Of ``step``: the rate is multiplied by `gamma` every so many steps.
+        milestones: Of ``milestones``: the steps at which the rate is multiplied by `gamma`.
+        final_rate: Of ``cosine``: where the rate ends.
+        pct_start: Of ``one_cycle``: the part of the steps in which the rate rises.
+        div_factor: Of ``one_cycle``: `rate` over the first rate.
+        final_div_factor: Of ``one_cycle``: the first rate over the last.
+        steps: Of the whole run, warm-up included.
+        seed: Fixes the order of the images, the crops and the flips (see
+            `pymobilenet.data.BatchPlan`).
+        crop_padding: Pixels.
+
+    Raises:
+        ConfigError: A value outside its range; the message names field, rule and value.
+    """
+
+    optimizer: str = "sgd"
+    rate: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = False
+    beta1: float = 0.9
+    beta2: float = 0.999
+    alpha: float = 0.99
+    eps: float = 1e-8
+    initial_square_avg: float = 0.0
+    weight_decay: float = 0.0
+    decay_all: bool = True
+    clip_norm: float = 0.0
+    label_smoothing: float = 0.0
+    schedule: str = "constant"
+    warmup_steps: int = 0
+    step_size: int = 0
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.1
+    final_rate: float = 0.0
+    pct_start: float = 0.3
+    div_factor: float = 25.0
+    final_div_factor: float = 1e4
+    batch_size: int = 128
+    steps: int = 200
+    seed: int = 0
+    crop_padding: int = 4
+    flip: bool = True
+
+    _table = "train"
+
+    def __post_init__(self) -> None:
+        self._check_choice("optimizer", OPTIMIZERS)
+        self._set_number("rate", float, 0, 1e6, "in [0, 1e6]")
+        self._set_number("momentum", float, 0, 1, "in [0, 1]")
+        self._check_flag("nesterov")
+        self._set_number("beta1", float, 0, 1 - 1e-12, "in [0, 1)")
+        self._set_number("beta2", float, 0, 1 - 1e-12, "in [0, 1)")
+        self._set_number("alpha", float, 0, 1, "in [0, 1]")
+        self._set_number("eps", float, 0, 1, "in [0, 1]")
+        self._set_number("initial_square_avg", float, 0, 1e6, "in [0, 1e6]")
+        self._set_number("weight_decay", float, 0, 1, "in [0, 1]")
+        self._check_flag("decay_all")
+        self._set_number("clip_norm", float, 0, 1e12, "in [0, 1e12]")
+        self._set_number("label_smoothing", float, 0, 1, "in [0, 1]")
+        self._check_choice("schedule", SCHEDULES)
+        self._set_number("warmup_steps", int, 0, 10**9, "at least 0")
+        self._set_number("step_size", int, 0, 10**9, "at least 0")
+        self._set_milestones()
+        self._set_number("gamma", float, 0, 1, "in [0, 1]")
+        self._set_number("final_rate", float, 0, 1e6, "in [0, 1e6]")
+        self._set_number("pct_start", float, 0, 1, "in [0, 1]")
+        self._set_number("div_factor", float, 1, 1e12, "in [1, 1e12]")
+        self._set_number("final_div_factor", float, 1, 1e12, "in [1, 1e12]")
+        self._set_number("batch_size", int, 1, 10**7, "at least 1")
+        self._set_number("steps", int, 0, 10**9, "at least 0")
+        self._set_number("seed", int, 0, 2**63 - 1, "in [0, 2**63)")
+        self._set_number("crop_padding", int, 0, 1024, "in [0, 1024] pixels")
+        self._check_flag("flip")
+        self._check_belonging()
+
+    def _set_milestones(self) -> None:
+        """A list becomes a tuple; JSON and TOML have lists alone."""
+        given = self.milestones
+        values = list(given) if isinstance(given, (list, tuple)) else [None]
+        whole = all(
+            isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 10**9
+            for value in values
+        )
+        if not whole or values != sorted(set(values)):
+            raise ConfigError(
+                f"milestones must be whole numbers from 1 on, each larger than the one before. "
+                f"Received: {given!r}"
+            )
+        object.__setattr__(self, "milestones", tuple(values))
+
+    def _check_belonging(self) -> None:
+        """What one optimizer or schedule alone has, or cannot be without."""
+        if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
+            raise ConfigError(
+                "nesterov belongs to sgd with momentum alone. "
+                f"Received: {self.optimizer} with momentum {self.momentum!r}"
+            )
+        if self.initial_square_avg and self.optimizer != "rmsprop_tf":
+            raise ConfigError(
+                "initial_square_avg belongs to rmsprop_tf alone. "
+                f"Received: {self.initial_square_avg!r} with {self.optimizer}"
+            )
+        if self.schedule == "step" and self.step_size == 0:
+            raise ConfigError("step_size must be at least 1 for the schedule step. Received: 0")
+        if self.schedule == "milestones" and not self.milestones:
+            raise ConfigError(
+                "milestones must not be empty for the schedule milestones. Received: ()"
+            )
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The moments the optimizer keeps for each parameter, by their names in a weight file.
+
+        SGD without momentum keeps none, and counts no steps.
+        """
+        if self.optimizer in ("adam", "adamw"):
+            return ("exp_avg", "exp_avg_sq")
+        momentum = ("momentum",) if self.momentum > 0 else ()
+        return momentum if self.optimizer == "sgd" else (*momentum, "square_avg")
+
+    def start_of(self, slot: str) -> float:
+        """The value that every element of a moment has before the first step."""
+        return self.initial_square_avg if slot == "square_avg" else 0.0

@@ -1,0 +1,78 @@
+"""Every optimizer with every option it has, and torch's own, set up by hand beside it."""
+
+import torch
+
+from pymobilenet import TrainConfig
+from pymobilenet.backends.torch.optimizers import RMSpropTF
+
+BETAS = {"beta1": 0.6, "beta2": 0.9, "eps": 1e-3}
+SQUARES = {"alpha": 0.8, "eps": 1e-3}
+RECIPES = {
+    "plain sgd": TrainConfig(momentum=0),
+    "sgd": TrainConfig(momentum=0.75),
+    "sgd, nesterov": TrainConfig(momentum=0.75, nesterov=True),
+    "sgd, decay": TrainConfig(momentum=0.75, weight_decay=0.05),
+    "sgd, all options": TrainConfig(
+        momentum=0.75, nesterov=True, weight_decay=0.05, decay_all=False, clip_norm=0.5
+    ),
+    "adam": TrainConfig(optimizer="adam", **BETAS),
+    "adam, decay, clip": TrainConfig(optimizer="adam", weight_decay=0.05, clip_norm=0.5, **BETAS),
+    "adamw": TrainConfig(optimizer="adamw", weight_decay=0.05, **BETAS),
+    "adamw, weights alone": TrainConfig(
+        optimizer="adamw", weight_decay=0.05, decay_all=False, **BETAS
+    ),
+    "rmsprop": TrainConfig(optimizer="rmsprop", momentum=0, **SQUARES),
+    "rmsprop, all options": TrainConfig(
+        optimizer="rmsprop",
+        momentum=0.75,
+        weight_decay=0.05,
+        decay_all=False,
+        clip_norm=0.5,
+        **SQUARES,
+    ),
+    "rmsprop_tf": TrainConfig(optimizer="rmsprop_tf", momentum=0, **SQUARES),
+    "rmsprop_tf, all options": TrainConfig(
+        optimizer="rmsprop_tf",
+        momentum=0.75,
+        initial_square_avg=1,
+        weight_decay=0.05,
+        clip_norm=0.5,
+        **SQUARES,
+    ),
+}
+
+SLOTS = {
+    "momentum": "momentum_buffer",
+    "exp_avg": "exp_avg",
+    "exp_avg_sq": "exp_avg_sq",
+    "square_avg": "square_avg",
+}
+
+
+def torchs(recipe, parameters):
+    """torch.optim as its documentation has it; a function that takes a step with a rate."""
+    parameters = list(parameters)
+    weights = [p for p in parameters if p.ndim > 1 or recipe.decay_all]
+    others = [p for p in parameters if p.ndim <= 1 and not recipe.decay_all]
+    groups = [{"params": weights, "weight_decay": recipe.weight_decay}]
+    groups += [{"params": others, "weight_decay": 0}] if others else []
+    adam = {"betas": (recipe.beta1, recipe.beta2), "eps": recipe.eps}
+    squares = {"alpha": recipe.alpha, "eps": recipe.eps, "momentum": recipe.momentum}
+    updater = {
+        "sgd": lambda: torch.optim.SGD(
+            groups, 1, momentum=recipe.momentum, nesterov=recipe.nesterov
+        ),
+        "adam": lambda: torch.optim.Adam(groups, 1, **adam),
+        "adamw": lambda: torch.optim.AdamW(groups, 1, **adam),
+        "rmsprop": lambda: torch.optim.RMSprop(groups, 1, **squares),
+        "rmsprop_tf": lambda: RMSpropTF(groups, recipe),
+    }[recipe.optimizer]()
+
+    def step(rate):
+        if recipe.clip_norm:
+            torch.nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
+        for group in updater.param_groups:
+            group["lr"] = rate
+        updater.step()
+
+    return updater, step
