@@ -14,8 +14,9 @@ STEPS = {"float64": 50, "float32": 5}
 BATCH = {"batch_size": 16, "steps": 50}
 
 RECIPES = {
-    "sgd without momentum": TrainConfig(momentum=0, rate=0.05, **BATCH),
-    "sgd": TrainConfig(rate=0.05, schedule="milestones", milestones=(20, 40), **BATCH),
+    "sgd, average": TrainConfig(
+        rate=0.05, ema_decay=0.99, schedule="milestones", milestones=(20, 40), **BATCH
+    ),
     "nesterov, decay, clip": TrainConfig(
         rate=0.05,
         nesterov=True,
@@ -35,7 +36,6 @@ RECIPES = {
         schedule="one_cycle",
         **BATCH,
     ),
-    "rmsprop": TrainConfig(optimizer="rmsprop", rate=1e-3, momentum=0, **BATCH),
     "rmsprop, momentum, clip": TrainConfig(
         optimizer="rmsprop", rate=1e-4, weight_decay=1e-4, clip_norm=1.0, **BATCH
     ),

@@ -15,6 +15,8 @@ RECIPES = {
     "sgd, all options": TrainConfig(
         momentum=0.75, nesterov=True, weight_decay=0.05, decay_all=False, clip_norm=0.5
     ),
+    "sgd, average": TrainConfig(momentum=0.75, ema_decay=0.9),
+    "average alone": TrainConfig(momentum=0, ema_decay=0.9),
     "adam": TrainConfig(optimizer="adam", **BETAS),
     "adam, decay, clip": TrainConfig(optimizer="adam", weight_decay=0.05, clip_norm=0.5, **BETAS),
     "adamw": TrainConfig(optimizer="adamw", weight_decay=0.05, **BETAS),

@@ -20,7 +20,7 @@ def test_defaults_are_the_papers():
     )
     assert TrainConfig().to_json() == (
         '{"alpha":0.99,"batch_size":128,"beta1":0.9,"beta2":0.999,"clip_norm":0.0,'
-        '"crop_padding":4,"decay_all":true,"div_factor":25.0,"eps":1e-08,'
+        '"crop_padding":4,"decay_all":true,"div_factor":25.0,"ema_decay":0.0,"eps":1e-08,'
         '"final_div_factor":10000.0,"final_rate":0.0,"flip":true,"gamma":0.1,'
         '"initial_square_avg":0.0,"label_smoothing":0.0,"milestones":[],"momentum":0.9,'
         '"nesterov":false,"optimizer":"sgd","pct_start":0.3,"rate":0.1,"schedule":"constant",'
@@ -66,6 +66,7 @@ def test_a_recipe_written_before_there_were_schedules_is_read():
         (TrainConfig, "weight_decay", r"in \[0, 1\]", [-1e-4, 2, NAN]),
         (TrainConfig, "decay_all", "true or false", [0, "no"]),
         (TrainConfig, "clip_norm", r"in \[0, 1e12\]", [-1, INFINITY]),
+        (TrainConfig, "ema_decay", r"in \[0, 1\)", [-0.1, 1]),
         (TrainConfig, "label_smoothing", r"in \[0, 1\]", [-0.1, 1.1]),
         (TrainConfig, "schedule", "one of constant, step, milestones,", ["exponential", None]),
         (TrainConfig, "warmup_steps", "at least 0", [-1]),
@@ -162,6 +163,12 @@ def test_a_resolution_multiplier_outside_its_range_is_refused(rho):
 )
 def test_slots_are_the_moments_the_optimizer_keeps(optimizer, momentum, slots):
     assert TrainConfig(optimizer=optimizer, momentum=momentum).slots == slots
+
+
+def test_an_average_of_the_parameters_is_the_first_slot():
+    config = TrainConfig(optimizer="adam", ema_decay=0.9)
+    assert config.slots == ("ema", "exp_avg", "exp_avg_sq")
+    assert TrainConfig(momentum=0, ema_decay=0.9).slots == ("ema",)
 
 
 def test_moments_start_at_zero_but_for_tensorflows_square_average():

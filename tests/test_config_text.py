@@ -30,6 +30,7 @@ TRAIN = {
     "weight_decay": st.floats(0, 1),
     "decay_all": st.booleans(),
     "clip_norm": st.floats(0, 1e12),
+    "ema_decay": st.floats(0, 1 - 1e-12),
     "label_smoothing": st.floats(0, 1),
     "schedule": st.sampled_from(["constant", "step", "milestones", "cosine", "one_cycle"]),
     "warmup_steps": st.integers(0, 10**9),

@@ -8,6 +8,7 @@ from pymobilenet import MobileNetConfig, TrainConfig, backend
 from pymobilenet.architecture import activation_names, parameter_shapes, statistic_shapes
 from pymobilenet.backends.base import regions
 from pymobilenet.errors import ConfigError, DataError, WeightsError
+from pymobilenet.weights import averaged
 
 CONFIG = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=7)
 SGD = TrainConfig(optimizer="sgd", rate=0.05)
@@ -161,6 +162,22 @@ def test_a_square_average_starts_where_the_recipe_says(model):
     assert (state["optimizer.square_avg.stem.conv.weight"] == 0.5).all()
     assert not state["optimizer.momentum.stem.conv.weight"].any()
     assert state["optimizer.step"] == 0
+
+
+def test_averages_begin_with_the_parameters_and_follow_them(model):
+    start = model.get_state()
+    model.set_optimizer(TrainConfig(momentum=0, ema_decay=0.75))
+    begun = averaged(model.get_state())
+    assert list(begun) == list(start)
+    assert all(np.array_equal(begun[name], start[name]) for name in start)
+    for seed in range(3):
+        model.step(*batch(seed=seed), 0.05)
+        state = model.get_state()
+        begun = {k: ema + 0.25 * (state[k] - ema) for k, ema in begun.items()}
+    found = averaged(state)
+    for name in parameter_shapes(CONFIG):
+        assert np.linalg.norm(found[name] - begun[name]) <= 1e-14 * np.linalg.norm(begun[name])
+    assert all(found[name] is state[name] for name in statistic_shapes(CONFIG))
 
 
 def test_plain_sgd_keeps_no_moments(model):

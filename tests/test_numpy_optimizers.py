@@ -62,11 +62,11 @@ def test_rmsprop_adds_eps_to_the_root_and_keeps_the_rate_out_of_its_momentum():
 
 
 def test_tensorflows_rmsprop_adds_eps_under_the_root_and_has_the_rate_in_its_momentum():
-    config = TrainConfig(optimizer="rmsprop_tf", alpha=0.75, eps=5.0, momentum=0.5)
-    kept = (np.array(2.0), np.array(4.0))
-    p, moments = rmsprop_tf(config, np.array(1.0), np.array(-2.0), kept, rate=0.25, step=1)
-    assert moments == (0.5 * 2 - 0.25 * 2 / 3, 4.0)
-    assert p == pytest.approx(1 - (1 - 0.5 / 3), rel=1e-15)
+    config = TrainConfig(optimizer="rmsprop_tf", alpha=0.75, eps=1.0, momentum=0.5)
+    kept = (np.array(2.0), np.array(8.0))
+    p, moments = rmsprop_tf(config, np.array(1.0), np.array(-6.0), kept, rate=0.25, step=1)
+    assert moments == (0.5 * 2 - 0.25 * 6 / 4, 15.0)
+    assert p == 1 - 0.625
 
 
 def test_decay_is_part_of_the_gradient_but_in_adamw():
@@ -106,7 +106,7 @@ def by_torch(recipe, start, grads, rates):
     moments = {
         (slot, name): updater.state[parameter][SLOTS[slot]].numpy()
         for name, parameter in parameters.items()
-        for slot in recipe.slots
+        for slot in recipe.moments
     }
     return {name: p.detach().numpy() for name, p in parameters.items()}, moments
 
@@ -120,7 +120,9 @@ def test_steps_are_torchs_in_float64(name):
     grads += [{n: rng.normal(size=s) * 1e-3 for n, s in SHAPES.items()} for _ in range(10)]
     expected, expected_moments = by_torch(recipe, start, grads, rates)
     state = dict(start)
-    moments = {n: [np.full(s, recipe.start_of(x)) for x in recipe.slots] for n, s in SHAPES.items()}
+    moments = {
+        n: [np.full(s, recipe.start_of(x)) for x in recipe.moments] for n, s in SHAPES.items()
+    }
     for index, (found, rate) in enumerate(zip(grads, rates, strict=True)):
         for n, grad in clipped(found, recipe.clip_norm).items():
             p, grad = decayed(recipe, state[n], grad, rate)
@@ -129,5 +131,5 @@ def test_steps_are_torchs_in_float64(name):
             )
     for n in SHAPES:
         np.testing.assert_allclose(state[n], expected[n], rtol=1e-12, atol=1e-15)
-        for slot, moment in zip(recipe.slots, moments[n], strict=True):
+        for slot, moment in zip(recipe.moments, moments[n], strict=True):
             np.testing.assert_allclose(moment, expected_moments[slot, n], rtol=1e-11, atol=1e-15)

@@ -28,6 +28,10 @@ def by_hand(recipe):
     """torch's own layers and optimizer, the rate set before each step as torch's schedulers do."""
     reference = Reference(SMALL).take(STATE).train()
     updater, step = torchs(recipe, reference.parameters())
+    average = torch.optim.swa_utils.AveragedModel(
+        reference, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema_decay)
+    )
+    average.update_parameters(reference)  # which makes it a copy, the first time
     losses = []
     for seed, rate in enumerate(RATES):
         images, labels = (torch.from_numpy(array.copy()) for array in batch(seed=seed))
@@ -35,12 +39,16 @@ def by_hand(recipe):
         loss = F.cross_entropy(reference(images), labels)
         loss.backward()
         step(rate)
+        average.update_parameters(reference)
         losses.append(loss.item())
     state, names = reference.state(), reference.canonical_names()
     for name, parameter in reference.named_parameters():
-        for slot in recipe.slots:
+        for slot in recipe.moments:
             moment = updater.state[parameter][SLOTS[slot]]
             state[f"optimizer.{slot}.{names[name]}"] = moment.numpy()
+    if recipe.ema_decay > 0:
+        for name, parameter in average.module.named_parameters():
+            state[f"optimizer.ema.{names[name]}"] = parameter.detach().numpy()
     return losses, state
 
 

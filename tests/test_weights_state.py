@@ -8,6 +8,7 @@ from pymobilenet import MobileNetConfig, TrainConfig, backend
 from pymobilenet.errors import ConfigError, WeightsError
 from pymobilenet.weights import (
     OPTIMIZER_STEP,
+    averaged,
     check_state,
     initial_state,
     optimizer_shapes,
@@ -131,6 +132,11 @@ def test_moments_belong_to_the_state_of_their_optimizer(state, config):
         check_state(SMALL, moved, "float64")
     with pytest.raises(WeightsError, match=r"missing optimizer\..*stem\.conv\.weight"):
         check_state(SMALL, state, "float64", config.slots)
+
+
+def test_a_state_without_averages_has_none_to_take(state):
+    with pytest.raises(ConfigError, match=r"no averages.*Received: moments \('momentum',\)"):
+        averaged(with_moments(state, ("momentum",)))
 
 
 @pytest.mark.parametrize(

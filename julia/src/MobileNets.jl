@@ -71,7 +71,7 @@ export MobileNetConfig, TrainConfig, from_json, from_multipliers, to_json
 export activation_names, layers, mult_adds, num_params, parameter_shapes, rounded, statistic_shapes
 export MobileNet, Workspace, activations, build, forward, loss_and_grads, predict
 export check_state, get_state, set_state!
-export fit!, rate_at, setup, train_step!
+export averaged, fit!, rate_at, setup, train_step!
 export BatchPlan, batch, crop_and_flip, normalise, read_cifar100
 
 end

@@ -138,12 +138,23 @@ function clip_factor(gradients, largest)
     return min(1.0, largest / (sqrt(total) + 1e-6))
 end
 
+"Move a running average of the parameter `p` towards it: `ema += (1 - decay) * (p - ema)`."
+function average!(ema, p::Array{T}, decay) where {T}
+    weight = T(1 - decay)
+    parallel(length(p), LEAST_ELEMENTS) do _, range
+        @inbounds @simd ivdep for k in range
+            ema[k] += weight * (p[k] - ema[k])
+        end
+    end
+end
+
 """
-The moments the optimizer keeps for each parameter, by their names in a weight file, sorted. SGD
-without momentum keeps none, and counts no steps.
+What is kept for each parameter, by the names in a weight file, sorted: the average of the parameters, then
+the moments of the rule. Where there is nothing to keep, no steps are counted.
 """
 function slots(config::TrainConfig)
-    config.optimizer in ("adam", "adamw") && return ["exp_avg", "exp_avg_sq"]
+    average = config.ema_decay > 0 ? ["ema"] : String[]
+    config.optimizer in ("adam", "adamw") && return [average; "exp_avg"; "exp_avg_sq"]
     momentum = config.momentum > 0 ? ["momentum"] : String[]
-    return config.optimizer == "sgd" ? momentum : [momentum; "square_avg"]
+    return config.optimizer == "sgd" ? [average; momentum] : [average; momentum; "square_avg"]
 end

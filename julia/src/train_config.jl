@@ -4,9 +4,9 @@ const SCHEDULES = ("constant", "step", "milestones", "cosine", "one_cycle")
 """
     TrainConfig(; optimizer="sgd", rate=0.1, momentum=0.9, nesterov=false, beta1=0.9, beta2=0.999, alpha=0.99,
                 eps=1e-8, initial_square_avg=0.0, weight_decay=0.0, decay_all=true, clip_norm=0.0,
-                label_smoothing=0.0, schedule="constant", warmup_steps=0, step_size=0, milestones=(),
-                gamma=0.1, final_rate=0.0, pct_start=0.3, div_factor=25.0, final_div_factor=1e4,
-                batch_size=128, steps=200, seed=0, crop_padding=4, flip=true)
+                ema_decay=0.0, label_smoothing=0.0, schedule="constant", warmup_steps=0, step_size=0,
+                milestones=(), gamma=0.1, final_rate=0.0, pct_start=0.3, div_factor=25.0,
+                final_div_factor=1e4, batch_size=128, steps=200, seed=0, crop_padding=4, flip=true)
 
 How a model is trained: optimizer, rates, batches, and how images are moved about. An optimizer reads the
 fields its formula in docs/training.md has; the others are without effect. `rate` is the highest rate: the
@@ -20,6 +20,8 @@ schedule leads to it, or away from it.
 - `weight_decay`: added to the gradient times the parameter; in "adamw" taken off it instead. `decay_all`:
   norms' weights and biases and the classifier's bias are decayed too, as in torch.
 - `clip_norm`: the largest norm of all gradients together; 0 for any.
+- `ema_decay`: the weight of the old average in a running average of the parameters, the slot `ema`; 0 for
+  none. See [`averaged`](@ref).
 - `label_smoothing`: the part of each label that is spread evenly over all classes.
 - `schedule`: how the rate goes on after `warmup_steps`, see [`rate_at`](@ref). Of "step": the rate is
   multiplied by `gamma` every `step_size` steps; of "milestones": at these steps; of "cosine": it ends at
@@ -44,6 +46,7 @@ Base.@kwdef struct TrainConfig
     weight_decay::Float64 = 0.0
     decay_all::Bool = true
     clip_norm::Float64 = 0.0
+    ema_decay::Float64 = 0.0
     label_smoothing::Float64 = 0.0
     schedule::String = "constant"
     warmup_steps::Int = 0
@@ -62,7 +65,7 @@ Base.@kwdef struct TrainConfig
 
     function TrainConfig(
         optimizer, rate, momentum, nesterov, beta1, beta2, alpha, eps, initial_square_avg, weight_decay,
-        decay_all, clip_norm, label_smoothing, schedule, warmup_steps, step_size, milestones, gamma,
+        decay_all, clip_norm, ema_decay, label_smoothing, schedule, warmup_steps, step_size, milestones, gamma,
         final_rate, pct_start, div_factor, final_div_factor, batch_size, steps, seed, crop_padding, flip,
     )
         number(name, value, low, high, rule) = checked_number(Float64, name, value, low, high, rule)
@@ -80,6 +83,7 @@ Base.@kwdef struct TrainConfig
             number("weight_decay", weight_decay, 0, 1, "in [0, 1]"),
             checked_flag("decay_all", decay_all),
             number("clip_norm", clip_norm, 0, 1e12, "in [0, 1e12]"),
+            number("ema_decay", ema_decay, 0, 1 - 1e-12, "in [0, 1)"),
             number("label_smoothing", label_smoothing, 0, 1, "in [0, 1]"),
             checked_choice("schedule", schedule, SCHEDULES),
             integer("warmup_steps", warmup_steps, 0, 10^9, "at least 0"),

@@ -1,8 +1,9 @@
 # One step of training, and what it needs besides the model.
 
 """
-What `train_step!` needs besides the model: a config, what its rule keeps for each parameter
-in the order of `parameter_shapes`, and the number of steps taken.
+What `train_step!` needs besides the model: a config, what is kept for each parameter (what its rule keeps
+and, where the config asks for one, the average `ema`) in the order of `parameter_shapes`, and the number of
+steps taken.
 """
 struct Optimizer
     config::TrainConfig
@@ -17,7 +18,9 @@ An optimizer for `train_step!`, with all moments at their start and no step take
 """
 function setup(config::TrainConfig, model::MobileNet)
     first_rule = rule(config, config.rate, 1)
-    return Optimizer(config, [moments(first_rule, p) for p in parameters(model)], fill(0))
+    average(p) = config.ema_decay > 0 ? (ema=copy(p),) : (;)
+    kept = NamedTuple[(; moments(first_rule, p)..., average(p)...) for p in parameters(model)]
+    return Optimizer(config, kept, fill(0))
 end
 
 function get_state(model::MobileNet, optimizer::Optimizer)
@@ -28,6 +31,22 @@ function get_state(model::MobileNet, optimizer::Optimizer)
     end
     isempty(slots(optimizer.config)) || push!(state, OPTIMIZER_STEP => optimizer.step)
     return state
+end
+
+"""
+    averaged(state)
+
+A state (anything that yields name => array) with the running averages of the parameters in their place, and
+without moments: what `set_state!(model, averaged(get_state(model, optimizer)))` evaluates. Running
+statistics are the model's own. Throws a `ConfigError` for a state that holds no averages.
+"""
+function averaged(state)
+    found = Dict{String,Array}(state)
+    any(startswith("optimizer.ema."), keys(found)) || throw(ConfigError(
+        "the state holds no averages: train with ema_decay. Received: moments $(slots_of(found))"
+    ))
+    own = filter(!startswith("optimizer."), keys(found))
+    return Dict{String,Array}(name => get(found, "optimizer.ema.$name", found[name]) for name in own)
 end
 
 function set_state!(model::MobileNet, optimizer::Optimizer, state)
@@ -55,6 +74,7 @@ function train_step!(
     now, scale = rule(config, rate, optimizer.step[]), clip_factor(gradients, config.clip_norm)
     for (kept, p, gradient) in zip(optimizer.moments, parameters(model), gradients)
         update!(now, kept, p, gradient, before(config, rate, scale, p))
+        config.ema_decay > 0 && average!(kept.ema, p, config.ema_decay)
     end
     move_statistics!(model, statistics, x)
     return loss, named(model.config, gradients)

@@ -7,7 +7,7 @@
         """"stem_stride":2,"width_mult":0.25}"""
     @test to_json(TrainConfig()) ==
         """{"alpha":0.99,"batch_size":128,"beta1":0.9,"beta2":0.999,"clip_norm":0.0,""" *
-        """"crop_padding":4,"decay_all":true,"div_factor":25.0,"eps":1e-08,""" *
+        """"crop_padding":4,"decay_all":true,"div_factor":25.0,"ema_decay":0.0,"eps":1e-08,""" *
         """"final_div_factor":10000.0,"final_rate":0.0,"flip":true,"gamma":0.1,""" *
         """"initial_square_avg":0.0,"label_smoothing":0.0,"milestones":[],"momentum":0.9,""" *
         """"nesterov":false,"optimizer":"sgd","pct_start":0.3,"rate":0.1,"schedule":"constant",""" *

@@ -55,6 +55,7 @@ end
 const OPTIONS = Dict(
     "nesterov" => TrainConfig(; momentum=0.9, nesterov=true),
     "decay" => TrainConfig(; weight_decay=0.01),
+    "average" => TrainConfig(; ema_decay=0.75),
     "decay of weights alone" => TrainConfig(; weight_decay=0.01, decay_all=false, clip_norm=0.3),
     "adamw" => TrainConfig(; optimizer="adamw", weight_decay=0.01),
     "rmsprop" => TrainConfig(; optimizer="rmsprop", momentum=0, alpha=0.9, clip_norm=0.3),
@@ -93,12 +94,14 @@ end
     for (name, k) in ("stem.norm.bias" => 3, "classifier.weight" => length(gradients[1]) - 1)
         p = Dict(get_state(build(TINY; dtype=Float64)))[name]
         start(slot) = fill(slot == "square_avg" ? config.initial_square_avg : 0.0, size(p))
-        kept = Dict(slot => start(slot) for slot in slots)
+        kept, ema = Dict(slot => start(slot) for slot in slots), p
         for (t, step) in enumerate(gradients)
             total = sqrt(sum(sum(abs2, g) for (_, g) in step))
             scale = config.clip_norm == 0 ? 1.0 : min(1.0, config.clip_norm / (total + 1e-6))
             @test config.clip_norm == 0 || scale < 1 # or it would not be tested
             p, kept = by_formula(config, p, last(step[k]), kept, 1e-3, t, scale)
+            ema = ema .+ (1 - config.ema_decay) .* (p .- ema)
+            kept["ema"] = ema
         end
         state = Dict(get_state(model, optimizer))
         @test state[name] ≈ p rtol = 1e-12
@@ -109,7 +112,7 @@ end
 end
 
 @testset "a step of any optimizer takes no new arrays: $optimizer" for optimizer in MobileNets.OPTIMIZERS
-    config = TrainConfig(; optimizer, weight_decay=1e-4, clip_norm=1)
+    config = TrainConfig(; optimizer, weight_decay=1e-4, clip_norm=1, ema_decay=0.99)
     model, workspace = build(TINY), Workspace()
     small, given = example(Float32; size=(16, 16), batch=8)
     targets = MobileNets.smoothed(model, given, 0.1)
@@ -118,6 +121,18 @@ end
     step()
     step()
     @test (@allocated step()) < 2^20
+end
+
+@testset "averages take the place of parameters" begin
+    model, optimizer, _ = trained(TrainConfig(; ema_decay=0.5), 2)
+    state = Dict(get_state(model, optimizer))
+    found = averaged(state)
+    @test keys(found) == keys(Dict(get_state(model)))
+    @test found["stem.conv.weight"] === state["optimizer.ema.stem.conv.weight"]
+    @test found["stem.norm.running_mean"] === state["stem.norm.running_mean"]
+    set_state!(model, found)
+    @test model.stem.conv.weight == found["stem.conv.weight"]
+    @test endswith(message(() -> averaged(get_state(model)), ConfigError), "Received: moments String[]")
 end
 
 @testset "the norm of all gradients is summed in Float64" begin
@@ -173,7 +188,7 @@ end
 end
 
 @testset "state carried over continues the same run: $optimizer" for optimizer in MobileNets.OPTIMIZERS
-    config = TrainConfig(; optimizer, weight_decay=1e-3)
+    config = TrainConfig(; optimizer, weight_decay=1e-3, ema_decay=0.9)
     whole, tree, _ = trained(config, 3)
     half, halfway, _ = trained(config, 2)
     other = build(TINY; seed=9, dtype=Float64)

@@ -20,7 +20,7 @@ from pymobilenet.backends.checks import DROPOUT
 from pymobilenet.backends.numpy_optimizers import RULES, clipped, decayed
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import ConfigError
-from pymobilenet.weights import OPTIMIZER_STEP, State, optimizer_shapes
+from pymobilenet.weights import OPTIMIZER_STEP, State
 
 
 class NumpyBackend(Backend):
@@ -216,24 +216,30 @@ class NumpyModel(Model):
         update = RULES[self.optimizer.optimizer]
         count = int(self._state.get(OPTIMIZER_STEP, 0)) + 1
         for name, grad in clipped(grads, self.optimizer.clip_norm).items():
-            slots = [f"optimizer.{slot}.{name}" for slot in self.optimizer.slots]
+            slots = [f"optimizer.{slot}.{name}" for slot in self.optimizer.moments]
             moments = tuple(self._state[slot] for slot in slots)
             parameter, grad = decayed(self.optimizer, self._state[name], grad, rate)
             self._state[name], moments = update(
                 self.optimizer, parameter, grad, moments, rate, count
             )
             self._state.update(zip(slots, moments, strict=True))
+            if self.optimizer.ema_decay > 0:
+                ema = self._state[f"optimizer.ema.{name}"]
+                ema = ema + (1 - self.optimizer.ema_decay) * (self._state[name] - ema)
+                self._state[f"optimizer.ema.{name}"] = ema
         if self.optimizer.slots:
             self._state[OPTIMIZER_STEP] = np.array(count, np.int64)
 
     def _reset_optimizer(self, config: TrainConfig) -> None:
         weights = {k: v for k, v in self._state.items() if not k.startswith("optimizer.")}
-        moments: State = {}
-        for name, shape in optimizer_shapes(self.config, config.slots).items():
-            moments[name] = np.full(shape, config.start_of(name.split(".")[1]))
-        if OPTIMIZER_STEP in moments:
-            moments[OPTIMIZER_STEP] = np.array(0, np.int64)
-        self._state = {**weights, **moments}
+        kept: State = {}
+        for slot in config.slots:
+            for name, shape in parameter_shapes(self.config).items():
+                start = weights[name] if slot == "ema" else np.full(shape, config.start_of(slot))
+                kept[f"optimizer.{slot}.{name}"] = start.copy()
+        if kept:
+            kept[OPTIMIZER_STEP] = np.array(0, np.int64)
+        self._state = {**weights, **kept}
 
 
 def _dropped(features: np.ndarray, masks: dict[str, np.ndarray]) -> np.ndarray:

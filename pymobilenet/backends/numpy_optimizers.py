@@ -1,6 +1,6 @@
 """One step of each optimizer for one tensor, in float64; docs/training.md has the formulas.
 
-A rule takes a parameter, its gradient and its moments, in the order of `TrainConfig.slots`, and
+A rule takes a parameter, its gradient and its moments, in the order of `TrainConfig.moments`, and
 gives parameter and moments after the step, as new arrays. Moments start at `TrainConfig.start_of`,
 `step` at 1. Before the rule come `clipped`, over all gradients, and `decayed`.
 """

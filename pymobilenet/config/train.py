@@ -29,6 +29,8 @@ class TrainConfig(Record):
         weight_decay: Added to the gradient times the parameter; in ``adamw`` taken off it instead.
         decay_all: Norms' weights and biases and the classifier's bias are decayed too, as in torch.
         clip_norm: The largest norm of all gradients together; 0 for any.
+        ema_decay: The weight of the old average in a running average of the parameters, the slot
+            ``ema``; 0 for none.
         label_smoothing: The part of each label that is spread evenly over all classes.
         schedule: How the rate goes on after `warmup_steps`; see `pymobilenet.training.rate_at`.
         warmup_steps: Steps in which the rate rises evenly to where the schedule begins.
@@ -59,6 +61,7 @@ class TrainConfig(Record):
     weight_decay: float = 0.0
     decay_all: bool = True
     clip_norm: float = 0.0
+    ema_decay: float = 0.0
     label_smoothing: float = 0.0
     schedule: str = "constant"
     warmup_steps: int = 0
@@ -90,6 +93,7 @@ class TrainConfig(Record):
         self._set_number("weight_decay", float, 0, 1, "in [0, 1]")
         self._check_flag("decay_all")
         self._set_number("clip_norm", float, 0, 1e12, "in [0, 1e12]")
+        self._set_number("ema_decay", float, 0, 1 - 1e-12, "in [0, 1)")
         self._set_number("label_smoothing", float, 0, 1, "in [0, 1]")
         self._check_choice("schedule", SCHEDULES)
         self._set_number("warmup_steps", int, 0, 10**9, "at least 0")
@@ -143,15 +147,21 @@ class TrainConfig(Record):
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """The moments the optimizer keeps for each parameter, by their names in a weight file.
+        """What is kept for each parameter, by the names in a weight file: the average of the
+        parameters, then the optimizer's `moments`.
 
-        SGD without momentum keeps none, and counts no steps.
+        Where there is nothing to keep, no steps are counted.
         """
+        return (("ema",) if self.ema_decay > 0 else ()) + self.moments
+
+    @property
+    def moments(self) -> tuple[str, ...]:
+        """The slots that the optimizer's rule moves; SGD without momentum has none."""
         if self.optimizer in ("adam", "adamw"):
             return ("exp_avg", "exp_avg_sq")
         momentum = ("momentum",) if self.momentum > 0 else ()
         return momentum if self.optimizer == "sgd" else (*momentum, "square_avg")
 
-    def start_of(self, slot: str) -> float:
+    def start_of(self, moment: str) -> float:
         """The value that every element of a moment has before the first step."""
-        return self.initial_square_avg if slot == "square_avg" else 0.0
+        return self.initial_square_avg if moment == "square_avg" else 0.0

@@ -5,6 +5,7 @@ from pymobilenet.weights.safetensors import WeightsFile, read_weights, write_wei
 from pymobilenet.weights.state import (
     OPTIMIZER_STEP,
     State,
+    averaged,
     check_state,
     optimizer_shapes,
     state_shapes,
@@ -14,6 +15,7 @@ __all__ = [
     "OPTIMIZER_STEP",
     "State",
     "WeightsFile",
+    "averaged",
     "check_state",
     "initial_state",
     "optimizer_shapes",

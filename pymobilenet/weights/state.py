@@ -43,6 +43,23 @@ def slots_of(tensors: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(sorted({parts[1] for parts in names if len(parts) > 2}))
 
 
+def averaged(state: Mapping[str, np.ndarray]) -> State:
+    """A state with the running averages of its parameters in their place, and without moments.
+
+    Running statistics are the model's own.
+
+    Raises:
+        ConfigError: The state holds no averages.
+    """
+    slots = slots_of(state)
+    if "ema" not in slots:
+        raise ConfigError(
+            f"the state holds no averages: train with ema_decay. Received: moments {slots}"
+        )
+    own = (name for name in state if not name.startswith("optimizer."))
+    return {name: state.get(f"optimizer.ema.{name}", state[name]) for name in own}
+
+
 def check_state(
     config: MobileNetConfig,
     tensors: Mapping[str, np.ndarray],

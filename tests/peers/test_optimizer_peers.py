@@ -29,7 +29,7 @@ GRADS = np.random.default_rng(1).normal(size=(12, 5, 4)) * 10.0 ** np.arange(-3,
 
 
 def oracle(config):
-    p, moments = START, [np.full(START.shape, config.start_of(slot)) for slot in config.slots]
+    p, moments = START, [np.full(START.shape, config.start_of(slot)) for slot in config.moments]
     for step, found in enumerate(GRADS, start=1):
         before, grad = decayed(config, p, found, RATE)
         p, moments = RULES[config.optimizer](config, before, grad, moments, RATE, step)

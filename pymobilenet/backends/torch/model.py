@@ -58,6 +58,7 @@ class TorchModel(Model):
         self.module = module.to(memory_format=self.memory_format).eval()
         self.trained = torch.compile(self.module) if compiled else self.module
         self.updater: torch.optim.Optimizer
+        self.averages: dict[str, Tensor] = {}
 
     @property
     def choices(self) -> dict[str, str]:
@@ -73,18 +74,18 @@ class TorchModel(Model):
         state = {name: _numpy(tensors[name]) for name in state_shapes(self.config)}
         if self.optimizer is None or not self.slots:
             return state
-        step = 0
+        for name, average in self.averages.items():
+            state[f"optimizer.ema.{name}"] = _numpy(average)
         for name, parameter in self.module.named_parameters():
             kept = self.updater.state.get(parameter, {})
-            for slot in self.slots:
+            for slot in self.optimizer.moments:
                 moment = kept.get(SLOTS[slot])
                 state[f"optimizer.{slot}.{name}"] = (
                     np.full(parameter.shape, self.optimizer.start_of(slot), self.dtype)
                     if moment is None
                     else _numpy(moment)
                 )
-            step = int(kept.get("step", step))
-        state[OPTIMIZER_STEP] = np.array(step, np.int64)
+        state[OPTIMIZER_STEP] = np.array(int(kept.get("step", 0)), np.int64)
         return state
 
     @torch.no_grad()
@@ -93,15 +94,20 @@ class TorchModel(Model):
             tensor.copy_(_tensor(state[name]))
         if OPTIMIZER_STEP not in state:
             return
+        assert self.optimizer is not None
+        for name, average in self.averages.items():
+            average.copy_(_tensor(state[f"optimizer.ema.{name}"]))
         for name, parameter in self.module.named_parameters():
             kept = self.updater.state[parameter]
-            for slot in self.slots:
+            for slot in self.optimizer.moments:
                 moment = _tensor(state[f"optimizer.{slot}.{name}"]).clone()
                 kept[SLOTS[slot]] = moment.to(memory_format=self._format_of(parameter))
             kept["step"] = torch.tensor(float(state[OPTIMIZER_STEP]))
 
     def _reset_optimizer(self, config: TrainConfig) -> None:
         self.updater = new_optimizer(config, self.module)
+        averaged = self.module.named_parameters() if config.ema_decay > 0 else ()
+        self.averages = {name: parameter.detach().clone() for name, parameter in averaged}
 
     @torch.no_grad()
     def _predict(self, images: np.ndarray) -> np.ndarray:
@@ -169,13 +175,22 @@ class TorchModel(Model):
     ) -> tuple[float, dict[str, np.ndarray]]:
         with self._training(masks, keep_statistics=False):
             result = self._backward(images, labels)
-        for group in self.updater.param_groups:
-            group["lr"] = rate
-        if self.optimizer is not None and self.optimizer.clip_norm > 0:
-            clip(self.module.parameters(), self.optimizer.clip_norm)
-        self.updater.step()
+        self._update(rate)
         self.module.zero_grad(set_to_none=True)
         return result
+
+    @torch.no_grad()
+    def _update(self, rate: float) -> None:
+        """Move parameters, moments and averages by the parameters' gradients."""
+        assert self.optimizer is not None
+        for group in self.updater.param_groups:
+            group["lr"] = rate
+        if self.optimizer.clip_norm > 0:
+            clip(self.module.parameters(), self.optimizer.clip_norm)
+        self.updater.step()
+        if self.averages:
+            own = list(self.module.parameters())
+            torch._foreach_lerp_(list(self.averages.values()), own, 1 - self.optimizer.ema_decay)
 
     def _backward(
         self, images: np.ndarray, labels: np.ndarray
