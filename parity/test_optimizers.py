@@ -85,8 +85,8 @@ def test_julia_takes_torchs_steps(lab, train, dtype):
 NESTEROV = TrainConfig(rate=0.05, nesterov=True, **BATCH)
 DECAYING = TrainConfig(rate=0.05, weight_decay=5e-4, **BATCH)
 CLIPPING = TrainConfig(rate=0.05, clip_norm=0.1, **BATCH)
-OUTSIDE = TrainConfig(optimizer="rmsprop", rate=1e-3, momentum=0, **BATCH)
-INSIDE = TrainConfig(optimizer="rmsprop_tf", rate=1e-3, momentum=0, **BATCH)
+OUTSIDE = TrainConfig(optimizer="rmsprop", rate=1e-3, momentum=0, eps=1e-3, **BATCH)
+INSIDE = TrainConfig(optimizer="rmsprop_tf", rate=1e-3, momentum=0, eps=1e-3, **BATCH)
 
 PLANTED = {
     "decay forgotten on norms": (
