@@ -2,7 +2,7 @@ using Test
 
 const FILES = (
     "quality", "examples", "json", "config", "architecture", "philox", "kernels", "layers", "model", "state",
-    "initial", "checks", "inference", "optimizers", "safetensors", "weights", "probe", "flux_chain", "npz",
+    "initial", "checks", "inference", "frozen", "optimizers", "safetensors", "weights", "probe", "flux_chain", "npz",
     "containers", "bson", "batch_plan", "cifar", "training", "vectors",
 )
 
