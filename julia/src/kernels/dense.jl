@@ -17,7 +17,7 @@ function convolve!(
 ) where {F,T}
     to = pixels(y)
     columns, rows, images = size(y, 2), size(y, 3), size(y, 4)
-    works = [gathering(room, x, conv, columns) for _ in 1:convolve_parts(conv, y)]
+    works = [gathering(room, x, conv, columns) for _ in 1:convolve_parts(conv, y, matrix)]
     one_blas_thread() do
         parallel(images) do part, range
             each_gathered(works[part], x, range, conv, columns, rows) do done, under

@@ -20,7 +20,7 @@ function output_dims((; kernel, stride, padding)::Union{Depthwise,Dense}, x, out
     return outputs, side(size(x, 2)), side(size(x, 3)), size(x, 4)
 end
 
-convolve_parts(::Union{Depthwise,Dense}, y) = part_count(size(y, 4))
+convolve_parts(::Union{Depthwise,Dense}, y, _) = part_count(size(y, 4))
 
 "The channels from `first` on that lie in the `L` lanes of a buffer, of one image of maps (C, W, H, N)."
 struct LaneBlock{L}
@@ -47,7 +47,7 @@ end
 function depthwise!(
     finish::F, y::Array{T,4}, x::Array{T,4}, taps::Array{T,4}, conv, kernel, lanes, room
 ) where {F,T}
-    buffers = [padded(room, x, conv.padding, lanes) for _ in 1:convolve_parts(conv, y)]
+    buffers = [padded(room, x, conv.padding, lanes) for _ in 1:convolve_parts(conv, y, taps)]
     channels, per_image = size(x, 1), size(y, 2) * size(y, 3)
     parallel(size(y, 4)) do part, images
         for image in images

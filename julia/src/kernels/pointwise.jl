@@ -6,7 +6,7 @@
 
 struct Pointwise end
 
-"Pixels of a tile, and the fewest that are worth a thread."
+"Pixels of a tile, and the fewest that are worth a thread however many multiply-adds each takes."
 const TILE, LEAST_PIXELS = 256, 32
 
 "Pixels up to which sums of products are faster than `gemm!`, which copies the whole matrix first."
@@ -44,7 +44,7 @@ function convolve!(
         return y
     end
     one_blas_thread() do
-        parallel(size(to, 2), LEAST_PIXELS) do part, range
+        parallel(size(to, 2), least_pixels(matrix)) do part, range
             for tile in tiles(range)
                 BLAS.gemm!('T', 'N', one(T), matrix, view(from, :, tile), zero(T), view(to, :, tile))
                 finish(part, tile)
@@ -88,8 +88,10 @@ function mix_pixels!(y, matrix::Matrix{T}, x, o, before, ::Val{4}) where {T}
     return nothing
 end
 
-"In how many parts `convolve!` does its work."
-convolve_parts(::Pointwise, y) = part_count(length(y) ÷ size(y, 1), LEAST_PIXELS)
+"In how many parts `convolve!` does its work on the pixels of `y`."
+convolve_parts(::Pointwise, y, matrix) = part_count(length(y) ÷ size(y, 1), least_pixels(matrix))
+
+least_pixels(matrix) = max(LEAST_PIXELS, least_items(length(matrix)))
 
 """
     convolve_gradients!(dx, dweight, slopes, x, weight, conv, room)

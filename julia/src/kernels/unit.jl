@@ -57,7 +57,7 @@ function run_unit(
     conv = array(room, T, output_dims(kind, x, size(weight, 4))...)
     ready = prepared(kind, weight, room)
     if isnothing(statistics)
-        parts = [new_moments(room, T, size(conv, 1)) for _ in 1:convolve_parts(kind, conv)]
+        parts = [new_moments(room, T, size(conv, 1)) for _ in 1:convolve_parts(kind, conv, ready)]
         found = pixels(conv)
         convolve!(conv, x, ready, kind, room) do part, range
             add_pixels!(parts[part], found, range)

@@ -16,8 +16,8 @@ function by_fast_kernels(x, weight, dy, options; room=MobileNets.Fresh())
     kind, maps = conv_kind(weight, size(x, 3), options), channels_first(x)
     y = fill(eltype(x)(NaN), MobileNets.output_dims(kind, maps, size(weight, 4)))
     finished = zeros(Int, length(y) ÷ size(y, 1))
-    parts = MobileNets.convolve_parts(kind, y)
     ready = MobileNets.prepared(kind, weight, room)
+    parts = MobileNets.convolve_parts(kind, y, ready)
     MobileNets.convolve!(y, maps, ready, kind, room) do part, range
         @test 1 <= part <= parts && !any(isnan, MobileNets.pixels(y)[:, range])
         finished[range] .+= 1
