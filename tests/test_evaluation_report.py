@@ -175,5 +175,5 @@ def test_runs_are_compared_by_their_best():
 def test_curves_of_many_runs_are_drawn(tmp_path, count):
     write_curves([a_run(f"_run ${n}", epoch=[1, 2]) for n in range(count)], tmp_path / "curves.png")
     with Image.open(tmp_path / "curves.png") as picture:
-        assert picture.width == 1320
+        assert 1200 < picture.width < 1400
         assert 500 < picture.height < 1000

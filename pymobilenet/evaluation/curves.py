@@ -28,9 +28,15 @@ KINDS = ("loss", "accuracy")
 def print_runs(runs: Sequence[Run], console: Console) -> None:
     """The best values of each run, those of validation with their epoch."""
     table = Table("run", box=SIMPLE)
-    for column in ("epochs", "val\nloss", "val\naccuracy", "train\nloss", "train\naccuracy"):
-        table.add_column(column, justify="right")
-    table.add_column("seconds", justify="right")
+    for column in (
+        "epochs",
+        "val\nloss",
+        "val\naccuracy",
+        "train\nloss",
+        "train\naccuracy",
+        "seconds",
+    ):
+        table.add_column(column, justify="right", no_wrap=True)
     for run in runs:
         table.add_row(
             escape(run.name),
@@ -58,7 +64,7 @@ def write_curves(runs: Sequence[Run], path: str | Path) -> None:
 
     legend_rows = -(-(len(runs) + 2) // LEGEND_COLUMNS)
     figure = Figure(figsize=(11, 4.5 + 0.22 * legend_rows), layout="constrained")
-    panels = dict(zip(KINDS, figure.subplots(1, 2), strict=True))
+    panels = dict(zip(KINDS, figure.subplots(1, 2, gridspec_kw={"wspace": 0.06}), strict=True))
     handles = []
     for number, run in enumerate(runs):
         colour = COLOURS[number % len(COLOURS)]
@@ -82,4 +88,4 @@ def write_curves(runs: Sequence[Run], path: str | Path) -> None:
         handles=handles, loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize="small"
     )
     with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=120)
+        figure.savefig(file, format="png", dpi=120, bbox_inches="tight")

@@ -87,6 +87,7 @@ def write_classes(found: Evaluation, path: str | Path) -> None:
         panel.set(xlim=(0, 1), ylim=(len(part) - 0.4, -0.6), xlabel="accuracy (line: all images)")
         panel.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         panel.grid(axis="x", alpha=0.3)
+        panel.set_axisbelow(True)
     _save(figure, path, title, found)
 
 
@@ -106,7 +107,7 @@ def write_reliability(found: Evaluation, path: str | Path) -> None:
     above.plot(
         confidence, confidence, "D", color=ORANGE, markeredgecolor="black", label="confidence"
     )
-    above.plot([0, 1], [0, 1], "--", color=GRAY, label="calibrated")
+    above.plot([0, 1], [0, 1], "--", color="black", label="calibrated")
     above.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
     above.legend(loc="upper left")
     below.bar([one.low for one in bins], [one.count for one in bins], color=GRAY, **style)
@@ -156,4 +157,4 @@ def _save(figure: Figure, path: str | Path, title: str, found: Evaluation) -> No
     lines = [*textwrap.wrap(title, columns), *textwrap.wrap(literal(found.source), columns)]
     figure.suptitle("\n".join(lines), fontsize="medium")
     with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=120)
+        figure.savefig(file, format="png", dpi=120, bbox_inches="tight")

@@ -20,7 +20,7 @@ from pymobilenet.evaluation.plots import (
     write_mistakes,
     write_reliability,
 )
-from pymobilenet.evaluation.result import Evaluation
+from pymobilenet.evaluation.result import BINS, Evaluation
 from pymobilenet.files import atomic_write
 
 SHOWN = 5
@@ -77,7 +77,9 @@ def print_evaluation(found: Evaluation, console: Console) -> None:
     table.add_row("loss", f"{found.loss:.4f}", "mean cross-entropy, nats")
     table.add_row("top-1", f"{found.top1:.2%}")
     table.add_row("top-5", f"{found.top5:.2%}")
-    table.add_row("calibration error", f"{found.ece:.2%}", "expected, by 15 bins of confidence")
+    table.add_row(
+        "calibration error", f"{found.ece:.2%}", f"expected, by {BINS} bins of confidence"
+    )
     console.print(table)
     accuracy, counts = found.class_accuracy, found.class_counts
     order = [place for place in np.argsort(-accuracy, kind="stable").tolist() if counts[place]]
