@@ -38,6 +38,13 @@ def test_a_larger_image_is_averaged_and_not_sampled(tmp_path):
     assert small.max() < 155
 
 
+def test_the_centred_square_is_taken(tmp_path):
+    wide = np.random.default_rng(1).integers(0, 256, (32, 97, 3), np.uint8)
+    assert (read_image(saved(tmp_path / "a.png", wide), 32) == wide[:, 32:64]).all()
+    tall = wide.transpose(1, 0, 2)
+    assert (read_image(saved(tmp_path / "b.png", tall), 32) == tall[32:64]).all()
+
+
 def test_a_smaller_image_is_interpolated(tmp_path):
     edge = np.zeros((2, 2, 3), np.uint8)
     edge[:, 1] = 255

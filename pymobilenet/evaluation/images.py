@@ -24,11 +24,11 @@ PROGRAMS = ("EPS",)
 
 
 def read_image(path: str | Path, resolution: int) -> NDArray[np.uint8]:
-    """Return an image as RGB, upright, resized to a square: uint8 (resolution, resolution, 3).
+    """Return an image as RGB, upright, of one size: uint8 (resolution, resolution, 3).
 
-    Turned as its EXIF orientation says. Resized bilinearly over all pixels that fall together
-    (antialiased), without regard to its proportions. Of several frames the first is taken, of
-    transparent pixels the colour.
+    Turned as its EXIF orientation says; its largest centred square is resized bilinearly over all
+    pixels that fall together (antialiased). Of several frames the first is taken, of transparent
+    pixels the colour.
 
     Raises:
         DataError: No file, none that Pillow reads as an image, a damaged one, one with more than
@@ -58,8 +58,10 @@ def read_image(path: str | Path, resolution: int) -> NDArray[np.uint8]:
             raise DataError(f"{path}: no image that Pillow reads") from None
         except (*BROKEN, zlib.error, struct.error) as error:
             raise DataError(f"{path}: a damaged image: {error}") from None
-    resized = upright.resize((resolution, resolution), Image.Resampling.BILINEAR)
-    return np.asarray(resized)
+    side = min(upright.size)
+    left, top = (upright.width - side) // 2, (upright.height - side) // 2
+    square = upright.crop((left, top, left + side, top + side))
+    return np.asarray(square.resize((resolution, resolution), Image.Resampling.BILINEAR))
 
 
 def _rgb(path: Path, image: Image.Image) -> Image.Image:

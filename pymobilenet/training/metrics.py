@@ -19,7 +19,7 @@ class Accuracy(NamedTuple):
 def accuracy(model: Model, data: Dataset, batch_size: int = 256) -> Accuracy:
     """Top-1 and top-5 accuracy of `model` on all images of `data`, normalised as `fit` does.
 
-    See `pymobilenet.evaluation.evaluate`, which gives more.
+    `pymobilenet.evaluation.evaluate` says what is refused, and gives more.
     """
     found = evaluate(model, data, batch_size=batch_size)
     return Accuracy(found.top1, found.top5)
