@@ -13,6 +13,8 @@ from pymobilenet.cli.common import DataOption, console, progress, told
 if TYPE_CHECKING:
     from pymobilenet.data.cifar_layouts import Split
 
+SOME = "One of " + ", ".join(BACKENDS)
+
 ModelArgument = Annotated[Path, typer.Argument(help="A model of this project or another.")]
 PreprocessingOption = Annotated[
     str | None,
@@ -26,9 +28,7 @@ PreprocessingOption = Annotated[
 def evaluate(
     model: ModelArgument,
     data: DataOption = None,
-    backend_name: Annotated[
-        str, typer.Option("--backend", help="One of " + ", ".join(BACKENDS))
-    ] = "torch",
+    backend_name: Annotated[str, typer.Option("--backend", help=SOME)] = "torch",
     out: Annotated[Path | None, typer.Option(help="Folder for JSON and pictures.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
     split: Annotated[str, typer.Option(help="test, train")] = "test",
@@ -75,7 +75,7 @@ def predict(
     model: ModelArgument,
     images: Annotated[list[Path], typer.Argument(help="Image files of any kind.")],
     backend_name: Annotated[
-        list[str], typer.Option("--backend", help="Several are shown side by side.")
+        list[str], typer.Option("--backend", help=f"{SOME}; several are shown side by side.")
     ] = ["torch"],
     top: Annotated[int, typer.Option(min=1, help="How many classes.")] = 5,
     classes: Annotated[
