@@ -1,14 +1,12 @@
-"""How good a model's predictions are."""
+"""How good a model's predictions are, in two numbers."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 from pymobilenet.backends.base import Model
-from pymobilenet.data import CIFAR100_MEAN, CIFAR100_STD, Dataset, normalise
-from pymobilenet.errors import ConfigError
+from pymobilenet.data import Dataset
+from pymobilenet.evaluation import evaluate
 
 
 class Accuracy(NamedTuple):
@@ -19,21 +17,9 @@ class Accuracy(NamedTuple):
 
 
 def accuracy(model: Model, data: Dataset, batch_size: int = 256) -> Accuracy:
-    """Top-1 and top-5 accuracy of `model` on all images of `data`, as they are.
+    """Top-1 and top-5 accuracy of `model` on all images of `data`, normalised as `fit` does.
 
-    An image whose logits are not all finite has no best class and counts as missed.
-
-    Raises:
-        ConfigError: `batch_size` below 1.
+    `pymobilenet.evaluation.evaluate` says what is refused, and gives more.
     """
-    if batch_size < 1:
-        raise ConfigError(f"batch_size must be at least 1. Received: {batch_size}")
-    predict, hits = model.freeze(), np.zeros(5)
-    for start in range(0, len(data), batch_size):
-        pixels = data.images[start : start + batch_size]
-        labels = data.labels[start : start + batch_size]
-        logits = predict(normalise(pixels, CIFAR100_MEAN, CIFAR100_STD, model.dtype))
-        best = np.argsort(-logits, axis=1, kind="stable")[:, :5]
-        found = (best == labels[:, None]) & np.isfinite(logits).all(axis=1, keepdims=True)
-        hits[: found.shape[1]] += found.sum(axis=0)
-    return Accuracy(top1=float(hits[0] / len(data)), top5=float(hits.sum() / len(data)))
+    found = evaluate(model, data, batch_size=batch_size)
+    return Accuracy(found.top1, found.top5)
