@@ -12,6 +12,8 @@ from pymobilenet import philox
 from pymobilenet.data.batch_plan import MIXED, Batch
 from pymobilenet.errors import DataError
 
+_AT_ONCE = 2**16  # pixels rotated at a time: what is made of them stays in the cache
+
 
 def apply(images: NDArray[np.uint8], batch: Batch) -> NDArray[np.uint8]:
     """Return the images of a batch, after everything the plan does to them.
@@ -73,6 +75,12 @@ def rotate(images: NDArray[np.uint8], angles: NDArray[np.int64]) -> NDArray[np.u
         images: uint8 (B, C, H, W).
         angles: int64 (B,) in sixteenths of a degree.
     """
+    some = max(1, _AT_ONCE // images[0].size)
+    parts = [slice(start, start + some) for start in range(0, len(images), some)]
+    return np.concatenate([_rotate(images[part], angles[part]) for part in parts])
+
+
+def _rotate(images: NDArray[np.uint8], angles: NDArray[np.int64]) -> NDArray[np.uint8]:
     count, channels, height, width = images.shape
     radians = angles[:, None, None] * (np.pi / (16 * 180))
     cos, sin = (np.rint(f(radians) * 65536).astype(np.int64) for f in (np.cos, np.sin))
@@ -81,21 +89,22 @@ def rotate(images: NDArray[np.uint8], angles: NDArray[np.int64]) -> NDArray[np.u
     across = cos * u + sin * v + (width - 1) * 65536  # (B, H, W)
     down = cos * v - sin * u + (height - 1) * 65536
     # a frame of two zeros: both neighbours of a place further out lie in it
-    padded = np.pad(images, ((0, 0), (0, 0), (2, 2), (2, 2))).reshape(count, channels, -1)
-    column, row = ((across >> 17).clip(-2, width) + 2), ((down >> 17).clip(-2, height) + 2)
+    padded = np.zeros((count, channels, height + 4, width + 4), np.uint8)
+    padded[:, :, 2:-2, 2:-2] = images
+    column, row = (across >> 17).clip(-2, width) + 2, (down >> 17).clip(-2, height) + 2
     corner = (row * (width + 4) + column).reshape(count, 1, -1)
+    planes = np.arange(count * channels).reshape(count, channels, 1)
+    corner = corner + planes * padded[0, 0].size  # (B, C, H W), places in the flat array
     right, below = (
-        ((place >> 9) & 255).astype(np.int32).reshape(count, 1, -1) for place in (across, down)
+        ((place >> 9) & 255).astype(np.uint16).reshape(count, 1, -1) for place in (across, down)
     )
 
-    def along(start: NDArray[np.int64]) -> NDArray[np.int32]:
-        first, second = (
-            np.take_along_axis(padded, place, axis=2).astype(np.int32)
-            for place in (start, start + 1)
-        )
+    def along(start: int) -> NDArray[np.uint16]:
+        first, second = (padded.ravel()[place:].take(corner) for place in (start, start + 1))
         return (256 - right) * first + right * second
 
-    total = (256 - below) * along(corner) + below * along(corner + width + 4)
+    total = (256 - below).astype(np.uint32) * along(0)
+    total += below.astype(np.uint32) * along(width + 4)
     return ((total + 32768) >> 16).astype(np.uint8).reshape(images.shape)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from pathlib import Path
 from typing import Literal
@@ -137,14 +136,13 @@ def _cifar_at(path: Path) -> str | None:
 
 
 def _cifar_in_tar(path: Path) -> str | None:
-    with contextlib.closing(tar_names(path, MAX_BYTES)) as names:
-        for name in names:
-            base = name.rsplit("/", 1)[-1]
-            for cifar in CIFARS.values():
-                if any(base in cifar.files(form) for form in FORMS):
-                    return cifar.name
-            if name.lower().endswith(SUFFIXES):
-                return None
+    for name in tar_names(path, MAX_BYTES):
+        base = name.rsplit("/", 1)[-1]
+        for cifar in CIFARS.values():
+            if any(base in cifar.files(form) for form in FORMS):
+                return cifar.name
+        if name.lower().endswith(SUFFIXES):
+            return None
     return None
 
 
