@@ -1,5 +1,6 @@
 """Bytes become numbers by a name, the same in training and in testing."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -79,3 +80,16 @@ def test_a_recipe_rotates_and_cuts_out():
     assert (black.images[np.broadcast_to(changed[:, None], black.images.shape)] == 0).all()
     assert changed.sum(axis=(1, 2)).max() == 64
     assert (turned.images != plain.images).mean() > 0.9
+
+
+def test_workers_and_resumed_runs_see_the_same_pixels():
+    train = TrainConfig(batch_size=5, rotation=15, cutout=8, mixup=1, seed=3)
+    steps = list(range(12))  # 3 a epoch
+    expected = [Batches(DATA, train, MODEL, "float32").at(step) for step in steps]
+    batches = Batches(DATA, train, MODEL, "float32")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(batches.at, reversed(steps)))[::-1]
+    for mine, other in zip(found, expected, strict=True):
+        assert mine.images.tobytes() == other.images.tobytes()
+        assert mine.labels.tobytes() == other.labels.tobytes()
+    assert len({batch.images.tobytes() for batch in expected}) == 12

@@ -54,22 +54,30 @@ the weighted sum of the four neighbours is rounded half up.
 function rotate(images::Array{UInt8,4}, angles)
     width, height, channels, count = size(images)
     rotated = similar(images)
-    for b in 1:count, y in 1:height, x in 1:width
+    for b in 1:count
         radians = angles[b] * (pi / (16 * 180))
         c, s = round(Int, cos(radians) * 65536), round(Int, sin(radians) * 65536)
-        u, v = 2x - 1 - width, 2y - 1 - height
-        across, down = c * u + s * v + (width - 1) * 65536, c * v - s * u + (height - 1) * 65536
-        column, row = (across >> 17) + 1, (down >> 17) + 1
-        right, below = (across >> 9) & 255, (down >> 9) & 255
-        for channel in 1:channels
-            at(i, j) = 1 <= i <= width && 1 <= j <= height ? Int(images[i, j, channel, b]) : 0
-            above = (256 - right) * at(column, row) + right * at(column + 1, row)
-            under = (256 - right) * at(column, row + 1) + right * at(column + 1, row + 1)
-            rotated[x, y, channel, b] = ((256 - below) * above + below * under + 32768) >> 16
+        for y in 1:height, x in 1:width
+            u, v = 2x - 1 - width, 2y - 1 - height
+            across = c * u + s * v + (width - 1) * 65536
+            down = c * v - s * u + (height - 1) * 65536
+            column, row = (across >> 17) + 1, (down >> 17) + 1
+            right, below = (across >> 9) & 255, (down >> 9) & 255
+            for channel in 1:channels
+                upper, lower = (
+                    (256 - right) * pixel_or_black(images, column, row + i, channel, b) +
+                    right * pixel_or_black(images, column + 1, row + i, channel, b) for i in (0, 1)
+                )
+                total = (256 - below) * upper + below * lower + 32768
+                rotated[x, y, channel, b] = (total >> 16) % UInt8
+            end
         end
     end
     return rotated
 end
+
+pixel_or_black(images, place...) =
+    checkbounds(Bool, images, place...) ? Int(@inbounds images[place...]) : 0
 
 """
     cut_out!(images, holes, side)
@@ -91,8 +99,10 @@ end
 "`(w a + (256 - w) b + 128) >> 8` of each image a (W, H, C, B) and its partner b, counted from 0."
 function mix(images::Array{UInt8,4}, partners, weights)
     mixed = similar(images)
-    for (b, (partner, w)) in enumerate(zip(partners, weights)), k in CartesianIndices(size(images)[1:3])
-        mixed[k, b] = (w * images[k, b] + (MIXED - w) * images[k, partner + 1] + 128) >> 8
+    for (b, (partner, weight)) in enumerate(zip(partners, weights))
+        image, other = view(images, :, :, :, b), view(images, :, :, :, partner + 1)
+        w, rest = UInt16(weight), UInt16(MIXED - weight)
+        view(mixed, :, :, :, b) .= ((w .* image .+ rest .* other .+ 0x0080) .>> 8) .% UInt8
     end
     return mixed
 end
