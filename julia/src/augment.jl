@@ -64,10 +64,8 @@ function rotate(images::Array{UInt8,4}, angles)
             column, row = (across >> 17) + 1, (down >> 17) + 1
             right, below = (across >> 9) & 255, (down >> 9) & 255
             for channel in 1:channels
-                upper, lower = (
-                    (256 - right) * pixel_or_black(images, column, row + i, channel, b) +
-                    right * pixel_or_black(images, column + 1, row + i, channel, b) for i in (0, 1)
-                )
+                upper = between(images, column, row, channel, b, right)
+                lower = between(images, column, row + 1, channel, b, right)
                 total = (256 - below) * upper + below * lower + 32768
                 rotated[x, y, channel, b] = (total >> 16) % UInt8
             end
@@ -76,8 +74,16 @@ function rotate(images::Array{UInt8,4}, angles)
     return rotated
 end
 
-pixel_or_black(images, place...) =
-    checkbounds(Bool, images, place...) ? Int(@inbounds images[place...]) : 0
+"256 times the value `right` 256ths of the way from a pixel to its right neighbour."
+@inline function between(images, column, row, channel, b, right)
+    first = pixel_or_black(images, column, row, channel, b)
+    return (256 - right) * first + right * pixel_or_black(images, column + 1, row, channel, b)
+end
+
+@inline function pixel_or_black(images, column, row, channel, b)
+    inside = checkbounds(Bool, images, column, row, channel, b)
+    return inside ? Int(@inbounds images[column, row, channel, b]) : 0
+end
 
 """
     cut_out!(images, holes, side)
