@@ -23,6 +23,7 @@ ROUNDINGS = ("floor", "nearest", "multiple_of_8")
 PADDINGS = ("symmetric", "keras")
 ACTIVATIONS = ("relu6", "relu")
 OPTIMIZERS = ("sgd", "adam")
+PREPROCESSINGS = ("unit", "standard", "keras")
 
 RESOLUTIONS = (224, 192, 160, 128)
 """The input sizes of Howard et al., arXiv:1704.04861, section 3.4."""
@@ -240,6 +241,12 @@ class TrainConfig(_Record):
     SGD is ``v = momentum * v + g; p -= rate * v``; Adam is Kingma & Ba, arXiv:1412.6980,
     algorithm 1, with ``eps`` added outside the root. `seed` fixes the order of the images, the
     crops and the flips (see `pymobilenet.data.BatchPlan`). `crop_padding` is in pixels.
+
+    Images are rotated by up to `rotation` degrees either way, lose a square of `cutout` pixels, and
+    are mixed in pairs where `mixup` is 1 (the alpha of its Beta distribution; of others there is no
+    sampler that every language shares to the bit). `preprocessing` makes numbers of their bytes:
+    ``unit`` 0 ... 1, ``keras`` -1 ... 1, ``standard`` by the mean and deviation of the training
+    images.
     """
 
     optimizer: str = "sgd"
@@ -253,6 +260,10 @@ class TrainConfig(_Record):
     seed: int = 0
     crop_padding: int = 4
     flip: bool = True
+    rotation: int = 0
+    cutout: int = 0
+    mixup: float = 0.0
+    preprocessing: str = "standard"
 
     _table = "train"
 
@@ -268,6 +279,14 @@ class TrainConfig(_Record):
         self._set_number("seed", int, 0, 2**63 - 1, "in [0, 2**63)")
         self._set_number("crop_padding", int, 0, 1024, "in [0, 1024] pixels")
         self._check_flag("flip")
+        self._set_number("rotation", int, 0, 180, "in [0, 180] degrees")
+        self._set_number("cutout", int, 0, 4096, "in [0, 4096] pixels")
+        self._set_number("mixup", float, 0, 1, "0 (off) or 1 (uniform weights)")
+        if self.mixup not in (0, 1):
+            raise ConfigError(
+                f"mixup must be 0 (off) or 1 (uniform weights). Received: {self.mixup!r}"
+            )
+        self._check_choice("preprocessing", PREPROCESSINGS)
 
     @property
     def slots(self) -> tuple[str, ...]:

@@ -19,8 +19,9 @@ def test_defaults_are_the_papers():
         '"rounding":"floor","softmax":false,"stem_stride":2,"width_mult":1.0}'
     )
     assert TrainConfig().to_json() == (
-        '{"batch_size":128,"beta1":0.9,"beta2":0.999,"crop_padding":4,"eps":1e-08,"flip":true,'
-        '"momentum":0.9,"optimizer":"sgd","rate":0.1,"seed":0,"steps":200}'
+        '{"batch_size":128,"beta1":0.9,"beta2":0.999,"crop_padding":4,"cutout":0,"eps":1e-08,'
+        '"flip":true,"mixup":0.0,"momentum":0.9,"optimizer":"sgd","preprocessing":"standard",'
+        '"rate":0.1,"rotation":0,"seed":0,"steps":200}'
     )
 
 
@@ -48,6 +49,11 @@ def test_defaults_are_the_papers():
         (TrainConfig, "seed", r"in \[0, 2\*\*63\)", [-1, 2**63]),
         (TrainConfig, "crop_padding", r"in \[0, 1024\] pixels", [-1, 1025]),
         (TrainConfig, "flip", "true or false", [1, 0, None, "true"]),
+        (TrainConfig, "rotation", r"in \[0, 180\] degrees", [-1, 181, True]),
+        (TrainConfig, "rotation", "a whole number", [7.5]),
+        (TrainConfig, "cutout", r"in \[0, 4096\] pixels", [-1, 4097]),
+        (TrainConfig, "mixup", r"0 \(off\) or 1 \(uniform weights\)", [0.2, -1, 2, "1"]),
+        (TrainConfig, "preprocessing", "one of unit, standard, keras", ["tf", None, 1]),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )

@@ -59,6 +59,8 @@ include("bson.jl")
 include("weights.jl")
 include("probe.jl")
 include("batch_plan.jl")
+include("augment.jl")
+include("preprocessing.jl")
 include("cifar.jl")
 include("training.jl")
 include("precompile.jl")
@@ -69,6 +71,6 @@ export activation_names, layers, mult_adds, num_params, parameter_shapes, rounde
 export MobileNet, Workspace, activations, build, forward, loss_and_grads, predict
 export check_state, get_state, set_state!
 export fit!, setup, train_step!
-export BatchPlan, batch, crop_and_flip, normalise, read_cifar100
+export BatchPlan, augment, batch, crop_and_flip, normalise, read_cifar10, read_cifar100
 
 end

@@ -3,6 +3,7 @@ const ROUNDINGS = ("floor", "nearest", "multiple_of_8")
 const PADDINGS = ("symmetric", "keras")
 const ACTIVATIONS = ("relu6", "relu")
 const OPTIMIZERS = ("sgd", "adam")
+const PREPROCESSINGS = ("unit", "standard", "keras")
 
 "The input sizes of Howard et al., arXiv:1704.04861, section 3.4."
 const RESOLUTIONS = (224, 192, 160, 128)
@@ -139,13 +140,17 @@ end
 
 """
     TrainConfig(; optimizer="sgd", rate=0.1, momentum=0.9, beta1=0.9, beta2=0.999, eps=1e-8,
-                batch_size=128, steps=200, seed=0, crop_padding=4, flip=true)
+                batch_size=128, steps=200, seed=0, crop_padding=4, flip=true, rotation=0, cutout=0,
+                mixup=0.0, preprocessing="standard")
 
 How a model is trained: optimizer, rate, batches, and how images are moved about.
 
 SGD is `v = momentum * v + g; p -= rate * v`; Adam is Kingma & Ba, arXiv:1412.6980, algorithm 1, with
 `eps` added outside the root. `seed` fixes the order of the images, the crops and the flips (see
-[`BatchPlan`](@ref)). `crop_padding` is in pixels. Throws a `ConfigError` as `MobileNetConfig` does.
+[`BatchPlan`](@ref)). `crop_padding` is in pixels. Images are rotated by up to `rotation` degrees either way,
+lose a square of `cutout` pixels, and are mixed in pairs where `mixup` is 1. `preprocessing` makes numbers
+of their bytes: "unit" 0 to 1, "keras" -1 to 1, "standard" by the mean and deviation of the training images.
+Throws a `ConfigError` as `MobileNetConfig` does.
 """
 Base.@kwdef struct TrainConfig
     optimizer::String = "sgd"
@@ -159,9 +164,14 @@ Base.@kwdef struct TrainConfig
     seed::Int = 0
     crop_padding::Int = 4
     flip::Bool = true
+    rotation::Int = 0
+    cutout::Int = 0
+    mixup::Float64 = 0.0
+    preprocessing::String = "standard"
 
     function TrainConfig(
-        optimizer, rate, momentum, beta1, beta2, eps, batch_size, steps, seed, crop_padding, flip
+        optimizer, rate, momentum, beta1, beta2, eps, batch_size, steps, seed, crop_padding, flip,
+        rotation, cutout, mixup, preprocessing,
     )
         return new(
             checked_choice("optimizer", optimizer, OPTIMIZERS),
@@ -175,8 +185,20 @@ Base.@kwdef struct TrainConfig
             checked_number(Int, "seed", seed, 0, typemax(Int), "in [0, 2^63)"),
             checked_number(Int, "crop_padding", crop_padding, 0, 1024, "in [0, 1024] pixels"),
             checked_flag("flip", flip),
+            checked_number(Int, "rotation", rotation, 0, 180, "in [0, 180] degrees"),
+            checked_number(Int, "cutout", cutout, 0, 4096, "in [0, 4096] pixels"),
+            checked_mixup(mixup),
+            checked_choice("preprocessing", preprocessing, PREPROCESSINGS),
         )
     end
+end
+
+"`mixup` as a `Float64`: 0 or 1."
+function checked_mixup(mixup)
+    rule = "0 (off) or 1 (uniform weights)"
+    alpha = checked_number(Float64, "mixup", mixup, 0, 1, rule)
+    isinteger(alpha) || throw(ConfigError("mixup must be $rule. Received: $alpha"))
+    return alpha
 end
 
 """

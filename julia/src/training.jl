@@ -1,27 +1,32 @@
-"The mean and deviation of CIFAR-100's training images, for each channel in [0, 1] units."
-const CIFAR100_MEAN, CIFAR100_STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
-
 """
     fit!(model, images, labels, config::TrainConfig; mean, std, callback)
 
 Train for `config.steps` steps on `UInt8` images (W, H, C, N) with `labels` (N,) from 0; return the loss of
-each step (`Float64`). Images are cropped and flipped as [`BatchPlan`](@ref) says, the same bits as in
-Python, then normalised by `mean` and `std` (CIFAR-100's if not given). `callback(step, loss)` is called
-after each step, which counts from 0. Throws as [`train_step!`](@ref) does.
+each step (`Float64`). Images are moved about as [`BatchPlan`](@ref) says, the same bits as in Python, then
+normalised by `mean` and `std`: if not given, those of the config's preprocessing, of which "standard" is
+CIFAR-100's. `callback(step, loss)` is called after each step, which counts from 0. Throws as
+[`train_step!`](@ref) does.
 """
 function fit!(
     model::MobileNet, images::AbstractArray{UInt8,4}, labels, config::TrainConfig;
-    mean=CIFAR100_MEAN, std=CIFAR100_STD, callback=Returns(nothing),
+    mean=PREPROCESSING[config.preprocessing][1], std=PREPROCESSING[config.preprocessing][2],
+    callback=Returns(nothing),
 )
     count = size(images, 4)
     labels = checked_labels(model, labels, count)
-    (; seed, batch_size, crop_padding, flip) = config
-    plan = BatchPlan(; seed, num_images=count, batch_size, crop_padding, flip)
+    (; seed, batch_size, crop_padding, flip, rotation, cutout, mixup) = config
+    plan = BatchPlan(;
+        seed, num_images=count, batch_size, crop_padding, flip, rotation, cutout, mixup
+    )
     optimizer, workspace = setup(config, model), Workspace()
     return map(0:(config.steps - 1)) do step
         chosen = batch(plan, step)
-        x = normalise(crop_and_flip(images, chosen), mean, std, eltype(model))
-        y = labels[chosen.indices .+ 1]
+        x = normalise(augment(images, chosen), mean, std, eltype(model))
+        y = if plan.mixup
+            targets(labels, chosen, model.config.num_classes, eltype(model))
+        else
+            labels[chosen.indices .+ 1]
+        end
         masks = dropout_masks(model, config, step)
         loss, _ = train_step!(model, optimizer, x, y, config.rate; masks, workspace)
         callback(step, loss)

@@ -6,8 +6,9 @@
         """"padding":"symmetric","resolution":32,"rounding":"floor","softmax":false,""" *
         """"stem_stride":2,"width_mult":0.25}"""
     @test to_json(TrainConfig()) ==
-        """{"batch_size":128,"beta1":0.9,"beta2":0.999,"crop_padding":4,"eps":1e-08,"flip":true,""" *
-        """"momentum":0.9,"optimizer":"sgd","rate":0.1,"seed":0,"steps":200}"""
+        """{"batch_size":128,"beta1":0.9,"beta2":0.999,"crop_padding":4,"cutout":0,"eps":1e-08,""" *
+        """"flip":true,"mixup":0.0,"momentum":0.9,"optimizer":"sgd","preprocessing":"standard",""" *
+        """"rate":0.1,"rotation":0,"seed":0,"steps":200}"""
     for value in (config, TINY_V2, TINY_BOTTLENECK, TrainConfig(; optimizer="adam", seed=typemax(Int)))
         @test from_json(typeof(value), to_json(value)) == value
     end
@@ -46,6 +47,12 @@ end
     end
     @test message(() -> TrainConfig(; flip=1), ConfigError) ==
         "flip must be true or false. Received: 1"
+    @test message(() -> TrainConfig(; mixup=0.2), ConfigError) ==
+        "mixup must be 0 (off) or 1 (uniform weights). Received: 0.2"
+    @test message(() -> TrainConfig(; rotation=181), ConfigError) ==
+        "rotation must be in [0, 180] degrees. Received: 181"
+    @test message(() -> TrainConfig(; preprocessing="tf"), ConfigError) ==
+        "preprocessing must be one of unit, standard, keras. Received: \"tf\""
     @test message(() -> TrainConfig(; seed=-1), ConfigError) ==
         "seed must be in [0, 2^63). Received: -1"
     @test occursin("has no field \"depth\"", message(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from pymobilenet.backends import BACKENDS, backend
-from pymobilenet.cli.common import DataOption, console, progress, told
+from pymobilenet.cli.common import console, progress, told
 
 if TYPE_CHECKING:
     from pymobilenet.data.cifar_layouts import Split
@@ -27,7 +27,10 @@ PreprocessingOption = Annotated[
 
 def evaluate(
     model: ModelArgument,
-    data: DataOption = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="CIFAR-100, CIFAR-10 or folders of images: a folder or an archive."),
+    ] = None,
     backend_name: Annotated[str, typer.Option("--backend", help=SOME)] = "torch",
     out: Annotated[Path | None, typer.Option(help="Folder for JSON and pictures.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
@@ -38,7 +41,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Ask a model about labelled images: loss, top-1, top-5, each class, confusion, calibration."""
-    from pymobilenet.data import open_cifar100
+    from pymobilenet.data import open_cifar100, open_data
     from pymobilenet.doors import load_any
     from pymobilenet.evaluation import evaluate as ask
     from pymobilenet.evaluation import (
@@ -53,7 +56,9 @@ def evaluate(
     with told(), progress() as tell:
         loaded = load_any(model)
         scaled = preprocessing_of(loaded.metadata, preprocessing, str(model))
-        images = open_cifar100(data, cast("Split", split))
+        part = cast("Split", split)
+        size = loaded.config.resolution
+        images = open_cifar100(None, part) if data is None else open_data(data, part, size)
         if limit is not None:
             count = min(limit, len(images))
             images = images.subset([place * len(images) // count for place in range(count)])

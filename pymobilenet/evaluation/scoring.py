@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pymobilenet.backends.base import Backend, Model
-from pymobilenet.data import Dataset, normalise
+from pymobilenet.data import Dataset, normalise, scaling
 from pymobilenet.data.preprocessing import PREPROCESSING
 from pymobilenet.doors import Loaded
 from pymobilenet.errors import ConfigError, DataError, WeightsError
@@ -46,7 +46,7 @@ def evaluate(
             f"{data.source} has {data.num_classes} classes; the model must have at least as many. "
             f"Received: num_classes {model.config.num_classes}"
         )
-    mean, std = PREPROCESSING[check_preprocessing(preprocessing)]
+    mean, std = scaling(check_preprocessing(preprocessing), data)
     predict, parts = without_softmax(model).freeze(), []
     for start in range(0, len(data), batch_size):
         batch = slice(start, start + batch_size)

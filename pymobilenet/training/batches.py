@@ -9,13 +9,16 @@ import numpy as np
 from pymobilenet.architecture import feature_channels
 from pymobilenet.backends.checks import DROPOUT
 from pymobilenet.config import MobileNetConfig, TrainConfig
-from pymobilenet.data import CIFAR100_MEAN, CIFAR100_STD, BatchPlan, Dataset, apply, normalise
+from pymobilenet.data import BatchPlan, Dataset, apply, normalise, scaling, targets
 from pymobilenet.errors import DataError
 from pymobilenet.philox import Stream, raw_words, uniform64
 
 
 class Arrays(NamedTuple):
-    """One batch: images (B, 3, H, W) of the model's dtype, labels int64 (B,), masks by name."""
+    """One batch: images (B, 3, H, W) of the model's dtype, labels int64 (B,), masks by name.
+
+    With mixup, labels are targets (B, classes) of the model's dtype, see `data.targets`.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -25,9 +28,8 @@ class Arrays(NamedTuple):
 class Batches:
     """Batch number `step` of a run, for any step, in any order.
 
-    Images are cropped and flipped as the batch plan says and normalised with the mean and
-    deviation of CIFAR-100's training images; the masks hold the dropout factors, if the config
-    drops anything.
+    Images are moved about as the batch plan says and scaled as `train.preprocessing` says; the
+    masks hold the dropout factors, if the config drops anything.
     """
 
     def __init__(
@@ -40,14 +42,25 @@ class Batches:
             )
         self.data, self.train, self.model, self.dtype = data, train, model, np.dtype(dtype)
         self.plan = BatchPlan(
-            train.seed, len(data), train.batch_size, train.crop_padding, train.flip
+            train.seed,
+            len(data),
+            train.batch_size,
+            train.crop_padding,
+            train.flip,
+            train.rotation,
+            train.cutout,
+            train.mixup,
         )
 
     def at(self, step: int) -> Arrays:
         batch = self.plan.batch(step)
         pixels = apply(self.data.images, batch)
-        images = normalise(pixels, CIFAR100_MEAN, CIFAR100_STD, self.dtype)
-        return Arrays(images, self.data.labels[batch.indices], self._masks(step))
+        mean, std = scaling(self.train.preprocessing, self.data)
+        images = normalise(pixels, mean, std, self.dtype)
+        labels = self.data.labels[batch.indices]
+        if self.train.mixup:
+            labels = targets(self.data.labels, batch, self.model.num_classes, self.dtype)
+        return Arrays(images, labels, self._masks(step))
 
     def _masks(self, step: int) -> dict[str, np.ndarray]:
         """Factors 0 or 1/(1-p): the value at row-major position i is kept if word i >= p."""

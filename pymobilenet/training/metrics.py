@@ -1,4 +1,4 @@
-"""How good a model's predictions are, in two numbers."""
+"""How good a model's predictions are."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ class Accuracy(NamedTuple):
     top5: float
 
 
-def accuracy(model: Model, data: Dataset, batch_size: int = 256) -> Accuracy:
-    """Top-1 and top-5 accuracy of `model` on all images of `data`, normalised as `fit` does.
+def accuracy(
+    model: Model, data: Dataset, batch_size: int = 256, preprocessing: str = "standard"
+) -> Accuracy:
+    """Top-1 and top-5 accuracy of `model` on all images of `data`, as they are.
 
-    `pymobilenet.evaluation.evaluate` says what is refused, and gives more.
+    `preprocessing` is the one `model` was trained with. `pymobilenet.evaluation.evaluate` says
+    what is refused, and gives more.
     """
-    found = evaluate(model, data, batch_size=batch_size)
+    found = evaluate(model, data, preprocessing, batch_size)
     return Accuracy(found.top1, found.top5)
