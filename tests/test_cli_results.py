@@ -108,7 +108,7 @@ def test_the_oracle_evaluates_in_float64(model, data):
 
 def test_what_cannot_be_evaluated_is_refused(model, data, tmp_path):
     assert "no such file" in refused("evaluate", tmp_path / "absent", "--data", data).lower()
-    assert "no CIFAR-100" in refused("evaluate", model, "--data", tmp_path / "absent")
+    assert "no data at" in refused("evaluate", model, "--data", tmp_path / "absent")
     assert "split must be" in refused("evaluate", model, "--data", data, "--split", "all")
     assert "backend must be" in refused("evaluate", model, "--data", data, "--backend", "tf")
     assert "preprocessing must be" in refused(

@@ -103,6 +103,7 @@ class Spy:
 
     def __init__(self, config=MODEL):
         self.config, self.dtype, self.seen, self.optimizers = config, np.dtype("float64"), [], []
+        self.choices = {}
 
     def set_optimizer(self, config):
         self.optimizers.append(config)
