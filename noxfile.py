@@ -66,7 +66,8 @@ def julia(session):
 def parity(session):
     """Both backends live: the parity suite, then the ladder itself on CIFAR-100."""
     session.install(*CONSTRAINTS, "-e", ".[keras,onnx]", "--group", "test")
-    session.run("pytest", "-m", "julia and not peers", env=ONE_THREAD)
+    session.run("pymobilenet", "doctor")  # sets Julia up, before several processes want it
+    session.run("pytest", "-n", "auto", "-m", "julia and not peers", env=ONE_THREAD)
     args = session.posargs or ("--steps", "200")
     session.run("pymobilenet", "parity", "--backends", "torch,julia", "--report", "report", *args)
 

@@ -39,6 +39,12 @@ class Stream(enum.IntEnum):
     """The generated stand-in images."""
     PROBE = 5
     """Noise draws of the parity engine."""
+    AUGMENT = 6
+    """Angles of rotation and places of holes."""
+    MIXUP = 7
+    """Partners and weights of mixed images."""
+    SPLIT = 8
+    """Which images of a folder are for the test."""
 
 
 def check_word(name: str, value: int) -> int:

@@ -11,7 +11,14 @@ from pymobilenet import MobileNetConfig, doctor
 from pymobilenet.architecture import mult_adds
 from pymobilenet.bench import Case, Contender, Timing, available, measure
 from pymobilenet.bench.contenders import CONTENDERS, YARDSTICK
-from pymobilenet.bench.measure import LEAST_REPEATS, LEAST_SECONDS, MOST_SECONDS, WARM_UP, cases
+from pymobilenet.bench.measure import (
+    LEAST_REPEATS,
+    LEAST_SECONDS,
+    MOST_SECONDS,
+    PAUSE,
+    WARM_UP,
+    cases,
+)
 from pymobilenet.bench.process import fresh_process
 from pymobilenet.cli import app
 from pymobilenet.errors import BackendUnavailable, ConfigError
@@ -29,6 +36,9 @@ class Clock:
 
     def perf_counter(self):
         return self.now
+
+    def sleep(self, seconds):
+        assert seconds == PAUSE
 
 
 @pytest.fixture
@@ -53,7 +63,7 @@ def test_contenders_take_turns(clock):
     log = []
     workers = [worker("a", 0.03, log, clock), worker("b", 0.06, log, clock)]
     timings = measure(TRAIN, workers, repeats=3)
-    assert log[-6:] == ["a", "b"] * 3
+    assert log[-12:] == ["a", "a", "b", "b"] * 3
     assert [timing.contender for timing in timings] == ["a", "b"]
     assert timings[0].seconds == pytest.approx([0.03] * 3)
     assert timings[1].seconds == pytest.approx([0.06] * 3)
@@ -62,7 +72,7 @@ def test_contenders_take_turns(clock):
 def test_a_short_job_is_repeated_within_a_measurement(clock):
     log = []
     (timing,) = measure(TRAIN, [worker("a", 0.002, log, clock)], repeats=3)
-    assert len(log) == WARM_UP + 1 + 3 * round(LEAST_SECONDS / 0.002)
+    assert len(log) == WARM_UP + 1 + 3 * (1 + round(LEAST_SECONDS / 0.002))
     assert timing.median == pytest.approx(0.002)
 
 

@@ -20,11 +20,12 @@ def test_defaults_are_the_papers():
     )
     assert TrainConfig().to_json() == (
         '{"alpha":0.99,"batch_size":128,"beta1":0.9,"beta2":0.999,"clip_norm":0.0,'
-        '"crop_padding":4,"decay_all":true,"div_factor":25.0,"ema_decay":0.0,"eps":1e-08,'
+        '"crop_padding":4,"cutout":0,"decay_all":true,"div_factor":25.0,"ema_decay":0.0,"eps":1e-08,'
         '"final_div_factor":10000.0,"final_rate":0.0,"flip":true,"gamma":0.1,'
-        '"initial_square_avg":0.0,"label_smoothing":0.0,"milestones":[],"momentum":0.9,'
-        '"nesterov":false,"optimizer":"sgd","pct_start":0.3,"rate":0.1,"schedule":"constant",'
-        '"seed":0,"step_size":0,"steps":200,"warmup_steps":0,"weight_decay":0.0}'
+        '"initial_square_avg":0.0,"label_smoothing":0.0,"milestones":[],"mixup":0.0,'
+        '"momentum":0.9,"nesterov":false,"optimizer":"sgd","pct_start":0.3,'
+        '"preprocessing":"standard","rate":0.1,"rotation":0,"schedule":"constant","seed":0,'
+        '"step_size":0,"steps":200,"warmup_steps":0,"weight_decay":0.0}'
     )
 
 
@@ -82,6 +83,11 @@ def test_a_recipe_written_before_there_were_schedules_is_read():
         (TrainConfig, "seed", r"in \[0, 2\*\*63\)", [-1, 2**63]),
         (TrainConfig, "crop_padding", r"in \[0, 1024\] pixels", [-1, 1025]),
         (TrainConfig, "flip", "true or false", [1, 0, None, "true"]),
+        (TrainConfig, "rotation", r"in \[0, 180\] degrees", [-1, 181, True]),
+        (TrainConfig, "rotation", "a whole number", [7.5]),
+        (TrainConfig, "cutout", r"in \[0, 4096\] pixels", [-1, 4097]),
+        (TrainConfig, "mixup", r"0 \(off\) or 1 \(uniform weights\)", [0.2, -1, 2, "1"]),
+        (TrainConfig, "preprocessing", "one of unit, standard, keras", ["tf", None, 1]),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )

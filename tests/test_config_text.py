@@ -46,6 +46,10 @@ TRAIN = {
     "seed": st.integers(0, 2**63 - 1),
     "crop_padding": st.integers(0, 1024),
     "flip": st.booleans(),
+    "rotation": st.integers(0, 180),
+    "cutout": st.integers(0, 4096),
+    "mixup": st.sampled_from([0.0, 1.0]),
+    "preprocessing": st.sampled_from(["unit", "standard", "keras"]),
 }
 CONFIGS = st.builds(MobileNetConfig, **MODEL) | st.builds(TrainConfig, **TRAIN)
 

@@ -10,7 +10,7 @@ from cifar_files import write_archive, write_binary_layout
 from pymobilenet.data import (
     cache_dir,
     download,
-    download_cifar100,
+    download_cifar,
     open_cifar100,
     opening,
     standin,
@@ -36,7 +36,7 @@ def mirror(tmp_path, monkeypatch):
 
     def offer(*urls):
         kept = download.Archive(path.name, urls or (path.as_uri(),), len(content), md5)
-        monkeypatch.setitem(download.ARCHIVES, "binary", kept)
+        monkeypatch.setitem(download.ARCHIVES, "cifar-100-binary", kept)
         return path
 
     return offer
@@ -44,11 +44,11 @@ def mirror(tmp_path, monkeypatch):
 
 def test_a_download_is_verified_and_kept(mirror, cache):
     source = mirror()
-    target = download_cifar100()
+    target = download_cifar()
     assert target == cache / source.name
     assert target.read_bytes() == source.read_bytes()
     source.unlink()
-    assert download_cifar100() == target
+    assert download_cifar() == target
 
 
 def test_a_bad_mirror_is_passed_over_for_the_next(mirror, tmp_path):
@@ -60,10 +60,10 @@ def test_a_bad_mirror_is_passed_over_for_the_next(mirror, tmp_path):
     short.write_bytes(content[:-1])
     missing = (tmp_path / "missing").as_uri()
     mirror(missing, short.as_uri(), bad.as_uri(), source.as_uri())
-    assert download_cifar100(tmp_path / "dest").read_bytes() == source.read_bytes()
+    assert download_cifar(dest=tmp_path / "dest").read_bytes() == source.read_bytes()
     mirror(missing, short.as_uri(), bad.as_uri())
     with pytest.raises(DataError) as caught:
-        download_cifar100(tmp_path / "other")
+        download_cifar(dest=tmp_path / "other")
     for words in (
         "missing",
         f"gave {len(content) - 1} bytes of {len(content)}",
@@ -83,7 +83,7 @@ def test_silent_mirrors_are_given_up_within_the_deadline(mirror, tmp_path, monke
         mirror(url + "a", url + "b", url + "c")
         start = time.monotonic()
         with pytest.raises(DataError, match=r"/c: no answer"):
-            download_cifar100(tmp_path / "dest")
+            download_cifar(dest=tmp_path / "dest")
         assert time.monotonic() - start < 1.2  # asked one after the other it would be 1.8
         time.sleep(0.5)  # let the threads see their time-outs before the server goes
     assert not (tmp_path / "dest").exists()
@@ -93,8 +93,19 @@ def test_each_layout_has_more_than_one_mirror_and_an_unknown_one_is_refused():
     assert all(len(kept.mirrors) > 1 for kept in download.ARCHIVES.values())
     assert all(url.startswith("https://") for a in download.ARCHIVES.values() for url in a.mirrors)
     assert download.DEADLINE + download.TIMEOUT < 10
-    with pytest.raises(ConfigError, match="Received: 'matlab'"):
-        download_cifar100(layout="matlab")
+    with pytest.raises(ConfigError, match="Received: 'cifar-100', 'matlab'"):
+        download_cifar(layout="matlab")
+    with pytest.raises(ConfigError, match="Received: 'mnist', 'binary'"):
+        download_cifar("mnist")
+
+
+def test_each_official_archive_is_known_by_its_name():
+    names = {f"cifar-{n}-{layout}" for n in (10, 100) for layout in ("binary", "python")}
+    assert set(download.ARCHIVES) == names
+    for name, kept in download.ARCHIVES.items():
+        assert kept.name == f"{name}.tar.gz"
+        assert all(url.endswith(f"/{kept.name}") for url in kept.mirrors)
+    assert len({kept.md5 for kept in download.ARCHIVES.values()}) == 4
 
 
 def test_opening_takes_the_path_then_the_cache_then_a_download(mirror, tmp_path):

@@ -5,9 +5,10 @@ import contextlib
 import numpy as np
 import pytest
 import torch
+from known_model import Known, data_with
 
 from pymobilenet import MobileNetConfig, TrainConfig, backend
-from pymobilenet.data import CIFAR100_MEAN, CIFAR100_STD, BatchPlan, Dataset, apply, standin
+from pymobilenet.data import CIFAR100_MEAN, CIFAR100_STD, BatchPlan, apply, standin
 from pymobilenet.errors import ConfigError, DataError
 from pymobilenet.training import Batches, accuracy, fit, rate_at
 
@@ -109,6 +110,22 @@ def test_label_smoothing_spreads_a_part_of_each_label_evenly(dtype):
     assert (plain.labels.ndim, plain.labels.dtype) == (1, np.dtype(np.int64))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_mixed_labels_are_smoothed_too(dtype, smoothing):
+    train = TrainConfig(batch_size=8, seed=1, mixup=1, label_smoothing=smoothing)
+    found = Batches(DATA, train, MODEL, dtype).at(2).labels
+    plan = BatchPlan(1, 40, 8, mixup=1).batch(2)
+    expected = np.full((8, 5), smoothing / 5)
+    for row, first, other, weight in zip(
+        expected, plan.indices, plan.indices[plan.partners], plan.weights, strict=True
+    ):
+        row[DATA.labels[first]] += (1 - smoothing) * weight / 256
+        row[DATA.labels[other]] += (1 - smoothing) * (256 - weight) / 256
+    assert found.dtype == np.dtype(dtype)
+    np.testing.assert_allclose(found, expected, rtol=4 * np.finfo(dtype).eps, atol=0)
+
+
 def test_smoothed_labels_give_torchs_loss():
     model = backend("torch").build(MODEL, dtype="float64")
     train = TrainConfig(batch_size=8, label_smoothing=0.2)
@@ -127,7 +144,6 @@ class Spy:
 
     def __init__(self, config=MODEL):
         self.config, self.dtype, self.seen, self.optimizers = config, np.dtype("float64"), [], []
-
         self.choices = {}
 
     def set_optimizer(self, config):
@@ -215,38 +231,15 @@ def test_training_learns_the_stand_in():
 # Accuracy
 
 
-class Known:
-    """Predicts logits that were written down, image by image."""
-
-    dtype = np.dtype("float32")
-
-    def __init__(self, logits):
-        self.logits, self.sizes = np.asarray(logits, float), []
-
-    def freeze(self):
-        return self.predict
-
-    def predict(self, images):
-        start = sum(self.sizes)
-        self.sizes.append(len(images))
-        return self.logits[start : start + len(images)]
-
-
-def data_with(labels, classes):
-    labels = np.array(labels, np.int64)
-    names = tuple(map(str, range(classes)))
-    images = np.zeros((len(labels), 3, 4, 4), np.uint8)
-    return Dataset(images, labels, None, names, (), "here", stand_in=False)
-
-
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 100])
 def test_accuracy_counts_the_first_and_the_first_five(batch_size):
     """Classes 0 to 7 in falling order for every image: class c has rank c + 1."""
     model = Known([np.arange(8, 0, -1)] * 7)
     result = accuracy(model, data_with([0, 0, 1, 4, 5, 6, 7], 8), batch_size)
     assert result == (2 / 7, 4 / 7)
-    assert sum(model.sizes) == 7
-    assert max(model.sizes) <= batch_size
+    sizes = list(map(len, model.seen))
+    assert sum(sizes) == 7
+    assert max(sizes) <= batch_size
 
 
 def test_with_fewer_than_five_classes_every_class_is_among_the_first_five():
@@ -268,13 +261,8 @@ def test_a_batch_size_that_is_none_is_refused():
 
 
 def test_images_are_normalised_as_in_training_and_neither_cropped_nor_flipped():
-    seen = []
-
-    class Looking(Known):
-        def predict(self, images):
-            seen.append(images)
-            return super().predict(images)
-
-    accuracy(Looking(np.zeros((40, 5))), DATA, batch_size=40)
+    model = Known(np.zeros((40, 5)))
+    accuracy(model, DATA, batch_size=40)
     mean, std = (np.reshape(values, (3, 1, 1)) for values in (CIFAR100_MEAN, CIFAR100_STD))
-    assert seen[0].tobytes() == ((DATA.images / 255 - mean) / std).astype(np.float32).tobytes()
+    expected = ((DATA.images / 255 - mean) / std).astype(np.float32)
+    assert model.seen[0].tobytes() == expected.tobytes()

@@ -1,7 +1,7 @@
 "Jobs for the bench, each from a model, images and labels: MobileNets.jl itself, stock Flux, Metalhead."
 module Peers
 
-using MobileNets: MobileNets, Flux, TrainConfig, Workspace, flux_chain, predict, setup, train_step!
+using MobileNets: MobileNets, Flux, TrainConfig, Workspace, flux_chain, freeze, setup, train_step!
 
 function own_step(model, x, labels)
     optimizer, workspace = setup(TrainConfig(; optimizer="adam", rate=1e-3), model), Workspace()
@@ -9,8 +9,8 @@ function own_step(model, x, labels)
 end
 
 function own_predict(model, x, _)
-    workspace = Workspace()
-    return () -> predict(model, x; workspace)
+    frozen = freeze(model)
+    return () -> frozen(x)
 end
 
 onehot(model, labels) = Flux.onehotbatch(labels, 0:(model.config.num_classes - 1))

@@ -8,14 +8,14 @@ name, or another signature, the call is compiled when it is made, as it would be
 module MobileNetsPythonCallExt
 
 using MobileNets
-using MobileNets: MobileNet, NamedArrays, Optimizer, versions
+using MobileNets: Frozen, MobileNet, NamedArrays, Optimizer, Workspace, freeze, versions
 using PrecompileTools: @compile_workload
 using PythonCall: PythonCall, Py, pyconvert
 
 "The functions, types and containers that Python calls, and those that it indexes."
 const CALLED = (
     activations, build, from_json, get_state, loss_and_grads, predict, set_state!, setup, train_step!,
-    versions, unsafe_wrap, Ptr{Float32}, Ptr{Float64}, Ptr{Int64}, Ptr{UInt8}, Dict{String,Array},
+    freeze, versions, unsafe_wrap, Ptr{Float32}, Ptr{Float64}, Ptr{Int64}, Ptr{UInt8}, Dict{String,Array},
 )
 const ARRAYS = [Array{T,N} for T in (Float32, Float64) for N in (1, 2, 4)]
 const CONVERTED = (
@@ -25,6 +25,9 @@ const CONVERTED = (
 function precompile_calls(JlWrap, Convert)
     for called in CALLED
         precompile(JlWrap.pyjlany_call, (Core.Typeof(called), Py, Py))
+    end
+    for called in (Frozen{Float32}, Frozen{Float64}, Type{Workspace})
+        precompile(JlWrap.pyjlany_call, (called, Py, Py))
     end
     precompile(JlWrap.pyjlany_getattr, (Module, Py))
     precompile(JlWrap.pyjltype_getitem, (Type, Py))
@@ -52,6 +55,7 @@ end
 
 function precompile_results(JlWrap, C, Core)
     results = (Module, Type, Function, Nothing, Float64, MobileNet{Float32}, MobileNet{Float64},
+        Frozen{Float32}, Frozen{Float64}, Workspace,
         MobileNetConfig, TrainConfig, Optimizer, NamedArrays, Dict{String,Array},
         Tuple{Float64,NamedArrays}, Pair{String,Array}, JlWrap.Iterator)
     for type in (results..., ARRAYS...)

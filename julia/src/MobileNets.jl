@@ -48,6 +48,7 @@ include("state.jl")
 include("initial.jl")
 include("checks.jl")
 include("inference.jl")
+include("frozen.jl")
 include("optimizers.jl")
 include("train_step.jl")
 include("safetensors.jl")
@@ -61,6 +62,8 @@ include("bson.jl")
 include("weights.jl")
 include("probe.jl")
 include("batch_plan.jl")
+include("augment.jl")
+include("preprocessing.jl")
 include("cifar.jl")
 include("schedules.jl")
 include("training.jl")
@@ -72,6 +75,6 @@ export activation_names, layers, mult_adds, num_params, parameter_shapes, rounde
 export MobileNet, Workspace, activations, build, forward, loss_and_grads, predict
 export check_state, get_state, set_state!
 export averaged, fit!, rate_at, setup, train_step!
-export BatchPlan, batch, crop_and_flip, normalise, read_cifar100
+export BatchPlan, augment, batch, crop_and_flip, normalise, read_cifar10, read_cifar100
 
 end

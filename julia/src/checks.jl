@@ -16,12 +16,14 @@ function checked_images(model::MobileNet{T}, x) where {T}
             "them. Received: $(eltype(x))",
         ))
     end
-    position = findfirst(!isfinite, x)
-    isnothing(position) || throw(DataError(
-        "images must be finite. Received: $(x[position]) at $(collect(Tuple(position)))"
-    ))
+    if !mapreduce(isfinite, &, x) # `all` stops early, but takes the values one by one
+        position = findfirst(!isfinite, x)
+        throw(DataError(
+            "images must be finite. Received: $(x[position]) at $(collect(Tuple(position)))"
+        ))
+    end
     width, height = size(x)[1:2]
-    if 0 in last_map_size(model.config, width, height)
+    if 0 in last_map_size(model, width, height)
         throw(DataError(
             "images must leave a map to pool, at least one pixel. Received: $(width)x$(height) pixels"
         ))
@@ -76,7 +78,7 @@ end
 
 "A norm needs two values a channel to have a variance; torch refuses, Flux gives NaN."
 function check_trainable(model::MobileNet, x)
-    columns, rows = last_map_size(model.config, size(x, 1), size(x, 2))
+    columns, rows = last_map_size(model, size(x, 1), size(x, 2))
     size(x, 4) * rows * columns >= 2 || throw(DataError(
         "training needs at least two values per channel in every norm: a larger batch or larger " *
         "images. Received: batch $(size(x, 4)) with a last map of $(columns)x$(rows)",

@@ -82,6 +82,15 @@ end
 "The units of a model in order."
 units(model) = [unit for group in unit_groups(model) for unit in group]
 
+"The same as of the model's config, without making the table of its layers."
+function last_map_size(model::MobileNet, width, height)
+    for group in unit_groups(model), (; conv) in group
+        side(pixels) = output_size(pixels, size(conv.weight, 1), conv.stride, conv.padding)
+        width, height = side(width), side(height)
+    end
+    return width, height
+end
+
 """
     forward(model, x; train=false, masks=nothing, tap=nothing)
 

@@ -7,7 +7,8 @@ const PHILOX_WEYL = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
 const PHILOX_ROUNDS = 10
 
 "What the words are for: the most significant counter word."
-const STREAM = (INIT=0, ORDER=1, CROP=2, MASK=3, STANDIN=4, PROBE=5)
+const STREAM =
+    (INIT=0, ORDER=1, CROP=2, MASK=3, STANDIN=4, PROBE=5, AUGMENT=6, MIXUP=7, SPLIT=8)
 
 """
     raw_words(seed, stream, epoch, index, count)

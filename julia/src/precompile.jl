@@ -8,7 +8,8 @@
                 model = load(path)
                 x, labels = ones(dtype, 32, 32, 3, 2), [0, 1]
                 predict(model, x)
-                predict(model, x[:, :, :, 1:1])
+                frozen = freeze(model)
+                foreach(n -> frozen(x[:, :, :, 1:n]), (1, 2))
                 mask = ones(UInt8, mask_sizes(config, x)["stem.act"])
                 masks = Dict{String,Array}("stem.act" => mask)
                 for given in (nothing, masks)

@@ -1,12 +1,14 @@
 const OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "rmsprop_tf")
 const SCHEDULES = ("constant", "step", "milestones", "cosine", "one_cycle")
+const PREPROCESSINGS = ("unit", "standard", "keras")
 
 """
     TrainConfig(; optimizer="sgd", rate=0.1, momentum=0.9, nesterov=false, beta1=0.9, beta2=0.999, alpha=0.99,
                 eps=1e-8, initial_square_avg=0.0, weight_decay=0.0, decay_all=true, clip_norm=0.0,
                 ema_decay=0.0, label_smoothing=0.0, schedule="constant", warmup_steps=0, step_size=0,
                 milestones=(), gamma=0.1, final_rate=0.0, pct_start=0.3, div_factor=25.0,
-                final_div_factor=1e4, batch_size=128, steps=200, seed=0, crop_padding=4, flip=true)
+                final_div_factor=1e4, batch_size=128, steps=200, seed=0, crop_padding=4, flip=true,
+                rotation=0, cutout=0, mixup=0.0, preprocessing="standard")
 
 How a model is trained: optimizer, rates, batches, and how images are moved about. An optimizer reads the
 fields its formula in docs/training.md has; the others are without effect. `rate` is the highest rate: the
@@ -29,7 +31,10 @@ schedule leads to it, or away from it.
   over the first rate, and `final_div_factor`, the first rate over the last.
 - `steps`: of the whole run, warm-up included.
 - `seed` fixes the order of the images, the crops and the flips (see [`BatchPlan`](@ref)). `crop_padding` is
-  in pixels.
+  in pixels. Images are rotated by up to `rotation` degrees either way, lose a square of `cutout` pixels, and
+  are mixed in pairs where `mixup` is 1.
+- `preprocessing` makes numbers of their bytes: "unit" 0 to 1, "keras" -1 to 1, "standard" by the mean and
+  deviation of the training images.
 
 Throws a `ConfigError` as `MobileNetConfig` does.
 """
@@ -62,11 +67,16 @@ Base.@kwdef struct TrainConfig
     seed::Int = 0
     crop_padding::Int = 4
     flip::Bool = true
+    rotation::Int = 0
+    cutout::Int = 0
+    mixup::Float64 = 0.0
+    preprocessing::String = "standard"
 
     function TrainConfig(
         optimizer, rate, momentum, nesterov, beta1, beta2, alpha, eps, initial_square_avg, weight_decay,
         decay_all, clip_norm, ema_decay, label_smoothing, schedule, warmup_steps, step_size, milestones, gamma,
         final_rate, pct_start, div_factor, final_div_factor, batch_size, steps, seed, crop_padding, flip,
+        rotation, cutout, mixup, preprocessing,
     )
         number(name, value, low, high, rule) = checked_number(Float64, name, value, low, high, rule)
         integer(name, value, low, high, rule) = checked_number(Int, name, value, low, high, rule)
@@ -99,6 +109,10 @@ Base.@kwdef struct TrainConfig
             integer("seed", seed, 0, typemax(Int), "in [0, 2^63)"),
             integer("crop_padding", crop_padding, 0, 1024, "in [0, 1024] pixels"),
             checked_flag("flip", flip),
+            integer("rotation", rotation, 0, 180, "in [0, 180] degrees"),
+            integer("cutout", cutout, 0, 4096, "in [0, 4096] pixels"),
+            checked_mixup(mixup),
+            checked_choice("preprocessing", preprocessing, PREPROCESSINGS),
         ))
     end
 end
@@ -113,6 +127,14 @@ function checked_milestones(given)
         ))
     end
     return Tuple(Int(value) for value in given)
+end
+
+"`mixup` as a `Float64`: 0 or 1."
+function checked_mixup(mixup)
+    rule = "0 (off) or 1 (uniform weights)"
+    alpha = checked_number(Float64, "mixup", mixup, 0, 1, rule)
+    isinteger(alpha) || throw(ConfigError("mixup must be $rule. Received: $alpha"))
+    return alpha
 end
 
 "The config, unless it lacks what its optimizer or schedule needs, or has what belongs to another."

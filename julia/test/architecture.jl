@@ -62,7 +62,7 @@ end
     @test sum(block["project"].residual for block in found) == 10 # 17 blocks, 7 begin a stage
     cifar = MobileNetConfig(; family="v2", stem_stride=1)
     @test [block["depthwise"].stride for block in blocks(cifar)] == [1; 1; strides[3:end]]
-    @test last_map_size(cifar, 32, 32) == (4, 4)
+    @test last_map_size(cifar, 32, 32) == last_map_size(build(cifar), 32, 32) == (4, 4)
     head(width_mult) = feature_channels(MobileNetConfig(; family="v2", width_mult))
     @test head.((0.35, 1, 1.4)) == (1280, 1280, 1792)
 end

@@ -29,3 +29,22 @@ end
     put(record(20, 1, 0))
     @test occursin("coarse label 20 at byte 0", refused_file())
 end
+
+@testset "CIFAR-10 is five files of training images, in their order, with one label each" begin
+    for k in 1:5
+        write(joinpath(folder, "data_batch_$k.bin"), [UInt8[10 - k]; fill(UInt8(k), 3072)])
+    end
+    write(joinpath(folder, "test_batch.bin"), repeat([UInt8[0]; fill(UInt8(7), 3072)], 2))
+    (; images, labels) = read_cifar10(folder)
+    @test size(images) == (32, 32, 3, 5) && images isa Array{UInt8,4}
+    @test images[1, 1, 1, :] == 1:5 && labels == 9:-1:5
+    @test size(read_cifar10(folder, :test).images, 4) == 2
+    refused_10(split=:train) = message(() -> read_cifar10(folder, split), DataError)
+    @test occursin("split must be", refused_10(:val))
+    write(joinpath(folder, "data_batch_4.bin"), [UInt8[10]; fill(UInt8(4), 3072)])
+    @test occursin("data_batch_4.bin: label 10 at byte 0; it must be below 10", refused_10())
+    write(joinpath(folder, "data_batch_4.bin"), UInt8[10])
+    @test occursin("1 bytes; the size must be a positive multiple of 3073", refused_10())
+    rm(joinpath(folder, "data_batch_4.bin"))
+    @test occursin("data_batch_4.bin is missing: it is a file of CIFAR-10's", refused_10())
+end

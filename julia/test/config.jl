@@ -7,11 +7,12 @@
         """"stem_stride":2,"width_mult":0.25}"""
     @test to_json(TrainConfig()) ==
         """{"alpha":0.99,"batch_size":128,"beta1":0.9,"beta2":0.999,"clip_norm":0.0,""" *
-        """"crop_padding":4,"decay_all":true,"div_factor":25.0,"ema_decay":0.0,"eps":1e-08,""" *
+        """"crop_padding":4,"cutout":0,"decay_all":true,"div_factor":25.0,"ema_decay":0.0,"eps":1e-08,""" *
         """"final_div_factor":10000.0,"final_rate":0.0,"flip":true,"gamma":0.1,""" *
-        """"initial_square_avg":0.0,"label_smoothing":0.0,"milestones":[],"momentum":0.9,""" *
-        """"nesterov":false,"optimizer":"sgd","pct_start":0.3,"rate":0.1,"schedule":"constant",""" *
-        """"seed":0,"step_size":0,"steps":200,"warmup_steps":0,"weight_decay":0.0}"""
+        """"initial_square_avg":0.0,"label_smoothing":0.0,"milestones":[],"mixup":0.0,""" *
+        """"momentum":0.9,"nesterov":false,"optimizer":"sgd","pct_start":0.3,""" *
+        """"preprocessing":"standard","rate":0.1,"rotation":0,"schedule":"constant","seed":0,""" *
+        """"step_size":0,"steps":200,"warmup_steps":0,"weight_decay":0.0}"""
     before_schedules = """{"batch_size":128,"momentum":0.9,"optimizer":"sgd","rate":0.1,"steps":200}"""
     @test from_json(TrainConfig, before_schedules) == TrainConfig()
     stepped = TrainConfig(; optimizer="adam", seed=typemax(Int), schedule="milestones", milestones=[3, 50])
@@ -54,6 +55,12 @@ end
     end
     @test message(() -> TrainConfig(; flip=1), ConfigError) ==
         "flip must be true or false. Received: 1"
+    @test message(() -> TrainConfig(; mixup=0.2), ConfigError) ==
+        "mixup must be 0 (off) or 1 (uniform weights). Received: 0.2"
+    @test message(() -> TrainConfig(; rotation=181), ConfigError) ==
+        "rotation must be in [0, 180] degrees. Received: 181"
+    @test message(() -> TrainConfig(; preprocessing="tf"), ConfigError) ==
+        "preprocessing must be one of unit, standard, keras. Received: \"tf\""
     @test message(() -> TrainConfig(; seed=-1), ConfigError) ==
         "seed must be in [0, 2^63). Received: -1"
     optimizers = [

@@ -24,7 +24,7 @@ end
 end
 
 @testset "what is no stream, seed or limit is refused" begin
-    @test_throws ConfigError raw_words(0, 6, 0, 0, 1)
+    @test_throws ConfigError raw_words(0, 9, 0, 0, 1)
     @test_throws ConfigError raw_words(-1, 0, 0, 0, 1)
     @test_throws ConfigError bounded(UInt64(1), 0)
     @test raw_words(0, 0, 0, 0, 5)[1:3] == raw_words(0, 0, 0, 0, 3)

@@ -43,7 +43,18 @@ end
         first(train_step!(other, optimizer, x, y, rate_at(three, step)))
     end
     @test losses == wanted && get_state(model) == get_state(other)
-    @test MobileNets.smoothed(model, [1, 2], 0) == [1, 2]
+end
+
+@testset "mixed labels are smoothed too" begin
+    model, other = build(TINY), build(TINY)
+    one = TrainConfig(; batch_size=8, steps=1, mixup=1, label_smoothing=0.1)
+    losses = fit!(model, images, labels, one)
+    chosen = batch(BatchPlan(; seed=0, num_images=24, batch_size=8, mixup=1), 0)
+    x = normalise(augment(images, chosen), MobileNets.CIFAR100_MEAN, MobileNets.CIFAR100_STD)
+    y = Float32.(0.9 .* MobileNets.targets(labels, chosen, 7, Float64) .+ 0.1 / 7)
+    @test y != MobileNets.targets(labels, chosen, 7)
+    loss, _ = train_step!(other, setup(one, other), x, y, 0.1)
+    @test losses == [loss] && get_state(model) == get_state(other)
 end
 
 @testset "a batch larger than the data and labels out of range are refused" begin

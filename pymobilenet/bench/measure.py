@@ -17,6 +17,10 @@ from pymobilenet.config import MobileNetConfig
 WARM_UP = 2
 """Runs before the first that counts: compilation, buffers, caches."""
 
+PAUSE = 0.1
+"""Seconds before each turn, in which the threads of the one before fall asleep: OpenMP's and ONNX
+Runtime's go on spinning for a while, on the cores that are to be measured."""
+
 LEAST_SECONDS = 0.02
 """A measurement repeats a shorter job until it has taken so long."""
 
@@ -84,7 +88,10 @@ def measure(
     repeats: int = 9,
     tick: Callable[[], None] = lambda: None,
 ) -> list[Timing]:
-    """Time one case for each contender that does such jobs, all in turns, `repeats` times."""
+    """Time one case for each contender that does such jobs, all in turns, `repeats` times.
+
+    A turn is a pause, a run that does not count, and one that does.
+    """
     rng = np.random.default_rng(0)
     shape = (case.batch_size, case.config.in_channels, *[case.config.resolution] * 2)
     images = rng.standard_normal(shape).astype(np.float32)
@@ -103,6 +110,8 @@ def measure(
         for name, job in jobs.items():
             if number < max(LEAST_REPEATS, MOST_SECONDS / once[name]):
                 count = max(1, round(LEAST_SECONDS / once[name]))
+                time.sleep(PAUSE)
+                job()  # as in a loop of its own: with its data in the caches, its threads awake
                 found[name].append(_seconds(job, count))
         tick()
     return [Timing(case, name, tuple(found[name]), allocated_bytes[name]) for name in jobs]

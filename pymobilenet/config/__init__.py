@@ -15,7 +15,7 @@ from pymobilenet.config.model import (
     MobileNetConfig,
     rounded,
 )
-from pymobilenet.config.train import OPTIMIZERS, SCHEDULES, TrainConfig
+from pymobilenet.config.train import OPTIMIZERS, PREPROCESSINGS, SCHEDULES, TrainConfig
 
 __all__ = [
     "ACTIVATIONS",
@@ -23,6 +23,7 @@ __all__ = [
     "FAMILY_DEFAULTS",
     "OPTIMIZERS",
     "PADDINGS",
+    "PREPROCESSINGS",
     "RESOLUTIONS",
     "ROUNDINGS",
     "SCHEDULES",

@@ -9,6 +9,7 @@ from pymobilenet.errors import ConfigError
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "rmsprop_tf")
 SCHEDULES = ("constant", "step", "milestones", "cosine", "one_cycle")
+PREPROCESSINGS = ("unit", "standard", "keras")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,12 @@ class TrainConfig(Record):
         seed: Fixes the order of the images, the crops and the flips (see
             `pymobilenet.data.BatchPlan`).
         crop_padding: Pixels.
+        rotation: The most degrees by which images are turned, either way.
+        cutout: Pixels of the side of the square that images lose.
+        mixup: 1 mixes images in pairs. It is the alpha of a Beta distribution; of others there is
+            no sampler that every language shares to the bit.
+        preprocessing: What makes numbers of bytes: ``unit`` 0 ... 1, ``keras`` -1 ... 1,
+            ``standard`` by the mean and deviation of the training images.
 
     Raises:
         ConfigError: A value outside its range; the message names field, rule and value.
@@ -77,6 +84,10 @@ class TrainConfig(Record):
     seed: int = 0
     crop_padding: int = 4
     flip: bool = True
+    rotation: int = 0
+    cutout: int = 0
+    mixup: float = 0.0
+    preprocessing: str = "standard"
 
     _table = "train"
 
@@ -109,6 +120,14 @@ class TrainConfig(Record):
         self._set_number("seed", int, 0, 2**63 - 1, "in [0, 2**63)")
         self._set_number("crop_padding", int, 0, 1024, "in [0, 1024] pixels")
         self._check_flag("flip")
+        self._set_number("rotation", int, 0, 180, "in [0, 180] degrees")
+        self._set_number("cutout", int, 0, 4096, "in [0, 4096] pixels")
+        self._set_number("mixup", float, 0, 1, "0 (off) or 1 (uniform weights)")
+        if self.mixup not in (0, 1):
+            raise ConfigError(
+                f"mixup must be 0 (off) or 1 (uniform weights). Received: {self.mixup!r}"
+            )
+        self._check_choice("preprocessing", PREPROCESSINGS)
         self._check_belonging()
 
     def _set_milestones(self) -> None:

@@ -1,14 +1,22 @@
-"""Images: CIFAR-100 in its official forms, a generated stand-in, and the plan of batches."""
+"""Images: CIFAR-10 and -100 in their official forms, any image folder, a generated stand-in, and
+the plan of batches."""
 
-from pymobilenet.data.batch_plan import Batch, BatchPlan, apply, normalise
+from pymobilenet.data.augmenting import apply, targets
+from pymobilenet.data.batch_plan import Batch, BatchPlan
 from pymobilenet.data.cache import cache_dir
-from pymobilenet.data.cifar import CIFAR100_MEAN, CIFAR100_STD, find_cifar100, load_cifar100
+from pymobilenet.data.cifar import find_cifar, load_cifar10, load_cifar100
+from pymobilenet.data.cifar_table import CIFAR10_MEAN, CIFAR10_STD, CIFAR100_MEAN, CIFAR100_STD
 from pymobilenet.data.dataset import Dataset
-from pymobilenet.data.download import download_cifar100
-from pymobilenet.data.opening import open_cifar100, print_to_stderr
+from pymobilenet.data.download import download_cifar
+from pymobilenet.data.image_folder import load_image_folder
+from pymobilenet.data.opening import open_cifar100, open_data
+from pymobilenet.data.preprocessing import normalise, scaling
+from pymobilenet.data.reports import print_to_stderr
 from pymobilenet.data.standin import standin, write_binary
 
 __all__ = [
+    "CIFAR10_MEAN",
+    "CIFAR10_STD",
     "CIFAR100_MEAN",
     "CIFAR100_STD",
     "Batch",
@@ -16,12 +24,17 @@ __all__ = [
     "Dataset",
     "apply",
     "cache_dir",
-    "download_cifar100",
-    "find_cifar100",
+    "download_cifar",
+    "find_cifar",
+    "load_cifar10",
     "load_cifar100",
+    "load_image_folder",
     "normalise",
     "open_cifar100",
+    "open_data",
     "print_to_stderr",
+    "scaling",
     "standin",
+    "targets",
     "write_binary",
 ]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import lzma
 import tarfile
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pymobilenet.errors import DataError
 
 MAX_BYTES = 512 * 2**20
-"""More than an archive may unpack to. The 60,000 images of CIFAR-100 take 185 MB."""
+"""More than an official archive may unpack to. The 60,000 images of CIFAR-100 take 185 MB."""
 
 _OPENERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open}
 
@@ -37,35 +38,68 @@ def read_members(path: Path, names: Collection[str]) -> dict[str, bytes]:
             or that holds a name twice or none of them.
     """
     found: dict[str, bytes] = {}
+    for member, content in tar_contents(path, lambda member: _base(member) in names, MAX_BYTES):
+        if _base(member) in found:
+            raise DataError(f"{path}: holds more than one file called {_base(member)!r}")
+        found[_base(member)] = content
+    if not found:
+        raise DataError(f"{path}: holds none of {', '.join(sorted(names))}")
+    return found
+
+
+def tar_names(path: Path, limit: int) -> Iterator[str]:
+    """Yield the names of the files in an archive, in its order; folders are left out.
+
+    The name of a link or a device ends with a "/".
+
+    Raises:
+        DataError: a file that is truncated or no archive, or unpacks to more than `limit` bytes.
+    """
+    with _opened(path, limit) as tar:
+        for member in tar:
+            if not member.isdir():
+                yield member.name if member.isreg() else f"{member.name}/"
+
+
+def tar_contents(
+    path: Path, wanted: Callable[[str], bool], limit: int
+) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of the regular files whose name is `wanted`, in the archive's order.
+
+    Raises:
+        DataError: as `tar_names`.
+    """
+    with _opened(path, limit) as tar:
+        for member in tar:
+            if not member.isreg() or not wanted(member.name):
+                continue
+            if member.size > limit:
+                raise DataError(_too_large(path, limit))
+            extracted = tar.extractfile(member)
+            content = extracted.read() if extracted else b""
+            if len(content) != member.size:
+                raise DataError(
+                    f"{path}: member {member.name!r} is truncated: "
+                    f"{len(content)} of {member.size} bytes"
+                )
+            yield member.name, content
+
+
+@contextlib.contextmanager
+def _opened(path: Path, limit: int) -> Iterator[tarfile.TarFile]:
     try:
         with _open_stream(path) as raw:
-            stream = _Bounded(raw, path)
+            stream = _Bounded(raw, path, limit)
             with tarfile.open(fileobj=stream, mode="r|") as tar:  # type: ignore[call-overload]
-                for member in tar:
-                    name = member.name.rsplit("/", 1)[-1]
-                    if name not in names or not member.isreg():
-                        continue
-                    if name in found:
-                        raise DataError(f"{path}: holds more than one file called {name!r}")
-                    if member.size > MAX_BYTES:
-                        raise DataError(_too_large(path))
-                    extracted = tar.extractfile(member)
-                    content = extracted.read() if extracted else b""
-                    if len(content) != member.size:
-                        raise DataError(
-                            f"{path}: member {member.name!r} is truncated: "
-                            f"{len(content)} of {member.size} bytes"
-                        )
-                    found[name] = content
+                yield tar
             while stream.read(2**20):  # to the end, so that the compressor's checksum is verified
                 pass
+            if any(stream.last):
+                raise EOFError("it lacks the zeros that end a tar")
     except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError) as error:
         raise DataError(
             f"{path} ({path.stat().st_size} bytes) is truncated or no tar archive: {error}"
         ) from error
-    if not found:
-        raise DataError(f"{path}: holds none of {', '.join(sorted(names))}")
-    return found
 
 
 def _open_stream(path: Path) -> BinaryIO:
@@ -78,20 +112,28 @@ def _open_stream(path: Path) -> BinaryIO:
 
 
 class _Bounded:
-    """A stream that refuses to give more than `MAX_BYTES`: what a small bomb would unpack to."""
+    """A stream that refuses to give more than `limit`: what a small bomb would unpack to.
 
-    def __init__(self, stream: BinaryIO, path: Path) -> None:
-        self._stream = stream
-        self._path = path
-        self._left = MAX_BYTES
+    `last` is the 512 bytes it gave last.
+    """
+
+    def __init__(self, stream: BinaryIO, path: Path, limit: int) -> None:
+        self._stream, self._path, self._limit = stream, path, limit
+        self._left = limit
+        self.last = b""
 
     def read(self, size: int) -> bytes:
         content = self._stream.read(size)
         self._left -= len(content)
         if self._left < 0:
-            raise DataError(_too_large(self._path))
+            raise DataError(_too_large(self._path, self._limit))
+        self.last = (self.last + content[-512:])[-512:]
         return content
 
 
-def _too_large(path: Path) -> str:
-    return f"{path}: unpacks to more than {MAX_BYTES} bytes, which no CIFAR-100 archive does"
+def _base(name: str) -> str:
+    return name.rsplit("/", 1)[-1]
+
+
+def _too_large(path: Path, limit: int) -> str:
+    return f"{path}: unpacks to more than {limit} bytes, which no archive of its kind does"

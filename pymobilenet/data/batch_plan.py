@@ -1,16 +1,19 @@
-"""Which images a step sees, and how each is cropped and flipped: the same for every backend."""
+"""Which images a step sees, and what is done to each: the same for every backend."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from pymobilenet import philox
-from pymobilenet.errors import ConfigError, DataError
+from pymobilenet.errors import ConfigError
+
+MIXED = 256
+"""Weights of mixed images are whole numbers of 256ths."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,12 +25,23 @@ class Batch:
         offsets: int64 (B, 2), (dy, dx) of the crop's corner in the padded image.
         flips: bool (B,), True where the crop is mirrored left to right.
         crop_padding: rows and columns of zeros added on each side before the crop.
+        angles: int64 (B,), clockwise, in sixteenths of a degree; None where nothing is rotated.
+        holes: uint64 (B, 2), words that the middle's row and column are `philox.bounded` of; None
+            where nothing is cut out.
+        cutout: pixels of a hole's side.
+        partners: int64 (B,), position in the batch of the image mixed in; None without mixup.
+        weights: int64 (B,), 0 ... 256, of the image itself in the mixture, in 256ths.
     """
 
     indices: NDArray[np.int64]
     offsets: NDArray[np.int64]
     flips: NDArray[np.bool_]
     crop_padding: int
+    angles: NDArray[np.int64] | None = None
+    holes: NDArray[np.uint64] | None = None
+    cutout: int = 0
+    partners: NDArray[np.int64] | None = None
+    weights: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -35,16 +49,28 @@ class Batch:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """The order of images, crops and flips of a whole training run, a function of the seed.
+    """The order of images and what is done to each, of a whole run, a function of the seed.
 
     The order of an epoch is `philox.permutation` of `num_images` words of `Stream.ORDER`. The
     image at position p of an epoch takes words 4p, 4p+1 and 4p+2 of `Stream.CROP` (word 4p+3 is
     not used): dy = bounded(word, 2 * crop_padding + 1), dx likewise, and flip = the top bit. The
     last, incomplete batch of an epoch is dropped.
 
+    It takes words 4p, 4p+1 and 4p+2 of `Stream.AUGMENT` too: with `rotation`, its angle is
+    bounded(word, 32 * rotation + 1) - 16 * rotation sixteenths of a degree, so that it lies in
+    [-rotation, rotation] degrees; with `cutout`, the two others place the hole (DeVries & Taylor,
+    arXiv:1708.04552).
+
+    With `mixup` (Zhang et al., arXiv:1710.09412), step s takes 2B words of `Stream.MIXUP`, epoch
+    0, index s: the partners are `philox.permutation` of the first B, the weights bounded(word,
+    257) of the others. That is Beta(1, 1), the uniform distribution, in 256ths, which every
+    language draws and mixes exactly; the paper's other alphas have no such sampler and are
+    refused.
+
     Raises:
         ConfigError: a seed outside [0, 2**64), fewer than one image, a batch size outside
-            [1, num_images], a crop padding outside [0, 2**16), or a flip that is no bool.
+            [1, num_images], a crop padding outside [0, 2**16), a flip that is no bool, a rotation
+            outside [0, 180], a cutout outside [0, 2**16), a mixup other than 0 and 1.
     """
 
     seed: int
@@ -52,6 +78,9 @@ class BatchPlan:
     batch_size: int
     crop_padding: int = 4
     flip: bool = True
+    rotation: int = 0
+    cutout: int = 0
+    mixup: float = 0
 
     def __post_init__(self) -> None:
         philox.check_word("seed", self.seed)
@@ -60,6 +89,10 @@ class BatchPlan:
         _check_range("crop_padding", self.crop_padding, 0, 2**16 - 1)
         if not isinstance(self.flip, bool):
             raise ConfigError(f"flip must be True or False. Received: {self.flip!r}")
+        _check_range("rotation", self.rotation, 0, 180)
+        _check_range("cutout", self.cutout, 0, 2**16 - 1)
+        if self.mixup not in (0, 1):
+            raise ConfigError(f"mixup must be 0 (off) or 1 (uniform). Received: {self.mixup!r}")
 
     @property
     def steps_per_epoch(self) -> int:
@@ -78,11 +111,34 @@ class BatchPlan:
         """
         epoch, position = divmod(philox.check_word("step", step), self.steps_per_epoch)
         span = slice(position * self.batch_size, (position + 1) * self.batch_size)
-        dy, dx, flip = _crop_words(self.seed, epoch, self.num_images)[:, span]
+        dy, dx, flip = _words(self.seed, philox.Stream.CROP, epoch, self.num_images)[:, span]
         places = 2 * self.crop_padding + 1
-        offsets = np.stack([philox.bounded(dy, places), philox.bounded(dx, places)], axis=1)
-        flips = (flip >> np.uint64(63)).astype(bool) & self.flip
-        return Batch(self.order(epoch)[span], offsets, flips, self.crop_padding)
+        return Batch(
+            indices=self.order(epoch)[span],
+            offsets=np.stack([philox.bounded(dy, places), philox.bounded(dx, places)], axis=1),
+            flips=(flip >> np.uint64(63)).astype(bool) & self.flip,
+            crop_padding=self.crop_padding,
+            **self._augmented(epoch, span),
+            **self._mixed(step),
+        )
+
+    def _augmented(self, epoch: int, span: slice) -> dict[str, Any]:
+        if not self.rotation and not self.cutout:
+            return {}
+        words = _words(self.seed, philox.Stream.AUGMENT, epoch, self.num_images)[:, span]
+        extent = 16 * self.rotation
+        return {
+            "angles": philox.bounded(words[0], 2 * extent + 1) - extent if self.rotation else None,
+            "holes": words[1:].T if self.cutout else None,
+            "cutout": self.cutout,
+        }
+
+    def _mixed(self, step: int) -> dict[str, Any]:
+        if not self.mixup:
+            return {}
+        words = philox.raw_words(self.seed, philox.Stream.MIXUP, 0, step, 2 * self.batch_size)
+        own, others = words[self.batch_size :], words[: self.batch_size]
+        return {"partners": philox.permutation(others), "weights": philox.bounded(own, MIXED + 1)}
 
 
 @functools.lru_cache(maxsize=4)
@@ -94,90 +150,10 @@ def _order(seed: int, epoch: int, num_images: int) -> NDArray[np.int64]:
 
 
 @functools.lru_cache(maxsize=4)
-def _crop_words(seed: int, epoch: int, num_images: int) -> NDArray[np.uint64]:
-    """Words for dy, dx and flip of every position of an epoch: uint64 (3, num_images)."""
-    words = philox.raw_words(seed, philox.Stream.CROP, epoch, 0, 4 * num_images)
+def _words(seed: int, stream: philox.Stream, epoch: int, num_images: int) -> NDArray[np.uint64]:
+    """The first three of the four words of every position of an epoch: uint64 (3, num_images)."""
+    words = philox.raw_words(seed, stream, epoch, 0, 4 * num_images)
     return words.reshape(num_images, 4).T[:3]
-
-
-def apply(images: NDArray[np.uint8], batch: Batch) -> NDArray[np.uint8]:
-    """Return the images of a batch, zero-padded, cropped to their size, then flipped.
-
-    Args:
-        images: uint8 (N, C, H, W), the whole dataset.
-        batch: what `BatchPlan.batch` gave.
-
-    Returns:
-        uint8 (B, C, H, W), C-contiguous, a fresh array.
-
-    Raises:
-        DataError: images of another dtype or number of axes, or fewer than the batch names.
-    """
-    _check_images(images)
-    if batch.indices.max() >= len(images):
-        raise DataError(
-            f"the batch names image {batch.indices.max()}, but images holds only {len(images)}; "
-            "make the plan with num_images=len(images)"
-        )
-    height, width = images.shape[2:]
-    pad = batch.crop_padding
-    padded = np.zeros((len(batch), images.shape[1], height + 2 * pad, width + 2 * pad), np.uint8)
-    padded[:, :, pad : pad + height, pad : pad + width] = images[batch.indices]
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
-    dy, dx = batch.offsets.T
-    crops = np.ascontiguousarray(windows[np.arange(len(batch)), :, dy, dx])  # (B, C, H, W)
-    crops[batch.flips] = crops[batch.flips, ..., ::-1]
-    return crops
-
-
-def normalise(
-    images: NDArray[np.uint8],
-    mean: Sequence[float],
-    std: Sequence[float],
-    dtype: DTypeLike = np.float32,
-) -> np.ndarray:
-    """Return (x / 255 - mean) / std, computed in float64 and rounded once to `dtype`.
-
-    Args:
-        images: uint8 (B, C, H, W).
-        mean: C values in [0, 1] units, one for each channel.
-        std: C positive values in [0, 1] units.
-        dtype: float32 or float64.
-
-    Returns:
-        (B, C, H, W) of `dtype`, C-contiguous, a fresh array.
-
-    Raises:
-        DataError: images of another dtype or number of axes.
-        ConfigError: a mean or std of another length, not finite or not positive; another dtype.
-    """
-    _check_images(images)
-    kind = np.dtype(dtype)
-    if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise ConfigError(f"dtype must be float32 or float64. Received: {kind}")
-    means, stds = np.asarray(mean, np.float64), np.asarray(std, np.float64)
-    channels = images.shape[1]
-    if means.shape != (channels,) or stds.shape != (channels,):
-        raise ConfigError(
-            f"mean and std must hold one value for each of the {channels} channels. "
-            f"Received: {mean!r}, {std!r}"
-        )
-    if not (np.isfinite(means).all() and np.isfinite(stds).all() and (stds > 0).all()):
-        raise ConfigError(
-            f"mean must be finite and std finite and positive. Received: {mean!r}, {std!r}"
-        )
-    table = ((np.arange(256.0)[:, None] / 255 - means) / stds).astype(kind)  # (256, C)
-    result = np.empty(images.shape, kind)
-    for channel in range(channels):
-        result[:, channel] = table[:, channel][images[:, channel]]
-    return result
-
-
-def _check_images(images: np.ndarray) -> None:
-    if images.dtype != np.uint8 or images.ndim != 4:
-        raise DataError(
-            f"images must be uint8 (N, C, H, W). Received: {images.dtype} {images.shape}"
-        )
 
 
 def _check_range(name: str, value: int, low: int, high: int) -> None:

@@ -1,41 +1,18 @@
-"""CIFAR-100 from disk, in whatever official form it lies there."""
+"""CIFAR-10 and CIFAR-100 from disk, in whatever official form they lie there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from pymobilenet.data.archive import is_archive
 from pymobilenet.data.cache import unpacked
-from pymobilenet.data.cifar_layouts import (
-    BINARY_FILES,
-    PYTHON_FILES,
-    Split,
-    read_binary,
-    read_python,
-)
+from pymobilenet.data.cifar_layouts import read_binary, read_python
+from pymobilenet.data.cifar_table import CIFARS, FORMS, SPLITS, Cifar, Split
 from pymobilenet.data.dataset import Dataset
 from pymobilenet.errors import DataError
 
-CIFAR100_MEAN = (0.5071, 0.4865, 0.4409)
-"""Mean of the 50,000 training images, red, green, blue in [0, 1] units; as published in
-weiaicunzai/pytorch-cifar100 (conf/global_settings.py), and what `Dataset.mean` gives."""
-
-CIFAR100_STD = (0.2673, 0.2564, 0.2762)
-"""Standard deviation of the 50,000 training images; source as for `CIFAR100_MEAN`."""
-
-SPLITS: tuple[Split, Split] = ("train", "test")
-
-_ARCHIVE_NAMES = tuple(
-    f"cifar-100-{layout}{suffix}"
-    for layout in ("binary", "python")
-    for suffix in (".tar.gz", ".tar.xz", ".tgz", ".tar")
-)
-_Reader = Callable[[Path, Split, str], Dataset]
-_LAYOUTS: tuple[tuple[str, tuple[str, ...], _Reader], ...] = (
-    ("cifar-100-binary", BINARY_FILES, read_binary),
-    ("cifar-100-python", PYTHON_FILES, read_python),
-)
+_SUFFIXES = (".tar.gz", ".tar.xz", ".tgz", ".tar")
+_READERS = {"binary": read_binary, "Python": read_python}
 
 
 def load_cifar100(path: str | Path, split: Split = "train") -> Dataset:
@@ -58,54 +35,67 @@ def load_cifar100(path: str | Path, split: Split = "train") -> Dataset:
         DataError: another split; nothing of the above at `path`; a file of it missing, truncated
             or foreign; a label out of range. The message names the file, the place and the rule.
     """
-    if split not in SPLITS:
-        raise DataError(f'split must be "train" or "test". Received: {split!r}')
-    place = find_cifar100(path)
-    if place is None:
-        raise DataError(
-            f"no CIFAR-100 at {path}: it must be a folder or an archive of one of the official "
-            f"layouts, holding {', '.join(BINARY_FILES)} or {', '.join(PYTHON_FILES)}"
-        )
-    origin = place.resolve().name
-    if place.is_file():
-        place = unpacked(place, {*BINARY_FILES, *PYTHON_FILES}, _check_splits)
-    return _reader(place)(place, split, origin)
+    return _load(CIFARS["cifar-100"], path, split)
 
 
-def find_cifar100(path: str | Path) -> Path | None:
-    """Return the folder or archive that `load_cifar100` would read, or None where there is none.
+def load_cifar10(path: str | Path, split: Split = "train") -> Dataset:
+    """Return one split of CIFAR-10; it has no coarse labels.
+
+    Args:
+        path: as for `load_cifar100`: the binary layout (`data_batch_1.bin` to `_5.bin`,
+            `test_batch.bin`, `batches.meta.txt`) or the Python one (the same without `.bin` and
+            `.txt`); the official folders are `cifar-10-batches-bin` and `cifar-10-batches-py`,
+            the archives `cifar-10-binary.*` and `cifar-10-python.*`.
+        split: "train", the five batches in their order, or "test".
+
+    Raises:
+        DataError: as `load_cifar100`.
+    """
+    return _load(CIFARS["cifar-10"], path, split)
+
+
+def find_cifar(name: str, path: str | Path) -> Path | None:
+    """Return the folder or archive that `load_cifar10` or `load_cifar100` would read, or None.
 
     Of an archive only the first bytes are looked at.
+
+    Args:
+        name: "cifar-10" or "cifar-100".
+        path: as for these two.
     """
-    path = Path(path).expanduser()
+    path, cifar = Path(path).expanduser(), CIFARS[name]
     if path.is_file():
         return path if is_archive(path) else None
-    folders = [path, *(path / name for name, _, _ in _LAYOUTS)]
-    archives = [path / name for name in _ARCHIVE_NAMES]
-    for folder in folders:
-        if _layouts_of(folder):
+    for folder in (path, *(path / folder for folder in cifar.folders.values())):
+        if cifar.forms_in(folder):
             return folder
+    archives = [path / (cifar.archive(form) + suffix) for form in FORMS for suffix in _SUFFIXES]
     return next((archive for archive in archives if archive.is_file()), None)
 
 
-def _layouts_of(folder: Path) -> list[_Reader]:
-    # Either file of images will do: the first two names of each layout.
-    return [
-        reader
-        for _, names, reader in _LAYOUTS
-        if any((folder / name).is_file() for name in names[:2])
-    ]
+def _load(cifar: Cifar, path: str | Path, split: Split) -> Dataset:
+    if split not in SPLITS:
+        raise DataError(f'split must be "train" or "test". Received: {split!r}')
+    place = find_cifar(cifar.name, path)
+    if place is None:
+        layouts = " or ".join(", ".join(cifar.files(form)) for form in FORMS)
+        raise DataError(
+            f"no {cifar.title} at {path}: it must be a folder or an archive of one of the "
+            f"official layouts, holding {layouts}"
+        )
+    origin = place.resolve().name
+    if place.is_file():
+        names = {name for form in FORMS for name in cifar.files(form)}
+        place = unpacked(place, names, lambda folder: _check_splits(cifar, folder))
+    return _READERS[cifar.forms_in(place)[0]](place, cifar, split, origin)
 
 
-def _reader(folder: Path) -> _Reader:
-    if readers := _layouts_of(folder):
-        return readers[0]
-    raise DataError(f"neither {' nor '.join(BINARY_FILES[:2] + PYTHON_FILES[:2])} is there")
-
-
-def _check_splits(folder: Path) -> None:
-    reader = _reader(folder)
-    names = BINARY_FILES if reader is read_binary else PYTHON_FILES
-    for split, name in zip(SPLITS, names, strict=False):
-        if (folder / name).is_file():
-            reader(folder, split, folder.name)
+def _check_splits(cifar: Cifar, folder: Path) -> None:
+    forms = cifar.forms_in(folder)
+    if not forms:
+        names = (name for form in FORMS for s in SPLITS for name in cifar.image_files(form, s))
+        raise DataError(f"neither {' nor '.join(names)} is there")
+    for split in SPLITS:
+        names_of_split = cifar.image_files(forms[0], split)
+        if any((folder / name).is_file() for name in names_of_split):
+            _READERS[forms[0]](folder, cifar, split, folder.name)

@@ -13,6 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from pymobilenet.errors import DataError
 
+Channels = tuple[float, float, float]
+Statistics = tuple[Channels, Channels]
+"""Mean and deviation of red, green and blue in [0, 1] units."""
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -26,6 +30,8 @@ class Dataset:
         coarse_names: one name for each coarse class; empty where there are none.
         source: where the images are from, for reports.
         stand_in: True for generated images; then `source` begins with "STAND-IN".
+        statistics: mean and deviation of the *training* images, of which these may be the test
+            images; what the preprocessing "standard" takes. None stands for CIFAR-100's.
 
     Raises:
         DataError: a wrong dtype or shape, a label out of range, no image at all, or a source that
@@ -39,6 +45,7 @@ class Dataset:
     coarse_names: tuple[str, ...]
     source: str
     stand_in: bool
+    statistics: Statistics | None = None
 
     def __post_init__(self) -> None:
         images = np.asarray(self.images)
@@ -79,14 +86,14 @@ class Dataset:
         return [(int(row @ values), int(row @ values**2)) for row in counts]
 
     @property
-    def mean(self) -> tuple[float, float, float]:
+    def mean(self) -> Channels:
         """Mean of each channel in [0, 1] units, correctly rounded from integer sums."""
         pixels = self.images.size // 3
         red, green, blue = (total / (255 * pixels) for total, _ in self._sums)
         return red, green, blue
 
     @property
-    def std(self) -> tuple[float, float, float]:
+    def std(self) -> Channels:
         """Population standard deviation of each channel in [0, 1] units, from integer sums."""
         n = self.images.size // 3
         red, green, blue = (

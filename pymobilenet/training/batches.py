@@ -9,7 +9,7 @@ import numpy as np
 from pymobilenet.architecture import feature_channels
 from pymobilenet.backends.checks import DROPOUT
 from pymobilenet.config import MobileNetConfig, TrainConfig
-from pymobilenet.data import CIFAR100_MEAN, CIFAR100_STD, BatchPlan, Dataset, apply, normalise
+from pymobilenet.data import Batch, BatchPlan, Dataset, apply, normalise, scaling, targets
 from pymobilenet.errors import DataError
 from pymobilenet.philox import Stream, raw_words, uniform64
 
@@ -17,7 +17,8 @@ from pymobilenet.philox import Stream, raw_words, uniform64
 class Arrays(NamedTuple):
     """One batch: images (B, 3, H, W) of the model's dtype, labels, masks by name.
 
-    Labels are int64 (B,) or, with label smoothing, targets (B, classes) of the model's dtype.
+    Labels are int64 (B,) or, with mixup or label smoothing, targets (B, classes) of the model's
+    dtype.
     """
 
     images: np.ndarray
@@ -28,9 +29,8 @@ class Arrays(NamedTuple):
 class Batches:
     """Batch number `step` of a run, for any step, in any order.
 
-    Images are cropped and flipped as the batch plan says and normalised with the mean and
-    deviation of CIFAR-100's training images; the masks hold the dropout factors, if the config
-    drops anything.
+    Images are moved about as the batch plan says and scaled as `train.preprocessing` says; the
+    masks hold the dropout factors, if the config drops anything.
     """
 
     def __init__(
@@ -43,17 +43,29 @@ class Batches:
             )
         self.data, self.train, self.model, self.dtype = data, train, model, np.dtype(dtype)
         self.plan = BatchPlan(
-            train.seed, len(data), train.batch_size, train.crop_padding, train.flip
+            train.seed,
+            len(data),
+            train.batch_size,
+            train.crop_padding,
+            train.flip,
+            train.rotation,
+            train.cutout,
+            train.mixup,
         )
 
     def at(self, step: int) -> Arrays:
         batch = self.plan.batch(step)
         pixels = apply(self.data.images, batch)
-        images = normalise(pixels, CIFAR100_MEAN, CIFAR100_STD, self.dtype)
-        labels, smoothing = self.data.labels[batch.indices], self.train.label_smoothing
-        if smoothing > 0:
-            labels = smoothed(labels, self.model.num_classes, smoothing, self.dtype)
-        return Arrays(images, labels, self._masks(step))
+        mean, std = scaling(self.train.preprocessing, self.data)
+        images = normalise(pixels, mean, std, self.dtype)
+        return Arrays(images, self._labels(batch), self._masks(step))
+
+    def _labels(self, batch: Batch) -> np.ndarray:
+        smoothing = self.train.label_smoothing
+        if not self.train.mixup and not smoothing:
+            return self.data.labels[batch.indices]
+        wanted = targets(self.data.labels, batch, self.model.num_classes, np.float64)
+        return smoothed(wanted, smoothing).astype(self.dtype)
 
     def _masks(self, step: int) -> dict[str, np.ndarray]:
         """Factors 0 or 1/(1-p): the value at row-major position i is kept if word i >= p."""
@@ -66,15 +78,9 @@ class Batches:
         return {DROPOUT: factors.astype(self.dtype).reshape(shape)}
 
 
-def smoothed(
-    labels: np.ndarray, classes: int, smoothing: float, dtype: np.dtype | str
-) -> np.ndarray:
-    """Targets (B, classes): `smoothing` spread evenly over all classes, the rest on the label.
+def smoothed(wanted: np.ndarray, smoothing: float) -> np.ndarray:
+    """Targets (B, classes) in float64, `smoothing` of each spread evenly over all classes.
 
-    Szegedy et al., arXiv:1512.00567, section 7, as torch's ``label_smoothing``; computed in
-    float64 and rounded once.
+    Szegedy et al., arXiv:1512.00567, section 7, as torch's ``label_smoothing``.
     """
-    share = smoothing / classes
-    targets = np.full((len(labels), classes), share)
-    targets[np.arange(len(labels)), labels] = (1.0 - smoothing) + share
-    return targets.astype(dtype)
+    return (1.0 - smoothing) * wanted + smoothing / wanted.shape[1]

@@ -18,15 +18,15 @@ Clamped{T}(ceiling) where {T} = Clamped{T}(0, ceiling)
 `pieces` says on which piece each value is to be treated as being, whatever side of a kink it fell: 0
 gives 0, 1 the identity, 2 the ceiling.
 """
-struct Frozen{T}
+struct Pieces{T}
     ceiling::T
     pieces::Array{UInt8,4}
 end
-@inline function activated((; ceiling, pieces)::Frozen, x, k)
+@inline function activated((; ceiling, pieces)::Pieces, x, k)
     piece = @inbounds pieces[k]
     return ifelse(piece == 1, x, ifelse(piece == 2, ceiling, zero(x)))
 end
-@inline passes((; pieces)::Frozen, x, k) = @inbounds pieces[k] == 1
+@inline passes((; pieces)::Pieces, x, k) = @inbounds pieces[k] == 1
 
 activation_of(ceiling, ::Nothing, ::Type{T}) where {T} = Clamped{T}(ceiling)
-activation_of(ceiling, mask::Array{UInt8,4}, ::Type{T}) where {T} = Frozen{T}(ceiling, mask)
+activation_of(ceiling, mask::Array{UInt8,4}, ::Type{T}) where {T} = Pieces{T}(ceiling, mask)

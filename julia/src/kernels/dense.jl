@@ -2,6 +2,7 @@
 # K*K*I values, some rows of an image at a time, and the rest is a product of matrices.
 
 struct Dense
+    kernel::Int
     stride::Int
     padding::NTuple{2,Int}
 end
@@ -9,13 +10,17 @@ end
 "Pixels of the output that are gathered at a time, rounded to whole rows."
 const GATHERED = 1024
 
-function convolve!(finish::F, y::Array{T,4}, x::Array{T,4}, weight, conv::Dense, room) where {F,T}
-    matrix, to = tap_matrix(weight), pixels(y)
+prepared(::Dense, weight, room) = tap_matrix(weight)
+
+function convolve!(
+    finish::F, y::Array{T,4}, x::Array{T,4}, matrix::Matrix{T}, conv::Dense, room
+) where {F,T}
+    to = pixels(y)
     columns, rows, images = size(y, 2), size(y, 3), size(y, 4)
-    works = [gathering(room, x, conv, weight, columns) for _ in 1:convolve_parts(conv, y)]
+    works = [gathering(room, x, conv, columns) for _ in 1:convolve_parts(conv, y, matrix)]
     one_blas_thread() do
         parallel(images) do part, range
-            each_gathered(works[part], x, range, weight, conv, columns, rows) do done, under
+            each_gathered(works[part], x, range, conv, columns, rows) do done, under
                 BLAS.gemm!('T', 'N', one(T), matrix, under, zero(T), view(to, :, done))
                 finish(part, done)
             end
@@ -30,13 +35,13 @@ function convolve_gradients!(
     dx, dweight, slopes::F, x::Array{T,4}, weight, conv::Dense, room
 ) where {F,T}
     matrix = tap_matrix(weight)
-    outputs, columns, rows, images = output_dims(conv, x, weight)
-    works = [gathering(room, x, conv, weight, columns) for _ in 1:part_count(images)]
+    outputs, columns, rows, images = output_dims(conv, x, size(weight, 4))
+    works = [gathering(room, x, conv, columns) for _ in 1:part_count(images)]
     buffers = [array(room, T, outputs, size(work.patches, 2)) for work in works]
     sums = [fill!(array(room, T, size(matrix)...), 0) for _ in works]
     one_blas_thread() do
         parallel(images) do part, range
-            each_gathered(works[part], x, range, weight, conv, columns, rows) do done, under
+            each_gathered(works[part], x, range, conv, columns, rows) do done, under
                 dy = view(buffers[part], :, 1:length(done))
                 fill_slopes!(dy, slopes, done)
                 BLAS.gemm!('N', 'T', one(T), under, dy, one(T), sums[part])
@@ -51,11 +56,11 @@ function convolve_gradients!(
 end
 
 "For some rows of an image at a time: their pixels, and the columns of values under their taps."
-function each_gathered(f::F, (; image, patches), x, range, weight, conv, columns, rows) where {F}
+function each_gathered(f::F, (; image, patches), x, range, conv, columns, rows) where {F}
     for number in range
         fill_image!(image, x, number, first(conv.padding))
         for some in row_chunks(columns, rows)
-            gather!(patches, image, some, columns, conv.stride, size(weight, 1))
+            gather!(patches, image, some, columns, conv.stride, conv.kernel)
             done = pixel_range(number, some, columns, rows)
             f(done, view(patches, :, 1:length(done)))
         end
@@ -64,9 +69,9 @@ end
 
 "Each image's slopes times the weights, added where their taps lay."
 function dense_input_gradient!(dx::Array{T,4}, slopes::F, weight, conv) where {F,T}
-    kernel = size(weight, 1)
+    (; kernel) = conv
     matrix = tap_matrix(weight)
-    outputs, columns, rows, images = output_dims(conv, dx, weight)
+    outputs, columns, rows, images = output_dims(conv, dx, size(weight, 4))
     dy = Matrix{T}(undef, outputs, columns * rows)
     image = zeros(T, size(dx, 1), ((size(dx, 2), size(dx, 3)) .+ sum(conv.padding))...)
     inside = (first(conv.padding) .+ axes(dx, 2), first(conv.padding) .+ axes(dx, 3))
@@ -99,9 +104,9 @@ pixel_range(image, some, columns, rows) =
     (((image - 1) * rows + first(some)) * columns + 1):(((image - 1) * rows + last(some) + 1) * columns)
 
 "Room for a padded image of `x`, zero at first, and for the columns gathered from it."
-function gathering(room, x::Array{T,4}, conv, weight, columns) where {T}
+function gathering(room, x::Array{T,4}, conv, columns) where {T}
     image = array(room, T, size(x, 1), ((size(x, 2), size(x, 3)) .+ sum(conv.padding))...)
-    patches = array(room, T, length(weight) ÷ size(weight, 4), columns * max(1, GATHERED ÷ columns))
+    patches = array(room, T, size(x, 1) * conv.kernel^2, columns * max(1, GATHERED ÷ columns))
     return (; image=fill!(image, 0), patches)
 end
 

@@ -4,6 +4,7 @@
 # as its type says, whatever the number of channels, so that the innermost loops have a fixed length.
 
 struct Depthwise
+    kernel::Int
     stride::Int
     padding::NTuple{2,Int}
 end
@@ -14,12 +15,12 @@ lanes_for(channels) = channels <= 8 ? Val(8) : Val(16)
 "Pixels whose products are summed in the type of the maps, rounded up to whole images."
 const SUMMED = 64
 
-function output_dims(conv::Union{Depthwise,Dense}, x, weight)
-    side(pixels) = output_size(pixels, size(weight, 1), conv.stride, conv.padding)
-    return size(weight, 4), side(size(x, 2)), side(size(x, 3)), size(x, 4)
+function output_dims((; kernel, stride, padding)::Union{Depthwise,Dense}, x, outputs)
+    side(pixels) = output_size(pixels, kernel, stride, padding)
+    return outputs, side(size(x, 2)), side(size(x, 3)), size(x, 4)
 end
 
-convolve_parts(::Union{Depthwise,Dense}, y) = part_count(size(y, 4))
+convolve_parts(::Union{Depthwise,Dense}, y, _) = part_count(size(y, 4))
 
 "The channels from `first` on that lie in the `L` lanes of a buffer, of one image of maps (C, W, H, N)."
 struct LaneBlock{L}
@@ -37,16 +38,16 @@ block_count(channels, ::Val{L}) where {L} = cld(channels, L)
 offset(block, (channels, width, height), number) =
     ((block.image - 1) * width * height + number) * channels + block.first - 1
 
-function convolve!(finish::F, y, x, weight, conv::Depthwise, room) where {F}
-    kernel, lanes = Val(size(weight, 1)), lanes_for(size(x, 1))
-    return depthwise!(finish, y, x, weight, conv, kernel, lanes, room)
+prepared(::Depthwise, weight, room) = lane_taps(weight, lanes_for(size(weight, 4)), room)
+
+function convolve!(finish::F, y, x, taps, conv::Depthwise, room) where {F}
+    return depthwise!(finish, y, x, taps, conv, Val(conv.kernel), lanes_for(size(x, 1)), room)
 end
 
 function depthwise!(
-    finish::F, y::Array{T,4}, x::Array{T,4}, weight, conv, kernel, lanes, room
+    finish::F, y::Array{T,4}, x::Array{T,4}, taps::Array{T,4}, conv, kernel, lanes, room
 ) where {F,T}
-    taps = lane_taps(weight, lanes, room)
-    buffers = [padded(room, x, conv.padding, lanes) for _ in 1:convolve_parts(conv, y)]
+    buffers = [padded(room, x, conv.padding, lanes) for _ in 1:convolve_parts(conv, y, taps)]
     channels, per_image = size(x, 1), size(y, 2) * size(y, 3)
     parallel(size(y, 4)) do part, images
         for image in images
@@ -58,14 +59,14 @@ function depthwise!(
             finish(part, ((image - 1) * per_image + 1):(image * per_image))
         end
     end
-    foreach(unused -> release!(room, unused), (taps, buffers...))
+    foreach(unused -> release!(room, unused), buffers)
     return y
 end
 
 values_of(x) = (_, k) -> @inbounds x[k]
 
 function convolve_gradients!(dx, dweight, slopes::F, x, weight, conv::Depthwise, room) where {F}
-    kernel, lanes = Val(size(weight, 1)), lanes_for(size(x, 1))
+    kernel, lanes = Val(conv.kernel), lanes_for(size(x, 1))
     return depthwise_gradients!(dx, dweight, slopes, x, weight, conv, kernel, lanes, room)
 end
 
@@ -73,7 +74,7 @@ function depthwise_gradients!(
     dx, dweight, slopes::F, x::Array{T,4}, weight, conv, kernel::Val{K}, lanes::Val{L}, room
 ) where {F,T,K,L}
     (; stride, padding) = conv
-    shape, channels = output_dims(conv, x, weight), size(x, 1)
+    shape, channels = output_dims(conv, x, size(x, 1)), size(x, 1)
     margin = K - 1 - first(padding)
     taps = lane_taps(reverse(weight; dims=(1, 2)), lanes, room)
     parts = part_count(size(x, 4))

@@ -115,7 +115,7 @@ is 1.
 """
 function cross_entropy(logits::Matrix, labels)
     loss = 0.0
-    for (column, target) in zip(eachcol(logits), targets(labels))
+    for (column, target) in zip(eachcol(logits), each_label(labels))
         top, total = peak(column)
         level = top + log(total)
         loss += sum(k -> share(target, k) * (level - column[k]), eachindex(column))
@@ -123,8 +123,8 @@ function cross_entropy(logits::Matrix, labels)
     return loss / size(logits, 2)
 end
 
-targets(labels::Vector{Int}) = labels
-targets(labels::Matrix) = eachcol(labels)
+each_label(labels::Vector{Int}) = labels
+each_label(labels::Matrix) = eachcol(labels)
 
 "The part of the k-th class in a label."
 share(label::Int, k) = k == label + 1
@@ -136,7 +136,7 @@ total_share(target) = sum(Float64, target)
 function ChainRulesCore.rrule(::typeof(cross_entropy), logits::Matrix{T}, labels) where {T}
     function cross_entropy_pullback(gradient)
         dlogits, slope = similar(logits), unthunk(gradient) / size(logits, 2)
-        for (column, dcolumn, target) in zip(eachcol(logits), eachcol(dlogits), targets(labels))
+        for (column, dcolumn, target) in zip(eachcol(logits), eachcol(dlogits), each_label(labels))
             top, total = peak(column)
             whole = total_share(target)
             for k in eachindex(column)

@@ -14,6 +14,12 @@ function parallel(f::F, n::Int, least::Int=1) where {F}
     return nothing
 end
 
+"Multiply-adds that are worth a thread, whose start takes some microseconds."
+const LEAST_WORK = 2^17
+
+"The fewest items that are worth a thread, each being so many multiply-adds."
+least_items(work) = cld(LEAST_WORK, work)
+
 function part_count(n::Int, least::Int=1)
     precompiling = ccall(:jl_generating_output, Cint, ()) != 0 # on one thread, for several
     return clamp(n ÷ least, 1, precompiling ? 2 : Threads.nthreads())
@@ -21,8 +27,9 @@ end
 
 "Call `f()` with BLAS on one thread if Julia has several, so that the two do not fight over the cores."
 function one_blas_thread(f)
+    Threads.nthreads() == 1 && return f()
     threads = BLAS.get_num_threads()
-    (threads == 1 || Threads.nthreads() == 1) && return f()
+    threads == 1 && return f()
     BLAS.set_num_threads(1)
     try
         return f()

@@ -27,9 +27,9 @@ end
 function conv_kind(weight, channels, (; stride, padding, groups))
     kernel = size(weight, 1)
     kernel == 1 && stride == 1 && padding == (0, 0) && groups == 1 && return Pointwise()
-    groups == 1 && return Dense(stride, padding)
+    groups == 1 && return Dense(kernel, stride, padding)
     groups == channels == size(weight, 4) && maximum(padding) < kernel &&
-        return Depthwise(stride, padding)
+        return Depthwise(kernel, stride, padding)
     throw(ConfigError(
         "the fast kernels convolve all channels or each by itself, with less padding than kernel; " *
         "kernels=\"reference\" convolves any. Received: weight $(size(weight)), groups $groups, " *
@@ -54,11 +54,12 @@ function run_unit(
     (; ceiling, statistics, mask, eps) = options
     kind = conv_kind(weight, size(x, 1), options)
     activation = activation_of(ceiling, mask, T)
-    conv = array(room, T, output_dims(kind, x, weight)...)
+    conv = array(room, T, output_dims(kind, x, size(weight, 4))...)
+    ready = prepared(kind, weight, room)
     if isnothing(statistics)
-        parts = [new_moments(room, T, size(conv, 1)) for _ in 1:convolve_parts(kind, conv)]
+        parts = [new_moments(room, T, size(conv, 1)) for _ in 1:convolve_parts(kind, conv, ready)]
         found = pixels(conv)
-        convolve!(conv, x, weight, kind, room) do part, range
+        convolve!(conv, x, ready, kind, room) do part, range
             add_pixels!(parts[part], found, range)
         end
         mean, var = mean_and_var(parts, room)
@@ -72,10 +73,11 @@ function run_unit(
         mean, var = statistics
         coefficients = affine(norm_weight, norm_bias, mean, var, eps, room)
         y = differentiated || options.keep ? array(room, T, size(conv)...) : conv
-        convolve!(conv, x, weight, kind, room) do _, range
+        convolve!(conv, x, ready, kind, room) do _, range
             normalise!(y, conv, coefficients, activation, range)
         end
     end
+    release!(room, ready)
     return (; y, conv, mean, var, kind, activation, coefficients)
 end
 

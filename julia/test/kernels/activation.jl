@@ -1,4 +1,4 @@
-using MobileNets: Clamped, Frozen, activated, activation_of, passes
+using MobileNets: Clamped, Pieces, activated, activation_of, passes
 
 x = [-1.0, 0.0, 2.0, 6.0, 7.0]
 values_of(activation) = [activated(activation, x[k], k) for k in eachindex(x)]
@@ -15,8 +15,8 @@ end
 
 @testset "a mask decides the piece, whatever the value" begin
     pieces = reshape(UInt8[1, 2, 0, 1, 2], 5, 1, 1, 1)
-    @test values_of(Frozen(6.0, pieces)) == [-1, 6, 0, 6, 6]
-    @test slopes_of(Frozen(6.0, pieces)) == [1, 0, 0, 1, 0]
+    @test values_of(Pieces(6.0, pieces)) == [-1, 6, 0, 6, 6]
+    @test slopes_of(Pieces(6.0, pieces)) == [1, 0, 0, 1, 0]
 end
 
 @testset "NaN stays NaN" begin

@@ -14,10 +14,11 @@ end
 
 function by_fast_kernels(x, weight, dy, options; room=MobileNets.Fresh())
     kind, maps = conv_kind(weight, size(x, 3), options), channels_first(x)
-    y = fill(eltype(x)(NaN), MobileNets.output_dims(kind, maps, weight))
+    y = fill(eltype(x)(NaN), MobileNets.output_dims(kind, maps, size(weight, 4)))
     finished = zeros(Int, length(y) ÷ size(y, 1))
-    parts = MobileNets.convolve_parts(kind, y)
-    MobileNets.convolve!(y, maps, weight, kind, room) do part, range
+    ready = MobileNets.prepared(kind, weight, room)
+    parts = MobileNets.convolve_parts(kind, y, ready)
+    MobileNets.convolve!(y, maps, ready, kind, room) do part, range
         @test 1 <= part <= parts && !any(isnan, MobileNets.pixels(y)[:, range])
         finished[range] .+= 1
     end
@@ -76,7 +77,7 @@ end
     T in (Float32, Float64), size in (SIZES..., (30, 40)), batch in (1, 3)
 
     rng = StableRNG(4)
-    for (inputs, outputs) in ((5, 4), (1, 1), (16, 40))
+    for (inputs, outputs) in ((5, 4), (1, 1), (16, 40), (200, 170)) # the last for several threads
         x, weight = randn(rng, T, size..., inputs, batch), randn(rng, T, 1, 1, inputs, outputs)
         @test agreement(x, weight, 1, (0, 0), 1) < 100eps(T)
     end

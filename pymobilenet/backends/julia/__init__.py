@@ -63,6 +63,8 @@ class JuliaBackend(Backend):
             "int64": main.Int64,
             "uint8": main.UInt8,
         }
+        self._pointers = {name: main.Ptr[kind] for name, kind in self.element_types.items()}
+        self._array, self._unsafe_wrap = main.Array, main.unsafe_wrap
 
     def versions(self) -> dict[str, str]:
         with translated():
@@ -90,8 +92,8 @@ class JuliaBackend(Backend):
 
         The NumPy array has to be kept alive while Julia uses it.
         """
-        pointer = self.main.Ptr[self.element_types[array.dtype.name]](array.ctypes.data)
-        return self.main.unsafe_wrap(self.main.Array, pointer, array.shape[::-1])
+        pointer = self._pointers[array.dtype.name](array.ctypes.data)
+        return self._unsafe_wrap(self._array, pointer, array.shape[::-1])
 
     def _new(self, config: MobileNetConfig, dtype: np.dtype, **options: Any) -> JuliaModel:
         return JuliaModel(self, config, dtype, **options)

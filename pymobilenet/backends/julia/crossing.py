@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,26 @@ def view(array: Any) -> np.ndarray:
 def pairs(vector: Any) -> Iterator[tuple[str, np.ndarray]]:
     """(name, view) of each of a Julia vector of ``name => array``."""
     return ((str(name), view(array)) for name, array in vector)
+
+
+class Arrays(Mapping[str, np.ndarray]):
+    """The views of a Julia vector of ``name => array``, made when one is first asked for."""
+
+    def __init__(self, vector: Any) -> None:
+        self._vector = vector
+
+    @cached_property
+    def _views(self) -> dict[str, np.ndarray]:
+        return dict(pairs(self._vector))
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._views[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
 
 
 @contextlib.contextmanager

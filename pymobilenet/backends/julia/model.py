@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pymobilenet.backends.base import Model
-from pymobilenet.backends.julia.crossing import pairs, translated, view
+from pymobilenet.backends.julia.crossing import Arrays, pairs, translated, view
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.weights import OPTIMIZER_STEP, State
 
@@ -66,6 +66,16 @@ class JuliaModel(Model):
             room = self._workspace
             return view(self._julia.predict(self.model, self._array(images), workspace=room))
 
+    def _freeze(self) -> Callable[[np.ndarray], np.ndarray]:
+        with translated():
+            run = self._julia.freeze(self.model)
+
+        def frozen(images: np.ndarray) -> np.ndarray:
+            with translated():
+                return view(run(self._array(images)))
+
+        return frozen
+
     def _activations(self, images: np.ndarray, train: bool, masks: dict[str, np.ndarray]) -> State:
         with translated():
             found = self._julia.activations(
@@ -87,7 +97,7 @@ class JuliaModel(Model):
 
     def _step(
         self, images: np.ndarray, labels: np.ndarray, rate: float, masks: dict[str, np.ndarray]
-    ) -> tuple[float, State]:
+    ) -> tuple[float, Mapping[str, np.ndarray]]:
         with translated():
             loss, grads = self._julia.train_step_b(
                 self.model,
@@ -98,10 +108,9 @@ class JuliaModel(Model):
                 masks=self._masks_to_julia(masks),
                 workspace=self._workspace,
             )
-            views = pairs(grads)
             if self._is_fitting:
-                return float(loss), dict(views)
-            return float(loss), {name: array.copy() for name, array in views}
+                return float(loss), Arrays(grads)
+            return float(loss), {name: array.copy() for name, array in pairs(grads)}
 
     @contextmanager
     def fitting(self) -> Iterator[None]:

@@ -1,0 +1,158 @@
+"""The image files of a folder, a tar or a zip: their names, then their bytes. Links are not
+followed, nothing is unpacked to disk, and no name leads out of the folder."""
+
+from __future__ import annotations
+
+import os
+import stat
+import zipfile
+from collections import Counter
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from pymobilenet.data.archive import is_archive, tar_contents, tar_names
+from pymobilenet.errors import DataError
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+
+MAX_FILE_BYTES = 64 * 2**20
+"""More than an image file may hold."""
+
+_SLACK = 64 * 2**20
+
+
+class Listing(NamedTuple):
+    """Names of image files, with "/" between folders, and of what was passed over.
+
+    Files and folders whose name begins with a dot, and the `__MACOSX` of some zip files, are in
+    neither list.
+    """
+
+    images: list[str]
+    others: list[str]
+
+
+def list_images(path: Path) -> Listing:
+    """Return the sorted names of the images in a folder, a tar (plain, gzip, xz) or a zip.
+
+    Raises:
+        DataError: nothing of these at `path`; an archive that is damaged, too large for its size,
+            holds a name twice or one that leads out of it.
+    """
+    if path.is_dir():
+        names = sorted(_walk(path))
+    elif path.is_file() and is_archive(path):
+        names = _checked(path, list(tar_names(path, _limit(path))))
+    elif path.is_file() and zipfile.is_zipfile(path):
+        names = _checked(path, _zip_names(path))
+    else:
+        raise DataError(f"{path}: neither a folder nor a tar or zip archive of images")
+    seen = [name for name in names if not any(map(_is_hidden, name.split("/")))]
+    images = [name for name in seen if name.lower().endswith(SUFFIXES)]
+    return Listing(images, sorted(set(seen) - set(images)))
+
+
+def read_images(path: Path, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield name and bytes of the images called `names`, in the order they are stored in.
+
+    Raises:
+        DataError: a file larger than `MAX_FILE_BYTES`, one that cannot be read, or a damaged
+            archive.
+    """
+    if path.is_dir():
+        for name in names:
+            yield name, _read_file(path / name)
+    elif is_archive(path):
+        for name, content in tar_contents(path, lambda name: _plain(name) in names, _limit(path)):
+            yield _plain(name), _small(f"{path}: {name}", content)
+    else:
+        yield from _read_zip(path, names)
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """Names of files below a folder; what is a link or no regular file ends with a "/"."""
+    for root, folders, files in os.walk(folder, onerror=_refuse):
+        for name in files:
+            place = Path(root, name)
+            regular = stat.S_ISREG(place.lstat().st_mode)
+            yield place.relative_to(folder).as_posix() + ("" if regular else "/")
+        for name in folders:
+            place = Path(root, name)
+            if place.is_symlink():
+                yield place.relative_to(folder).as_posix() + "/"
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return _small(str(path), file.read(MAX_FILE_BYTES + 1))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _zip_names(path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as file:
+            members = file.infolist()
+    except Exception as error:  # a damaged archive can raise nearly anything
+        raise DataError(f"{path}: truncated or no zip archive: {error}") from error
+    if sum(member.file_size for member in members) > _limit(path):
+        raise DataError(
+            f"{path}: unpacks to more than {_limit(path)} bytes, which no archive of images of its "
+            "size does"
+        )
+    return [
+        f"{member.filename}/" if stat.S_ISLNK(member.external_attr >> 16) else member.filename
+        for member in members
+        if not member.is_dir()
+    ]
+
+
+def _read_zip(path: Path, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    with zipfile.ZipFile(path) as file:
+        for member in file.infolist():
+            name = _plain(member.filename)
+            if name not in names:
+                continue
+            try:
+                with file.open(member) as stream:
+                    content = stream.read(MAX_FILE_BYTES + 1)
+            except Exception as error:  # as above; encrypted, or packed by an unknown method
+                raise DataError(f"{path}: {name} cannot be read: {error}") from error
+            yield name, _small(f"{path}: {name}", content)
+
+
+def _checked(path: Path, names: list[str]) -> list[str]:
+    """The sorted names of an archive's members, each once and none of them leading out."""
+    plain = [_plain(name) for name in names]
+    for name in plain:
+        if name.startswith("/") or ".." in name.split("/") or "\\" in name or "\0" in name:
+            raise DataError(f"{path}: the name {name!r} leads out of the archive")
+    if len(set(plain)) < len(plain):
+        twice = next(name for name, count in Counter(plain).items() if count > 1)
+        raise DataError(f"{path}: holds more than one file called {twice!r}")
+    return sorted(plain)
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("./")
+
+
+def _is_hidden(part: str) -> bool:
+    return part.startswith(".") or part == "__MACOSX"
+
+
+def _small(name: str, content: bytes) -> bytes:
+    if len(content) > MAX_FILE_BYTES:
+        raise DataError(f"{name}: more than {MAX_FILE_BYTES} bytes, which no image file may hold")
+    return content
+
+
+def _limit(path: Path) -> int:
+    """What an archive of images may unpack to: images hardly shrink in one."""
+    return 16 * path.stat().st_size + _SLACK

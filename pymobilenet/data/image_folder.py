@@ -1,0 +1,224 @@
+"""Any folder of images, a subfolder for each class, as a data set."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pymobilenet import philox
+from pymobilenet.data.cifar_table import SPLITS, Split
+from pymobilenet.data.dataset import Dataset, Statistics
+from pymobilenet.data.decoding import check_memory, check_resolution, decode
+from pymobilenet.data.image_files import list_images, read_images
+from pymobilenet.data.reports import Report, print_to_stderr
+from pymobilenet.errors import ConfigError, DataError
+
+_AT_ONCE = 32  # files read before they are decoded, by threads
+_NAMED = 10  # names in a message
+
+
+class Folder(NamedTuple):
+    """What an image folder holds: for each split, name of each image -> its class."""
+
+    class_names: tuple[str, ...]
+    splits: dict[Split, dict[str, str]]
+
+
+def load_image_folder(
+    path: str | Path,
+    split: Split = "train",
+    resolution: int | None = None,
+    on_corrupt: Literal["refuse", "skip"] = "refuse",
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    statistics: Statistics | None = None,
+    report: Report = print_to_stderr,
+) -> Dataset:
+    """Return one split of a folder of PNG and JPEG files, decoded into memory.
+
+    Args:
+        path: a folder, a tar (plain, gzip or xz) or a zip that holds `train/CLASS/FILE` and
+            `test/CLASS/FILE`, or `CLASS/FILE`; one folder around these is ignored. Links are not
+            followed.
+        split: "train" or "test". Of `CLASS/FILE`, the images of each class, sorted by name, are
+            put in the order `philox.permutation` of `Stream.SPLIT` (index: the class's number);
+            the first `test_fraction` of them, to the nearest image, are the test images.
+        resolution: pixels each way, see `decode`; None leaves images as they are, and then they
+            must be of one size.
+        on_corrupt: "refuse" the data set if an image of the split cannot be decoded, or "skip"
+            such images; both name them.
+        test_fraction: in (0, 1).
+        seed: of the split.
+        statistics: mean and deviation of the training images, where they are known (from the
+            training split's `statistics`); without them, the training images are read for it.
+        report: gets a sentence for what was skipped or passed over.
+
+    Returns:
+        images uint8 (N, 3, H, W), sorted by their whole names; `class_names` are the sorted names
+        of the folders that hold images.
+
+    Raises:
+        DataError: images that lie elsewhere, none at all, corrupt or too large ones, sizes that
+            differ, a damaged archive. The message names the file and the rule.
+        ConfigError: an argument outside these.
+    """
+    path = Path(path).expanduser()
+    _check_arguments(split, on_corrupt, test_fraction)
+    check_resolution(resolution)
+    listing = list_images(path)
+    if listing.others:
+        report(f"{path}: {_some(listing.others)} passed over: no PNG or JPEG files, or links")
+    folder = _arranged(path, listing.images, test_fraction, seed)
+    chosen = folder.splits[split]
+    images, names, corrupt = _decoded(path, list(chosen), resolution)
+    if corrupt:
+        reasons = _some([f"{name} ({reason})" for name, reason in corrupt.items()])
+        if on_corrupt == "refuse" or not names:
+            raise DataError(f'{path}: corrupt: {reasons}; on_corrupt="skip" leaves such files out')
+        report(f"{path}: skipped as corrupt: {reasons}")
+    number = {name: i for i, name in enumerate(folder.class_names)}
+    skipped = f", {len(corrupt)} corrupt files skipped" if corrupt else ""
+    data = Dataset(
+        images=images,
+        labels=np.array([number[chosen[name]] for name in names], np.int64),
+        coarse=None,
+        class_names=folder.class_names,
+        coarse_names=(),
+        source=f"image folder {path.resolve().name}, {split}, {len(names)} images{skipped}",
+        stand_in=False,
+    )
+    if statistics is None and split == "train":
+        statistics = data.mean, data.std
+    elif statistics is None:
+        train = load_image_folder(
+            path, "train", resolution, on_corrupt, test_fraction, seed, report=report
+        )
+        statistics = train.statistics
+    return replace(data, statistics=statistics)
+
+
+def _check_arguments(split: str, on_corrupt: str, test_fraction: float) -> None:
+    if split not in SPLITS:
+        raise DataError(f'split must be "train" or "test". Received: {split!r}')
+    if on_corrupt not in ("refuse", "skip"):
+        raise ConfigError(f'on_corrupt must be "refuse" or "skip". Received: {on_corrupt!r}')
+    if not 0 < test_fraction < 1:
+        raise ConfigError(f"test_fraction must be in (0, 1). Received: {test_fraction!r}")
+
+
+def _arranged(path: Path, images: list[str], test_fraction: float, seed: int) -> Folder:
+    """Classes and splits from the sorted names of the images."""
+    parts = _without_outer_folders(images)
+    depths = {len(inner) for inner in parts.values()}
+    tops = {inner[0] for inner in parts.values()}
+    splits: dict[Split, dict[str, str]]
+    if depths == {3} and tops <= set(SPLITS):
+        splits = {
+            split: {name: inner[1] for name, inner in parts.items() if inner[0] == split}
+            for split in SPLITS
+        }
+        classes = tuple(sorted(set(splits["train"].values())))
+    elif depths == {2} and not tops & set(SPLITS):
+        classes = tuple(sorted(tops))
+        splits = _divided({name: inner[0] for name, inner in parts.items()}, test_fraction, seed)
+    else:
+        wrong = [n for n, inner in parts.items() if len(inner) - (inner[0] in SPLITS) != 2]
+        raise DataError(
+            f"{path}: images must lie in train/CLASS/ and test/CLASS/, or all in CLASS/. "
+            f"Received: {_some(wrong or images) if images else 'no image'}"
+        )
+    for split, members in splits.items():
+        if not members:
+            raise DataError(f"{path}: none of its {len(images)} images are for the split {split!r}")
+    if unknown := set(splits["test"].values()) - set(classes):
+        raise DataError(f"{path}: test/ has classes that train/ has not: {_some(sorted(unknown))}")
+    return Folder(classes, splits)
+
+
+def _without_outer_folders(images: list[str]) -> dict[str, list[str]]:
+    """Name -> its parts from `train`, `test` or the class on; `images` are sorted."""
+    parts = {name: name.split("/") for name in images}
+    while parts:
+        first, last = parts[images[0]], parts[images[-1]]  # what they share, all share
+        if first[0] != last[0] or first[0] in SPLITS or min(map(len, parts.values())) < 3:
+            break
+        parts = {name: inner[1:] for name, inner in parts.items()}
+    return parts
+
+
+def _divided(
+    classes: dict[str, str], test_fraction: float, seed: int
+) -> dict[Split, dict[str, str]]:
+    """A seeded share of each class for the test; `classes` and both splits are sorted by name."""
+    test: set[str] = set()
+    for number, class_name in enumerate(sorted(set(classes.values()))):
+        members = [name for name, of in classes.items() if of == class_name]
+        words = philox.raw_words(seed, philox.Stream.SPLIT, 0, number, len(members))
+        count = int(len(members) * test_fraction + 0.5)
+        test.update(members[i] for i in philox.permutation(words)[:count])
+    return {
+        "train": {name: of for name, of in classes.items() if name not in test},
+        "test": {name: of for name, of in classes.items() if name in test},
+    }
+
+
+def _decoded(
+    path: Path, names: list[str], resolution: int | None
+) -> tuple[NDArray[np.uint8], list[str], dict[str, str]]:
+    """The images that can be decoded (N, 3, H, W) and their names, and why the others cannot."""
+    place = {name: i for i, name in enumerate(names)}
+    corrupt: dict[str, str] = {}
+    images = np.empty(0, np.uint8)
+    first = ""
+    for name, result in _results(path, place, resolution):
+        if isinstance(result, DataError):
+            corrupt[name] = str(result)
+            continue
+        if not first:
+            check_memory(len(names), *result.shape[1:])
+            images, first = np.empty((len(names), *result.shape), np.uint8), name
+        if result.shape != images.shape[1:]:
+            sizes = [f"{shape[2]} x {shape[1]}" for shape in (images.shape[1:], result.shape)]
+            raise DataError(
+                f"{path}: images must be of one size, or a resolution be given. "
+                f"Received: {first} of {sizes[0]} pixels, {name} of {sizes[1]}"
+            )
+        images[place[name]] = result
+    kept = [name for name in names if name not in corrupt]
+    if corrupt:
+        images = images[[place[name] for name in kept]] if kept else images
+    return images, kept, {name: corrupt[name] for name in names if name in corrupt}
+
+
+def _results(
+    path: Path, names: Collection[str], resolution: int | None
+) -> Iterator[tuple[str, NDArray[np.uint8] | DataError]]:
+    """Each name with its pixels, or with what is wrong with the file."""
+    stream = read_images(path, names)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        while chunk := list(itertools.islice(stream, _AT_ONCE)):
+            work = functools.partial(_decode_or_say, resolution=resolution)
+            results = pool.map(work, [content for _, content in chunk])
+            yield from zip([name for name, _ in chunk], results, strict=True)
+
+
+def _decode_or_say(content: bytes, resolution: int | None) -> NDArray[np.uint8] | DataError:
+    try:
+        return decode(content, resolution)
+    except DataError as error:
+        return error
+
+
+def _some(names: list[str]) -> str:
+    """Names for a message: the first ones, and how many there are."""
+    shown = ", ".join(names[:_NAMED])
+    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"

@@ -1,0 +1,35 @@
+"""What came out: how good a model's answers are, and what they are for single images.
+
+`evaluate` asks a model of any backend about labelled images. An `Evaluation` has the answers, and
+gives loss, accuracy, confusion and calibration from them.
+"""
+
+from pymobilenet.evaluation.curves import print_runs, write_curves
+from pymobilenet.evaluation.images import read_image
+from pymobilenet.evaluation.names import class_names
+from pymobilenet.evaluation.predict import print_prediction, probabilities
+from pymobilenet.evaluation.report import print_evaluation, to_dict, to_json, write_report
+from pymobilenet.evaluation.result import Bin, Confusion, Evaluation
+from pymobilenet.evaluation.runs import Run, read_runs
+from pymobilenet.evaluation.scoring import evaluate, model_of, preprocessing_of
+
+__all__ = [
+    "Bin",
+    "Confusion",
+    "Evaluation",
+    "Run",
+    "class_names",
+    "evaluate",
+    "model_of",
+    "preprocessing_of",
+    "print_evaluation",
+    "print_prediction",
+    "print_runs",
+    "probabilities",
+    "read_image",
+    "read_runs",
+    "to_dict",
+    "to_json",
+    "write_curves",
+    "write_report",
+]

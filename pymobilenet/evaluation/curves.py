@@ -1,0 +1,91 @@
+"""Runs beside each other: their curves in one picture, their best values in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pymobilenet.evaluation.plots import literal
+from pymobilenet.evaluation.runs import Run
+from pymobilenet.files import atomic_write
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
+"""Okabe and Ito's without yellow, which is too light for a line on white."""
+
+MARKERS = "osD^vP*"
+"""With the colours they tell 49 runs apart."""
+
+LEGEND_COLUMNS = 4
+
+KINDS = ("loss", "accuracy")
+
+
+def print_runs(runs: Sequence[Run], console: Console) -> None:
+    """The best values of each run, those of validation with their epoch."""
+    table = Table("run", box=SIMPLE)
+    for column in (
+        "epochs",
+        "val\nloss",
+        "val\naccuracy",
+        "train\nloss",
+        "train\naccuracy",
+        "seconds",
+    ):
+        table.add_column(column, justify="right", no_wrap=True)
+    for run in runs:
+        table.add_row(
+            escape(run.name),
+            str(len(run)),
+            *(_best(run, f"{split}_{kind}") for split in ("val", "train") for kind in KINDS),
+            f"{run.values['seconds'].sum():.0f}",
+        )
+    console.print(table)
+    console.print("Each value is the best of its run; in brackets is its epoch.")
+
+
+def _best(run: Run, key: str) -> str:
+    found = run.best(key)
+    if found is None:
+        return "-"
+    value, epoch = found
+    text = f"{value:.2%}" if key.endswith("accuracy") else f"{value:.4f}"
+    return f"{text} ({epoch})" if key.startswith("val") else text
+
+
+def write_curves(runs: Sequence[Run], path: str | Path) -> None:
+    """Loss and accuracy over epochs: validation solid, training dashed, the best marked."""
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    legend_rows = -(-(len(runs) + 2) // LEGEND_COLUMNS)
+    figure = Figure(figsize=(11, 4.5 + 0.22 * legend_rows), layout="constrained")
+    panels = dict(zip(KINDS, figure.subplots(1, 2, gridspec_kw={"wspace": 0.06}), strict=True))
+    handles = []
+    for number, run in enumerate(runs):
+        colour = COLOURS[number % len(COLOURS)]
+        marker = MARKERS[number // len(COLOURS) % len(MARKERS)]
+        name, epochs = literal(run.name), run.values["epoch"]
+        handles.append(Line2D([], [], color=colour, marker=marker, mec="black", label=name))
+        for kind, panel in panels.items():
+            panel.plot(epochs, run.values[f"train_{kind}"], "--", color=colour, linewidth=1)
+            panel.plot(epochs, run.values[f"val_{kind}"], color=colour, linewidth=1.8)
+            best = run.best(f"val_{kind}")
+            if best is not None:
+                panel.plot(best[1], best[0], marker, color=colour, mec="black")
+    for kind, panel in panels.items():
+        panel.set(xlabel="epoch", ylabel=kind)
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.grid(alpha=0.3)
+    panels["accuracy"].yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    handles.append(Line2D([], [], color="black", label="validation, best marked"))
+    handles.append(Line2D([], [], color="black", linestyle="--", label="training"))
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize="small"
+    )
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=120, bbox_inches="tight")

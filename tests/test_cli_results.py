@@ -1,0 +1,223 @@
+"""`evaluate`, `predict` and `compare` as they are typed."""
+
+import json
+
+import numpy as np
+import pytest
+from cifar_files import COUNTS, write_binary_layout
+from PIL import Image
+from typer.testing import CliRunner
+
+from pymobilenet import MobileNetConfig, backend
+from pymobilenet.cli import app
+from pymobilenet.data import load_cifar100
+from pymobilenet.data.preprocessing import preprocess
+from pymobilenet.evaluation import evaluate, read_image
+from pymobilenet.weights import write_weights
+
+CONFIG = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=100)
+MODEL = backend("torch").build(CONFIG)
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def refused(*arguments):
+    """The one line on what is wrong."""
+    done = run(*arguments)
+    assert done.exit_code == 2, done.output
+    assert "Traceback" not in done.output
+    assert not done.stdout
+    return done.stderr
+
+
+def saved(path, **metadata):
+    write_weights(path, CONFIG, MODEL.get_state(), {}, metadata)
+    return path
+
+
+@pytest.fixture
+def model(tmp_path):
+    return saved(tmp_path / "model.safetensors")
+
+
+@pytest.fixture
+def data(tmp_path):
+    write_binary_layout(tmp_path / "images")
+    return tmp_path / "images"
+
+
+# evaluate
+
+
+def test_evaluate_prints_the_figures(model, data):
+    done = run("evaluate", model, "--data", data)
+    assert done.exit_code == 0, done.output
+    expected = evaluate(MODEL, load_cifar100(data, "test"))
+    for figure in (f"{expected.loss:.4f}", f"{expected.top5:.2%}", f"{expected.ece:.2%}"):
+        assert figure in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("split", ["test", "train"])
+def test_evaluate_writes_json(model, data, split):
+    done = run("evaluate", model, "--data", data, "--json", "--split", split)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found.items() >= evaluate(MODEL, load_cifar100(data, split)).to_dict().items()
+    assert (found["file"], found["count"]) == (str(model), COUNTS[split])
+
+
+def test_evaluate_writes_pictures(model, data, tmp_path):
+    done = run("evaluate", model, "--data", data, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    pictures = {"confusion.png", "classes.png", "reliability.png", "mistakes.png"}
+    assert names == {"evaluation.json"} | pictures
+    assert all(name in done.stdout.replace("\n", "") for name in names)
+
+
+def test_a_limit_takes_images_from_all_over(model, data):
+    done = run("evaluate", model, "--data", data, "--json", "--limit", 2)
+    some = load_cifar100(data, "test").subset([0, 2])
+    assert json.loads(done.stdout).items() >= evaluate(MODEL, some).to_dict().items()
+    done = run("evaluate", model, "--data", data, "--json", "--limit", 1000)
+    assert json.loads(done.stdout)["count"] == COUNTS["test"]
+
+
+def test_images_are_scaled_as_the_file_or_the_user_says(tmp_path, data):
+    keras = saved(tmp_path / "keras.safetensors", preprocessing="keras")
+    done = run("evaluate", keras, "--data", data, "--json")
+    assert json.loads(done.stdout)["preprocessing"] == "keras"
+    done = run("evaluate", keras, "--data", data, "--json", "--preprocessing", "unit")
+    assert json.loads(done.stdout)["preprocessing"] == "unit"
+    odd = saved(tmp_path / "odd.safetensors", preprocessing="caffe")
+    assert "odd.safetensors: metadata preprocessing must be" in refused(
+        "evaluate", odd, "--data", data
+    )
+
+
+def test_the_oracle_evaluates_in_float64(model, data):
+    done = run("evaluate", model, "--data", data, "--json", "--backend", "numpy")
+    found = json.loads(done.stdout)
+    assert (found["backend"], found["dtype"]) == ("numpy", "float64")
+    expected = evaluate(MODEL, load_cifar100(data, "test"))
+    assert found["loss"] == pytest.approx(expected.loss, rel=1e-5)
+
+
+def test_what_cannot_be_evaluated_is_refused(model, data, tmp_path):
+    assert "no such file" in refused("evaluate", tmp_path / "absent", "--data", data).lower()
+    assert "no data at" in refused("evaluate", model, "--data", tmp_path / "absent")
+    assert "split must be" in refused("evaluate", model, "--data", data, "--split", "all")
+    assert "backend must be" in refused("evaluate", model, "--data", data, "--backend", "tf")
+    assert "preprocessing must be" in refused(
+        "evaluate", model, "--data", data, "--preprocessing", "caffe"
+    )
+
+
+# predict
+
+
+@pytest.fixture
+def picture(tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 256, (50, 40, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "cat.png")
+    return tmp_path / "cat.png"
+
+
+def test_predict_prints_the_most_likely_classes(model, picture):
+    done = run("predict", model, picture, "--top", 3)
+    assert done.exit_code == 0, done.output
+    logits = MODEL.predict(preprocess(read_image(picture, 32)[None], "standard"))[0].astype(float)
+    chances = np.exp(logits - logits.max())
+    chances /= chances.sum()
+    rows = [line.split() for line in done.stdout.splitlines() if "%" in line]
+    best = np.argsort(-chances)[:3]
+    assert [(row[0], row[-1]) for row in rows] == [(str(n), f"{chances[n]:.2%}") for n in best]
+    assert "cat.png" in done.stdout.replace("\n", "")
+
+
+def test_backends_are_shown_side_by_side(model, picture):
+    done = run("predict", model, picture, picture, "--backend", "torch", "--backend", "numpy")
+    assert done.exit_code == 0, done.output
+    differences = [line.split()[-1] for line in done.stdout.splitlines() if "difference" in line]
+    assert len(differences) == 2
+    assert 0 < float(differences[0]) < 1e-6
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+@pytest.mark.julia
+def test_torch_and_julia_are_shown_side_by_side(model, picture):
+    done = run("predict", model, picture, "--backend", "torch", "--backend", "julia")
+    assert done.exit_code == 0, done.output
+    (line,) = [line for line in done.stdout.splitlines() if "difference" in line]
+    assert float(line.split()[-1]) < 1e-6
+
+
+def test_classes_are_called_by_their_names(picture, tmp_path):
+    named = saved(tmp_path / "named.safetensors", classes='"cifar-100"')
+    first = run("predict", named, picture, "--top", 100).stdout
+    assert "sweet_pepper" in first
+    (tmp_path / "names").write_text("".join(f"class {n}\n" for n in range(100)))
+    done = run("predict", named, picture, "--top", 100, "--classes", tmp_path / "names")
+    assert "class 99" in done.stdout
+    assert "sweet_pepper" not in done.stdout
+
+
+def test_what_cannot_be_predicted_is_refused(model, picture, tmp_path):
+    (tmp_path / "odd.png").write_bytes(b"hello")
+    assert "odd.png: no image" in refused("predict", model, picture, tmp_path / "odd.png")
+    assert "absent: no such file" in refused("predict", model, tmp_path / "absent")
+    (tmp_path / "names").write_text("a\n")
+    few = refused("predict", model, picture, "--classes", tmp_path / "names")
+    assert "there must be 100 names, one for each class. Received: 1" in few
+
+
+def test_logits_that_overflow_are_said(picture, tmp_path):
+    state = MODEL.get_state()
+    state["classifier.weight"][:] = state["classifier.bias"][:] = np.finfo(np.float32).max
+    write_weights(tmp_path / "huge.safetensors", CONFIG, state, {})
+    said = refused("predict", tmp_path / "huge.safetensors", picture)
+    assert "logits must be finite to have probabilities. Received from torch: inf" in said
+
+
+# compare
+
+
+def a_run(folder, epochs):
+    folder.mkdir()
+    lines = [
+        {
+            "epoch": epoch,
+            "train_loss": 4 / epoch,
+            "train_accuracy": 1 - 1 / epoch,
+            "val_loss": 4.5 / epoch,
+            "val_accuracy": 0.9 - 0.9 / epoch,
+            "rate": 0.1,
+            "seconds": 2.0,
+        }
+        for epoch in range(1, epochs + 1)
+    ]
+    (folder / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return folder
+
+
+def test_compare_prints_the_best_and_draws_the_curves(tmp_path):
+    runs = [a_run(tmp_path / "short", 3), a_run(tmp_path / "long", 10)]
+    done = run("compare", *runs, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    short, long = (line.split() for line in done.stdout.splitlines() if "%" in line)
+    assert short == ["short", "3", "1.5000", "(3)", "60.00%", "(3)", "1.3333", "66.67%", "6"]
+    assert long == ["long", "10", "0.4500", "(10)", "81.00%", "(10)", "0.4000", "90.00%", "20"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["curves.png"]
+    assert max(map(len, done.stdout.split("Written")[0].splitlines())) <= 80
+
+
+def test_compare_names_the_line_that_is_wrong(tmp_path):
+    good, bad = a_run(tmp_path / "good", 2), a_run(tmp_path / "bad", 2)
+    with (bad / "log.jsonl").open("a") as file:
+        file.write('{"epoch": 3, "train')
+    said = refused("compare", good, bad, "--out", tmp_path / "out")
+    assert "log.jsonl, line 3: not JSON" in said
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,169 @@
+"""What comes from outside as text: names of classes, logs of runs."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from pymobilenet import MobileNetConfig
+from pymobilenet.data import load_cifar100
+from pymobilenet.errors import DataError, WeightsError
+from pymobilenet.evaluation import class_names, read_runs
+from pymobilenet.evaluation.names import OFFICIAL
+
+# Names
+
+FIVE = MobileNetConfig(num_classes=5)
+TEN = MobileNetConfig(num_classes=10)
+
+
+def test_classes_without_names_are_numbered():
+    assert class_names(FIVE, {}, "m") == ("0", "1", "2", "3", "4")
+
+
+def test_names_come_from_the_users_file_then_from_the_models(tmp_path):
+    metadata = {"classes": '["a", "b", "c", "d", "ü"]'}
+    assert class_names(FIVE, metadata, "m") == ("a", "b", "c", "d", "ü")
+    (tmp_path / "names").write_text("one\ntwo\nthree\nfour\nfünf\n", encoding="utf-8")
+    names = class_names(FIVE, metadata, "m", tmp_path / "names")
+    assert names == ("one", "two", "three", "four", "fünf")
+
+
+def test_a_file_may_name_the_data_set():
+    names = class_names(TEN, {"classes": '"cifar-10"'}, "m")
+    assert (len(names), names[0], names[9]) == (10, "airplane", "truck")
+    names = class_names(MobileNetConfig(num_classes=100), {"classes": '"cifar-100"'}, "m")
+    assert (len(set(names)), names[0], names[99]) == (100, "apple", "worm")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('["a", "b"]', "there must be 5 names, one for each class. Received: 2"),
+        ('"cifar-10"', "there must be 5 names.* Received: 10"),
+        ('"imagenet"', "must be JSON, .* cifar-10, cifar-100. Received: .*imagenet"),
+        ("a, b", "must be JSON"),
+        ("[1, 2, 3, 4, 5]", "must be JSON"),
+        ('["a", "b", "", "d", "e"]', "class 2 must have a name. Received: ''"),
+        ("[" * 100_000, "must be JSON"),
+    ],
+)
+def test_metadata_that_are_no_names_are_refused(text, said):
+    with pytest.raises(WeightsError, match=f"m: metadata classes.*{said}"):
+        class_names(FIVE, {"classes": text}, "m")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a\nb\n", "one name a line: there must be 5 names.* Received: 2"),
+        (b"a\nb\n\nd\ne\n", "one name a line: class 2 must have a name"),
+        (b"\xff", "not UTF-8"),
+    ],
+)
+def test_files_that_are_no_names_are_refused(tmp_path, content, said):
+    (tmp_path / "names").write_bytes(content)
+    with pytest.raises(DataError, match=f"names: {said}"):
+        class_names(FIVE, {}, "m", tmp_path / "names")
+
+
+@pytest.mark.skipif(
+    "PYMOBILENET_TEST_DATA" not in os.environ,
+    reason="PYMOBILENET_TEST_DATA names no folder with the real images",
+)
+def test_the_official_names_are_those_of_the_archive():
+    data = load_cifar100(os.environ["PYMOBILENET_TEST_DATA"], "test")
+    assert tuple(OFFICIAL["cifar-100"].split()) == data.class_names
+
+
+# Runs
+
+EPOCH = {
+    "epoch": 1,
+    "train_loss": 4.5,
+    "train_accuracy": 0.1,
+    "val_loss": 4.4,
+    "val_accuracy": 0.2,
+    "rate": 0.1,
+    "seconds": 30,
+}
+
+
+def a_run(folder, *epochs):
+    folder.mkdir(parents=True)
+    (folder / "log.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in epochs))
+    return folder
+
+
+def test_a_run_is_read(tmp_path):
+    later = {**EPOCH, "epoch": 3, "val_loss": None, "val_accuracy": 0.3, "more": "is let be"}
+    (run,) = read_runs([a_run(tmp_path / "first", EPOCH, later)])
+    assert (run.name, len(run)) == ("first", 2)
+    assert run.values["epoch"].tolist() == [1, 3]
+    assert np.isnan(run.values["val_loss"][1])
+    assert run.best("val_accuracy") == (0.3, 3)
+    assert run.best("val_loss") == (4.4, 1)
+    assert run.best("train_loss") == (4.5, 1)
+
+
+def test_what_was_never_measured_has_no_best(tmp_path):
+    (run,) = read_runs([a_run(tmp_path / "a", {**EPOCH, "val_loss": None})])
+    assert run.best("val_loss") is None
+
+
+def test_folders_of_one_name_are_told_apart(tmp_path):
+    folders = [a_run(tmp_path / place / "run", EPOCH) for place in "ab"]
+    assert [run.name for run in read_runs(folders)] == list(map(str, folders))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"epoch": 1}, "epoch must be a whole number, larger than .* Received: 1"),
+        ({"epoch": 2.0}, "epoch must be a whole number"),
+        ({"epoch": True}, "epoch must be a whole number"),
+        ({"epoch": None}, "epoch must be"),
+        ({"train_loss": "low"}, 'train_loss must be a number, or null. Received: "low"'),
+        ({"val_loss": True}, "val_loss must be a number"),
+        ({"val_loss": 10**400}, "val_loss must be a number"),
+        ({"val_accuracy": 20}, r"val_accuracy must be a number in \[0, 1\], or null. Received: 20"),
+        ({"rate": -0.1}, "rate must be a number, at least 0. Received: -0.1"),
+        ({"rate": None}, "rate must be"),
+        ({"seconds": -1}, "seconds must be"),
+    ],
+)
+def test_a_line_that_breaks_a_rule_is_refused(tmp_path, change, said):
+    run = a_run(tmp_path / "run", EPOCH, {**EPOCH, "epoch": 2} | change)
+    with pytest.raises(DataError, match=rf"log\.jsonl, line 2: {said}"):
+        read_runs([run])
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b"", "not JSON"),
+        (b'{"epoch": 2, "train_l', "not JSON"),
+        (b"[]", "not a JSON object"),
+        (b"{}", "must have the keys .* Missing: epoch, train_loss"),
+        (b'{"epoch": 2, "epoch": 2}', "appears twice"),
+        (b'{"train_loss": NaN}', "NaN is no number"),
+        (b"\xff", "not valid UTF-8"),
+    ],
+)
+def test_a_line_that_is_no_epoch_is_refused(tmp_path, line, said):
+    run = a_run(tmp_path / "run", EPOCH)
+    with (run / "log.jsonl").open("ab") as file:
+        file.write(line + b"\n")
+    with pytest.raises(DataError, match=rf"log\.jsonl, line 2: .*{said}"):
+        read_runs([run])
+
+
+def test_a_folder_without_epochs_is_refused(tmp_path):
+    run = a_run(tmp_path / "run")
+    with pytest.raises(DataError, match=r"log\.jsonl: holds no epoch"):
+        read_runs([run])
+    shutil.rmtree(run)
+    with pytest.raises(DataError, match=r"log\.jsonl: no such file; a run is a folder"):
+        read_runs([run])

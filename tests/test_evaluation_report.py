@@ -1,0 +1,179 @@
+"""Tables, JSON and pictures of what was evaluated."""
+
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from known_model import Known, data_with
+from PIL import Image
+from rich.console import Console
+
+from pymobilenet import MobileNetConfig, backend
+from pymobilenet.data import standin
+from pymobilenet.evaluation import (
+    Run,
+    evaluate,
+    print_evaluation,
+    print_prediction,
+    print_runs,
+    to_dict,
+    to_json,
+    write_curves,
+    write_report,
+)
+from pymobilenet.evaluation.plots import write_confusion
+from pymobilenet.evaluation.runs import FIELDS
+
+NAN = float("nan")
+
+
+def random_case(count, classes, seed=0, more=0):
+    rng = np.random.default_rng(seed)
+    data = data_with(rng.integers(0, classes, count), classes)
+    return evaluate(Known(rng.normal(0, 3, (count, classes + more))), data), data
+
+
+def right_case():
+    return evaluate(Known(np.eye(3)), data_with([0, 1, 2], 3)), data_with([0, 1, 2], 3)
+
+
+def lost_case():
+    return evaluate(Known([[NAN, 0]] * 3), data_with([0, 1, 1], 2)), data_with([0, 1, 1], 2)
+
+
+def dollar_case():
+    found, data = random_case(20, 3)
+    return replace(found, class_names=("$", "a$b$", "^{"), source="$x_{$"), data
+
+
+CASES = {
+    "ten classes": random_case(200, 10),
+    "a hundred classes": random_case(500, 100),
+    "a thousand classes": random_case(100, 1000),
+    "one class": random_case(5, 1),
+    "more than the data have": random_case(20, 3, more=200),
+    "dollars": dollar_case(),
+    "nothing missed": right_case(),
+    "nothing answered": lost_case(),
+}
+
+
+def printed(show, *arguments):
+    console = Console(file=io.StringIO(), width=80)
+    show(*arguments, console)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_case_has_a_table_and_pictures(tmp_path, case):
+    found, data = CASES[case]
+    assert "top-1" in printed(print_evaluation, found)
+    paths = write_report(found, data, found.to_dict(), tmp_path / "out")
+    assert sorted(paths) == sorted((tmp_path / "out").iterdir())
+    assert json.loads(paths[0].read_text()) == found.to_dict()
+    for path in paths[1:]:
+        with Image.open(path) as picture:
+            assert picture.format == "PNG"
+            assert min(picture.size) >= 250
+            assert max(picture.size) <= 2500
+            assert len(picture.convert("RGB").getcolors(10**7)) > 10
+
+
+def cell_colour(path, confusion):
+    """The colour a confusion matrix of one cell is filled with."""
+    write_confusion(confusion, path)
+    with Image.open(path) as picture:
+        width, height = picture.size
+        pixels = np.asarray(picture.convert("RGB"))
+    colours, counts = np.unique(
+        pixels[height // 3 : height // 2, width // 3 : width // 2].reshape(-1, 3),
+        axis=0,
+        return_counts=True,
+    )
+    return colours[counts.argmax()].tolist()
+
+
+def test_the_confusion_matrix_is_bright_where_images_are(tmp_path):
+    right = evaluate(Known([[1.0, 0]]), data_with([0], 1))
+    wrong = evaluate(Known([[NAN, 0]]), data_with([0], 1))
+    bright, dark = (cell_colour(tmp_path / "a.png", one) for one in (right, wrong))
+    assert sum(bright) > 2 * sum(dark)
+
+
+def test_the_table_has_the_figures():
+    text = printed(print_evaluation, CASES["ten classes"][0])
+    found = CASES["ten classes"][0]
+    assert f"{found.loss:.4f}" in text
+    assert all(f"{share:.2%}" in text for share in (found.top1, found.top5, found.ece))
+    worst = found.confusions(1)[0]
+    assert str(worst.images) in text
+    assert "logits" not in text
+    assert "logits that are not finite" in printed(print_evaluation, CASES["nothing answered"][0])
+
+
+def test_json_says_what_was_computed_by_what():
+    data = standin(6, num_classes=5)
+    model = backend("torch").build(MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5))
+    found = evaluate(model, data, "keras")
+    values = json.loads(to_json(to_dict(found, model, "m.safetensors")))
+    assert (values["file"], values["backend"], values["dtype"]) == (
+        "m.safetensors",
+        "torch",
+        "float32",
+    )
+    assert values["versions"] == model.backend.versions()
+    assert values["threads"] == model.backend.threads()
+    assert values["config"] == model.config.to_dict()
+    assert (values["preprocessing"], values["source"]) == ("keras", data.source)
+    assert values["top1"] == found.top1
+
+
+def test_predictions_are_shown_side_by_side():
+    found = {"torch": np.array([0.1, 0.6, 0.3]), "julia": np.array([0.1, 0.6001, 0.2999])}
+    text = printed(print_prediction, "cat.png", found, ["a", "[bold]b[/]", "c"], 2)
+    rows = [line for line in text.splitlines() if "%" in line]
+    assert len(rows) == 2
+    assert rows[0].split()[0] == "[bold]b[/]"
+    assert "60.00%" in rows[0]
+    assert "60.01%" in rows[0]
+    assert "largest difference of a probability: 1.0e-04" in text
+    bars = rows[0].count("━"), rows[1].count("━")
+    assert bars[0] == pytest.approx(2 * bars[1], abs=2)
+
+
+def test_classes_that_only_one_backend_holds_likely_are_shown_too():
+    found = {"torch": np.array([0.9, 0.1, 0.0]), "julia": np.array([0.1, 0.0, 0.9])}
+    text = printed(print_prediction, "x", found, ["first", "second", "third"], 1)
+    assert "first" in text
+    assert "third" in text
+    assert "second" not in text
+
+
+def test_one_backend_differs_from_none():
+    text = printed(print_prediction, "x", {"torch": np.array([1.0])}, ["a"], 5)
+    assert "difference" not in text
+
+
+def a_run(name, **values):
+    return Run(name, {key: np.array(values.get(key, [1.0, 0.5])) for key in FIELDS})
+
+
+def test_runs_are_compared_by_their_best():
+    runs = [
+        a_run("first", epoch=[1, 2], val_accuracy=[0.25, 0.125]),
+        a_run("[x]", epoch=[1, 2], val_loss=[NAN, NAN]),
+    ]
+    text = printed(print_runs, runs)
+    first, second = (line.split() for line in text.splitlines() if "(1)" in line)
+    assert first == ["first", "2", "0.5000", "(2)", "25.00%", "(1)", "0.5000", "100.00%", "2"]
+    assert second == ["[x]", "2", "-", "100.00%", "(1)", "0.5000", "100.00%", "2"]
+
+
+@pytest.mark.parametrize("count", [1, 3, 60])
+def test_curves_of_many_runs_are_drawn(tmp_path, count):
+    write_curves([a_run(f"_run ${n}", epoch=[1, 2]) for n in range(count)], tmp_path / "curves.png")
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert 1200 < picture.width < 1400
+        assert 500 < picture.height < 1000
