@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from pymobilenet import MobileNetConfig, doctor
+from pymobilenet import MobileNetConfig, backend, doctor
 from pymobilenet.architecture import mult_adds
+from pymobilenet.backends.julia.files import blas
 from pymobilenet.bench import Case, Contender, Timing, available, measure
 from pymobilenet.bench.contenders import CONTENDERS, YARDSTICK
 from pymobilenet.bench.measure import (
@@ -152,3 +153,31 @@ def test_the_doctor_names_processor_and_backends(monkeypatch):
     assert "it is a test" in result.output
     for words in ("processor", "torch", "GFLOP/s", "cores"):
         assert words in result.output
+
+
+@pytest.mark.julia
+def test_the_doctor_asks_julia_what_it_multiplies_with():
+    found = blas()
+    assert found["library"]
+    assert int(found["threads"]) >= 1
+    assert int(found["julia_threads"]) == backend("julia").threads()["julia"]
+
+
+IMAGES = np.random.default_rng(0).standard_normal((4, 3, 32, 32)).astype(np.float32)
+
+
+@pytest.mark.julia
+@pytest.mark.parametrize("name", ["julia", "julia, no border"])
+def test_julias_ways_do_the_same_work(name):
+    (one,), _ = available([name])
+    assert one.train(SMALL, IMAGES, np.arange(4))() is not None
+    (timing,) = measure(Case(SMALL, 4, "predict"), [one], repeats=3)
+    assert timing.allocated > 0
+
+
+@pytest.mark.julia
+def test_stock_flux_predicts_what_julia_does():
+    (stock, own), _ = available(["stock Flux", "julia"])
+    theirs, _ = stock.predict(SMALL, IMAGES, np.arange(4))()
+    ours = own.predict(SMALL, IMAGES, np.arange(4))()
+    np.testing.assert_allclose(np.asarray(theirs).T, ours, atol=1e-4 * np.abs(ours).max())
