@@ -1,6 +1,7 @@
 """The batches of a run, the loop over them, and the accuracy at the end."""
 
 import contextlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -216,3 +217,8 @@ def test_images_are_normalised_as_in_training_and_neither_cropped_nor_flipped():
     mean, std = (np.reshape(values, (3, 1, 1)) for values in (CIFAR100_MEAN, CIFAR100_STD))
     expected = ((DATA.images / 255 - mean) / std).astype(np.float32)
     assert model.seen[0].tobytes() == expected.tobytes()
+
+
+def test_mixup_is_refused_by_fit():
+    with pytest.raises(ConfigError, match=r"mixup must be 0.*Received: 1"):
+        fit(Spy(), DATA, replace(RECIPE, mixup=1))

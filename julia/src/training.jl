@@ -14,19 +14,16 @@ function fit!(
 )
     count = size(images, 4)
     labels = checked_labels(model, labels, count)
-    (; seed, batch_size, crop_padding, flip, rotation, cutout, mixup) = config
-    plan = BatchPlan(;
-        seed, num_images=count, batch_size, crop_padding, flip, rotation, cutout, mixup
-    )
+    config.mixup == 0 || throw(ConfigError(
+        "fit! trains on whole labels: mixup must be 0. Received: $(config.mixup)"
+    ))
+    (; seed, batch_size, crop_padding, flip, rotation, cutout) = config
+    plan = BatchPlan(; seed, num_images=count, batch_size, crop_padding, flip, rotation, cutout)
     optimizer, workspace = setup(config, model), Workspace()
     return map(0:(config.steps - 1)) do step
         chosen = batch(plan, step)
         x = normalise(augment(images, chosen), mean, std, eltype(model))
-        y = if plan.mixup
-            targets(labels, chosen, model.config.num_classes, eltype(model))
-        else
-            labels[chosen.indices .+ 1]
-        end
+        y = labels[chosen.indices .+ 1]
         masks = dropout_masks(model, config, step)
         loss, _ = train_step!(model, optimizer, x, y, config.rate; masks, workspace)
         callback(step, loss)

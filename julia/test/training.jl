@@ -28,6 +28,7 @@ end
     model = build(TINY)
     @test_throws ConfigError fit!(model, images, labels, TrainConfig(; batch_size=25))
     @test_throws DataError fit!(model, images, fill(7, 24), config)
+    @test_throws ConfigError fit!(model, images, labels, TrainConfig(; batch_size=8, mixup=1))
 end
 
 @testset "dropout draws the factors Python draws" begin

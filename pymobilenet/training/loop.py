@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pymobilenet.backends.base import Model
 from pymobilenet.config import TrainConfig
 from pymobilenet.data import Dataset
+from pymobilenet.errors import ConfigError
 from pymobilenet.training.batches import Batches
 
 
@@ -46,7 +47,15 @@ def fit(
         data: training images.
         config: optimizer, rate, batches.
         callbacks: each is called after every step; an exception from one ends the training.
+
+    Raises:
+        ConfigError: `config` asks for mixup.
     """
+    if config.mixup:
+        raise ConfigError(
+            "fit trains on whole labels: mixup must be 0. `Batches` gives mixed images and their "
+            f"targets to a loop of your own. Received: {config.mixup}"
+        )
     batches = Batches(data, config, model.config, model.dtype)
     model.set_optimizer(config)
     history = History()
