@@ -1,6 +1,7 @@
 """The bench measures what it says, in turns, and writes what it measured."""
 
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -131,6 +132,16 @@ def test_a_fresh_process_tells_start_and_memory():
     assert 10_000 < found.memory < 10**9
     with pytest.raises(BackendUnavailable, match="cuda"):
         fresh_process(TRAIN, "cuda")
+
+
+def test_threads_are_chosen_before_a_framework_is_loaded():
+    code = (
+        "import os, sys; from pymobilenet.bench.process import use_threads; use_threads(1);"
+        "import torch; assert torch.get_num_threads() == 1; use_threads(2)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "ConfigError: threads must be chosen before torch is imported" in done.stderr
+    assert "AssertionError" not in done.stderr
 
 
 def test_the_command_writes_json_and_pictures(tmp_path):
