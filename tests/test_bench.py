@@ -1,14 +1,16 @@
 """The bench measures what it says, in turns, and writes what it measured."""
 
 import json
+import subprocess
 import sys
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from pymobilenet import MobileNetConfig, doctor
+from pymobilenet import MobileNetConfig, backend, doctor
 from pymobilenet.architecture import mult_adds
+from pymobilenet.backends.julia.files import blas
 from pymobilenet.bench import Case, Contender, Timing, available, measure
 from pymobilenet.bench.contenders import CONTENDERS, YARDSTICK
 from pymobilenet.bench.measure import (
@@ -132,6 +134,16 @@ def test_a_fresh_process_tells_start_and_memory():
         fresh_process(TRAIN, "cuda")
 
 
+def test_threads_are_chosen_before_a_framework_is_loaded():
+    code = (
+        "import os, sys; from pymobilenet.bench.process import use_threads; use_threads(1);"
+        "import torch; assert torch.get_num_threads() == 1; use_threads(2)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "ConfigError: threads must be chosen before torch is imported" in done.stderr
+    assert "AssertionError" not in done.stderr
+
+
 def test_the_command_writes_json_and_pictures(tmp_path):
     arguments = ["--contender", "torch", "--width-mult", "0.1", "--batch-size", "2"]
     more = ["--batch-size", "4", "--repeats", "3", "--out", str(tmp_path)]
@@ -152,3 +164,31 @@ def test_the_doctor_names_processor_and_backends(monkeypatch):
     assert "it is a test" in result.output
     for words in ("processor", "torch", "GFLOP/s", "cores"):
         assert words in result.output
+
+
+@pytest.mark.julia
+def test_the_doctor_asks_julia_what_it_multiplies_with():
+    found = blas()
+    assert found["library"]
+    assert int(found["threads"]) >= 1
+    assert int(found["julia_threads"]) == backend("julia").threads()["julia"]
+
+
+IMAGES = np.random.default_rng(0).standard_normal((4, 3, 32, 32)).astype(np.float32)
+
+
+@pytest.mark.julia
+@pytest.mark.parametrize("name", ["julia", "julia, no border"])
+def test_julias_ways_do_the_same_work(name):
+    (one,), _ = available([name])
+    assert one.train(SMALL, IMAGES, np.arange(4))() is not None
+    (timing,) = measure(Case(SMALL, 4, "predict"), [one], repeats=3)
+    assert timing.allocated > 0
+
+
+@pytest.mark.julia
+def test_stock_flux_predicts_what_julia_does():
+    (stock, own), _ = available(["stock Flux", "julia"])
+    theirs, _ = stock.predict(SMALL, IMAGES, np.arange(4))()
+    ours = own.predict(SMALL, IMAGES, np.arange(4))()
+    np.testing.assert_allclose(np.asarray(theirs).T, ours, atol=1e-4 * np.abs(ours).max())

@@ -51,7 +51,7 @@ def test_accuracy_scales_as_it_is_told():
     seen = []
 
     class Looking:
-        dtype = np.dtype("float32")
+        dtype, config = np.dtype("float32"), MODEL
 
         def freeze(self):
             return lambda images: seen.append(images) or np.zeros((len(images), 5))

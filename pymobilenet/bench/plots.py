@@ -11,9 +11,9 @@ from pymobilenet.bench.measure import Case, Timing
 from pymobilenet.files import atomic_write
 
 AXES: dict[str, Callable[[Case], float]] = {
-    "images in a batch": lambda case: case.batch_size,
+    "batch size": lambda case: case.batch_size,
     "alpha": lambda case: case.config.width_mult,
-    "resolution, pixels": lambda case: case.config.resolution,
+    "resolution": lambda case: case.config.resolution,
     "stem stride": lambda case: case.config.stem_stride,
 }
 
@@ -69,7 +69,9 @@ def _plot(
                 ideal = [first * timing.case.operations for timing in line]
                 panel.loglog(x, ideal, "k--", linewidth=1, label="as the multiply-adds")
         panel.set_xticks(values[axis], [f"{value:g}" for value in values[axis]], minor=False)
-        panel.minorticks_off()
+        panel.set_xticks([], minor=True)
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.yaxis.set_minor_formatter("{x:g}")
         fixed = ", ".join(f"{other} {middle[other]:g}" for other in others if other in axes)
         panel.set(xlabel=f"{axis}\n({fixed})" if fixed else axis)
         panel.grid(alpha=0.3)

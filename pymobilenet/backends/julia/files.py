@@ -84,9 +84,11 @@ def _peers(one: JuliaBackend) -> Any:
 
 def blas() -> dict[str, str]:
     """What multiplies Julia's matrices: library, core whose kernels it chose, threads."""
+    one = _running()
     with translated():
-        found = _running().julia.blas_report()
-        return {str(name): str(getattr(found, str(name))) for name in found._jl_propertynames()}
+        found = one.julia.blas_report()
+        names = [str(name) for name in one.main.propertynames(found)]
+        return {name: str(getattr(found, name)) for name in names}
 
 
 def _running() -> JuliaBackend:
