@@ -1,7 +1,6 @@
 """The batches of a run, the loop over them, and the accuracy at the end."""
 
 import contextlib
-from dataclasses import replace
 
 import numpy as np
 import pytest
