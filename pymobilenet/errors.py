@@ -23,3 +23,7 @@ class BackendUnavailable(PymobilenetError, RuntimeError):
 
 class JuliaError(PymobilenetError, RuntimeError):
     """An error raised in Julia, with Julia's text kept."""
+
+
+class TrainingDiverged(PymobilenetError, ArithmeticError):
+    """A loss in training that is not finite: there is nothing to go on from."""

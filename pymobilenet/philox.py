@@ -44,7 +44,8 @@ class Stream(enum.IntEnum):
     MIXUP = 7
     """Partners and weights of mixed images."""
     SPLIT = 8
-    """Which images of a folder are for the test."""
+    """Which images of a folder are for the test (epoch 0), and which of the training images are
+    held out to choose the best epoch by (epoch 1)."""
 
 
 def check_word(name: str, value: int) -> int:

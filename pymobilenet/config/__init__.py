@@ -1,6 +1,6 @@
-"""What a MobileNet is and how it is trained, as two frozen, validated dataclasses.
+"""What a MobileNet is and how it is trained, as frozen, validated dataclasses.
 
-Both go to and from plain dictionaries, JSON (sorted keys, the form stored in weight files) and
+They go to and from plain dictionaries, JSON (sorted keys, the form stored in weight files) and
 TOML (the form people write). Nothing here knows a framework.
 """
 
@@ -15,6 +15,8 @@ from pymobilenet.config.model import (
     MobileNetConfig,
     rounded,
 )
+from pymobilenet.config.record import read_toml
+from pymobilenet.config.run import RunConfig
 from pymobilenet.config.train import OPTIMIZERS, PREPROCESSINGS, SCHEDULES, TrainConfig
 
 __all__ = [
@@ -29,6 +31,8 @@ __all__ = [
     "SCHEDULES",
     "STEM_CHANNELS",
     "MobileNetConfig",
+    "RunConfig",
     "TrainConfig",
+    "read_toml",
     "rounded",
 ]

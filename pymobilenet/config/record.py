@@ -12,8 +12,22 @@ from pymobilenet.errors import ConfigError
 from pymobilenet.strict_json import parse_object
 
 
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        ConfigError: It cannot be read, or is no TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not TOML ({error})") from None
+
+
 class Record:
-    """Conversions shared by the two configurations; each field's annotation is its type."""
+    """Conversions shared by the configurations; each field's annotation is its type."""
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)  # type: ignore[call-overload]
@@ -45,13 +59,8 @@ class Record:
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Self:
-        """Read the table named after the class in lower case (``[model]`` or ``[train]``)."""
-        try:
-            document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{path}: not TOML ({error})") from None
+        """Read the class's table of a file: ``[model]``, ``[train]`` or ``[run]``."""
+        document = read_toml(path)
         if not isinstance(document.get(cls._table), dict):
             raise ConfigError(f"{path}: no table [{cls._table}]; it has {sorted(document)}")
         try:
@@ -76,6 +85,21 @@ class Record:
         if kind is int and value != int(value):
             raise ConfigError(f"{name} must be a whole number, {rule}. Received: {value!r}")
         object.__setattr__(self, name, kind(value) + 0)  # -0.0 is 0.0, in the text too
+
+    def _set_increasing(self, name: str, high: int) -> None:
+        """Store a list of whole numbers as a tuple; JSON and TOML have lists alone."""
+        given = getattr(self, name)
+        values: list[Any] = list(given) if isinstance(given, (list, tuple)) else [None]
+        whole = all(
+            isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= high
+            for value in values
+        )
+        if not whole or values != sorted(set(values)):
+            raise ConfigError(
+                f"{name} must be whole numbers from 1 on, each larger than the one before. "
+                f"Received: {given!r}"
+            )
+        object.__setattr__(self, name, tuple(values))
 
     def _check_choice(self, name: str, choices: tuple[str, ...]) -> None:
         if getattr(self, name) not in choices:

@@ -109,7 +109,7 @@ class TrainConfig(Record):
         self._check_choice("schedule", SCHEDULES)
         self._set_number("warmup_steps", int, 0, 10**9, "at least 0")
         self._set_number("step_size", int, 0, 10**9, "at least 0")
-        self._set_milestones()
+        self._set_increasing("milestones", 10**9)
         self._set_number("gamma", float, 0, 1, "in [0, 1]")
         self._set_number("final_rate", float, 0, 1e6, "in [0, 1e6]")
         self._set_number("pct_start", float, 0, 1, "in [0, 1]")
@@ -129,21 +129,6 @@ class TrainConfig(Record):
             )
         self._check_choice("preprocessing", PREPROCESSINGS)
         self._check_belonging()
-
-    def _set_milestones(self) -> None:
-        """A list becomes a tuple; JSON and TOML have lists alone."""
-        given = self.milestones
-        values = list(given) if isinstance(given, (list, tuple)) else [None]
-        whole = all(
-            isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 10**9
-            for value in values
-        )
-        if not whole or values != sorted(set(values)):
-            raise ConfigError(
-                f"milestones must be whole numbers from 1 on, each larger than the one before. "
-                f"Received: {given!r}"
-            )
-        object.__setattr__(self, "milestones", tuple(values))
 
     def _check_belonging(self) -> None:
         """What one optimizer or schedule alone has, or cannot be without."""

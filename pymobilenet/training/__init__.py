@@ -1,8 +1,24 @@
-"""Training: the batches every backend sees, and one loop over the protocol."""
+"""Training: the batches every backend sees, one loop over the protocol, and runs in folders."""
 
 from pymobilenet.training.batches import Batches
 from pymobilenet.training.loop import Callback, History, StepRecord, fit
 from pymobilenet.training.metrics import accuracy
+from pymobilenet.training.recipe import SHIPPED, Recipe, load_recipe
+from pymobilenet.training.run import Run, begin, resume
 from pymobilenet.training.schedules import rate_at
 
-__all__ = ["Batches", "Callback", "History", "StepRecord", "accuracy", "fit", "rate_at"]
+__all__ = [
+    "SHIPPED",
+    "Batches",
+    "Callback",
+    "History",
+    "Recipe",
+    "Run",
+    "StepRecord",
+    "accuracy",
+    "begin",
+    "fit",
+    "load_recipe",
+    "rate_at",
+    "resume",
+]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pymobilenet.backends.base import Model
 from pymobilenet.config import TrainConfig
 from pymobilenet.data import Dataset
+from pymobilenet.errors import ConfigError
 from pymobilenet.training.batches import Batches
 from pymobilenet.training.schedules import rate_at
 
@@ -36,7 +37,11 @@ class History:
 
 
 def fit(
-    model: Model, data: Dataset, config: TrainConfig, callbacks: Iterable[Callback] = ()
+    model: Model,
+    data: Dataset,
+    config: TrainConfig,
+    callbacks: Iterable[Callback] = (),
+    start: int = 0,
 ) -> History:
     """Train `model` for `config.steps` steps, from its present weights and fresh moments.
 
@@ -47,17 +52,35 @@ def fit(
         data: training images.
         config: optimizer, schedule of the rate, batches.
         callbacks: each is called after every step; an exception from one ends the training.
+        start: go on from this step, with the moments the model has: those of another `fit` with
+            this config, whichever backend it ran in.
+
+    Raises:
+        ConfigError: To go on, and the model's optimizer is not this config's.
     """
-    batches = Batches(data, config, model.config, model.dtype)
-    model.set_optimizer(config)
+    if start and model.optimizer != config:
+        raise ConfigError(
+            f"to go on at step {start} the model must have this config's optimizer and moments: "
+            f"set_optimizer(config), then set_state. Received: {model.optimizer}"
+        )
+    if not start:
+        model.set_optimizer(config)
     history = History()
     with model.fitting():
         history.choices = model.choices
-        for step in range(config.steps):
-            images, labels, masks = batches.at(step)
-            rate = rate_at(config, step)
-            loss, _ = model.step(images, labels, rate, masks)
-            history.losses.append(loss)
+        for record in take_steps(
+            model, Batches(data, config, model.config, model.dtype), range(start, config.steps)
+        ):
+            history.losses.append(record.loss)
             for callback in callbacks:
-                callback(StepRecord(step, loss, rate))
+                callback(record)
     return history
+
+
+def take_steps(model: Model, batches: Batches, steps: Iterable[int]) -> Iterator[StepRecord]:
+    """Take these steps, one whenever the next record is asked for."""
+    for step in steps:
+        images, labels, masks = batches.at(step)
+        rate = rate_at(batches.train, step)
+        loss, _ = model.step(images, labels, rate, masks)
+        yield StepRecord(step, loss, rate)

@@ -1,0 +1,225 @@
+"""A training run in a folder: begun from a recipe, stopped, resumed, in one backend or another.
+
+The folder holds ``last.safetensors`` (the checkpoint), ``best.safetensors`` (the model of the epoch
+with the highest validation accuracy, to use), ``log.jsonl`` and ``log.csv``. A run that was killed
+and resumed ends with the bits of one that was left alone, in the same backend on the same machine
+with the same threads; resumed in another backend, it goes on from the same bits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from pymobilenet.backends.base import Backend, Model
+from pymobilenet.config import RunConfig
+from pymobilenet.data import BatchPlan
+from pymobilenet.errors import ConfigError, DataError, TrainingDiverged
+from pymobilenet.evaluation import evaluate
+from pymobilenet.training.batches import Batches
+from pymobilenet.training.beginning import Images, first_state, open_images
+from pymobilenet.training.checkpoint import (
+    BEST,
+    LAST,
+    TrainState,
+    metadata_of,
+    read_checkpoint,
+    write_best,
+    write_checkpoint,
+)
+from pymobilenet.training.log import Logger, write_log
+from pymobilenet.training.loop import Callback, take_steps
+from pymobilenet.training.recipe import Recipe
+from pymobilenet.training.schedules import rate_at
+from pymobilenet.weights import averaged
+
+Ending = Literal["finished", "no better epoch in a while", "interrupted"]
+
+
+class Run:
+    """A run under way; `begin` and `resume` make one, `go` takes it on.
+
+    Attributes:
+        model (Model): In training.
+        run (RunConfig), state (TrainState), folder (Path)
+        images (Images): What it sees.
+        steps_per_epoch (int)
+    """
+
+    def __init__(
+        self, folder: Path, model: Model, run: RunConfig, images: Images, state: TrainState
+    ) -> None:
+        assert model.optimizer is not None
+        self.folder, self.model, self.run = folder, model, run
+        self.images, self.state, self.train = images, state, model.optimizer
+        self.batches = Batches(images.train, self.train, model.config, model.dtype)
+        self.steps_per_epoch = self.batches.plan.steps_per_epoch
+        self._digests = images.digests()
+        self._about = metadata_of(self.train, images.train)
+
+    def go(
+        self,
+        callbacks: Iterable[Callback] = (),
+        loggers: Sequence[Logger] = (),
+        is_stopping: Callable[[], bool] = lambda: False,
+    ) -> Ending:
+        """Train until the run is over, or until `is_stopping`, asked after every step, says so.
+
+        Either way the checkpoint is of the last step. Each logger gets the line of each epoch.
+
+        Raises:
+            TrainingDiverged: A loss that is not finite. The last checkpoint stays.
+        """
+        callbacks, state = tuple(callbacks), self.state
+        write_log(self.folder, state.log)
+        with self.model.fitting(), contextlib.suppress(_Interrupted):
+            while True:
+                if state.step == self.steps_per_epoch * (len(state.log) + 1):
+                    self._close_epoch(loggers, is_stopping)
+                if state.step >= self.train.steps:
+                    return "finished"
+                if self.run.patience and state.epochs_since_best >= self.run.patience:
+                    return "no better epoch in a while"
+                if is_stopping():
+                    break
+                self._step(callbacks)
+                if self.run.save_steps and state.step % self.run.save_steps == 0:
+                    self.save()
+        self.save()
+        return "interrupted"
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        path = self.folder / LAST
+        write_checkpoint(path, self.model, self.run, self.state, self._digests, self._about)
+
+    def _step(self, callbacks: Sequence[Callback]) -> None:
+        began = time.perf_counter()
+        (record,) = take_steps(self.model, self.batches, [self.state.step])
+        if not np.isfinite(record.loss):
+            raise TrainingDiverged(
+                f"the loss must be finite. Received: {record.loss} at step {record.step}, rate "
+                f"{record.rate:g}. A lower rate, a warm-up or clip_norm may help; "
+                f"{self.folder / LAST} is as it was at the last checkpoint"
+            )
+        self.state.step += 1
+        self.state.epoch_loss += record.loss
+        self.state.epoch_seconds += time.perf_counter() - began
+        for callback in callbacks:
+            callback(record)
+
+    def _close_epoch(self, loggers: Sequence[Logger], is_stopping: Callable[[], bool]) -> None:
+        """Measure, log and save. If that is interrupted, the epoch stays open."""
+        state, asked = self.state, self._asked()
+
+        def tick() -> None:
+            if is_stopping():
+                raise _Interrupted
+
+        preprocessing = self.train.preprocessing
+        found = {
+            part: evaluate(asked, data, preprocessing, tick=tick)
+            for part, data in (("train", self.images.watched), ("val", self.images.validation))
+        }
+        steps = self.steps_per_epoch
+        line = {
+            "epoch": len(state.log) + 1,
+            "step": state.step,
+            "train_loss": state.epoch_loss / steps,
+            "train_accuracy": found["train"].top1,
+            "val_loss": _finite(found["val"].loss),
+            "val_accuracy": found["val"].top1,
+            "val_top5": found["val"].top5,
+            "rate": rate_at(self.train, state.step - 1),
+            "backend": self.model.backend.name,
+            "choices": " ".join(f"{key}={value}" for key, value in self.model.choices.items()),
+            "seconds": state.epoch_seconds,
+            "images_per_second": steps * self.train.batch_size / state.epoch_seconds,
+        }
+        state.log.append(line)
+        state.epoch_loss = state.epoch_seconds = 0.0
+        if state.best is line:
+            write_best(self.folder / BEST, asked, self._about)
+        write_log(self.folder, state.log)
+        self.save()
+        for logger in loggers:
+            logger(line)
+
+    def _asked(self) -> Model:
+        """The model that is measured and kept: with averaged weights where there are any."""
+        state = self.model.get_state()
+        if self.train.ema_decay > 0:
+            state = averaged(state)
+        return self.model.backend.from_state(self.model.config, state)
+
+
+class _Interrupted(Exception):
+    """Measuring was stopped."""
+
+
+def begin(recipe: Recipe, backend: Backend, folder: str | Path, **options: Any) -> Run:
+    """A new run in `folder`, with a checkpoint of its first state.
+
+    Args:
+        recipe: See `load_recipe`.
+        backend: The one to train in.
+        folder: Made if it is not there; it must hold no run.
+        options: The backend's own, as in `Backend.build`.
+
+    Raises:
+        ConfigError: A run is there; a batch larger than the data.
+        DataError: No data, or more classes than the model has.
+        WeightsError: No weights at `start`, or of another net.
+    """
+    folder = Path(folder)
+    if (folder / LAST).exists():
+        raise ConfigError(f"{folder} holds a run: resume it, or choose another folder")
+    config, state, images = first_state(recipe)
+    model = backend.from_state(config, state, **options)
+    plan = BatchPlan(0, len(images.train), recipe.train_config(1).batch_size)
+    model.set_optimizer(recipe.train_config(plan.steps_per_epoch))
+    run = Run(folder, model, recipe.run, images, TrainState())
+    folder.mkdir(parents=True, exist_ok=True)
+    run.save()
+    return run
+
+
+def resume(
+    folder: str | Path, backend: Backend, data: str | Path | None = None, **options: Any
+) -> Run:
+    """The run in `folder`, from its checkpoint, in any backend.
+
+    Args:
+        folder: Of `begin`.
+        backend: The one to go on in; the checkpoint may be of another.
+        data: Where the images are now, if they were moved.
+        options: The backend's own, as in `Backend.build`.
+
+    Raises:
+        WeightsError: No checkpoint there, or a damaged one.
+        DataError: No data, or other images than the run has seen so far.
+    """
+    folder = Path(folder)
+    found = read_checkpoint(folder / LAST)
+    run = found.run if data is None else replace(found.run, data=str(data))
+    images = open_images(run, found.file.config.resolution, found.train.seed)
+    for use, digest in images.digests().items():
+        if digest != found.digests.get(use):
+            raise DataError(
+                f"{folder}: a run goes on with the images it began with, by SHA-256. Its {use} "
+                f"images were {found.digests.get(use)}. Received: {digest}, {images.train.source}"
+            )
+    model = backend.from_state(found.file.config, found.file.state, **options)
+    model.set_optimizer(found.train)
+    model.set_state(found.file.state)
+    return Run(folder, model, run, images, found.state)
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
