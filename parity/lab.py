@@ -10,6 +10,7 @@ import pytest
 
 from pymobilenet import TrainConfig, backend
 from pymobilenet.parity.curves import free_curves
+from pymobilenet.parity.handover import hand_over
 from pymobilenet.parity.lockstep import lockstep
 from pymobilenet.parity.report import Report
 from pymobilenet.parity.run import compare_models
@@ -112,6 +113,15 @@ class Lab:
         leader.set_state(start_state(self.config, 0, leader.dtype.name))
         names = ("leader", "follower")
         report.lockstep.append(lockstep(leader, follower, twins, batches, steps, names))
+        return report
+
+    def hand_over(self, train, leader, follower, *twins):
+        report = self.report()
+        start = start_state(self.config, 0, leader.dtype.name)
+        names = ("leader", "follower")
+        report.handovers.append(
+            hand_over(leader, follower, twins, self.images, train, start, names)
+        )
         return report
 
     def curves(self, train, leader, follower, steps):

@@ -28,6 +28,7 @@ DIRECTIONS = {
     "free_loss": "forward",
     "grad": "backward",
     "free_grad": "backward",
+    "handed": "hand-over",
 }
 """Where in a step a quantity arises; those not named here are the update's."""
 

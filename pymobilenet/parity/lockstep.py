@@ -96,7 +96,7 @@ def lockstep(
         mine = taken(leader, start, arrays, train, step)
         theirs = {names[1]: taken(follower, start, arrays, train, step)}
         settled = ALL_WITHIN in outside
-        rows = _rows(mine, theirs, twins, (start, arrays, train, step), settled)
+        rows = rows_of_step(mine, theirs, twins, (start, arrays, train, step), settled)
         for row in rows:
             where = (row.key.quantity, row.key.name)
             worst[where] = max(worst.get(where, row), row, key=lambda row: row.ratio)
@@ -125,7 +125,11 @@ def taken(
     """Everything one step from `start` gives, in the order in which a difference would arise."""
     model.set_optimizer(train)
     model.set_state(start)
-    rate = rate_at(train, step)
+    return step_from(model, arrays, rate_at(train, step), step)
+
+
+def step_from(model: Model, arrays: Arrays, rate: float, step: int) -> Observations:
+    """Everything the next step of a model as it is gives, in the same order."""
     loss, found = model.step(arrays.images, arrays.labels, rate, arrays.masks)
     grads = joined(found, model.config)
     seen: Observations = {Key(4, "loss", "loss", step): np.array(loss)}
@@ -137,14 +141,17 @@ def taken(
 
 
 def _kinds(state: State) -> dict[str, list[str]]:
-    moments = [name for name in state if name.startswith("optimizer.")]
-    statistics = [name for name in state if "running_" in name]
-    others = set(moments) | set(statistics)
-    parameters = [name for name in state if name not in others]
-    return {"statistic": statistics, "moment": moments, "parameter": parameters}
+    """Names by kind, in the order in which a step moves them."""
+    kinds: dict[str, list[str]] = {"statistic": [], "moment": [], "parameter": [], "average": []}
+    for name in state:
+        if name.startswith("optimizer."):
+            kinds["average" if name.startswith("optimizer.ema.") else "moment"].append(name)
+        else:
+            kinds["statistic" if "running_" in name else "parameter"].append(name)
+    return kinds
 
 
-def _rows(
+def rows_of_step(
     mine: Observations,
     theirs: Mapping[str, Observations],
     twins: Sequence[Model],

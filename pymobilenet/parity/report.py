@@ -54,6 +54,7 @@ class Report:
     scenarios: list[ScenarioResult] = field(default_factory=list)
     lockstep: list[Lockstep] = field(default_factory=list)
     curves: list[Curves] = field(default_factory=list)
+    handovers: list[Verdict] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -85,7 +86,8 @@ class Report:
 
     @property
     def verdicts(self) -> list[Verdict]:
-        return [verdict for result in self.scenarios for verdict in result.verdicts]
+        levels = [verdict for result in self.scenarios for verdict in result.verdicts]
+        return levels + self.handovers
 
     @property
     def passed(self) -> bool:
@@ -118,6 +120,9 @@ class Report:
             "scenarios": [_scenario(result) for result in self.scenarios],
             "lockstep": [_lockstep(result) for result in self.lockstep],
             "curves": [_curves(curves) for curves in self.curves],
+            "handovers": [
+                {"name": verdict.scenario, **_verdict(verdict)} for verdict in self.handovers
+            ],
         }
 
 

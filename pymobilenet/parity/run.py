@@ -13,6 +13,7 @@ from pymobilenet.errors import ConfigError
 from pymobilenet.parity.curves import Curves, envelope, free_curves, free_losses
 from pymobilenet.parity.figures import activation_errors, median_gradient, row_error
 from pymobilenet.parity.floors import Floors, Program, floors, program, with_free
+from pymobilenet.parity.handover import AFTER, BEFORE, HANDOVERS, hand_over
 from pymobilenet.parity.judge import Row, compare, doubtful, flips, verdicts
 from pymobilenet.parity.lockstep import lockstep
 from pymobilenet.parity.observe import Observations, observe, observe_outputs
@@ -57,7 +58,8 @@ def run_parity(
     """Compare two live backends on `data`; the first of them leads.
 
     Levels 0 to 3 for every config and dtype, level 4 in float64 for the first config: lockstep for
-    SGD and Adam, a calm and a free run, `steps` steps each (none if 0).
+    SGD and Adam, a calm and a free run, `steps` steps each (none if 0). With it level 6: each of
+    `HANDOVERS` from either backend to the other.
 
     Raises:
         ConfigError: not two different backends; a dtype that a backend does not compute in.
@@ -75,6 +77,7 @@ def run_parity(
             tick()
     if steps:
         _level4(report, pair, data, steps, seed, configs[0], tell)
+        _level6(report, pair, data, seed, configs[0], tell)
     return report
 
 
@@ -158,6 +161,28 @@ def _level4(
         tick = tell(label, 7 * steps)
         models = (leader, follower)
         report.curves.append(free_curves(label, names, models, start, batches, steps, tick))
+
+
+def _level6(
+    report: Report,
+    pair: Sequence[Backend],
+    data: Dataset,
+    seed: int,
+    config: MobileNetConfig,
+    tell: Tell,
+) -> None:
+    start = initial_state(config, seed, "float64")
+    for first, second in (pair, pair[::-1]):
+        leader, follower, *twins = (
+            b.build(config, seed, "float64") for b in (first, second, first, second)
+        )
+        for recipe in HANDOVERS:
+            train = dataclasses.replace(recipe, seed=seed)
+            tick = tell(f"hand-over, {first.name} to {second.name}", BEFORE + AFTER)
+            names = (first.name, second.name)
+            report.handovers.append(
+                hand_over(leader, follower, twins, data, train, start, names, tick)
+            )
 
 
 def _title(title: str, train: TrainConfig, scenario: Scenario) -> str:

@@ -25,6 +25,9 @@ def print_report(report: Report, console: Console) -> None:
     for run in report.lockstep:
         title = f"{run.verdict.scenario}, {len(run.losses)} steps"
         table.add_row(title, *_cells(run.verdict, run.within, run.passed))
+    table.add_section()
+    for verdict in report.handovers:
+        table.add_row(verdict.scenario, *_cells(verdict, verdict.within, verdict.passed))
     console.print(table)
     figures = Table(title=f"How close: {between}, and activations by distance from the oracle")
     for column in ("scenario", "logits, by row", "gradients, median", "flipped", "activations"):

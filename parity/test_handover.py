@@ -1,0 +1,129 @@
+"""Level 6: a run of either backend goes on in the other, and every fault of the transfer shows."""
+
+import faults
+import pytest
+from lab import DTYPES, Place, assert_agree, assert_found
+
+from pymobilenet.parity.handover import BEFORE, HANDOVERS, kind_of
+
+SGD, NESTEROV, ADAM, ADAMW, RMSPROP = HANDOVERS
+JULIA = [
+    pytest.param("torch", "julia", marks=pytest.mark.julia, id="torch-julia"),
+    pytest.param("julia", "torch", marks=pytest.mark.julia, id="julia-torch"),
+]
+ORACLE = [pytest.param("torch", "numpy", id="torch-numpy"), ("numpy", "torch")]
+
+by_dtype = pytest.mark.parametrize("dtype", DTYPES)
+by_recipe = pytest.mark.parametrize("train", HANDOVERS, ids=kind_of)
+
+
+def handed(lab, train, first, second, dtype, plant=lambda model, _batches: model):
+    leader, its_twin = (lab.build(first, dtype) for _ in range(2))
+    follower, twin = (lab.build(second, dtype) for _ in range(2))
+    follower = plant(follower, lab.batches(train, dtype))
+    return lab.hand_over(train, leader, follower, its_twin, twin)
+
+
+@by_dtype
+@by_recipe
+@pytest.mark.parametrize(("first", "second"), JULIA)
+def test_a_run_goes_on_in_the_other_backend(lab, first, second, train, dtype):
+    assert_agree(handed(lab, train, first, second, dtype))
+
+
+@by_recipe
+@pytest.mark.parametrize(("first", "second"), ORACLE)
+def test_a_run_goes_on_in_the_oracle_and_in_torch(lab, first, second, train):
+    assert_agree(handed(lab, train, first, second, "float64"))
+
+
+@by_dtype
+@by_recipe
+def test_a_run_goes_on_in_a_new_model_of_its_own_backend(lab, train, dtype):
+    assert_agree(handed(lab, train, "torch", "torch", dtype))
+
+
+def updated(kind, name):
+    return Place(6, "update", kind, name, BEFORE)
+
+
+FIRST = "stem.conv.weight"
+PLANTED = {
+    "sgd, momentum zeroed": (
+        SGD,
+        faults.without_moment("momentum"),
+        updated("moment", f"optimizer.momentum.{FIRST}"),
+    ),
+    "nesterov, momentum zeroed": (
+        NESTEROV,
+        faults.without_moment("momentum"),
+        updated("moment", f"optimizer.momentum.{FIRST}"),
+    ),
+    "adam, first moment zeroed": (
+        ADAM,
+        faults.without_moment("exp_avg"),
+        updated("moment", f"optimizer.exp_avg.{FIRST}"),
+    ),
+    "adam, second moment zeroed": (
+        ADAM,
+        faults.without_moment("exp_avg_sq"),
+        updated("moment", f"optimizer.exp_avg_sq.{FIRST}"),
+    ),
+    "adam, average zeroed": (
+        ADAM,
+        faults.without_moment("ema"),
+        updated("average", f"optimizer.ema.{FIRST}"),
+    ),
+    "adamw, first moment zeroed": (
+        ADAMW,
+        faults.without_moment("exp_avg"),
+        updated("moment", f"optimizer.exp_avg.{FIRST}"),
+    ),
+    "adamw, second moment zeroed": (
+        ADAMW,
+        faults.without_moment("exp_avg_sq"),
+        updated("moment", f"optimizer.exp_avg_sq.{FIRST}"),
+    ),
+    "rmsprop, momentum zeroed": (
+        RMSPROP,
+        faults.without_moment("momentum"),
+        updated("moment", f"optimizer.momentum.{FIRST}"),
+    ),
+    "rmsprop, square average zeroed": (
+        RMSPROP,
+        faults.without_moment("square_avg"),
+        updated("moment", f"optimizer.momentum.{FIRST}"),
+    ),
+    "adam, step count off by one": (ADAM, faults.step_count_off, updated("parameter", FIRST)),
+    "adamw, step count off by one": (ADAMW, faults.step_count_off, updated("parameter", FIRST)),
+    "schedule restarted": (SGD, faults.RestartedSchedule, updated("parameter", FIRST)),
+    "data cursor off by one": (
+        ADAM,
+        faults.CursorOff,
+        Place(6, "forward", "loss", "loss", BEFORE),
+    ),
+}
+
+
+@by_dtype
+@pytest.mark.parametrize("name", ["torch", pytest.param("julia", marks=pytest.mark.julia)])
+@pytest.mark.parametrize(("train", "plant", "place"), PLANTED.values(), ids=PLANTED)
+def test_a_fault_of_the_transfer_is_found_where_it_begins(lab, name, train, plant, place, dtype):
+    assert_found(handed(lab, train, "torch", name, dtype, plant), place, "follower")
+
+
+@by_dtype
+def test_a_moment_that_is_not_the_same_bytes_is_found_before_any_step(lab, dtype):
+    class Rounded(faults.Through):
+        def _set_state(self, state):
+            name = "optimizer.momentum.classifier.bias"
+            if name in state:
+                state = {
+                    **state,
+                    name: state[name] * (1 + 2 ** -(10 if dtype == "float32" else 40)),
+                }
+            super()._set_state(state)
+
+    report = handed(lab, SGD, "torch", "torch", dtype, lambda model, _batches: Rounded(model))
+    place = Place(6, "hand-over", "handed", "optimizer.momentum.classifier.bias")
+    assert_found(report, place, "follower")

@@ -1,0 +1,189 @@
+"""Training: `train` begins a run from a recipe, or takes one on."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pymobilenet.backends import BACKENDS, backend
+from pymobilenet.cli.common import console, errors, told
+
+if TYPE_CHECKING:
+    from pymobilenet.training import Run, StepRecord
+    from pymobilenet.training.log import Line
+
+INTERRUPTED = 130
+"""The status of a command that Ctrl-C ended."""
+
+
+def train(
+    recipe: Annotated[
+        str | None, typer.Argument(help="A recipe's name, or a TOML file. `recipes` lists them.")
+    ] = None,
+    backend_name: Annotated[
+        str, typer.Option("--backend", help="One of " + ", ".join(BACKENDS))
+    ] = "torch",
+    data: Annotated[
+        str | None,
+        typer.Option(help="cifar-100, cifar-10, stand-in, or a folder or archive with images."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("run"),
+    changes: Annotated[
+        list[str], typer.Option("--set", help="key=value: another value in the recipe.")
+    ] = [],
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the run in this folder, in any backend.")
+    ] = None,
+    logs: Annotated[
+        list[str], typer.Option("--log", help="tensorboard, wandb: log there too.")
+    ] = [],
+    compiled: Annotated[
+        bool,
+        typer.Option("--compile", help="Of torch: compile the net, which needs a C++ compiler."),
+    ] = False,
+) -> None:
+    """Train a recipe, or go on with a run; Ctrl-C stops after the step and saves."""
+    from pymobilenet.errors import ConfigError
+    from pymobilenet.training import begin, load_recipe
+    from pymobilenet.training import resume as go_on
+    from pymobilenet.training.log import new_logger
+
+    with told():
+        if (recipe is None) == (resume is None):
+            raise ConfigError("either a recipe or --resume FOLDER must be given, and not both")
+        if resume is not None and changes:
+            raise ConfigError(f"a run keeps its recipe: --set belongs to a new one. {changes[0]}")
+        options: dict[str, Any] = {"compiled": True} if compiled else {}
+        chosen = backend(backend_name)
+        if recipe is not None:
+            place = [] if data is None else [f"run.data={_absolute(data)}"]
+            run = begin(load_recipe(recipe, [*changes, *place]), chosen, out, **options)
+        else:
+            run = go_on(resume or out, chosen, None if data is None else _absolute(data), **options)
+        settings = run.train.to_dict() | run.run.to_dict() | run.model.config.to_dict()
+        loggers = [new_logger(name, run.folder, settings) for name in logs]
+        _print_start(run)
+        with _stoppable() as is_stopping, _bars(run) as (on_step, on_line):
+            ending = run.go([on_step], [*loggers, on_line], is_stopping)
+        _print_end(run, ending)
+    if ending == "interrupted":
+        raise typer.Exit(INTERRUPTED)
+
+
+def recipes() -> None:
+    """List the recipes that `train` knows by name, with what they say of themselves."""
+    from pymobilenet.training.recipe import FOLDER, SHIPPED
+
+    for name in SHIPPED:
+        lines = (FOLDER / f"{name}.toml").read_text(encoding="utf-8").splitlines()
+        said = " ".join(line.removeprefix("# ").strip() for line in lines if line.startswith("#"))
+        console.print(f"[bold]{name}[/]\n  {said}\n", soft_wrap=False)
+
+
+def _absolute(data: str) -> str:
+    """A path stays valid when the run is taken on from another folder."""
+    return str(Path(data).resolve()) if Path(data).expanduser().exists() else data
+
+
+@contextmanager
+def _stoppable() -> Iterator[Callable[[], bool]]:
+    """Whether the user has asked to stop; asked a second time, Python stops at once."""
+    asked: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        asked.append(number)
+        errors.print("Stopping after this step; once more stops at once, without saving.")
+        signal.signal(number, kept[signal.Signals(number)])
+
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in kept:
+        signal.signal(number, note)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _bars(run: Run) -> Iterator[tuple[Callable[[StepRecord], None], Callable[[Line], None]]]:
+    """A bar for the epoch, and a line for each that is over."""
+    epochs = run.run.epochs
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[told]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=errors, transient=True) as progress:
+        total = run.steps_per_epoch
+        bar = progress.add_task("", total=total, told="", completed=run.state.step % total)
+
+        def show(told: str) -> None:
+            epoch = min(len(run.state.log) + 1, epochs)
+            done = run.state.step - len(run.state.log) * total
+            progress.update(bar, description=f"epoch {epoch}/{epochs}", completed=done, told=told)
+
+        def on_step(record: StepRecord) -> None:
+            taken = run.state.step - len(run.state.log) * total
+            speed = taken * run.train.batch_size / run.state.epoch_seconds
+            mean = run.state.epoch_loss / taken
+            best = run.state.best
+            accuracy = f"  best {best['val_accuracy']:.2%}" if best else ""
+            show(f"rate {record.rate:.3g}  loss {mean:.4f}{accuracy}  {speed:,.0f} images/s")
+
+        def on_line(line: Line) -> None:
+            mark = "  best so far" if line is run.state.best else ""
+            console.print(
+                f"epoch {line['epoch']}/{epochs}  loss {line['train_loss']:.4f}  "
+                f"accuracy {line['train_accuracy']:.2%}  validation {line['val_accuracy']:.2%}  "
+                f"rate {line['rate']:.3g}  {line['images_per_second']:,.0f} images/s{mark}",
+                soft_wrap=True,
+            )
+
+        yield on_step, on_line
+
+
+def _print_start(run: Run) -> None:
+    images = run.images
+    where = f"step {run.state.step} of {run.train.steps}"
+    choices = ", ".join(f"{key} {value}" for key, value in run.model.choices.items())
+    console.print(
+        f"{run.folder}: {where}, in {run.model.backend.name} ({choices}), {run.model.dtype}; "
+        f"{len(images.train):,} images of {images.train.source}, "
+        f"{len(images.validation):,} for validation",
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def _print_end(run: Run, ending: str) -> None:
+    folder, best = run.folder, run.state.best
+    if ending == "interrupted":
+        console.print(
+            f"Stopped after step {run.state.step} of {run.train.steps} and saved. Go on, in any "
+            f"backend, with: pymobilenet train --resume {folder} "
+            f"--backend {run.model.backend.name}",
+            soft_wrap=True,
+            markup=False,
+        )
+        return
+    from pymobilenet.evaluation import read_runs, write_curves
+
+    if best is None:
+        console.print(f"{folder}: finished; no epoch was asked for", markup=False)
+        return
+    write_curves(read_runs([folder]), folder / "curves.png")
+    console.print(
+        f"{ending.capitalize()}. Best validation accuracy {best['val_accuracy']:.2%}, epoch "
+        f"{best['epoch']}: {folder / 'best.safetensors'}; curves: {folder / 'curves.png'}",
+        soft_wrap=True,
+        markup=False,
+    )
