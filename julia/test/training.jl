@@ -74,3 +74,23 @@ end
     losses = fit!(model, images, labels, TrainConfig(; batch_size=8, steps=2))
     @test all(isfinite, losses)
 end
+
+@testset "a run that is taken on gives the bits of one that was left alone" begin
+    whole, first_half, second_half = build(TINY), build(TINY), build(TINY)
+    long = TrainConfig(; optimizer="adam", rate=1e-3, batch_size=8, steps=6, schedule="cosine")
+    optimizer, other = setup(long, first_half), setup(long, second_half)
+    losses = fit!(whole, images, labels, long)
+    kept = Float64[]
+    try
+        fit!(first_half, images, labels, long; optimizer, callback=(step, loss) -> begin
+            push!(kept, loss)
+            step == 3 && throw(InterruptException())
+        end)
+    catch error
+        error isa InterruptException || rethrow()
+    end
+    set_state!(second_half, other, get_state(first_half, optimizer))
+    append!(kept, fit!(second_half, images, labels, long; optimizer=other, start=4))
+    @test kept == losses
+    @test get_state(second_half) == get_state(whole)
+end

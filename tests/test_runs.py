@@ -1,0 +1,410 @@
+"""Runs: what they leave in their folder, how they stop, and that resuming changes no bit."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from run_files import RECIPE, lines_of, write_images, write_recipe
+from small_models import assert_same_bits
+from typer.testing import CliRunner
+
+from pymobilenet import backend
+from pymobilenet.cli import app
+from pymobilenet.config import MobileNetConfig
+from pymobilenet.errors import ConfigError, DataError, TrainingDiverged, WeightsError
+from pymobilenet.evaluation import evaluate, read_runs
+from pymobilenet.training import begin, load_recipe, resume
+from pymobilenet.training.beginning import parts
+from pymobilenet.training.checkpoint import BEST, LAST, read_checkpoint
+from pymobilenet.weights import averaged, read_weights, write_weights
+
+BACKENDS = ["torch", pytest.param("julia", marks=pytest.mark.julia)]
+by_backend = pytest.mark.parametrize("name", BACKENDS)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture
+def recipe(tmp_path, images):
+    return load_recipe(write_recipe(tmp_path), [f"data={images}"])
+
+
+def whole(recipe, name, folder):
+    """A run that is left alone."""
+    run = begin(recipe, backend(name), folder)
+    assert run.go() == "finished"
+    return folder
+
+
+def in_order(run):
+    return dict(sorted(run.model.get_state().items()))
+
+
+def assert_same_end(first, second, but=()):
+    for file in (LAST, BEST):
+        assert_same_bits(read_weights(first / file).state, read_weights(second / file).state)
+    assert lines_of(first, ("seconds", "images_per_second", *but)) == lines_of(
+        second, ("seconds", "images_per_second", *but)
+    )
+
+
+# What a run leaves
+
+
+def test_a_run_leaves_checkpoint_best_model_and_log(recipe, tmp_path):
+    folder = whole(recipe, "torch", tmp_path / "run")
+    assert sorted(path.name for path in folder.iterdir()) == [BEST, LAST, "log.csv", "log.jsonl"]
+    lines = lines_of(folder, ())
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert [line["step"] for line in lines] == [4, 8, 12]
+    assert [line["backend"] for line in lines] == ["torch"] * 3
+    assert all(line["seconds"] > 0 for line in lines)
+    (read,) = read_runs([folder])
+    assert read.values["val_accuracy"].tolist() == [line["val_accuracy"] for line in lines]
+    rows = (folder / "log.csv").read_text().splitlines()
+    assert len(rows) == 4
+    assert rows[0].split(",") == list(lines[0])
+    found = read_checkpoint(folder / LAST)
+    assert (found.state.step, found.state.epoch_loss) == (12, 0.0)
+    assert found.state.log == lines
+    assert found.file.config.num_classes == 4
+
+
+def test_the_log_says_what_evaluating_the_best_model_gives(recipe, tmp_path):
+    run = begin(recipe, backend("torch"), tmp_path / "run")
+    run.go()
+    best = backend("torch").load(tmp_path / "run" / BEST)
+    found = evaluate(best, run.images.validation)
+    line = run.state.best
+    assert (found.top1, found.loss) == (line["val_accuracy"], line["val_loss"])
+    assert line["val_accuracy"] == max(each["val_accuracy"] for each in run.state.log)
+    watched = evaluate(best, run.images.watched)
+    assert watched.top1 == line["train_accuracy"]
+
+
+def test_training_loss_is_the_mean_over_the_epochs_steps(recipe, tmp_path):
+    losses = []
+    run = begin(recipe, backend("torch"), tmp_path / "run")
+    run.go([lambda record: losses.append(record.loss)])
+    means = [sum(losses[start : start + 4]) / 4 for start in (0, 4, 8)]
+    assert [line["train_loss"] for line in run.state.log] == means
+
+
+def test_the_best_model_has_the_averaged_weights(recipe, tmp_path):
+    once = replace(recipe, run=replace(recipe.run, epochs=1, warmup_epochs=0))
+    folder = whole(once, "torch", tmp_path / "run")
+    state = read_weights(folder / LAST).state
+    assert_same_bits(read_weights(folder / BEST).state, averaged(state))
+
+
+def test_the_parts_of_the_training_images_do_not_overlap(recipe):
+    run = replace(recipe.run, validation=10, limit=20, watched=5)
+    held, trained, watched = parts(run, 40, 3)
+    assert [len(part) for part in (held, trained, watched)] == [10, 20, 5]
+    assert not set(held) & set(trained)
+    assert set(watched) <= set(trained)
+    everything = parts(replace(run, limit=0), 40, 3)
+    assert sorted([*everything[0], *everything[1]]) == list(range(40))
+    assert set(parts(run, 40, 4)[0]) != set(held)
+
+
+def test_a_run_stops_when_epochs_no_longer_help(recipe, tmp_path):
+    calm = replace(recipe, train=recipe.train | {"rate": 0.0, "ema_decay": 0.0})
+    patient = replace(calm, run=replace(calm.run, epochs=9, patience=2))
+    run = begin(patient, backend("torch"), tmp_path / "run")
+    ending = run.go()
+    best, last = run.state.best["epoch"], len(run.state.log)
+    assert ending == "no better epoch in a while"
+    assert last == best + 2 < 9
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_its_checkpoint(recipe, tmp_path):
+    run = begin(recipe, backend("torch"), tmp_path / "run")
+    step = run.model.step
+    run.model.step = lambda *batch: (np.nan, {}) if run.state.step == 5 else step(*batch)
+    with pytest.raises(TrainingDiverged, match=r"must be finite. Received: nan at step 5, rate 0"):
+        run.go()
+    assert read_checkpoint(tmp_path / "run" / LAST).state.step == 4
+
+
+def test_loggers_get_each_line(recipe, tmp_path):
+    lines = []
+    begin(recipe, backend("torch"), tmp_path / "run").go(loggers=[lines.append])
+    assert lines == lines_of(tmp_path / "run", ())
+
+
+# Weights to start from
+
+
+def test_a_start_gives_its_weights_and_a_new_classifier(recipe, tmp_path):
+    config = MobileNetConfig(width_mult=0.1, resolution=64, num_classes=9, norm_eps=1e-3)
+    before = backend("torch").build(config, seed=5)
+    before.save(tmp_path / "start.safetensors")
+    there = replace(recipe.run, start=str(tmp_path / "start.safetensors"))
+    run = begin(replace(recipe, run=there), backend("torch"), tmp_path / "run")
+    assert run.model.config == replace(
+        config, resolution=32, num_classes=4, stem_stride=1, dropout=0.1
+    )
+    mine, theirs = run.model.get_state(), before.get_state()
+    assert_same_bits(
+        {name: mine[name] for name in theirs if not name.startswith("classifier.")},
+        {name: theirs[name] for name in theirs if not name.startswith("classifier.")},
+    )
+    assert mine["classifier.bias"].shape == (4,)
+
+
+def test_a_start_of_another_net_is_refused(recipe, tmp_path):
+    other = backend("torch").build(MobileNetConfig(width_mult=0.2, resolution=32, num_classes=4))
+    other.save(tmp_path / "start.safetensors")
+    there = replace(recipe.run, start=str(tmp_path / "start.safetensors"))
+    with pytest.raises(WeightsError, match=r"stem.conv.weight must have shape \(3, 3, 3, 3\)"):
+        begin(replace(recipe, run=there), backend("torch"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# Stopping and going on
+
+
+@by_backend
+@pytest.mark.parametrize("stop_after", [1, 3, 4, 7])
+def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_bits(
+    recipe, tmp_path, name, stop_after
+):
+    alone = whole(recipe, name, tmp_path / "alone")
+    run = begin(recipe, backend(name), tmp_path / "stopped")
+    assert run.go(is_stopping=lambda: run.state.step >= stop_after) == "interrupted"
+    assert read_checkpoint(tmp_path / "stopped" / LAST).state.step == stop_after
+    assert resume(tmp_path / "stopped", backend(name)).go() == "finished"
+    assert_same_end(alone, tmp_path / "stopped")
+
+
+def test_measuring_can_be_stopped_and_is_done_again(recipe, tmp_path):
+    alone = whole(recipe, "torch", tmp_path / "alone")
+    run = begin(recipe, backend("torch"), tmp_path / "stopped")
+    asked = []
+
+    def is_stopping():
+        asked.append(run.state.step)
+        return asked.count(4) > 1
+
+    assert run.go(is_stopping=is_stopping) == "interrupted"
+    assert (run.state.step, len(run.state.log)) == (4, 0)
+    resume(tmp_path / "stopped", backend("torch")).go()
+    assert_same_end(alone, tmp_path / "stopped")
+
+
+KILLED = """
+import os, random, signal, sys, time
+from pymobilenet import backend
+from pymobilenet.cli import app
+from pymobilenet.training import resume
+import torch
+torch.set_num_threads(1)
+one = backend("torch")
+draw = random.Random(0)
+for _ in range(int(sys.argv[2])):
+    child = os.fork()
+    if not child:
+        resume(sys.argv[1], one).go()
+        os._exit(0)
+    time.sleep(draw.uniform(0, float(sys.argv[3])))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+print(resume(sys.argv[1], one).go())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is Unix's")
+def test_a_run_killed_at_twenty_random_moments_ends_with_the_same_bits(recipe, tmp_path):
+    long = replace(recipe, run=replace(recipe.run, epochs=12, save_steps=1))
+    began = time.perf_counter()
+    alone = whole(long, "torch", tmp_path / "alone")
+    took = time.perf_counter() - began
+    begin(long, backend("torch"), tmp_path / "killed")
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, tmp_path / "killed", "20", str(took / 6)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.stdout.strip() == "finished", done.stderr
+    assert_same_end(alone, tmp_path / "killed")
+    assert not list((tmp_path / "killed").glob("*.tmp*"))
+
+
+@pytest.mark.parametrize("other", ["numpy", pytest.param("julia", marks=pytest.mark.julia)])
+def test_a_run_goes_there_and_back_again(recipe, tmp_path, other):
+    """What backends compute differs in the last bits; what is handed over does not."""
+    wide = replace(recipe, run=replace(recipe.run, dtype="float64"))
+    folder = tmp_path / "run"
+    run = begin(wide, backend("torch"), folder)
+    run.go(is_stopping=lambda: run.state.step >= 5)
+    there = resume(folder, backend(other))
+    assert_same_bits(in_order(there), in_order(run))
+    there.go(is_stopping=lambda: there.state.step >= 10)
+    back = resume(folder, backend("torch"))
+    assert_same_bits(in_order(back), in_order(there))
+    assert back.go() == "finished"
+    alone = whole(wide, "torch", tmp_path / "alone")
+    assert [line["backend"] for line in lines_of(folder)] == ["torch", other, "torch"]
+    mine, theirs = ([line["train_loss"] for line in lines_of(each)] for each in (folder, alone))
+    np.testing.assert_allclose(mine, theirs, rtol=1e-6)
+
+
+# Refusals
+
+
+def test_a_folder_with_a_run_is_not_overwritten(recipe, tmp_path):
+    begin(recipe, backend("torch"), tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"holds a run: resume it, or choose another folder"):
+        begin(recipe, backend("torch"), tmp_path / "run")
+
+
+def test_other_images_are_refused(recipe, tmp_path, images):
+    begin(recipe, backend("torch"), tmp_path / "run")
+    other = write_images(tmp_path / "other")
+    assert resume(tmp_path / "run", backend("torch"), other).state.step == 0
+    path = other / "train" / "a" / "0.png"
+    path.write_bytes((images / "train" / "b" / "1.png").read_bytes())
+    with pytest.raises(DataError, match=r"goes on with the images it began with, by SHA-256"):
+        resume(tmp_path / "run", backend("torch"), other)
+
+
+def test_nothing_to_resume_is_said(tmp_path):
+    with pytest.raises(WeightsError, match=r"last.safetensors: no such file"):
+        resume(tmp_path, backend("torch"))
+
+
+def rewritten(path, **metadata):
+    file = read_weights(path)
+    write_weights(path, file.config, file.state, file.versions, file.metadata | metadata)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        ("train_state", "{}", "train_state must hold step, epoch_loss, epoch_seconds, log"),
+        ("train_state", "[", "not JSON"),
+        (
+            "train_state",
+            '{"step":1,"epoch_loss":0.0,"epoch_seconds":0.0,"log":[]}',
+            "optimizer.step must be the 1 steps of train_state. Received: 0",
+        ),
+        (
+            "train_state",
+            '{"step":-1,"epoch_loss":0.0,"epoch_seconds":0.0,"log":[]}',
+            "step must be at least 0. Received: -1",
+        ),
+        (
+            "train_state",
+            '{"step":0,"epoch_loss":0.0,"epoch_seconds":0.0,"log":[{"epoch":2}]}',
+            "line 1 of the log is none",
+        ),
+        ("train", '{"seed":3}', r"the state has moments .*optimizer is sgd"),
+        ("train", '{"rate":-1}', "rate must be in"),
+        ("run", '{"epochs":-1}', "epochs must be in"),
+        ("data", "", "not JSON"),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused(recipe, tmp_path, key, text, message):
+    begin(recipe, backend("torch"), tmp_path / "run")
+    rewritten(tmp_path / "run" / LAST, **{key: text})
+    with pytest.raises((WeightsError, ConfigError), match=message):
+        resume(tmp_path / "run", backend("torch"))
+
+
+def test_a_model_is_no_checkpoint(tmp_path):
+    backend("torch").build(MobileNetConfig(resolution=32, num_classes=4)).save(tmp_path / LAST)
+    with pytest.raises(WeightsError, match=r"a model and no checkpoint.*--set start="):
+        resume(tmp_path, backend("torch"))
+
+
+def test_data_that_nobody_named_is_asked_for(recipe, tmp_path):
+    with pytest.raises(DataError, match=r"names no data: give a folder or an archive by --data"):
+        begin(replace(recipe, run=replace(recipe.run, data="")), backend("torch"), tmp_path / "r")
+
+
+def test_more_held_out_than_there_are_is_refused(recipe, tmp_path):
+    greedy = replace(recipe, run=replace(recipe.run, validation=40))
+    with pytest.raises(DataError, match=r"of 40 training images some must be left"):
+        begin(greedy, backend("torch"), tmp_path / "run")
+
+
+# The command
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "pymobilenet.cli", "train", *map(str, arguments)]
+
+
+@by_backend
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, images, name):
+    recipe = write_recipe(tmp_path, RECIPE.replace("epochs = 3", "epochs = 500"))
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        command(recipe, "--data", images, "--out", folder, "--backend", name),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (folder / "log.csv").is_file() or len(lines_of(folder)) < 2:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert f"pymobilenet train --resume {folder} --backend {name}" in said.replace("\n", "")
+    assert "Traceback" not in errors
+    stopped = read_checkpoint(folder / LAST).state
+    assert stopped.step >= 8
+    run = resume(folder, backend(name))
+    assert run.go(is_stopping=lambda: run.state.step > stopped.step) == "interrupted"
+
+
+def test_the_command_trains_resumes_and_refuses(tmp_path, images):
+    recipe, folder = write_recipe(tmp_path), tmp_path / "run"
+    done = subprocess.run(
+        command(recipe, "--data", images, "--out", folder, "--set", "epochs=1"),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "epoch 1/1  loss " in done.stdout
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    again = subprocess.run(command("--resume", folder), capture_output=True, text=True)
+    assert (again.returncode, len(lines_of(folder))) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "either a recipe or --resume FOLDER"),
+        (("smoke", "--resume", "run"), "either a recipe or --resume FOLDER"),
+        (("--resume", "run", "--set", "rate=1"), "a run keeps its recipe"),
+        (("nothing",), "a recipe must be one of"),
+        (("smoke", "--set", "data=nowhere"), "no data at nowhere"),
+        (("--resume", "nowhere"), "no such file"),
+    ],
+)
+def test_the_command_refuses_in_one_line(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    refused = CliRunner().invoke(app, ["train", *arguments])
+    assert refused.exit_code == 2
+    assert message in refused.stderr
+    assert "Traceback" not in refused.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_recipes_are_listed():
+    listed = CliRunner().invoke(app, ["recipes"])
+    assert listed.exit_code == 0
+    assert "cifar100_reference" in listed.stdout
+    assert "65.98 %" in listed.stdout
