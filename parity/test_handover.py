@@ -105,8 +105,14 @@ PLANTED = {
 }
 
 
-@by_dtype
-@pytest.mark.parametrize("name", ["torch", pytest.param("julia", marks=pytest.mark.julia)])
+TAKING_OVER = [
+    pytest.param("torch", "float64"),
+    pytest.param("torch", "float32"),
+    pytest.param("julia", "float32", marks=pytest.mark.julia),
+]
+
+
+@pytest.mark.parametrize(("name", "dtype"), TAKING_OVER)
 @pytest.mark.parametrize(("train", "plant", "place"), PLANTED.values(), ids=PLANTED)
 def test_a_fault_of_the_transfer_is_found_where_it_begins(lab, name, train, plant, place, dtype):
     assert_found(handed(lab, train, "torch", name, dtype, plant), place, "follower")
