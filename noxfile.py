@@ -33,14 +33,14 @@ def demo(session):
 @nox.session
 def tests(session):
     """All that needs no Julia: the package's tests, and the replay of the recordings."""
-    session.install(*CONSTRAINTS, "-e", ".[keras,onnx]", "--group", "test")
+    session.install(*CONSTRAINTS, "-e", ".[all]", "--group", "test")
     session.run("pytest", "-n", "auto", "-m", OFFLINE, *session.posargs, env=ONE_THREAD)
 
 
 @nox.session
 def peers(session):
     """What other projects make of the same weights: timm, torchvision, Keras, Metalhead."""
-    session.install(*CONSTRAINTS, "-e", ".[keras,onnx]", "--group", "test", "--group", "peers")
+    session.install(*CONSTRAINTS, "-e", ".[all]", "--group", "test", "--group", "peers")
     session.install(*CONSTRAINTS, "--no-deps", "--group", "peers-alone")
     if shutil.which("julia") is None:
         session.warn("NOT RUN: no julia on PATH, so Julia was not held against other projects.")
@@ -65,7 +65,7 @@ def julia(session):
 @nox.session
 def parity(session):
     """Both backends live: the parity suite, then the ladder itself on CIFAR-100."""
-    session.install(*CONSTRAINTS, "-e", ".[keras,onnx]", "--group", "test")
+    session.install(*CONSTRAINTS, "-e", ".[all]", "--group", "test")
     session.run("pymobilenet", "doctor")  # sets Julia up, before several processes want it
     session.run("pytest", "-n", "auto", "-m", "julia and not peers", env=ONE_THREAD)
     args = session.posargs or ("--steps", "200")

@@ -8,7 +8,7 @@ methods with a leading underscore.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,11 +175,13 @@ class Model(abc.ABC):
         metadata = probe_metadata(self)
         write_weights(path, self.config, self.get_state(), self.backend.versions(), metadata)
 
-    def fit(self, data: Any, config: TrainConfig, callbacks: tuple[Callback, ...] = ()) -> History:
+    def fit(
+        self, data: Any, config: TrainConfig, callbacks: Iterable[Callback] = (), start: int = 0
+    ) -> History:
         """Train on a `pymobilenet.data.Dataset`; see `pymobilenet.training.fit`."""
         from pymobilenet.training import fit
 
-        return fit(self, data, config, callbacks)
+        return fit(self, data, config, callbacks, start)
 
     def fitting(self) -> AbstractContextManager[None]:
         """What `fit` wraps its steps in: a backend may lay out its maps for speed meanwhile."""

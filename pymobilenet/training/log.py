@@ -65,7 +65,7 @@ def wandb(folder: Path, settings: Mapping[str, Any]) -> Logger:
         config=dict(settings),
         mode=None if "WANDB_MODE" in os.environ else "offline",
     )
-    return lambda line: run.log(_numbers(line), step=line["epoch"])
+    return lambda line: run.log(_numbers(line), step=line["epoch"], commit=True)
 
 
 LOGGERS = {"tensorboard": tensorboard, "wandb": wandb}
