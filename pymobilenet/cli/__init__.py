@@ -26,6 +26,7 @@ COMMANDS = (
     models.info,
     training.train,
     training.recipes,
+    training.equivalence,
     results.evaluate,
     results.predict,
     results.compare,

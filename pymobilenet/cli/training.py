@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pymobilenet.backends import BACKENDS, backend
-from pymobilenet.cli.common import console, errors, told
+from pymobilenet.cli.common import console, errors, progress, told
 
 if TYPE_CHECKING:
     from pymobilenet.training import Run, StepRecord
@@ -84,6 +85,53 @@ def recipes() -> None:
         lines = (FOLDER / f"{name}.toml").read_text(encoding="utf-8").splitlines()
         said = " ".join(line.removeprefix("# ").strip() for line in lines if line.startswith("#"))
         console.print(f"[bold]{name}[/]\n  {said}\n", soft_wrap=False)
+
+
+def equivalence(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, or a TOML file.")],
+    margin: Annotated[
+        float, typer.Option(help="In accuracy: 0.02 is two points. Fix it before you look.")
+    ] = 0.02,
+    seeds: Annotated[int, typer.Option(min=2, help="Runs in each backend.")] = 10,
+    backends: Annotated[str, typer.Option(help="Two, with a comma.")] = "torch,julia",
+    data: Annotated[str | None, typer.Option(help="As of `train`.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the runs and the result.")] = Path("seeds"),
+    changes: Annotated[list[str], typer.Option("--set", help="As of `train`.")] = [],
+) -> None:
+    """Train a recipe with several seeds in two backends: do they end equally well (TOST)?"""
+    import json
+
+    from pymobilenet.errors import ConfigError
+    from pymobilenet.evaluation.equivalence import equivalence as test
+    from pymobilenet.files import atomic_write
+    from pymobilenet.training import load_recipe
+    from pymobilenet.training.seeds import run_seeds
+
+    with told():
+        names = backends.split(",")
+        if len(names) != 2 or names[0] == names[1]:
+            raise ConfigError(f"two different backends are compared. Received: {backends}")
+        place = [] if data is None else [f"run.data={_absolute(data)}"]
+        loaded = load_recipe(recipe, [*changes, *place])
+        with progress() as tell:
+            tick = tell(f"{seeds} seeds in {names[0]} and {names[1]}", 2 * seeds)
+            values = run_seeds(loaded, [backend(name) for name in names], range(seeds), out, tick)
+        first, second = (values[name] for name in names)
+        found = test(first, second, margin)
+        result = {"accuracy": values, **asdict(found), "equivalent": found.shown}
+        with atomic_write(out / "equivalence.json") as file:
+            file.write(json.dumps(result, indent=1).encode())
+    low, high = found.interval
+    word = "[green]equivalent[/]" if found.shown else "[red]not shown to be equivalent[/]"
+    console.print(
+        f"{names[0]} {sum(first) / seeds:.2%}, {names[1]} {sum(second) / seeds:.2%} in the mean of "
+        f"{seeds} seeds; difference {100 * found.difference:+.2f} points, 90 % interval "
+        f"[{100 * low:+.2f}, {100 * high:+.2f}]: {word} within {100 * margin:g} points "
+        f"(TOST, p = {found.p_value:.1g})",
+        soft_wrap=True,
+    )
+    if not found.shown:
+        raise typer.Exit(1)
 
 
 def _absolute(data: str) -> str:

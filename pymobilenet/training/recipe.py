@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,11 @@ def load_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
         return Recipe(path.stem, merged["model"], merged["train"], run)
     except ConfigError as error:
         raise ConfigError(f"recipe {name}: {error}") from None
+
+
+def with_seed(recipe: Recipe, seed: int) -> Recipe:
+    """The same with another seed."""
+    return replace(recipe, train={**recipe.train, "seed": seed})
 
 
 def _change(text: str) -> tuple[str, str, Any]:

@@ -1,0 +1,100 @@
+"""TOST against its formula, and the runs it is asked of."""
+
+import doctest
+import json
+import sys
+
+import numpy as np
+import pytest
+from run_files import RECIPE, write_images, write_recipe
+from scipy import stats
+from typer.testing import CliRunner
+
+from pymobilenet.cli import app
+from pymobilenet.errors import BackendUnavailable, ConfigError
+from pymobilenet.evaluation import equivalence as module
+from pymobilenet.evaluation.equivalence import equivalence
+
+
+def by_formula(first, second, margin):
+    """Welch's t, its degrees of freedom by Satterthwaite, and the larger one-sided p."""
+    parts = [np.var(group, ddof=1) / len(group) for group in (first, second)]
+    error = np.sqrt(sum(parts))
+    freedom = sum(parts) ** 2 / sum(
+        part**2 / (len(group) - 1) for part, group in zip(parts, (first, second), strict=True)
+    )
+    difference = np.mean(second) - np.mean(first)
+    p_value = max(
+        stats.t.sf((difference + margin) / error, freedom),
+        stats.t.cdf((difference - margin) / error, freedom),
+    )
+    reach = stats.t.ppf(0.95, freedom) * error
+    return difference, (difference - reach, difference + reach), p_value
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.01, -0.03])
+def test_the_p_value_and_the_interval_are_the_formulas(shift):
+    draw = np.random.default_rng(0)
+    first, second = draw.normal(0.3, 0.01, 10), draw.normal(0.3 + shift, 0.02, 7)
+    found = equivalence(first, second, 0.02)
+    difference, interval, p_value = by_formula(first, second, 0.02)
+    assert found.difference == pytest.approx(difference, abs=1e-15)
+    assert found.interval == pytest.approx(interval)
+    assert found.p_value == pytest.approx(p_value)
+    inside = interval[0] > -0.02 and interval[1] < 0.02
+    assert found.shown == inside
+
+
+def test_a_difference_as_large_as_the_margin_is_rarely_called_equivalent():
+    draw = np.random.default_rng(1)
+    shown = [equivalence(draw.normal(0, 1, 10), draw.normal(1, 1, 10), 1).shown for _ in range(400)]
+    assert np.mean(shown) < 0.08  # 5 %, and three deviations of 400 draws
+
+
+def test_few_scattered_values_show_nothing():
+    assert not equivalence([0.2, 0.4], [0.2, 0.4], 0.02).shown
+
+
+def test_the_example_runs():
+    assert doctest.testmod(module) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("groups", "margin", "message"),
+    [
+        (([0.1, 0.2], [0.1, 0.2]), 0, "the margin must be above 0. Received: 0"),
+        (([0.1], [0.1, 0.2]), 0.02, "two runs or more. Received: 1 and 2"),
+    ],
+)
+def test_what_cannot_be_tested_is_refused(groups, margin, message):
+    with pytest.raises(ConfigError, match=message):
+        equivalence(*groups, margin)
+
+
+def test_a_missing_scipy_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    with pytest.raises(BackendUnavailable, match=r"pip install 'pymobilenet\[statistics\]'"):
+        equivalence([0.1, 0.2], [0.1, 0.2], 0.02)
+
+
+def test_the_command_trains_each_seed_in_each_backend_once(tmp_path):
+    text = RECIPE.replace("epochs = 3", "epochs = 1").replace('"adam"', '"sgd"')
+    recipe, images = write_recipe(tmp_path, text), write_images(tmp_path / "images")
+    arguments = ["equivalence", recipe, "--data", images, "--out", tmp_path / "out"]
+    arguments += ["--backends", "torch,numpy", "--seeds", 2, "--set", "dtype=float64"]
+    done = [CliRunner().invoke(app, [*map(str, arguments)]) for _ in range(2)]
+    assert [one.exit_code for one in done] in ([0, 0], [1, 1]), done[0].output
+    assert done[0].stdout == done[1].stdout  # the second time, all are there
+    found = json.loads((tmp_path / "out" / "equivalence.json").read_text())
+    assert {name: len(values) for name, values in found["accuracy"].items()} == {
+        "torch": 2,
+        "numpy": 2,
+    }
+    folders = sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir())
+    assert folders == ["numpy-0", "numpy-1", "torch-0", "torch-1"]
+
+
+def test_the_command_wants_two_backends():
+    done = CliRunner().invoke(app, ["equivalence", "smoke", "--backends", "torch"])
+    assert done.exit_code == 2
+    assert "two different backends are compared" in done.stderr
