@@ -40,7 +40,16 @@ LEVELS = [
 SIBLINGS = {"weights": {"data"}, "data": {"weights"}}
 TORCH = {
     f"backends.torch.{name}"
-    for name in ("by_hand", "checkpoint", "frozen", "model", "module", "optimizers")
+    for name in (
+        "arrays",
+        "by_hand",
+        "checkpoint",
+        "devices",
+        "frozen",
+        "model",
+        "module",
+        "optimizers",
+    )
 }
 JULIA = {f"backends.julia.{name}" for name in ("crossing", "files", "model", "start")}
 OWN = {

@@ -219,6 +219,8 @@ class Backend(abc.ABC):
     """A framework that can hold a MobileNet. Get one from `pymobilenet.backend`."""
 
     name: str
+    options: tuple[str, ...] = ()
+    """What `build`, `from_state` and `load` take besides their own arguments."""
 
     @abc.abstractmethod
     def versions(self) -> dict[str, str]:
@@ -262,7 +264,13 @@ class Backend(abc.ABC):
         """A model with the parameters and running statistics of `state`, and its dtype.
 
         Moments in `state` are left out: `set_optimizer` and `set_state` bring them in.
+
+        Raises:
+            ConfigError: An option that this backend does not have, or of a value it does not know.
+            BackendUnavailable: A device that is not there.
+            WeightsError: A state that does not fit the config.
         """
+        checks.options(self.name, self.options, options)
         weights = {k: v for k, v in state.items() if not k.startswith("optimizer.")}
         any_weight = weights.get("classifier.weight")
         dtype = checks.dtype(any_weight.dtype if any_weight is not None else "float32")

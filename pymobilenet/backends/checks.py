@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numbers
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -19,6 +19,9 @@ DTYPES = ("float32", "float64")
 
 SUM_WITHIN = 1e-5
 """How far from 1 the sum of a distribution may be: a float32 softmax rounds it by some 1e-7."""
+
+OF_TORCH = ("device", "amp")
+"""Options that no other backend has, because its kernels are for the CPU."""
 
 DROPOUT = "dropout"
 """The name in `masks` of the factors (N, C) the pooled features are multiplied with."""
@@ -33,6 +36,17 @@ def dtype(wanted: str | np.dtype) -> np.dtype:
     if known is None or known.name not in DTYPES:
         raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}. Received: {wanted!r}")
     return np.dtype(known.name)
+
+
+def options(backend: str, known: Sequence[str], received: Mapping[str, object]) -> None:
+    """Options that the backend has."""
+    for name, value in received.items():
+        if name not in known:
+            why = "it computes on the CPU, in one process; " if name in OF_TORCH else ""
+            raise ConfigError(
+                f"the {backend} backend has no option {name!r}: {why}"
+                f"its options are {', '.join(known) or 'none'}. Received: {name}={value!r}"
+            )
 
 
 def images(config: MobileNetConfig, kind: np.dtype, received: np.ndarray) -> np.ndarray:

@@ -15,10 +15,11 @@ from pymobilenet.config import MobileNetConfig
 
 class TorchBackend(Backend):
     """Options of `build` and `load`: ``memory_format``, one of `model.MEMORY_FORMATS`; ``compiled``
-    (bool): train what `torch.compile` makes of the module.
+    (bool): train what `torch.compile` makes of the module; ``device`` and ``amp``, see `devices`.
     """
 
     name = "torch"
+    options = ("memory_format", "compiled", "device", "amp")
 
     def versions(self) -> dict[str, str]:
         return {"torch": torch.__version__, "numpy": np.__version__}

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from pymobilenet.backends.base import Model
 from pymobilenet.backends.checks import DROPOUT
+from pymobilenet.backends.torch.arrays import Arrays, to_numpy, to_tensor
+from pymobilenet.backends.torch.devices import check_amp, find_device, mixed, without_tf32
 from pymobilenet.backends.torch.frozen import freeze
 from pymobilenet.backends.torch.module import Activation, Add, MobileNet, Norm, Pool
 from pymobilenet.backends.torch.optimizers import SLOTS, clip, new_optimizer
@@ -32,9 +34,10 @@ MEMORY_FORMATS = {
 
 
 class TorchModel(Model):
-    """A `MobileNet` module behind the protocol; `module` is the module itself.
+    """A `MobileNet` module behind the protocol; `module` is the module itself, on `device`.
 
     With `compiled`, what it computes in training is compiled by torch, which needs a C++ compiler.
+    With `amp` "bf16", steps compute in mixed precision; everything else is in the model's dtype.
     """
 
     def __init__(
@@ -44,6 +47,8 @@ class TorchModel(Model):
         dtype: np.dtype,
         memory_format: str = "auto",
         compiled: bool = False,
+        device: str = "cpu",
+        amp: str = "no",
     ) -> None:
         super().__init__(config, dtype)
         if memory_format not in MEMORY_FORMATS:
@@ -54,7 +59,10 @@ class TorchModel(Model):
         self.backend = backend
         self.is_auto = memory_format == "auto"
         self.memory_format = MEMORY_FORMATS[memory_format]
-        module = MobileNet(config).to(getattr(torch, dtype.name))
+        self.device = find_device(device, dtype)
+        self.amp = check_amp(amp, dtype)
+        self._number = getattr(torch, dtype.name)
+        module = MobileNet(config).to(self.device, self._number)
         self.module = module.to(memory_format=self.memory_format).eval()
         self.trained = torch.compile(self.module) if compiled else self.module
         self.updater: torch.optim.Optimizer
@@ -67,15 +75,17 @@ class TorchModel(Model):
         return {
             "memory_format": "channels_last" if last else "contiguous",
             "compiled": "yes" if compiled else "no",
+            "device": str(self.device),
+            "amp": self.amp,
         }
 
     def get_state(self) -> State:
         tensors = self.module.state_dict()
-        state = {name: _numpy(tensors[name]) for name in state_shapes(self.config)}
+        state = {name: to_numpy(tensors[name]) for name in state_shapes(self.config)}
         if self.optimizer is None or not self.slots:
             return state
         for name, average in self.averages.items():
-            state[f"optimizer.ema.{name}"] = _numpy(average)
+            state[f"optimizer.ema.{name}"] = to_numpy(average)
         for name, parameter in self.module.named_parameters():
             kept = self.updater.state.get(parameter, {})
             for slot in self.optimizer.moments:
@@ -83,7 +93,7 @@ class TorchModel(Model):
                 state[f"optimizer.{slot}.{name}"] = (
                     np.full(parameter.shape, self.optimizer.start_of(slot), self.dtype)
                     if moment is None
-                    else _numpy(moment)
+                    else to_numpy(moment)
                 )
         state[OPTIMIZER_STEP] = np.array(int(kept.get("step", 0)), np.int64)
         return state
@@ -91,16 +101,16 @@ class TorchModel(Model):
     @torch.no_grad()
     def _set_state(self, state: Mapping[str, np.ndarray]) -> None:
         for name, tensor in self.module.state_dict().items():
-            tensor.copy_(_tensor(state[name]))
+            tensor.copy_(self._tensor(state[name]))
         if OPTIMIZER_STEP not in state:
             return
         assert self.optimizer is not None
         for name, average in self.averages.items():
-            average.copy_(_tensor(state[f"optimizer.ema.{name}"]))
+            average.copy_(self._tensor(state[f"optimizer.ema.{name}"]))
         for name, parameter in self.module.named_parameters():
             kept = self.updater.state[parameter]
             for slot in self.optimizer.moments:
-                moment = _tensor(state[f"optimizer.{slot}.{name}"]).clone()
+                moment = self._tensor(state[f"optimizer.{slot}.{name}"]).clone()
                 kept[SLOTS[slot]] = moment.to(memory_format=self._format_of(parameter))
             kept["step"] = torch.tensor(float(state[OPTIMIZER_STEP]))
 
@@ -112,16 +122,18 @@ class TorchModel(Model):
     @torch.no_grad()
     def _predict(self, images: np.ndarray) -> np.ndarray:
         self.module.eval()
-        scores = self.module(self._input(images))
-        return _numpy(scores.softmax(1) if self.config.softmax else scores)
+        with without_tf32(self.device):
+            scores = self.module(self._input(images))
+        return to_numpy(scores.softmax(1) if self.config.softmax else scores)
 
     def _freeze(self) -> Callable[[np.ndarray], np.ndarray]:
-        run = freeze(self.config, self.module.state_dict())
+        run, device = freeze(self.config, self.module.state_dict()), self.device
 
         @torch.no_grad()
         def frozen(images: np.ndarray) -> np.ndarray:
-            scores = run(_tensor(images))
-            return _numpy(scores.softmax(1) if self.config.softmax else scores)
+            with without_tf32(device):
+                scores = run(to_tensor(images, device))
+            return to_numpy(scores.softmax(1) if self.config.softmax else scores)
 
         return frozen
 
@@ -144,7 +156,7 @@ class TorchModel(Model):
         found: State = {}
 
         def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-            return lambda _module, _input, output: found.__setitem__(name, _numpy(output))
+            return lambda _module, _input, output: found.__setitem__(name, to_numpy(output))
 
         hooks = [
             module.register_forward_hook(keep("logits" if name == "classifier" else name))
@@ -152,29 +164,29 @@ class TorchModel(Model):
             if isinstance(module, (nn.Conv2d, Norm, Activation, Add, Pool, nn.Linear))
         ]
         try:
-            with self._training(masks, keep_statistics=True):
+            with self._training(masks, keep_statistics=True), without_tf32(self.device):
                 self.module.train(train)
                 scores = self.module(self._input(images))
         finally:
             for hook in hooks:
                 hook.remove()
         if self.config.softmax:
-            found["probabilities"] = _numpy(scores.softmax(1))
+            found["probabilities"] = to_numpy(scores.softmax(1))
         return found
 
     def _loss_and_grads(
         self, images: np.ndarray, labels: np.ndarray, masks: dict[str, np.ndarray]
-    ) -> tuple[float, dict[str, np.ndarray]]:
+    ) -> tuple[float, Arrays]:
         with self._training(masks, keep_statistics=True):
-            result = self._backward(images, labels)
+            result = self._backward(images, labels, amp="no")
         self.module.zero_grad(set_to_none=True)
         return result
 
     def _step(
         self, images: np.ndarray, labels: np.ndarray, rate: float, masks: dict[str, np.ndarray]
-    ) -> tuple[float, dict[str, np.ndarray]]:
+    ) -> tuple[float, Arrays]:
         with self._training(masks, keep_statistics=False):
-            result = self._backward(images, labels)
+            result = self._backward(images, labels, self.amp)
         self._update(rate)
         self.module.zero_grad(set_to_none=True)
         return result
@@ -192,17 +204,18 @@ class TorchModel(Model):
             own = list(self.module.parameters())
             torch._foreach_lerp_(list(self.averages.values()), own, 1 - self.optimizer.ema_decay)
 
-    def _backward(
-        self, images: np.ndarray, labels: np.ndarray
-    ) -> tuple[float, dict[str, np.ndarray]]:
+    def _backward(self, images: np.ndarray, labels: np.ndarray, amp: str) -> tuple[float, Arrays]:
         """Loss and gradients. They share memory with each parameter's `grad`, which the caller has
         to let go of, lest a backward pass of the user's own adds to what was returned.
         """
         self.module.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(self.trained(self._input(images)), _tensor(labels))
-        loss.backward()
-        grads = {name: p.grad.numpy() for name, p in self.module.named_parameters()}
-        return loss.item(), grads
+        with without_tf32(self.device):
+            with mixed(self.device, amp):
+                scores = self.trained(self._input(images))
+            loss = F.cross_entropy(scores.to(self._number), self._tensor(labels))
+            loss.backward()
+        grads = {name: parameter.grad for name, parameter in self.module.named_parameters()}
+        return loss.item(), Arrays(grads)
 
     @contextmanager
     def _training(self, masks: dict[str, np.ndarray], keep_statistics: bool) -> Iterator[None]:
@@ -213,10 +226,10 @@ class TorchModel(Model):
         kept = [buffer.clone() for buffer in self.module.buffers()] if keep_statistics else []
         for name, mask in masks.items():
             if name != DROPOUT:
-                self.module.get_submodule(name).regions = _tensor(mask)
+                self.module.get_submodule(name).regions = self._tensor(mask)
         factors = masks.get(DROPOUT)
-        one = torch.ones((), dtype=getattr(torch, self.dtype.name))
-        self.module.dropout.factors = one if factors is None else _tensor(factors)
+        one = torch.ones((), dtype=self._number, device=self.device)
+        self.module.dropout.factors = one if factors is None else self._tensor(factors)
         self.module.train()
         try:
             yield
@@ -229,19 +242,10 @@ class TorchModel(Model):
                 buffer.copy_(values)
 
     def _input(self, images: np.ndarray) -> Tensor:
-        return _tensor(images).to(memory_format=self.memory_format)
+        return self._tensor(images).to(memory_format=self.memory_format)
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return to_tensor(array, self.device)
 
     def _format_of(self, parameter: Tensor) -> torch.memory_format:
         return self.memory_format if parameter.ndim == 4 else torch.contiguous_format
-
-
-def _tensor(array: np.ndarray) -> Tensor:
-    """A view of the array; a copy where it is read-only or a stride is negative (which NumPy calls
-    contiguous along an axis of one): torch knows neither."""
-    shareable = array.flags.writeable and min(array.strides, default=0) >= 0
-    return torch.from_numpy(array if shareable else array.copy())
-
-
-def _numpy(tensor: Tensor) -> np.ndarray:
-    """A contiguous copy, the caller's own."""
-    return np.array(tensor.detach().numpy(), order="C")
