@@ -26,6 +26,7 @@ LEVELS = [
     ("weights", "together"),
     ("data", "together"),
     ("backends.checks", "alone"),
+    ("backends.parts", "alone"),
     ("backends.probe", "alone"),
     ("backends.base", "alone"),
     ("backends", "alone"),
@@ -49,6 +50,7 @@ TORCH = {
         "model",
         "module",
         "optimizers",
+        "processes",
     )
 }
 JULIA = {f"backends.julia.{name}" for name in ("crossing", "files", "model", "start")}
@@ -60,6 +62,7 @@ OWN = {
     "backends.julia.model": JULIA,
     "backends.torch.by_hand": TORCH,
     "backends.torch.model": TORCH,
+    "backends.torch.processes": TORCH,
 }
 DOORS = {
     "torch": ["backends/torch"],

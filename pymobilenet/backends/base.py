@@ -43,9 +43,12 @@ class Model(abc.ABC):
         config (MobileNetConfig)
         dtype (numpy.dtype): float32 or float64: of the images, the results and the state.
         optimizer (TrainConfig or None): What `step` does; see `set_optimizer`.
+        leads (bool): Whether this process writes files and prints; where several train one model
+            together, the first alone does.
     """
 
     backend: Backend
+    leads = True
 
     def __init__(self, config: MobileNetConfig, dtype: np.dtype) -> None:
         self.config = config

@@ -20,8 +20,8 @@ DTYPES = ("float32", "float64")
 SUM_WITHIN = 1e-5
 """How far from 1 the sum of a distribution may be: a float32 softmax rounds it by some 1e-7."""
 
-OF_TORCH = ("device", "amp")
-"""Options that no other backend has, because its kernels are for the CPU."""
+OF_TORCH = ("device", "amp", "distributed", "sync_norm")
+"""Options that no other backend has, because it computes on the CPU, in one process."""
 
 DROPOUT = "dropout"
 """The name in `masks` of the factors (N, C) the pooled features are multiplied with."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,13 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pymobilenet.backends import checks
 from pymobilenet.backends.base import Model
 from pymobilenet.backends.checks import DROPOUT
+from pymobilenet.backends.parts import Batch
 from pymobilenet.backends.torch.arrays import Arrays, to_numpy, to_tensor
 from pymobilenet.backends.torch.devices import check_amp, find_device, mixed, without_tf32
 from pymobilenet.backends.torch.frozen import freeze
 from pymobilenet.backends.torch.module import Activation, Add, MobileNet, Norm, Pool
 from pymobilenet.backends.torch.optimizers import SLOTS, clip, new_optimizer
+from pymobilenet.backends.torch.processes import Processes, check_started, join, synchronised
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import ConfigError
 from pymobilenet.weights import OPTIMIZER_STEP, State, state_shapes
@@ -38,6 +41,8 @@ class TorchModel(Model):
 
     With `compiled`, what it computes in training is compiled by torch, which needs a C++ compiler.
     With `amp` "bf16", steps compute in mixed precision; everything else is in the model's dtype.
+    With `distributed`, a step is that of all processes together, and all have to take it; all else
+    each computes by itself. With `sync_norm` a step's norms see the images of all of them.
     """
 
     def __init__(
@@ -49,6 +54,8 @@ class TorchModel(Model):
         compiled: bool = False,
         device: str = "cpu",
         amp: str = "no",
+        distributed: bool = False,
+        sync_norm: bool = False,
     ) -> None:
         super().__init__(config, dtype)
         if memory_format not in MEMORY_FORMATS:
@@ -59,12 +66,20 @@ class TorchModel(Model):
         self.backend = backend
         self.is_auto = memory_format == "auto"
         self.memory_format = MEMORY_FORMATS[memory_format]
-        self.device = find_device(device, dtype)
+        if sync_norm and not distributed:
+            raise ConfigError(
+                "sync_norm belongs to distributed=True alone. Received: sync_norm=True"
+            )
+        self.device = find_device(check_started(device) if distributed else device, dtype)
         self.amp = check_amp(amp, dtype)
+        self.processes = join(self.device) if distributed else Processes()
+        self.leads = self.processes.rank == 0
+        self.sync_norm = sync_norm
         self._number = getattr(torch, dtype.name)
         module = MobileNet(config).to(self.device, self._number)
         self.module = module.to(memory_format=self.memory_format).eval()
         self.trained = torch.compile(self.module) if compiled else self.module
+        self._together: nn.Module | None = None
         self.updater: torch.optim.Optimizer
         self.averages: dict[str, Tensor] = {}
 
@@ -77,6 +92,8 @@ class TorchModel(Model):
             "compiled": "yes" if compiled else "no",
             "device": str(self.device),
             "amp": self.amp,
+            "processes": str(self.processes.count),
+            "sync_norm": "yes" if self.sync_norm else "no",
         }
 
     def get_state(self) -> State:
@@ -150,6 +167,7 @@ class TorchModel(Model):
         """Move weights, and with the next step moments, to another memory format."""
         self.memory_format = memory_format
         self.module.to(memory_format=memory_format)
+        self._together = None  # it is made for one layout
 
     @torch.no_grad()
     def _activations(self, images: np.ndarray, train: bool, masks: dict[str, np.ndarray]) -> State:
@@ -178,18 +196,26 @@ class TorchModel(Model):
         self, images: np.ndarray, labels: np.ndarray, masks: dict[str, np.ndarray]
     ) -> tuple[float, Arrays]:
         with self._training(masks, keep_statistics=True):
-            result = self._backward(images, labels, amp="no")
+            loss, grads = self._backward(self.trained, images, labels, amp="no")
         self.module.zero_grad(set_to_none=True)
-        return result
+        return loss.item(), grads
 
     def _step(
         self, images: np.ndarray, labels: np.ndarray, rate: float, masks: dict[str, np.ndarray]
     ) -> tuple[float, Arrays]:
-        with self._training(masks, keep_statistics=False):
-            result = self._backward(images, labels, self.amp)
+        share = self.processes.share(Batch(images, labels, masks))
+        if not self.sync_norm:
+            checks.trainable(self.config, share.images)
+        if self._together is None:
+            self._together = self.processes.together(self.trained, self.device)
+        norms = synchronised(self.module, self.processes) if self.sync_norm else nullcontext()
+        with self._training(share.masks, keep_statistics=False), norms:
+            loss, grads = self._backward(self._together, share.images, share.labels, self.amp)
         self._update(rate)
         self.module.zero_grad(set_to_none=True)
-        return result
+        if not self.sync_norm:
+            self.processes.hand_out(list(self.module.buffers()))
+        return self.processes.mean(loss).item(), grads
 
     @torch.no_grad()
     def _update(self, rate: float) -> None:
@@ -204,18 +230,20 @@ class TorchModel(Model):
             own = list(self.module.parameters())
             torch._foreach_lerp_(list(self.averages.values()), own, 1 - self.optimizer.ema_decay)
 
-    def _backward(self, images: np.ndarray, labels: np.ndarray, amp: str) -> tuple[float, Arrays]:
+    def _backward(
+        self, module: nn.Module, images: np.ndarray, labels: np.ndarray, amp: str
+    ) -> tuple[Tensor, Arrays]:
         """Loss and gradients. They share memory with each parameter's `grad`, which the caller has
         to let go of, lest a backward pass of the user's own adds to what was returned.
         """
         self.module.zero_grad(set_to_none=True)
         with without_tf32(self.device):
             with mixed(self.device, amp):
-                scores = self.trained(self._input(images))
+                scores = module(self._input(images))
             loss = F.cross_entropy(scores.to(self._number), self._tensor(labels))
             loss.backward()
         grads = {name: parameter.grad for name, parameter in self.module.named_parameters()}
-        return loss.item(), Arrays(grads)
+        return loss.detach(), Arrays(grads)
 
     @contextmanager
     def _training(self, masks: dict[str, np.ndarray], keep_statistics: bool) -> Iterator[None]:
