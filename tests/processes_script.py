@@ -35,6 +35,7 @@ RECIPE = {
     "label_smoothing": 0.1,
 }
 WORKING = TrainConfig(rate=0.05, nesterov=True, **RECIPE)
+ACCUMULATING = TrainConfig(rate=0.05, accumulate=2, **RECIPE)
 CALM = TrainConfig(optimizer="adam", rate=1e-4, **RECIPE)
 
 
@@ -73,9 +74,9 @@ def digest(model):
     return hashlib.sha256(b"".join(state[name].tobytes() for name in sorted(state))).hexdigest()
 
 
-def fitted(**options):
+def fitted(accumulate=1, **options):
     model = backend("torch").build(CONFIG, distributed=True, **options)
-    history = model.fit(IMAGES, TrainConfig(steps=6, **RECIPE))
+    history = model.fit(IMAGES, TrainConfig(steps=6, accumulate=accumulate, **RECIPE))
     assert np.isfinite(history.losses).all()
     return {"losses": history.losses, "digest": digest(model), "choices": history.choices}
 
@@ -148,11 +149,16 @@ def main(folder):
     found = {
         "leads": model.leads,
         "choices": model.choices,
-        "lockstep": {t.optimizer: locked(t, together(sync_norm=True)) for t in (WORKING, CALM)},
+        "lockstep": {
+            "sgd": locked(WORKING, together(sync_norm=True)),
+            "adam": locked(CALM, together(sync_norm=True)),
+            "accumulated": locked(ACCUMULATING, together(sync_norm=True)),
+        },
         "without sync_norm": locked(WORKING, together(), steps=1),
         "curves": curves(CALM, 12),
         "fitted": {str(sync): fitted(sync_norm=sync) for sync in (False, True)},
         "mixed": fitted(sync_norm=True, amp="bf16"),
+        "accumulated": fitted(accumulate=2),
         "unsynchronised": unsynchronised(),
         "by itself": by_itself(),
         "odd batch": refusal(7),

@@ -10,6 +10,8 @@ import pytest
 from small_models import SMALL
 
 from pymobilenet import backend
+from pymobilenet.backends.torch.module import Norm
+from pymobilenet.backends.torch.processes import Processes, synchronised
 from pymobilenet.errors import BackendUnavailable, ConfigError
 
 SCRIPT = Path(__file__).with_name("processes_script.py")
@@ -46,15 +48,11 @@ def test_choices_name_the_processes(both):
     assert (alone["processes"], alone["sync_norm"]) == ("1", "no")
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_with_sync_norm_two_processes_take_the_steps_of_one(both, optimizer):
+@pytest.mark.parametrize("recipe", ["sgd", "adam", "accumulated"])
+def test_with_sync_norm_two_processes_take_the_steps_of_one(both, recipe):
     """Loss, gradients, statistics, moments, averages and weights, by the floors of the one."""
     for found in both:
-        assert found["lockstep"][optimizer] == {
-            "passed": True,
-            "worst": found["lockstep"][optimizer]["worst"],
-            "first": None,
-        }
+        assert found["lockstep"][recipe]["passed"], found["lockstep"][recipe]
 
 
 def test_with_sync_norm_the_curve_of_two_is_inside_the_envelope_of_one(both):
@@ -75,6 +73,11 @@ def test_both_processes_end_with_the_same_bits(both, sync_norm):
     assert (
         first["digest"] != both[0]["fitted"]["False" if sync_norm == "True" else "True"]["digest"]
     )
+
+
+def test_both_processes_end_with_the_same_bits_where_batches_are_cut(both):
+    assert both[0]["accumulated"] == both[1]["accumulated"]
+    assert both[0]["accumulated"]["digest"] != both[0]["fitted"]["False"]["digest"]
 
 
 def test_mixed_precision_goes_with_it(both):
@@ -108,6 +111,13 @@ def test_what_does_not_go_into_shares_is_refused_and_moves_nothing(both):
 def test_a_planted_fault_is_found(both, fault, first):
     assert not both[0]["faults"][fault]["passed"]
     assert both[0]["faults"][fault]["first"] == first
+
+
+def test_one_process_alone_computes_as_if_there_were_no_torchrun():
+    """torch's own norms, not those that ask the other processes."""
+    model = backend("torch").build(SMALL)
+    with synchronised(model.module, Processes(0, 1)):
+        assert {m.processes for m in model.module.modules() if isinstance(m, Norm)} == {None}
 
 
 # Refused before any process is met

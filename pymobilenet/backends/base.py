@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pymobilenet.backends import checks
+from pymobilenet.backends.parts import Batch
 from pymobilenet.backends.probe import probe_metadata
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import ConfigError
@@ -110,7 +111,8 @@ class Model(abc.ABC):
                 fell. ``dropout`` -> (N, C): factors for the pooled features; without it none is
                 dropped.
         """
-        return self._loss_and_grads(*self._batch(images, labels, masks))
+        batch = Batch(images, labels, dict(masks or {}))
+        return self._loss_and_grads(*checks.batch(self.config, self.dtype, batch))
 
     def step(
         self,
@@ -121,20 +123,15 @@ class Model(abc.ABC):
     ) -> tuple[float, Mapping[str, np.ndarray]]:
         """One step of training: what `loss_and_grads` gives, and parameters, moments and running
         statistics moved on. Needs `set_optimizer` first.
+
+        Where the optimizer's `accumulate` is not 1, the means over so many parts of the batch, one
+        after the other; running statistics move with each.
         """
         if self.optimizer is None:
             raise ConfigError("step needs an optimizer: call set_optimizer(TrainConfig(...)) first")
-        images, labels, known = self._batch(images, labels, masks)
+        batch, parts = Batch(images, labels, dict(masks or {})), self.optimizer.accumulate
+        images, labels, known = checks.batch(self.config, self.dtype, batch, parts)
         return self._step(images, labels, checks.rate(rate), known)
-
-    def _batch(
-        self, images: np.ndarray, labels: np.ndarray, masks: Mapping[str, np.ndarray] | None
-    ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        """A batch to train on, checked."""
-        images = checks.images(self.config, self.dtype, images)
-        labels = checks.labels(self.config, self.dtype, labels, len(images))
-        checks.trainable(self.config, images)
-        return images, labels, checks.masks(self.config, self.dtype, masks, images)
 
     def set_optimizer(self, config: TrainConfig) -> None:
         """Choose what `step` does, with all moments at their start and no step taken."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pymobilenet.architecture import feature_channels, last_map_size, layers
+from pymobilenet.backends.parts import Batch
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import ConfigError, DataError
 
@@ -154,6 +155,19 @@ def _check_values(name: str, mask: np.ndarray, largest: int) -> None:
         raise DataError(f"masks[{name!r}] must be finite. Received: {mask[~np.isfinite(mask)][0]}")
     if name != DROPOUT and mask.max() > largest:
         raise DataError(f"masks[{name!r}] must be in 0..{largest}. Received: {mask.max()}")
+
+
+def batch(config: MobileNetConfig, kind: np.dtype, received: Batch, parts: int = 1) -> Batch:
+    """A batch to train on, in so many equal parts."""
+    found = images(config, kind, received.images)
+    wanted = labels(config, kind, received.labels, len(found))
+    if len(found) % parts:
+        raise DataError(
+            f"images must go into {parts} equal parts, the optimizer's accumulate. "
+            f"Received: {len(found)} images"
+        )
+    trainable(config, found[: len(found) // parts])
+    return Batch(found, wanted, masks(config, kind, received.masks, found))
 
 
 def rate(received: float) -> float:

@@ -195,27 +195,39 @@ class TorchModel(Model):
     def _loss_and_grads(
         self, images: np.ndarray, labels: np.ndarray, masks: dict[str, np.ndarray]
     ) -> tuple[float, Arrays]:
+        self.module.zero_grad(set_to_none=True)
         with self._training(masks, keep_statistics=True):
-            loss, grads = self._backward(self.trained, images, labels, amp="no")
+            loss = self._backward(self.trained, images, labels, "no", count=1)
+        grads = self._grads()
         self.module.zero_grad(set_to_none=True)
         return loss.item(), grads
 
     def _step(
         self, images: np.ndarray, labels: np.ndarray, rate: float, masks: dict[str, np.ndarray]
     ) -> tuple[float, Arrays]:
-        share = self.processes.share(Batch(images, labels, masks))
+        assert self.optimizer is not None
+        count, batch = self.optimizer.accumulate, Batch(images, labels, masks)
+        shares = [self.processes.share(batch.part(number, count)) for number in range(count)]
         if not self.sync_norm:
-            checks.trainable(self.config, share.images)
+            checks.trainable(self.config, shares[0].images)
         if self._together is None:
             self._together = self.processes.together(self.trained, self.device)
-        norms = synchronised(self.module, self.processes) if self.sync_norm else nullcontext()
-        with self._training(share.masks, keep_statistics=False), norms:
-            loss, grads = self._backward(self._together, share.images, share.labels, self.amp)
+        self.module.zero_grad(set_to_none=True)
+        losses = [self._add_part(share, count, share is shares[-1]) for share in shares]
+        loss, grads = torch.stack(losses).sum(), self._grads()
         self._update(rate)
         self.module.zero_grad(set_to_none=True)
         if not self.sync_norm:
             self.processes.hand_out(list(self.module.buffers()))
         return self.processes.mean(loss).item(), grads
+
+    def _add_part(self, share: Batch, count: int, is_last: bool) -> Tensor:
+        """Add the gradients of one of a step's `count` parts; after the last all processes meet."""
+        assert self._together is not None
+        norms = synchronised(self.module, self.processes) if self.sync_norm else nullcontext()
+        apart = nullcontext() if is_last else self.processes.apart(self._together)
+        with self._training(share.masks, keep_statistics=False), norms, apart:
+            return self._backward(self._together, share.images, share.labels, self.amp, count)
 
     @torch.no_grad()
     def _update(self, rate: float) -> None:
@@ -231,19 +243,21 @@ class TorchModel(Model):
             torch._foreach_lerp_(list(self.averages.values()), own, 1 - self.optimizer.ema_decay)
 
     def _backward(
-        self, module: nn.Module, images: np.ndarray, labels: np.ndarray, amp: str
-    ) -> tuple[Tensor, Arrays]:
-        """Loss and gradients. They share memory with each parameter's `grad`, which the caller has
-        to let go of, lest a backward pass of the user's own adds to what was returned.
-        """
-        self.module.zero_grad(set_to_none=True)
+        self, module: nn.Module, images: np.ndarray, labels: np.ndarray, amp: str, count: int
+    ) -> Tensor:
+        """The loss over `count`, whose gradients are added to those there are."""
         with without_tf32(self.device):
             with mixed(self.device, amp):
                 scores = module(self._input(images))
-            loss = F.cross_entropy(scores.to(self._number), self._tensor(labels))
+            loss = F.cross_entropy(scores.to(self._number), self._tensor(labels)) / count
             loss.backward()
-        grads = {name: parameter.grad for name, parameter in self.module.named_parameters()}
-        return loss.detach(), Arrays(grads)
+        return loss.detach()
+
+    def _grads(self) -> Arrays:
+        """They share memory with each parameter's `grad`, which the caller has to let go of, lest
+        a backward pass of the user's own adds to what was returned.
+        """
+        return Arrays({name: parameter.grad for name, parameter in self.module.named_parameters()})
 
     @contextmanager
     def _training(self, masks: dict[str, np.ndarray], keep_statistics: bool) -> Iterator[None]:

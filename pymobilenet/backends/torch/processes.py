@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,10 @@ class Processes:
         devices = [device] if device.type == "cuda" else None
         return DistributedDataParallel(module, devices)
 
+    def apart(self, module: nn.Module) -> AbstractContextManager:
+        """Inside, gradients of what `together` gave are added up in each process, not averaged."""
+        return module.no_sync() if self.count > 1 else nullcontext()
+
     def hand_out(self, tensors: list[Tensor]) -> None:
         """Overwrite `tensors` with those of the first process."""
         if self.count == 1:
@@ -117,7 +121,7 @@ def join(device: torch.device) -> Processes:
 @contextmanager
 def synchronised(module: nn.Module, processes: Processes) -> Iterator[None]:
     """Inside, norms in training mode have the statistics of all processes' images."""
-    norms = [norm for norm in module.modules() if isinstance(norm, Norm)]
+    norms = [norm for norm in module.modules() if isinstance(norm, Norm) and processes.count > 1]
     for norm in norms:
         norm.processes = processes
     try:
