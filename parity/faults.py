@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from pymobilenet.architecture import layers
 from pymobilenet.backends.base import Model
+from pymobilenet.backends.parts import Batch
 from pymobilenet.parity.handover import BEFORE
 from pymobilenet.training import rate_at
 
@@ -225,6 +226,38 @@ class ClippedOneByOne(Misread):
             state[name] += rate * excess
         self.inner.set_state(state)
         return loss, grads
+
+
+class SummedParts(Through):
+    """The gradients of a batch's parts added up, as they come, and not their mean: SGD's."""
+
+    def _step(self, images, labels, rate, masks):
+        loss, grads = super()._step(images, labels, rate, masks)
+        state, count = self.inner.get_state(), self.optimizer.accumulate
+        for name, grad in grads.items():
+            excess = (count - 1) * np.asarray(grad)
+            state[f"optimizer.momentum.{name}"] += excess
+            state[name] -= rate * excess
+        self.inner.set_state(state)
+        return loss, {name: count * np.asarray(grad) for name, grad in grads.items()}
+
+
+class StatisticsOfOnePart(Through):
+    """Running statistics moved once in a step, by the last of its parts, and not by each."""
+
+    def _step(self, images, labels, rate, masks):
+        before = self.inner.get_state()
+        result = super()._step(images, labels, rate, masks)
+        after = self.inner.get_state()
+        count = self.optimizer.accumulate
+        last = Batch(images, labels, masks).part(count - 1, count)
+        self.inner.set_optimizer(replace(self.optimizer, accumulate=1))
+        self.inner.set_state(before)
+        self.inner.step(last.images, last.labels, 0.0, last.masks)
+        moved = {k: v for k, v in self.inner.get_state().items() if "running_" in k}
+        self.inner.set_optimizer(self.optimizer)
+        self.inner.set_state(after | moved)
+        return result
 
 
 class ShiftedLabels(Through):

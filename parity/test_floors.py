@@ -171,6 +171,15 @@ def test_a_draw_keeps_image_label_and_mask_together(truths):
             assert np.array_equal(mask, steps[step]["stem.act"][order])
 
 
+def test_where_a_batch_is_taken_in_parts_images_stay_in_their_own():
+    whole = draw_order(3, 1, 16)
+    assert np.array_equal(draw_order(3, 1, 16, parts=1), whole)
+    order = draw_order(3, 1, 16, parts=2)
+    assert sorted(order[:8]) == list(range(8))
+    assert sorted(order[8:]) == list(range(8, 16))
+    assert not np.array_equal(order[:8], order[8:] - 8)
+
+
 def test_unpermuted_puts_activations_back_and_leaves_the_rest():
     order = draw_order(0, 0, 16)
     values = np.arange(32.0).reshape(16, 2)

@@ -26,6 +26,9 @@ RECIPES = {
         warmup_steps=5,
         **BATCH,
     ),
+    "nesterov, decay, accumulated": TrainConfig(
+        rate=0.05, nesterov=True, weight_decay=5e-4, label_smoothing=0.1, accumulate=2, **BATCH
+    ),
     "adam, decay": TrainConfig(optimizer="adam", rate=1e-3, weight_decay=1e-4, **BATCH),
     "adamw, weights alone, smoothed": TrainConfig(
         optimizer="adamw",
@@ -87,6 +90,7 @@ DECAYING = TrainConfig(rate=0.05, weight_decay=5e-4, **BATCH)
 CLIPPING = TrainConfig(rate=0.05, clip_norm=0.1, **BATCH)
 OUTSIDE = TrainConfig(optimizer="rmsprop", rate=1e-3, momentum=0, eps=1e-3, **BATCH)
 INSIDE = TrainConfig(optimizer="rmsprop_tf", rate=1e-3, momentum=0, eps=1e-3, **BATCH)
+ACCUMULATING = TrainConfig(rate=0.05, accumulate=2, **BATCH)
 
 PLANTED = {
     "decay forgotten on norms": (
@@ -118,6 +122,21 @@ PLANTED = {
         faults.StaleMomentum,
         OUTSIDE,
         Place(4, "update", "moment", "optimizer.square_avg.stem.conv.weight", 1),
+    ),
+    "gradients of parts added up": (
+        faults.SummedParts,
+        ACCUMULATING,
+        Place(4, "backward", "grad", "classifier.bias", 0),
+    ),
+    "running statistics of one part": (
+        faults.StatisticsOfOnePart,
+        ACCUMULATING,
+        Place(4, "update", "statistic", "stem.norm.running_mean", 0),
+    ),
+    "norms of the whole batch": (
+        lambda model: faults.Misread(model, accumulate=1),
+        ACCUMULATING,
+        Place(4, "input", "batch", "images or labels", 0),
     ),
 }
 

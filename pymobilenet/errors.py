@@ -18,7 +18,7 @@ class WeightsError(PymobilenetError, ValueError):
 
 
 class BackendUnavailable(PymobilenetError, RuntimeError):
-    """A backend that was asked for and cannot be loaded."""
+    """A backend or a device that was asked for and cannot be had."""
 
 
 class JuliaError(PymobilenetError, RuntimeError):

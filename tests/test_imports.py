@@ -25,6 +25,7 @@ LEVELS = [
     ("summary", "alone"),
     ("weights", "together"),
     ("data", "together"),
+    ("backends.parts", "alone"),
     ("backends.checks", "alone"),
     ("backends.probe", "alone"),
     ("backends.base", "alone"),
@@ -40,7 +41,17 @@ LEVELS = [
 SIBLINGS = {"weights": {"data"}, "data": {"weights"}}
 TORCH = {
     f"backends.torch.{name}"
-    for name in ("by_hand", "checkpoint", "frozen", "model", "module", "optimizers")
+    for name in (
+        "arrays",
+        "by_hand",
+        "checkpoint",
+        "devices",
+        "frozen",
+        "model",
+        "module",
+        "optimizers",
+        "processes",
+    )
 }
 JULIA = {f"backends.julia.{name}" for name in ("crossing", "files", "model", "start")}
 OWN = {
@@ -51,6 +62,7 @@ OWN = {
     "backends.julia.model": JULIA,
     "backends.torch.by_hand": TORCH,
     "backends.torch.model": TORCH,
+    "backends.torch.processes": TORCH,
 }
 DOORS = {
     "torch": ["backends/torch"],

@@ -7,8 +7,8 @@ const PREPROCESSINGS = ("unit", "standard", "keras")
                 eps=1e-8, initial_square_avg=0.0, weight_decay=0.0, decay_all=true, clip_norm=0.0,
                 ema_decay=0.0, label_smoothing=0.0, schedule="constant", warmup_steps=0, step_size=0,
                 milestones=(), gamma=0.1, final_rate=0.0, pct_start=0.3, div_factor=25.0,
-                final_div_factor=1e4, batch_size=128, steps=200, seed=0, crop_padding=4, flip=true,
-                rotation=0, cutout=0, mixup=0.0, preprocessing="standard")
+                final_div_factor=1e4, batch_size=128, accumulate=1, steps=200, seed=0, crop_padding=4,
+                flip=true, rotation=0, cutout=0, mixup=0.0, preprocessing="standard")
 
 How a model is trained: optimizer, rates, batches, and how images are moved about. An optimizer reads the
 fields its formula in docs/training.md has; the others are without effect. `rate` is the highest rate: the
@@ -29,6 +29,8 @@ schedule leads to it, or away from it.
   multiplied by `gamma` every `step_size` steps; of "milestones": at these steps; of "cosine": it ends at
   `final_rate`; of "one_cycle": `pct_start`, the part of the steps in which it rises, `div_factor`, `rate`
   over the first rate, and `final_div_factor`, the first rate over the last.
+- `accumulate`: into how many equal parts the images of a step are cut, each with its own pass and norm
+  statistics; the parameters move once, by the mean of their gradients.
 - `steps`: of the whole run, warm-up included.
 - `seed` fixes the order of the images, the crops and the flips (see [`BatchPlan`](@ref)). `crop_padding` is
   in pixels. Images are rotated by up to `rotation` degrees either way, lose a square of `cutout` pixels, and
@@ -63,6 +65,7 @@ Base.@kwdef struct TrainConfig
     div_factor::Float64 = 25.0
     final_div_factor::Float64 = 1e4
     batch_size::Int = 128
+    accumulate::Int = 1
     steps::Int = 200
     seed::Int = 0
     crop_padding::Int = 4
@@ -75,8 +78,8 @@ Base.@kwdef struct TrainConfig
     function TrainConfig(
         optimizer, rate, momentum, nesterov, beta1, beta2, alpha, eps, initial_square_avg, weight_decay,
         decay_all, clip_norm, ema_decay, label_smoothing, schedule, warmup_steps, step_size, milestones, gamma,
-        final_rate, pct_start, div_factor, final_div_factor, batch_size, steps, seed, crop_padding, flip,
-        rotation, cutout, mixup, preprocessing,
+        final_rate, pct_start, div_factor, final_div_factor, batch_size, accumulate, steps, seed,
+        crop_padding, flip, rotation, cutout, mixup, preprocessing,
     )
         number(name, value, low, high, rule) = checked_number(Float64, name, value, low, high, rule)
         integer(name, value, low, high, rule) = checked_number(Int, name, value, low, high, rule)
@@ -105,6 +108,7 @@ Base.@kwdef struct TrainConfig
             number("div_factor", div_factor, 1, 1e12, "in [1, 1e12]"),
             number("final_div_factor", final_div_factor, 1, 1e12, "in [1, 1e12]"),
             integer("batch_size", batch_size, 1, 10^7, "at least 1"),
+            integer("accumulate", accumulate, 1, 10^7, "at least 1"),
             integer("steps", steps, 0, 10^9, "at least 0"),
             integer("seed", seed, 0, typemax(Int), "in [0, 2^63)"),
             integer("crop_padding", crop_padding, 0, 1024, "in [0, 1024] pixels"),
@@ -137,9 +141,12 @@ function checked_mixup(mixup)
     return alpha
 end
 
-"The config, unless it lacks what its optimizer or schedule needs, or has what belongs to another."
+"The config, unless it lacks what its optimizer or schedule needs, or has what does not fit the rest."
 function checked_belonging(config)
-    (; optimizer, momentum, initial_square_avg) = config
+    (; optimizer, momentum, initial_square_avg, batch_size, accumulate) = config
+    batch_size % accumulate == 0 || throw(ConfigError(
+        "accumulate must divide batch_size. Received: $accumulate with batch_size $batch_size"
+    ))
     config.nesterov && (optimizer != "sgd" || momentum == 0) && throw(ConfigError(
         "nesterov belongs to sgd with momentum alone. Received: $optimizer with momentum $momentum"
     ))

@@ -58,8 +58,10 @@ end
     train_step!(model, optimizer, x, labels, rate; masks=nothing, workspace=nothing)
 
 One step of training with `rate`: what [`loss_and_grads`](@ref) gives, and parameters, moments and running
-statistics moved on. With a [`Workspace`](@ref) its arrays are used again, and the gradients are valid until
-the next step with it. Throws a `ConfigError` for a rate that is negative or not finite.
+statistics moved on. Where the optimizer's `accumulate` is not 1, the means over so many parts of the batch,
+one after the other; running statistics move with each. With a [`Workspace`](@ref) its arrays are used again,
+and the gradients are valid until the next step with it. Throws a `ConfigError` for a rate that is negative or
+not finite, a `DataError` for images that do not go into equal parts.
 """
 function train_step!(
     model::MobileNet, optimizer::Optimizer, x, labels, rate; masks=nothing, workspace=nothing
@@ -67,17 +69,51 @@ function train_step!(
     rate isa Real && isfinite(rate) && rate >= 0 ||
         throw(ConfigError("rate must be a finite number, at least 0. Received: $(repr(rate))"))
     room = something(workspace, Workspace())
-    reset!(room)
-    loss, gradients, statistics = backpropagate(model, x, labels, masks, room)
-    optimizer.step[] += 1
     (; config) = optimizer
+    loss, gradients = backpropagate_parts!(model, x, labels, masks, config.accumulate, room)
+    optimizer.step[] += 1
     now, scale = rule(config, rate, optimizer.step[]), clip_factor(gradients, config.clip_norm)
     for (kept, p, gradient) in zip(optimizer.moments, parameters(model), gradients)
         update!(now, kept, p, gradient, before(config, rate, scale, p))
         config.ema_decay > 0 && average!(kept.ema, p, config.ema_decay)
     end
-    move_statistics!(model, statistics, x)
     return loss, named(model.config, gradients)
+end
+
+"""
+The mean loss of `count` equal consecutive parts of a batch, and the mean of its gradients, in arrays of
+`room`; each part moves the running statistics by its own.
+"""
+function backpropagate_parts!(model::MobileNet{T}, x, labels, masks, count, room) where {T}
+    loss, gradients = 0.0, Array[]
+    for (k, part) in enumerate(parts(model, x, labels, masks, count))
+        reset!(room)
+        of_part, gradients, statistics = backpropagate(model, part..., room)
+        loss += of_part / count
+        move_statistics!(model, statistics, first(part))
+        count == 1 && continue
+        gradients = map(parameters(model), gradients) do p, gradient
+            total = sum_like(room, p)
+            k == 1 ? (@. total = gradient / $T(count)) : (@. total += gradient / $T(count))
+        end
+    end
+    return loss, gradients
+end
+
+"A batch's `count` equal consecutive parts (images, labels, masks), after all checks; of one, itself."
+function parts(model, x, labels, masks, count)
+    count == 1 && return [(x, labels, masks)]
+    x = checked_images(model, x)
+    images = size(x, 4)
+    labels, masks = checked_labels(model, labels, images), checked_masks(model, masks, x)
+    images % count == 0 || throw(DataError(
+        "images must go into $count equal parts, the optimizer's accumulate. Received: $images images"
+    ))
+    cut(array, range) = copy(selectdim(array, ndims(array), range))
+    cut(::Nothing, _) = nothing
+    cut(found::Dict, range) = Dict{String,Array}(name => cut(mask, range) for (name, mask) in found)
+    ranges = Iterators.partition(1:images, images ÷ count)
+    return (map(whole -> cut(whole, range), (x, labels, masks)) for range in ranges)
 end
 
 """

@@ -6,7 +6,7 @@
         """"padding":"symmetric","resolution":32,"rounding":"floor","softmax":false,""" *
         """"stem_stride":2,"width_mult":0.25}"""
     @test to_json(TrainConfig()) ==
-        """{"alpha":0.99,"batch_size":128,"beta1":0.9,"beta2":0.999,"clip_norm":0.0,""" *
+        """{"accumulate":1,"alpha":0.99,"batch_size":128,"beta1":0.9,"beta2":0.999,"clip_norm":0.0,""" *
         """"crop_padding":4,"cutout":0,"decay_all":true,"div_factor":25.0,"ema_decay":0.0,"eps":1e-08,""" *
         """"final_div_factor":10000.0,"final_rate":0.0,"flip":true,"gamma":0.1,""" *
         """"initial_square_avg":0.0,"label_smoothing":0.0,"milestones":[],"mixup":0.0,""" *
@@ -80,6 +80,8 @@ end
         (initial_square_avg=1, optimizer="rmsprop") =>
             "initial_square_avg belongs to rmsprop_tf alone. Received: 1.0 with rmsprop",
         (schedule="step",) => "step_size must be at least 1 for the schedule step. Received: 0",
+        (accumulate=3,) => "accumulate must divide batch_size. Received: 3 with batch_size 128",
+        (accumulate=0,) => "accumulate must be at least 1. Received: 0",
         (schedule="milestones",) => "milestones must not be empty for the schedule milestones. Received: ()",
     ]
     for (fields, text) in optimizers

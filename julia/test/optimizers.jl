@@ -123,6 +123,76 @@ end
     @test (@allocated step()) < 2^20
 end
 
+"Images, labels of either kind and dropout factors of a batch of 6, and its parts `count`."
+function batch_in_parts(count)
+    six, classes = example(Float64; size=(16, 16), batch=6)
+    targets = MobileNets.smoothed((0:6) .== classes', 0.1, Float64)
+    factors = Float64.(reshape(1:(6 * size(build(TINY).classifier.weight, 1)), :, 6) .% 3)
+    ranges = collect(Iterators.partition(1:6, 6 ÷ count))
+    cut = [(six[:, :, :, r], targets[:, r], Dict{String,Array}("dropout" => factors[:, r])) for r in ranges]
+    return six, targets, Dict{String,Array}("dropout" => factors), cut
+end
+
+norms(model) = [unit.norm for unit in MobileNets.units(model)]
+
+@testset "a batch in parts: means of their gradients, and statistics of each" for count in (2, 3)
+    six, targets, masks, cut = batch_in_parts(count)
+    model, other = build(TINY; dtype=Float64), build(TINY; dtype=Float64)
+    config = TrainConfig(; batch_size=6, accumulate=count, clip_norm=0.1, weight_decay=0.01)
+    optimizer, workspace = setup(config, model), Workspace()
+    one = setup(TrainConfig(; momentum=0), other)
+    for _ in 1:2
+        set_state!(other, get_state(model))
+        found = [loss_and_grads(other, x, y; masks) for (x, y, masks) in cut]
+        for (x, y, masks) in cut
+            train_step!(other, one, x, y, 0.0; masks)
+        end
+        kept = deepcopy(optimizer)
+        start = deepcopy(model)
+        loss, gradients = train_step!(model, optimizer, six, targets, 0.1; masks, workspace)
+        @test loss ≈ sum(first, found) / count rtol = 1e-14
+        for (k, (name, gradient)) in enumerate(gradients)
+            @test gradient ≈ sum(last(part)[k][2] for part in found) ./ count rtol = 1e-12
+        end
+        @test [n.running_var for n in norms(model)] == [n.running_var for n in norms(other)]
+        @test [n.running_mean for n in norms(model)] == [n.running_mean for n in norms(other)]
+        scale = clip_factor(last.(gradients), 0.1)
+        update!(
+            MobileNets.rule(config, 0.1, 1), kept.moments[1], start.stem.conv.weight,
+            last(gradients[1]), before(config, 0.1, scale, start.stem.conv.weight),
+        )
+        @test model.stem.conv.weight == start.stem.conv.weight
+    end
+    @test optimizer.step[] == 2
+end
+
+@testset "a batch that does not go into equal parts is refused, and the model stays" begin
+    model = build(TINY; dtype=Float64)
+    optimizer = setup(TrainConfig(; accumulate=4), model)
+    six, targets, masks, _ = batch_in_parts(2)
+    text = "images must go into 4 equal parts, the optimizer's accumulate. Received: 6 images"
+    @test message(() -> train_step!(model, optimizer, six, targets, 0.1), DataError) == text
+    wrong = copy(targets)
+    wrong[1, 6] = 2
+    halves = setup(TrainConfig(; accumulate=2), model)
+    @test_throws DataError train_step!(model, halves, six, wrong, 0.1; masks)
+    @test get_state(model) == get_state(build(TINY; dtype=Float64)) && optimizer.step[] == 0
+end
+
+@testset "a step in parts needs the memory of a part, and takes no new arrays" begin
+    small, given = example(Float32; size=(32, 32), batch=32)
+    function kept(accumulate)
+        model, workspace = build(TINY), Workspace()
+        optimizer = setup(TrainConfig(; batch_size=32, accumulate), model)
+        step() = train_step!(model, optimizer, small, given, 1e-3; workspace)
+        step()
+        step()
+        @test (@allocated step()) < accumulate * 2^20
+        return MobileNets.bytes(workspace)
+    end
+    @test kept(4) < 0.4kept(1)
+end
+
 @testset "averages take the place of parameters" begin
     model, optimizer, _ = trained(TrainConfig(; ema_decay=0.5), 2)
     state = Dict(get_state(model, optimizer))

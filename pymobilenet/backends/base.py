@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pymobilenet.backends import checks
+from pymobilenet.backends.parts import Batch
 from pymobilenet.backends.probe import probe_metadata
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import ConfigError
@@ -43,9 +44,12 @@ class Model(abc.ABC):
         config (MobileNetConfig)
         dtype (numpy.dtype): float32 or float64: of the images, the results and the state.
         optimizer (TrainConfig or None): What `step` does; see `set_optimizer`.
+        leads (bool): Whether this process writes files and prints; where several train one model
+            together, the first alone does.
     """
 
     backend: Backend
+    leads = True
 
     def __init__(self, config: MobileNetConfig, dtype: np.dtype) -> None:
         self.config = config
@@ -107,7 +111,8 @@ class Model(abc.ABC):
                 fell. ``dropout`` -> (N, C): factors for the pooled features; without it none is
                 dropped.
         """
-        return self._loss_and_grads(*self._batch(images, labels, masks))
+        batch = Batch(images, labels, dict(masks or {}))
+        return self._loss_and_grads(*checks.batch(self.config, self.dtype, batch))
 
     def step(
         self,
@@ -118,20 +123,15 @@ class Model(abc.ABC):
     ) -> tuple[float, Mapping[str, np.ndarray]]:
         """One step of training: what `loss_and_grads` gives, and parameters, moments and running
         statistics moved on. Needs `set_optimizer` first.
+
+        Where the optimizer's `accumulate` is not 1, the means over so many parts of the batch, one
+        after the other; running statistics move with each.
         """
         if self.optimizer is None:
             raise ConfigError("step needs an optimizer: call set_optimizer(TrainConfig(...)) first")
-        images, labels, known = self._batch(images, labels, masks)
+        batch, parts = Batch(images, labels, dict(masks or {})), self.optimizer.accumulate
+        images, labels, known = checks.batch(self.config, self.dtype, batch, parts)
         return self._step(images, labels, checks.rate(rate), known)
-
-    def _batch(
-        self, images: np.ndarray, labels: np.ndarray, masks: Mapping[str, np.ndarray] | None
-    ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        """A batch to train on, checked."""
-        images = checks.images(self.config, self.dtype, images)
-        labels = checks.labels(self.config, self.dtype, labels, len(images))
-        checks.trainable(self.config, images)
-        return images, labels, checks.masks(self.config, self.dtype, masks, images)
 
     def set_optimizer(self, config: TrainConfig) -> None:
         """Choose what `step` does, with all moments at their start and no step taken."""
@@ -221,6 +221,8 @@ class Backend(abc.ABC):
     """A framework that can hold a MobileNet. Get one from `pymobilenet.backend`."""
 
     name: str
+    options: tuple[str, ...] = ()
+    """What `build`, `from_state` and `load` take besides their own arguments."""
 
     @abc.abstractmethod
     def versions(self) -> dict[str, str]:
@@ -264,7 +266,13 @@ class Backend(abc.ABC):
         """A model with the parameters and running statistics of `state`, and its dtype.
 
         Moments in `state` are left out: `set_optimizer` and `set_state` bring them in.
+
+        Raises:
+            ConfigError: An option that this backend does not have, or of a value it does not know.
+            BackendUnavailable: A device that is not there.
+            WeightsError: A state that does not fit the config.
         """
+        checks.options(self.name, self.options, options)
         weights = {k: v for k, v in state.items() if not k.startswith("optimizer.")}
         any_weight = weights.get("classifier.weight")
         dtype = checks.dtype(any_weight.dtype if any_weight is not None else "float32")

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import numbers
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from pymobilenet.architecture import feature_channels, last_map_size, layers
+from pymobilenet.backends.parts import Batch
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import ConfigError, DataError
 
@@ -19,6 +20,9 @@ DTYPES = ("float32", "float64")
 
 SUM_WITHIN = 1e-5
 """How far from 1 the sum of a distribution may be: a float32 softmax rounds it by some 1e-7."""
+
+OF_TORCH = ("device", "amp", "distributed", "sync_norm")
+"""Options that no other backend has, because it computes on the CPU, in one process."""
 
 DROPOUT = "dropout"
 """The name in `masks` of the factors (N, C) the pooled features are multiplied with."""
@@ -33,6 +37,17 @@ def dtype(wanted: str | np.dtype) -> np.dtype:
     if known is None or known.name not in DTYPES:
         raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}. Received: {wanted!r}")
     return np.dtype(known.name)
+
+
+def options(backend: str, known: Sequence[str], received: Mapping[str, object]) -> None:
+    """Options that the backend has."""
+    for name, value in received.items():
+        if name not in known:
+            why = "it computes on the CPU, in one process; " if name in OF_TORCH else ""
+            raise ConfigError(
+                f"the {backend} backend has no option {name!r}: {why}"
+                f"its options are {', '.join(known) or 'none'}. Received: {name}={value!r}"
+            )
 
 
 def images(config: MobileNetConfig, kind: np.dtype, received: np.ndarray) -> np.ndarray:
@@ -140,6 +155,19 @@ def _check_values(name: str, mask: np.ndarray, largest: int) -> None:
         raise DataError(f"masks[{name!r}] must be finite. Received: {mask[~np.isfinite(mask)][0]}")
     if name != DROPOUT and mask.max() > largest:
         raise DataError(f"masks[{name!r}] must be in 0..{largest}. Received: {mask.max()}")
+
+
+def batch(config: MobileNetConfig, kind: np.dtype, received: Batch, parts: int = 1) -> Batch:
+    """A batch to train on, in so many equal parts."""
+    found = images(config, kind, received.images)
+    wanted = labels(config, kind, received.labels, len(found))
+    if len(found) % parts:
+        raise DataError(
+            f"images must go into {parts} equal parts, the optimizer's accumulate. "
+            f"Received: {len(found)} images"
+        )
+    trainable(config, found[: len(found) // parts])
+    return Batch(found, wanted, masks(config, kind, received.masks, found))
 
 
 def rate(received: float) -> float:

@@ -18,6 +18,7 @@ from pymobilenet.backends import numpy_layers as formulas
 from pymobilenet.backends.base import Backend, Model, regions
 from pymobilenet.backends.checks import DROPOUT
 from pymobilenet.backends.numpy_optimizers import RULES, clipped, decayed
+from pymobilenet.backends.parts import Batch
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import ConfigError
 from pymobilenet.weights import OPTIMIZER_STEP, State
@@ -34,9 +35,7 @@ class NumpyBackend(Backend):
     def computes(self, dtype: str) -> bool:
         return dtype == "float64"
 
-    def _new(self, config: MobileNetConfig, dtype: np.dtype, **options: Any) -> NumpyModel:
-        if options:
-            raise ConfigError(f"the numpy backend has no options. Received: {sorted(options)}")
+    def _new(self, config: MobileNetConfig, dtype: np.dtype, **_options: Any) -> NumpyModel:
         if dtype != np.float64:
             raise ConfigError(
                 "the oracle computes in float64 alone: build it with dtype='float64', or pass "
@@ -196,9 +195,17 @@ class NumpyModel(Model):
     def _step(
         self, images: np.ndarray, labels: np.ndarray, rate: float, masks: dict[str, np.ndarray]
     ) -> tuple[float, State]:
-        passes = list(self._passes(images, train=True, masks=masks))
-        loss, grads = self._backward(passes, labels, masks)
-        self._update_running(passes)
+        assert self.optimizer is not None
+        count, batch = self.optimizer.accumulate, Batch(images, labels, masks)
+        loss = 0.0
+        grads: State = {}
+        for part in (batch.part(number, count) for number in range(count)):
+            passes = list(self._passes(part.images, train=True, masks=part.masks))
+            of_part, found = self._backward(passes, part.labels, part.masks)
+            self._update_running(passes)
+            loss += of_part / count
+            found = {name: grad / count for name, grad in found.items()}
+            grads = {name: grads[name] + grad for name, grad in found.items()} if grads else found
         self._update_parameters(grads, rate)
         return loss, grads
 

@@ -41,6 +41,8 @@ class TrainConfig(Record):
         pct_start: Of ``one_cycle``: the part of the steps in which the rate rises.
         div_factor: Of ``one_cycle``: `rate` over the first rate.
         final_div_factor: Of ``one_cycle``: the first rate over the last.
+        accumulate: Into how many equal parts the images of a step are cut, each with its own
+            pass and norm statistics; the parameters move once, by the mean of their gradients.
         steps: Of the whole run, warm-up included.
         seed: Fixes the order of the images, the crops and the flips (see
             `pymobilenet.data.BatchPlan`).
@@ -80,6 +82,7 @@ class TrainConfig(Record):
     div_factor: float = 25.0
     final_div_factor: float = 1e4
     batch_size: int = 128
+    accumulate: int = 1
     steps: int = 200
     seed: int = 0
     crop_padding: int = 4
@@ -116,6 +119,7 @@ class TrainConfig(Record):
         self._set_number("div_factor", float, 1, 1e12, "in [1, 1e12]")
         self._set_number("final_div_factor", float, 1, 1e12, "in [1, 1e12]")
         self._set_number("batch_size", int, 1, 10**7, "at least 1")
+        self._set_number("accumulate", int, 1, 10**7, "at least 1")
         self._set_number("steps", int, 0, 10**9, "at least 0")
         self._set_number("seed", int, 0, 2**63 - 1, "in [0, 2**63)")
         self._set_number("crop_padding", int, 0, 1024, "in [0, 1024] pixels")
@@ -131,7 +135,12 @@ class TrainConfig(Record):
         self._check_belonging()
 
     def _check_belonging(self) -> None:
-        """What one optimizer or schedule alone has, or cannot be without."""
+        """What one optimizer or schedule alone has or cannot be without, and what has to fit."""
+        if self.batch_size % self.accumulate:
+            raise ConfigError(
+                "accumulate must divide batch_size. "
+                f"Received: {self.accumulate} with batch_size {self.batch_size}"
+            )
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
             raise ConfigError(
                 "nesterov belongs to sgd with momentum alone. "

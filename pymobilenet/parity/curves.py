@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pymobilenet.backends.base import Model
+from pymobilenet.backends.parts import Batch
 from pymobilenet.parity.floors import (
     DRAWS,
     draw_order,
@@ -23,7 +24,7 @@ from pymobilenet.parity.floors import (
     widened,
 )
 from pymobilenet.parity.judge import MOST_WITHIN, Divergence
-from pymobilenet.parity.observe import masks_of
+from pymobilenet.parity.observe import masks_of, of_parts
 from pymobilenet.training import Batches, rate_at
 from pymobilenet.weights import State
 
@@ -118,7 +119,7 @@ def free_losses(
         for step in range(steps):
             images, labels, masks = batches.at(step)
             if draw is not None:
-                order = draw_order(draw, step, len(images))
+                order = draw_order(draw, step, len(images), batches.train.accumulate)
                 images = move_ulps(images[order], draw, 1000 + step)
                 labels, masks = labels[order], permuted(masks, order)
             yield model.step(images, labels, rate_at(batches.train, step), masks)[0]
@@ -173,7 +174,8 @@ def pair_losses(
     for step in range(steps):
         images, labels, masks = batches.at(step)
         if not flips:
-            part = _flipped_part(models, images)
+            batch = Batch(images, labels, {})
+            part = _flipped_part(models, batch, batches.train.accumulate)
             flips += [(step, part)] if part else []
         rate = rate_at(batches.train, step)
         for model, row in zip(models, losses, strict=True):
@@ -183,10 +185,10 @@ def pair_losses(
     return losses[0], losses[1], first
 
 
-def _flipped_part(models: tuple[Model, Model], images: np.ndarray) -> float:
+def _flipped_part(models: tuple[Model, Model], batch: Batch, parts: int) -> float:
     """The part of all activation values that are on different sides of a kink in two models."""
     mine, theirs = (
-        masks_of(model.activations(images, train=True), model.config.activation) for model in models
+        masks_of(of_parts(model, batch, parts), model.config.activation) for model in models
     )
     flipped = sum(int((mask != theirs[name]).sum()) for name, mask in mine.items())
     return flipped / sum(mask.size for mask in mine.values())

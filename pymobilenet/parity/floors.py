@@ -189,8 +189,10 @@ def unpermuted(seen: Observations, order: np.ndarray) -> Observations:
     return {key: value[back] if key.level == 1 else value for key, value in seen.items()}
 
 
-def draw_order(draw: int, step: int, count: int) -> np.ndarray:
-    return permutation(raw_words(draw, Stream.PROBE, 1, step, count))
+def draw_order(draw: int, step: int, count: int, parts: int = 1) -> np.ndarray:
+    """An order (N,) of a batch's images, each within its own part: no other leaves norms alone."""
+    words = np.split(raw_words(draw, Stream.PROBE, 1, step, count), parts)
+    return np.concatenate([k * len(part) + permutation(part) for k, part in enumerate(words)])
 
 
 def move_parameters(state: State, draw: int) -> State:

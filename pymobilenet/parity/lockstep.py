@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pymobilenet.backends.base import Model
+from pymobilenet.backends.parts import Batch
 from pymobilenet.config import TrainConfig
 from pymobilenet.parity.floors import (
     Floors,
@@ -42,6 +43,7 @@ from pymobilenet.parity.observe import (
     Observations,
     joined,
     masks_of,
+    of_parts,
     with_joined_moments,
 )
 from pymobilenet.training import Batches, rate_at
@@ -91,7 +93,7 @@ def lockstep(
         arrays = batches.at(step)
         start = leader.get_state()
         if leader.dtype == np.float32:
-            seen = leader.activations(arrays.images, train=True)
+            seen = of_parts(leader, Batch(arrays.images, arrays.labels, {}), train.accumulate)
             arrays = arrays._replace(masks=arrays.masks | masks_of(seen, leader.config.activation))
         mine = taken(leader, start, arrays, train, step)
         theirs = {names[1]: taken(follower, start, arrays, train, step)}
@@ -115,7 +117,8 @@ def lockstep(
     bound = ALL_WITHIN if ALL_WITHIN in outside else MOST_WITHIN
     first = None
     if bound in outside and (bound == ALL_WITHIN or within < MOST):
-        first = _locate(scenario, names[1], (leader, follower, twins[0]), *outside[bound])
+        models = (leader, follower, twins[0])
+        first = _locate(scenario, names[1], models, train, *outside[bound])
     return Lockstep(verdict, losses, ratios, within, first)
 
 
@@ -166,7 +169,7 @@ def rows_of_step(
 
     def program(twin: Model) -> Program:
         def draw(number: int) -> Observations:
-            moved, _ = _perturbed(arrays, step, number)
+            moved, _ = _perturbed(arrays, train, step, number)
             return taken(twin, move_parameters(start, number), moved, train, step)
 
         return Program(taken(twin, start, arrays, train, step), draw)
@@ -183,9 +186,11 @@ def rows_of_step(
     return judged(allowed)
 
 
-def _perturbed(arrays: Arrays, step: int, draw: int) -> tuple[Arrays, np.ndarray]:
+def _perturbed(
+    arrays: Arrays, train: TrainConfig, step: int, draw: int
+) -> tuple[Arrays, np.ndarray]:
     """The batch of one draw, permuted and its images moved, and the order (N,) it is put into."""
-    order = draw_order(draw, step, len(arrays.images))
+    order = draw_order(draw, step, len(arrays.images), train.accumulate)
     images = move_ulps(arrays.images[order], draw, 1000 + step)
     return Arrays(images, arrays.labels[order], permuted(arrays.masks, order)), order
 
@@ -194,6 +199,7 @@ def _locate(
     scenario: str,
     name: str,
     models: tuple[Model, Model, Model],
+    train: TrainConfig,
     rows: list[Row],
     start: State,
     arrays: Arrays,
@@ -211,11 +217,11 @@ def _locate(
 
     def forward(model: Model, state: State, arrays: Arrays) -> Observations:
         model.set_state(state)
-        seen = model.activations(arrays.images, train=True, masks=arrays.masks)
+        seen = of_parts(model, Batch(*arrays), train.accumulate)
         return {Key(4, "train", name, row.key.step): value for name, value in seen.items()}
 
     def draw(number: int) -> Observations:
-        moved, order = _perturbed(arrays, row.key.step or 0, number)
+        moved, order = _perturbed(arrays, train, row.key.step or 0, number)
         seen = forward(twin, move_parameters(start, number), moved)
         return {key: value[np.argsort(order)] for key, value in seen.items()}
 
@@ -225,9 +231,9 @@ def _locate(
     for activation in compare(forward(leader, start, arrays), theirs, allowed):
         if activation.ratio > MOST_WITHIN:
             return divergence(scenario, activation)
+    parts = [Batch(*arrays).part(k, train.accumulate) for k in range(train.accumulate)]
     losses = [
-        model.loss_and_grads(arrays.images, arrays.labels, arrays.masks)[0]
-        for model in (leader, follower)
+        np.mean([model.loss_and_grads(*part)[0] for part in parts]) for model in (leader, follower)
     ]
     again = Row(row.key, {name: distance(np.array(losses[1]), np.array(losses[0]))}, row.floor)
     if row.key.quantity == "loss" and again.ratio <= MOST_WITHIN:

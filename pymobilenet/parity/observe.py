@@ -15,6 +15,7 @@ import numpy as np
 
 from pymobilenet.architecture import layers
 from pymobilenet.backends.base import Model, regions
+from pymobilenet.backends.parts import Batch
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.parity.scenario import OPTIMIZERS, Inputs
 from pymobilenet.weights import State
@@ -73,6 +74,15 @@ def masks_of(activations: Mapping[str, np.ndarray], activation: str) -> dict[str
         for name in activations
         if name.endswith(".act")
     }
+
+
+def of_parts(model: Model, batch: Batch, count: int) -> State:
+    """A batch's activations in training mode, taken in `count` equal parts as a step takes it."""
+    if count == 1:
+        return model.activations(batch.images, train=True, masks=batch.masks)
+    parts = (batch.part(number, count) for number in range(count))
+    seen = [model.activations(part.images, train=True, masks=part.masks) for part in parts]
+    return {name: np.concatenate([one[name] for one in seen]) for name in seen[0]}
 
 
 def guide(oracle: Model, inputs: Inputs) -> Guide:

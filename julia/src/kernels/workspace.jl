@@ -18,14 +18,17 @@ struct Workspace
     free::Dict{Tuple{DataType,Dims},Vector{Array}}
     lent::Base.IdSet{Array}
     gradients::IdDict{Array,Array}
+    sums::IdDict{Array,Array}
 end
-Workspace() = Workspace(Dict(), Base.IdSet{Array}(), IdDict{Array,Array}())
+Workspace() =
+    Workspace(Dict(), Base.IdSet{Array}(), IdDict{Array,Array}(), IdDict{Array,Array}())
 Base.show(io::IO, workspace::Workspace) =
     print(io, "Workspace(", Base.format_bytes(bytes(workspace)), ")")
 
 function bytes(workspace::Workspace)
     kept = Iterators.flatten((
-        workspace.lent, values(workspace.gradients), Iterators.flatten(values(workspace.free))
+        workspace.lent, values(workspace.gradients), values(workspace.sums),
+        Iterators.flatten(values(workspace.free)),
     ))
     return sum(sizeof, kept; init=0)
 end
@@ -46,11 +49,15 @@ function release!(room::Workspace, unused::Array)
     return nothing
 end
 
-"Give back all arrays but the gradients."
+"Give back all arrays but the gradients and their sums."
 reset!(room::Workspace) = foreach(unused -> release!(room, unused), collect(room.lent))
 
 "The array for the gradient of a parameter, always the same."
 gradient_like(room::Workspace, parameter::A) where {A<:Array} =
     get!(() -> similar(parameter), room.gradients, parameter)::A
+
+"The array for the sum of the gradients of a parameter over the parts of a batch, always the same."
+sum_like(room::Workspace, parameter::A) where {A<:Array} =
+    get!(() -> similar(parameter), room.sums, parameter)::A
 
 @non_differentiable release!(::Any, ::Any)

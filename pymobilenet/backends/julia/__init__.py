@@ -52,6 +52,7 @@ class JuliaBackend(Backend):
     """
 
     name = "julia"
+    options = ("kernels",)
 
     def __init__(self) -> None:
         self.main = main = start()

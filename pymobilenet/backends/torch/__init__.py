@@ -15,10 +15,12 @@ from pymobilenet.config import MobileNetConfig
 
 class TorchBackend(Backend):
     """Options of `build` and `load`: ``memory_format``, one of `model.MEMORY_FORMATS`; ``compiled``
-    (bool): train what `torch.compile` makes of the module.
+    (bool): train what `torch.compile` makes of the module; ``device`` and ``amp``, see `devices`;
+    ``distributed`` and ``sync_norm`` (bool), see `processes` and docs/training.md.
     """
 
     name = "torch"
+    options = ("memory_format", "compiled", "device", "amp", "distributed", "sync_norm")
 
     def versions(self) -> dict[str, str]:
         return {"torch": torch.__version__, "numpy": np.__version__}

@@ -22,16 +22,19 @@ class Folded(NamedTuple):
 
 
 def fold(layer: Layer, state: Mapping[str, Tensor], eps: float) -> Folded:
-    """``(conv - mean) / sqrt(var + eps) * w + b`` as one convolution, in float64, rounded once."""
+    """``(conv - mean) / sqrt(var + eps) * w + b`` as one convolution, in float64, rounded once.
+
+    On the CPU, since not every device has float64.
+    """
 
     def wide(part: str) -> Tensor:
-        return state[f"{layer.name}.{part}"].double()
+        return state[f"{layer.name}.{part}"].cpu().double()
 
     factor = wide("norm.weight") / torch.sqrt(wide("norm.running_var") + eps)
     weight = wide("conv.weight") * factor[:, None, None, None]
     bias = wide("norm.bias") - wide("norm.running_mean") * factor
-    dtype = state[f"{layer.name}.conv.weight"].dtype
-    return Folded(layer, weight.to(dtype, memory_format=torch.channels_last), bias.to(dtype))
+    like = state[f"{layer.name}.conv.weight"]
+    return Folded(layer, weight.to(like, memory_format=torch.channels_last), bias.to(like))
 
 
 def freeze(config: MobileNetConfig, state: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:

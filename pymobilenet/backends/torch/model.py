@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pymobilenet.backends import checks
 from pymobilenet.backends.base import Model
 from pymobilenet.backends.checks import DROPOUT
+from pymobilenet.backends.parts import Batch
+from pymobilenet.backends.torch.arrays import Arrays, to_numpy, to_tensor
+from pymobilenet.backends.torch.devices import check_amp, find_device, mixed, without_tf32
 from pymobilenet.backends.torch.frozen import freeze
 from pymobilenet.backends.torch.module import Activation, Add, MobileNet, Norm, Pool
 from pymobilenet.backends.torch.optimizers import SLOTS, clip, new_optimizer
+from pymobilenet.backends.torch.processes import Processes, check_started, join, synchronised
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import ConfigError
 from pymobilenet.weights import OPTIMIZER_STEP, State, state_shapes
@@ -32,9 +37,12 @@ MEMORY_FORMATS = {
 
 
 class TorchModel(Model):
-    """A `MobileNet` module behind the protocol; `module` is the module itself.
+    """A `MobileNet` module behind the protocol; `module` is the module itself, on `device`.
 
     With `compiled`, what it computes in training is compiled by torch, which needs a C++ compiler.
+    With `amp` "bf16", steps compute in mixed precision; everything else is in the model's dtype.
+    With `distributed`, a step is that of all processes together, and all have to take it; all else
+    each computes by itself. With `sync_norm` a step's norms see the images of all of them.
     """
 
     def __init__(
@@ -44,6 +52,10 @@ class TorchModel(Model):
         dtype: np.dtype,
         memory_format: str = "auto",
         compiled: bool = False,
+        device: str = "cpu",
+        amp: str = "no",
+        distributed: bool = False,
+        sync_norm: bool = False,
     ) -> None:
         super().__init__(config, dtype)
         if memory_format not in MEMORY_FORMATS:
@@ -54,9 +66,20 @@ class TorchModel(Model):
         self.backend = backend
         self.is_auto = memory_format == "auto"
         self.memory_format = MEMORY_FORMATS[memory_format]
-        module = MobileNet(config).to(getattr(torch, dtype.name))
+        if sync_norm and not distributed:
+            raise ConfigError(
+                "sync_norm belongs to distributed=True alone. Received: sync_norm=True"
+            )
+        self.device = find_device(check_started(device) if distributed else device, dtype)
+        self.amp = check_amp(amp, dtype)
+        self.processes = join(self.device) if distributed else Processes()
+        self.leads = self.processes.rank == 0
+        self.sync_norm = sync_norm
+        self._number = getattr(torch, dtype.name)
+        module = MobileNet(config).to(self.device, self._number)
         self.module = module.to(memory_format=self.memory_format).eval()
         self.trained = torch.compile(self.module) if compiled else self.module
+        self._together: nn.Module | None = None
         self.updater: torch.optim.Optimizer
         self.averages: dict[str, Tensor] = {}
 
@@ -67,15 +90,19 @@ class TorchModel(Model):
         return {
             "memory_format": "channels_last" if last else "contiguous",
             "compiled": "yes" if compiled else "no",
+            "device": str(self.device),
+            "amp": self.amp,
+            "processes": str(self.processes.count),
+            "sync_norm": "yes" if self.sync_norm else "no",
         }
 
     def get_state(self) -> State:
         tensors = self.module.state_dict()
-        state = {name: _numpy(tensors[name]) for name in state_shapes(self.config)}
+        state = {name: to_numpy(tensors[name]) for name in state_shapes(self.config)}
         if self.optimizer is None or not self.slots:
             return state
         for name, average in self.averages.items():
-            state[f"optimizer.ema.{name}"] = _numpy(average)
+            state[f"optimizer.ema.{name}"] = to_numpy(average)
         for name, parameter in self.module.named_parameters():
             kept = self.updater.state.get(parameter, {})
             for slot in self.optimizer.moments:
@@ -83,7 +110,7 @@ class TorchModel(Model):
                 state[f"optimizer.{slot}.{name}"] = (
                     np.full(parameter.shape, self.optimizer.start_of(slot), self.dtype)
                     if moment is None
-                    else _numpy(moment)
+                    else to_numpy(moment)
                 )
         state[OPTIMIZER_STEP] = np.array(int(kept.get("step", 0)), np.int64)
         return state
@@ -91,16 +118,16 @@ class TorchModel(Model):
     @torch.no_grad()
     def _set_state(self, state: Mapping[str, np.ndarray]) -> None:
         for name, tensor in self.module.state_dict().items():
-            tensor.copy_(_tensor(state[name]))
+            tensor.copy_(self._tensor(state[name]))
         if OPTIMIZER_STEP not in state:
             return
         assert self.optimizer is not None
         for name, average in self.averages.items():
-            average.copy_(_tensor(state[f"optimizer.ema.{name}"]))
+            average.copy_(self._tensor(state[f"optimizer.ema.{name}"]))
         for name, parameter in self.module.named_parameters():
             kept = self.updater.state[parameter]
             for slot in self.optimizer.moments:
-                moment = _tensor(state[f"optimizer.{slot}.{name}"]).clone()
+                moment = self._tensor(state[f"optimizer.{slot}.{name}"]).clone()
                 kept[SLOTS[slot]] = moment.to(memory_format=self._format_of(parameter))
             kept["step"] = torch.tensor(float(state[OPTIMIZER_STEP]))
 
@@ -112,16 +139,18 @@ class TorchModel(Model):
     @torch.no_grad()
     def _predict(self, images: np.ndarray) -> np.ndarray:
         self.module.eval()
-        scores = self.module(self._input(images))
-        return _numpy(scores.softmax(1) if self.config.softmax else scores)
+        with without_tf32(self.device):
+            scores = self.module(self._input(images))
+        return to_numpy(scores.softmax(1) if self.config.softmax else scores)
 
     def _freeze(self) -> Callable[[np.ndarray], np.ndarray]:
-        run = freeze(self.config, self.module.state_dict())
+        run, device = freeze(self.config, self.module.state_dict()), self.device
 
         @torch.no_grad()
         def frozen(images: np.ndarray) -> np.ndarray:
-            scores = run(_tensor(images))
-            return _numpy(scores.softmax(1) if self.config.softmax else scores)
+            with without_tf32(device):
+                scores = run(to_tensor(images, device))
+            return to_numpy(scores.softmax(1) if self.config.softmax else scores)
 
         return frozen
 
@@ -138,13 +167,14 @@ class TorchModel(Model):
         """Move weights, and with the next step moments, to another memory format."""
         self.memory_format = memory_format
         self.module.to(memory_format=memory_format)
+        self._together = None  # it is made for one layout
 
     @torch.no_grad()
     def _activations(self, images: np.ndarray, train: bool, masks: dict[str, np.ndarray]) -> State:
         found: State = {}
 
         def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-            return lambda _module, _input, output: found.__setitem__(name, _numpy(output))
+            return lambda _module, _input, output: found.__setitem__(name, to_numpy(output))
 
         hooks = [
             module.register_forward_hook(keep("logits" if name == "classifier" else name))
@@ -152,32 +182,52 @@ class TorchModel(Model):
             if isinstance(module, (nn.Conv2d, Norm, Activation, Add, Pool, nn.Linear))
         ]
         try:
-            with self._training(masks, keep_statistics=True):
+            with self._training(masks, keep_statistics=True), without_tf32(self.device):
                 self.module.train(train)
                 scores = self.module(self._input(images))
         finally:
             for hook in hooks:
                 hook.remove()
         if self.config.softmax:
-            found["probabilities"] = _numpy(scores.softmax(1))
+            found["probabilities"] = to_numpy(scores.softmax(1))
         return found
 
     def _loss_and_grads(
         self, images: np.ndarray, labels: np.ndarray, masks: dict[str, np.ndarray]
-    ) -> tuple[float, dict[str, np.ndarray]]:
-        with self._training(masks, keep_statistics=True):
-            result = self._backward(images, labels)
+    ) -> tuple[float, Arrays]:
         self.module.zero_grad(set_to_none=True)
-        return result
+        with self._training(masks, keep_statistics=True):
+            loss = self._backward(self.trained, images, labels, "no", count=1)
+        grads = self._grads()
+        self.module.zero_grad(set_to_none=True)
+        return loss.item(), grads
 
     def _step(
         self, images: np.ndarray, labels: np.ndarray, rate: float, masks: dict[str, np.ndarray]
-    ) -> tuple[float, dict[str, np.ndarray]]:
-        with self._training(masks, keep_statistics=False):
-            result = self._backward(images, labels)
+    ) -> tuple[float, Arrays]:
+        assert self.optimizer is not None
+        count, batch = self.optimizer.accumulate, Batch(images, labels, masks)
+        shares = [self.processes.share(batch.part(number, count)) for number in range(count)]
+        if not self.sync_norm:
+            checks.trainable(self.config, shares[0].images)
+        if self._together is None:
+            self._together = self.processes.together(self.trained, self.device)
+        self.module.zero_grad(set_to_none=True)
+        losses = [self._add_part(share, count, share is shares[-1]) for share in shares]
+        loss, grads = torch.stack(losses).sum(), self._grads()
         self._update(rate)
         self.module.zero_grad(set_to_none=True)
-        return result
+        if not self.sync_norm:
+            self.processes.hand_out(list(self.module.buffers()))
+        return self.processes.mean(loss).item(), grads
+
+    def _add_part(self, share: Batch, count: int, is_last: bool) -> Tensor:
+        """Add the gradients of one of a step's `count` parts; after the last all processes meet."""
+        assert self._together is not None
+        norms = synchronised(self.module, self.processes) if self.sync_norm else nullcontext()
+        apart = nullcontext() if is_last else self.processes.apart(self._together)
+        with self._training(share.masks, keep_statistics=False), norms, apart:
+            return self._backward(self._together, share.images, share.labels, self.amp, count)
 
     @torch.no_grad()
     def _update(self, rate: float) -> None:
@@ -193,16 +243,21 @@ class TorchModel(Model):
             torch._foreach_lerp_(list(self.averages.values()), own, 1 - self.optimizer.ema_decay)
 
     def _backward(
-        self, images: np.ndarray, labels: np.ndarray
-    ) -> tuple[float, dict[str, np.ndarray]]:
-        """Loss and gradients. They share memory with each parameter's `grad`, which the caller has
-        to let go of, lest a backward pass of the user's own adds to what was returned.
+        self, module: nn.Module, images: np.ndarray, labels: np.ndarray, amp: str, count: int
+    ) -> Tensor:
+        """The loss over `count`, whose gradients are added to those there are."""
+        with without_tf32(self.device):
+            with mixed(self.device, amp):
+                scores = module(self._input(images))
+            loss = F.cross_entropy(scores.to(self._number), self._tensor(labels)) / count
+            loss.backward()
+        return loss.detach()
+
+    def _grads(self) -> Arrays:
+        """They share memory with each parameter's `grad`, which the caller has to let go of, lest
+        a backward pass of the user's own adds to what was returned.
         """
-        self.module.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(self.trained(self._input(images)), _tensor(labels))
-        loss.backward()
-        grads = {name: p.grad.numpy() for name, p in self.module.named_parameters()}
-        return loss.item(), grads
+        return Arrays({name: parameter.grad for name, parameter in self.module.named_parameters()})
 
     @contextmanager
     def _training(self, masks: dict[str, np.ndarray], keep_statistics: bool) -> Iterator[None]:
@@ -213,10 +268,10 @@ class TorchModel(Model):
         kept = [buffer.clone() for buffer in self.module.buffers()] if keep_statistics else []
         for name, mask in masks.items():
             if name != DROPOUT:
-                self.module.get_submodule(name).regions = _tensor(mask)
+                self.module.get_submodule(name).regions = self._tensor(mask)
         factors = masks.get(DROPOUT)
-        one = torch.ones((), dtype=getattr(torch, self.dtype.name))
-        self.module.dropout.factors = one if factors is None else _tensor(factors)
+        one = torch.ones((), dtype=self._number, device=self.device)
+        self.module.dropout.factors = one if factors is None else self._tensor(factors)
         self.module.train()
         try:
             yield
@@ -229,19 +284,10 @@ class TorchModel(Model):
                 buffer.copy_(values)
 
     def _input(self, images: np.ndarray) -> Tensor:
-        return _tensor(images).to(memory_format=self.memory_format)
+        return self._tensor(images).to(memory_format=self.memory_format)
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return to_tensor(array, self.device)
 
     def _format_of(self, parameter: Tensor) -> torch.memory_format:
         return self.memory_format if parameter.ndim == 4 else torch.contiguous_format
-
-
-def _tensor(array: np.ndarray) -> Tensor:
-    """A view of the array; a copy where it is read-only or a stride is negative (which NumPy calls
-    contiguous along an axis of one): torch knows neither."""
-    shareable = array.flags.writeable and min(array.strides, default=0) >= 0
-    return torch.from_numpy(array if shareable else array.copy())
-
-
-def _numpy(tensor: Tensor) -> np.ndarray:
-    """A contiguous copy, the caller's own."""
-    return np.array(tensor.detach().numpy(), order="C")

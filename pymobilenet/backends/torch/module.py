@@ -8,6 +8,7 @@ and no other framework has it.
 from __future__ import annotations
 
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +17,17 @@ from torch import Tensor, nn
 from pymobilenet.architecture import Layer, feature_channels, layers
 from pymobilenet.config import MobileNetConfig
 
+if TYPE_CHECKING:
+    from pymobilenet.backends.torch.processes import Processes
+
 
 class Norm(nn.Module):
-    """Batch normalisation as `nn.BatchNorm2d`, without its ``num_batches_tracked``."""
+    """Batch normalisation as `nn.BatchNorm2d`, without its ``num_batches_tracked``.
+
+    With `processes` set, a batch is what all of them have, in equal shares.
+    """
+
+    processes: Processes | None = None
 
     def __init__(self, channels: int, eps: float, momentum: float) -> None:
         super().__init__()
@@ -29,9 +38,26 @@ class Norm(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.training and self.processes is not None:
+            return self._over_all(x, self.processes)
         statistics = (self.running_mean, self.running_var)
         affine = (self.weight, self.bias)
         return F.batch_norm(x, *statistics, *affine, self.training, self.momentum, self.eps)
+
+    def _over_all(self, x: Tensor, processes: Processes) -> Tensor:
+        """Training mode, mean and variance over all processes; `nn.SyncBatchNorm` has no CPU."""
+        shape = (1, -1, 1, 1)
+        wide = x.to(self.weight.dtype)
+        mean = processes.mean(wide.mean((0, 2, 3)))
+        centred = wide - mean.view(shape)
+        variance = processes.mean(centred.square().mean((0, 2, 3)))
+        count = processes.count * x.numel() / x.shape[1]
+        with torch.no_grad():
+            unbiased = variance * (count / (count - 1))
+            self.running_mean.mul_(1 - self.momentum).add_(mean, alpha=self.momentum)
+            self.running_var.mul_(1 - self.momentum).add_(unbiased, alpha=self.momentum)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return (centred * scale.view(shape) + self.bias.view(shape)).to(x.dtype)
 
 
 class Activation(nn.Module):

@@ -90,7 +90,8 @@ def clip(parameters: Iterable[Tensor], largest: float) -> None:
     change: the old ones have been handed out.
     """
     given = list(parameters)
-    norms = [torch.linalg.vector_norm(p.grad, dtype=torch.float64) for p in given]
+    grads = [p.grad.cpu() if p.device.type == "mps" else p.grad for p in given]  # no float64 there
+    norms = [torch.linalg.vector_norm(grad, dtype=torch.float64) for grad in grads]
     factor = largest / (torch.linalg.vector_norm(torch.stack(norms)).item() + 1e-6)
     if not factor >= 1:  # nor where it is no number
         for parameter in given:

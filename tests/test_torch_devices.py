@@ -1,0 +1,177 @@
+"""Devices and mixed precision of the torch backend, as far as a machine without them can tell.
+
+What is left on the CPU by mistake shows on torch's meta device, which has shapes and no values:
+the two do not mix, and a result that is one of its tensors cannot become an array.
+"""
+
+import numpy as np
+import pytest
+import torch
+from small_models import SMALL, assert_same_bits, batch
+from torch_reference import STATE, torch_model
+
+from pymobilenet import MobileNetConfig, TrainConfig, backend
+from pymobilenet.backends.base import regions
+from pymobilenet.backends.torch import devices
+from pymobilenet.data import standin
+from pymobilenet.errors import BackendUnavailable, ConfigError
+
+NARROW = {"dtype": "float32"}
+RECIPE = TrainConfig(weight_decay=0.01, clip_norm=0.5, ema_decay=0.9)
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """A model with moments on a device that is not the CPU."""
+    meta = torch.device("meta")
+    with monkeypatch.context() as patch:
+        patch.setattr("pymobilenet.backends.torch.model.find_device", lambda *_: meta)
+        model = torch_model()
+    model.set_optimizer(RECIPE)
+    return model
+
+
+def test_the_cpu_is_the_device_unless_another_is_asked_for():
+    model = torch_model(device="cpu")
+    assert model.choices["device"] == torch_model().choices["device"] == "cpu"
+    assert model.choices["amp"] == "no"
+    assert_same_bits(model.loss_and_grads(*batch())[1], torch_model().loss_and_grads(*batch())[1])
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:-1", "CPU", "cpu:0", None, 0])
+def test_a_device_of_no_known_name_is_refused(name):
+    known = r"device must be cpu, cuda, cuda:<number> or mps\. Received: "
+    with pytest.raises(ConfigError, match=known + repr(name)):
+        torch_model(device=name)
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:2"])
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(name, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BackendUnavailable, match=rf"sees no device '{name}' here, but cpu"):
+        torch_model(device=name)
+
+
+def test_the_devices_that_are_there_are_told_by_name(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert devices.present() == ["cpu", "cuda", "cuda:0", "cuda:1", "mps"]
+    found = devices.find_device("cuda:1", np.dtype("float64"))
+    assert found == torch.device("cuda", 1)
+    with pytest.raises(BackendUnavailable, match="but cpu, cuda, cuda:0, cuda:1, mps: choose"):
+        devices.find_device("cuda:2", np.dtype("float64"))
+    assert devices.find_device("mps", np.dtype("float32")).type == "mps"
+
+
+def test_float64_on_mps_is_refused():
+    with pytest.raises(ConfigError, match=r"mps has no float64: .*Received: float64"):
+        torch_model(device="mps")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda model, images, _labels, _masks: model.predict(images),
+        lambda model, images, _labels, _masks: model.activations(images),
+        lambda model, images, _labels, masks: model.activations(images, True, masks),
+        lambda model, images, labels, _masks: model.loss_and_grads(images, labels),
+        lambda model, images, labels, masks: model.loss_and_grads(images, labels, masks),
+        lambda model, images, _labels, _masks: model.loss_and_grads(images, np.full((3, 7), 1 / 7)),
+        lambda model, images, labels, masks: model.step(images, labels, 0.1, masks),
+        lambda model, _images, _labels, _masks: model.get_state(),
+    ],
+)
+def test_all_that_a_model_needs_goes_to_its_device(elsewhere, use):
+    images, labels = batch()
+    seen = torch_model().activations(images, train=True)
+    masks = {"stem.act": regions(seen["stem.norm"], "relu6"), "dropout": np.ones((3, 102))}
+    with pytest.raises(RuntimeError, match=r"copy out of meta tensor|item\(\) cannot be called on"):
+        use(elsewhere, images, labels, masks)
+
+
+def test_a_state_with_moments_goes_to_the_device(elsewhere):
+    here = torch_model()
+    here.set_optimizer(RECIPE)
+    here.step(*batch(), 0.1)
+    elsewhere.set_state(here.get_state())
+    moments = [kept["momentum_buffer"] for kept in elsewhere.updater.state.values()]
+    tensors = [*elsewhere.module.state_dict().values(), *elsewhere.averages.values(), *moments]
+    assert len(moments) == len(list(elsewhere.module.parameters()))
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+
+
+def test_convolutions_on_cuda_are_not_of_tf32():
+    cudnn = torch.backends.cudnn
+    before = (cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32)
+    with devices.without_tf32(torch.device("cpu")):
+        assert cudnn.allow_tf32 == before[3]
+    with devices.without_tf32(torch.device("cuda")):
+        assert (cudnn.enabled, cudnn.benchmark, cudnn.deterministic) == before[:3]
+        assert not cudnn.allow_tf32
+    assert (cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32) == before
+
+
+# Mixed precision
+
+
+def test_steps_alone_are_of_mixed_precision():
+    images, labels = batch(8, size=(16, 16))
+    images = images.astype(np.float32)
+    plain, mixed = torch_model(**NARROW), torch_model(**NARROW, amp="bf16")
+    seen = []
+    mixed.module.classifier.register_forward_hook(lambda *call: seen.append(call[2].dtype))
+    assert mixed.predict(images).tobytes() == plain.predict(images).tobytes()
+    loss, grads = mixed.loss_and_grads(images, labels)
+    expected_loss, expected = plain.loss_and_grads(images, labels)
+    assert loss == expected_loss
+    assert_same_bits(grads, expected)
+    mixed.set_optimizer(RECIPE)
+    loss, grads = mixed.step(images, labels, 0.1)
+    assert seen == [torch.float32, torch.float32, torch.bfloat16]
+    assert loss != expected_loss
+    assert loss == pytest.approx(expected_loss, rel=0.05)
+    assert {grad.dtype for grad in grads.values()} == {np.dtype("float32")}
+    assert {t.dtype.name for t in mixed.get_state().values()} == {"float32", "int64"}
+
+
+def test_mixed_precision_learns():
+    config = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5, stem_stride=1)
+    model = backend("torch").build(config, amp="bf16")
+    recipe = TrainConfig(optimizer="adam", rate=3e-3, batch_size=40, steps=30, crop_padding=0)
+    history = model.fit(standin(40, num_classes=5), recipe)
+    assert history.losses[-1] < 0.6 * history.losses[0]
+    assert history.choices["amp"] == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("amp", "dtype", "rule"),
+    [
+        ("fp16", "float32", "amp must be one of no, bf16. Received: 'fp16'"),
+        (True, "float32", "amp must be one of no, bf16. Received: True"),
+        ("bf16", "float64", "amp belongs to float32 models alone. Received: bf16 with float64"),
+    ],
+)
+def test_a_precision_that_makes_no_sense_is_refused(amp, dtype, rule):
+    with pytest.raises(ConfigError, match=rule):
+        torch_model(dtype=dtype, amp=amp)
+
+
+# The other backends
+
+
+@pytest.mark.parametrize(
+    ("name", "its"), [("numpy", "none"), pytest.param("julia", "kernels", marks=pytest.mark.julia)]
+)
+@pytest.mark.parametrize("options", [{"device": "cuda"}, {"amp": "bf16"}])
+def test_other_backends_say_that_they_compute_on_the_cpu(name, its, options):
+    (option,) = options
+    rule = f"no option '{option}': it computes on the CPU, in one process; its options are {its}"
+    with pytest.raises(ConfigError, match=rule):
+        backend(name).build(SMALL, dtype="float64", **options)
+
+
+def test_an_option_nobody_has_is_refused_with_those_there_are():
+    rule = "the torch backend has no option 'devices': its options are memory_format, compiled, "
+    with pytest.raises(ConfigError, match=rule):
+        backend("torch").from_state(SMALL, STATE, devices="cpu")
