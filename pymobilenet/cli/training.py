@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -44,12 +45,22 @@ def train(
     logs: Annotated[
         list[str], typer.Option("--log", help="tensorboard, wandb: log there too.")
     ] = [],
+    device: Annotated[str, typer.Option(help="Of torch: cpu, cuda, cuda:1, mps.")] = "cpu",
+    amp: Annotated[
+        str, typer.Option(help="Of torch: bf16 computes forward passes of steps in bfloat16.")
+    ] = "no",
+    sync_norm: Annotated[
+        bool, typer.Option("--sync-norm", help="Under torchrun: norms see the whole batch.")
+    ] = False,
     compiled: Annotated[
         bool,
         typer.Option("--compile", help="Of torch: compile the net, which needs a C++ compiler."),
     ] = False,
 ) -> None:
-    """Train a recipe, or go on with a run; Ctrl-C stops after the step and saves."""
+    """Train a recipe, or go on with a run; Ctrl-C stops after the step and saves.
+
+    In several processes: torchrun --standalone --nproc-per-node 2 -m pymobilenet.cli train ...
+    """
     from pymobilenet.errors import ConfigError
     from pymobilenet.training import begin, load_recipe
     from pymobilenet.training import resume as go_on
@@ -60,13 +71,25 @@ def train(
             raise ConfigError("either a recipe or --resume FOLDER must be given, and not both")
         if resume is not None and changes:
             raise ConfigError(f"a run keeps its recipe: --set belongs to a new one. {changes[0]}")
-        options: dict[str, Any] = {"compiled": True} if compiled else {}
+        several = "WORLD_SIZE" in os.environ  # torchrun's
+        asked = {
+            "device": device,
+            "amp": amp,
+            "sync_norm": sync_norm,
+            "compiled": compiled,
+            "distributed": several,
+        }
+        usual = {"device": "cpu", "amp": "no"}
+        options = {name: value for name, value in asked.items() if value != usual.get(name, False)}
         chosen = backend(backend_name)
         if recipe is not None:
             place = [] if data is None else [f"run.data={_absolute(data)}"]
             run = begin(load_recipe(recipe, [*changes, *place]), chosen, out, **options)
         else:
             run = go_on(resume or out, chosen, None if data is None else _absolute(data), **options)
+        if not run.model.leads:
+            run.go()
+            return
         settings = run.train.to_dict() | run.run.to_dict() | run.model.config.to_dict()
         loggers = [new_logger(name, run.folder, settings) for name in logs]
         _print_start(run)
@@ -202,7 +225,8 @@ def _bars(run: Run) -> Iterator[tuple[Callable[[StepRecord], None], Callable[[Li
 def _print_start(run: Run) -> None:
     images = run.images
     where = f"step {run.state.step} of {run.train.steps}"
-    choices = ", ".join(f"{key} {value}" for key, value in run.model.choices.items())
+    with run.model.fitting():
+        choices = ", ".join(f"{key} {value}" for key, value in run.model.choices.items())
     console.print(
         f"{run.folder}: {where}, in {run.model.backend.name} ({choices}), {run.model.dtype}; "
         f"{len(images.train):,} images of {images.train.source}, "

@@ -72,12 +72,13 @@ class Run:
         """Train until the run is over, or until `is_stopping`, asked after every step, says so.
 
         Either way the checkpoint is of the last step. Each logger gets the line of each epoch.
+        Of several processes that train one model, all go, and the one that leads writes and logs.
 
         Raises:
             TrainingDiverged: A loss that is not finite. The last checkpoint stays.
         """
         callbacks, state = tuple(callbacks), self.state
-        write_log(self.folder, state.log)
+        self._write_log()
         with self.model.fitting(), contextlib.suppress(_Interrupted):
             while True:
                 if state.step == self.steps_per_epoch * (len(state.log) + 1):
@@ -96,8 +97,9 @@ class Run:
 
     def save(self) -> None:
         """Write the checkpoint."""
-        path = self.folder / LAST
-        write_checkpoint(path, self.model, self.run, self.state, self._digests, self._about)
+        if self.model.leads:
+            path = self.folder / LAST
+            write_checkpoint(path, self.model, self.run, self.state, self._digests, self._about)
 
     def _step(self, callbacks: Sequence[Callback]) -> None:
         began = time.perf_counter()
@@ -144,12 +146,16 @@ class Run:
         }
         state.log.append(line)
         state.epoch_loss = state.epoch_seconds = 0.0
-        if state.best is line:
+        if state.best is line and self.model.leads:
             write_best(self.folder / BEST, asked, self._about)
-        write_log(self.folder, state.log)
+        self._write_log()
         self.save()
-        for logger in loggers:
+        for logger in loggers if self.model.leads else ():
             logger(line)
+
+    def _write_log(self) -> None:
+        if self.model.leads:
+            write_log(self.folder, self.state.log)
 
     def _asked(self) -> Model:
         """The model that is measured and kept: with averaged weights where there are any."""
