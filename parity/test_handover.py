@@ -1,7 +1,8 @@
 """Level 6: a run of either backend goes on in the other, and every fault of the transfer shows."""
 
-import faults
 import pytest
+import transfer_faults as faults
+from faults import Through
 from lab import DTYPES, Place, assert_agree, assert_found
 
 from pymobilenet.parity.handover import BEFORE, HANDOVERS, kind_of
@@ -120,7 +121,7 @@ def test_a_fault_of_the_transfer_is_found_where_it_begins(lab, name, train, plan
 
 @by_dtype
 def test_a_moment_that_is_not_the_same_bytes_is_found_before_any_step(lab, dtype):
-    class Rounded(faults.Through):
+    class Rounded(Through):
         def _set_state(self, state):
             name = "optimizer.momentum.classifier.bias"
             if name in state:

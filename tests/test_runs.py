@@ -1,7 +1,6 @@
 """Runs: what they leave in their folder, how they stop, and that resuming changes no bit."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -9,19 +8,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from run_files import RECIPE, lines_of, write_images, write_recipe
+from run_files import lines_of, write_images, write_recipe
 from small_models import assert_same_bits
-from typer.testing import CliRunner
 
 from pymobilenet import backend
-from pymobilenet.cli import app
 from pymobilenet.config import MobileNetConfig
-from pymobilenet.errors import ConfigError, DataError, TrainingDiverged, WeightsError
+from pymobilenet.errors import TrainingDiverged, WeightsError
 from pymobilenet.evaluation import evaluate, read_runs
 from pymobilenet.training import begin, load_recipe, resume
 from pymobilenet.training.beginning import parts
 from pymobilenet.training.checkpoint import BEST, LAST, read_checkpoint
-from pymobilenet.weights import averaged, read_weights, write_weights
+from pymobilenet.weights import averaged, read_weights
 
 BACKENDS = ["torch", pytest.param("julia", marks=pytest.mark.julia)]
 by_backend = pytest.mark.parametrize("name", BACKENDS)
@@ -257,154 +254,3 @@ def test_a_run_goes_there_and_back_again(recipe, tmp_path, other):
     assert [line["backend"] for line in lines_of(folder)] == ["torch", other, "torch"]
     mine, theirs = ([line["train_loss"] for line in lines_of(each)] for each in (folder, alone))
     np.testing.assert_allclose(mine, theirs, rtol=1e-6)
-
-
-# Refusals
-
-
-def test_a_folder_with_a_run_is_not_overwritten(recipe, tmp_path):
-    begin(recipe, backend("torch"), tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"holds a run: resume it, or choose another folder"):
-        begin(recipe, backend("torch"), tmp_path / "run")
-
-
-def test_other_images_are_refused(recipe, tmp_path, images):
-    begin(recipe, backend("torch"), tmp_path / "run")
-    other = write_images(tmp_path / "other")
-    assert resume(tmp_path / "run", backend("torch"), other).state.step == 0
-    path = other / "train" / "a" / "0.png"
-    path.write_bytes((images / "train" / "b" / "1.png").read_bytes())
-    with pytest.raises(DataError, match=r"goes on with the images it began with, by SHA-256"):
-        resume(tmp_path / "run", backend("torch"), other)
-
-
-def test_nothing_to_resume_is_said(tmp_path):
-    with pytest.raises(WeightsError, match=r"last.safetensors: no such file"):
-        resume(tmp_path, backend("torch"))
-
-
-def rewritten(path, **metadata):
-    file = read_weights(path)
-    write_weights(path, file.config, file.state, file.versions, file.metadata | metadata)
-
-
-@pytest.mark.parametrize(
-    ("key", "text", "message"),
-    [
-        ("train_state", "{}", "train_state must hold step, epoch_loss, epoch_seconds, log"),
-        ("train_state", "[", "not JSON"),
-        (
-            "train_state",
-            '{"step":1,"epoch_loss":0.0,"epoch_seconds":0.0,"log":[]}',
-            "optimizer.step must be the 1 steps of train_state. Received: 0",
-        ),
-        (
-            "train_state",
-            '{"step":-1,"epoch_loss":0.0,"epoch_seconds":0.0,"log":[]}',
-            "step must be at least 0. Received: -1",
-        ),
-        (
-            "train_state",
-            '{"step":0,"epoch_loss":0.0,"epoch_seconds":0.0,"log":[{"epoch":2}]}',
-            "line 1 of the log is none",
-        ),
-        ("train", '{"seed":3}', r"the state has moments .*optimizer is sgd"),
-        ("train", '{"rate":-1}', "rate must be in"),
-        ("run", '{"epochs":-1}', "epochs must be in"),
-        ("data", "", "not JSON"),
-    ],
-)
-def test_a_damaged_checkpoint_is_refused(recipe, tmp_path, key, text, message):
-    begin(recipe, backend("torch"), tmp_path / "run")
-    rewritten(tmp_path / "run" / LAST, **{key: text})
-    with pytest.raises((WeightsError, ConfigError), match=message):
-        resume(tmp_path / "run", backend("torch"))
-
-
-def test_a_model_is_no_checkpoint(tmp_path):
-    backend("torch").build(MobileNetConfig(resolution=32, num_classes=4)).save(tmp_path / LAST)
-    with pytest.raises(WeightsError, match=r"a model and no checkpoint.*--set start="):
-        resume(tmp_path, backend("torch"))
-
-
-def test_data_that_nobody_named_is_asked_for(recipe, tmp_path):
-    with pytest.raises(DataError, match=r"names no data: give a folder or an archive by --data"):
-        begin(replace(recipe, run=replace(recipe.run, data="")), backend("torch"), tmp_path / "r")
-
-
-def test_more_held_out_than_there_are_is_refused(recipe, tmp_path):
-    greedy = replace(recipe, run=replace(recipe.run, validation=40))
-    with pytest.raises(DataError, match=r"of 40 training images some must be left"):
-        begin(greedy, backend("torch"), tmp_path / "run")
-
-
-# The command
-
-
-def command(*arguments):
-    return [sys.executable, "-m", "pymobilenet.cli", "train", *map(str, arguments)]
-
-
-@by_backend
-def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, images, name):
-    recipe = write_recipe(tmp_path, RECIPE.replace("epochs = 3", "epochs = 500"))
-    folder = tmp_path / "run"
-    process = subprocess.Popen(
-        command(recipe, "--data", images, "--out", folder, "--backend", name),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not (folder / "log.csv").is_file() or len(lines_of(folder)) < 2:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    said, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert f"pymobilenet train --resume {folder} --backend {name}" in said.replace("\n", "")
-    assert "Traceback" not in errors
-    stopped = read_checkpoint(folder / LAST).state
-    assert stopped.step >= 8
-    run = resume(folder, backend(name))
-    assert run.go(is_stopping=lambda: run.state.step > stopped.step) == "interrupted"
-
-
-def test_the_command_trains_resumes_and_refuses(tmp_path, images):
-    recipe, folder = write_recipe(tmp_path), tmp_path / "run"
-    done = subprocess.run(
-        command(recipe, "--data", images, "--out", folder, "--set", "epochs=1"),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "epoch 1/1  loss " in done.stdout
-    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
-    again = subprocess.run(command("--resume", folder), capture_output=True, text=True)
-    assert (again.returncode, len(lines_of(folder))) == (0, 1)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((), "either a recipe or --resume FOLDER"),
-        (("smoke", "--resume", "run"), "either a recipe or --resume FOLDER"),
-        (("--resume", "run", "--set", "rate=1"), "a run keeps its recipe"),
-        (("nothing",), "a recipe must be one of"),
-        (("smoke", "--set", "data=nowhere"), "no data at nowhere"),
-        (("--resume", "nowhere"), "no such file"),
-    ],
-)
-def test_the_command_refuses_in_one_line(tmp_path, monkeypatch, arguments, message):
-    monkeypatch.chdir(tmp_path)
-    refused = CliRunner().invoke(app, ["train", *arguments])
-    assert refused.exit_code == 2
-    assert message in refused.stderr
-    assert "Traceback" not in refused.output
-    assert not list(tmp_path.iterdir())
-
-
-def test_recipes_are_listed():
-    listed = CliRunner().invoke(app, ["recipes"])
-    assert listed.exit_code == 0
-    assert "cifar100_reference" in listed.stdout
-    assert "65.98 %" in listed.stdout

@@ -1,0 +1,99 @@
+"""What runs refuse: other images, damaged checkpoints, folders that are taken."""
+
+from dataclasses import replace
+
+import pytest
+from run_files import write_images, write_recipe
+
+from pymobilenet import backend
+from pymobilenet.config import MobileNetConfig
+from pymobilenet.errors import ConfigError, DataError, WeightsError
+from pymobilenet.training import begin, load_recipe, resume
+from pymobilenet.training.checkpoint import LAST
+from pymobilenet.weights import read_weights, write_weights
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture
+def recipe(tmp_path, images):
+    return load_recipe(write_recipe(tmp_path), [f"data={images}"])
+
+
+def test_a_folder_with_a_run_is_not_overwritten(recipe, tmp_path):
+    begin(recipe, backend("torch"), tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"holds a run: resume it, or choose another folder"):
+        begin(recipe, backend("torch"), tmp_path / "run")
+
+
+def test_other_images_are_refused(recipe, tmp_path, images):
+    begin(recipe, backend("torch"), tmp_path / "run")
+    other = write_images(tmp_path / "other")
+    assert resume(tmp_path / "run", backend("torch"), other).state.step == 0
+    path = other / "train" / "a" / "0.png"
+    path.write_bytes((images / "train" / "b" / "1.png").read_bytes())
+    with pytest.raises(DataError, match=r"goes on with the images it began with, by SHA-256"):
+        resume(tmp_path / "run", backend("torch"), other)
+
+
+def test_nothing_to_resume_is_said(tmp_path):
+    with pytest.raises(WeightsError, match=r"last.safetensors: no such file"):
+        resume(tmp_path, backend("torch"))
+
+
+def rewritten(path, **metadata):
+    file = read_weights(path)
+    write_weights(path, file.config, file.state, file.versions, file.metadata | metadata)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        ("train_state", "{}", "train_state must hold step, epoch_loss, epoch_seconds, log"),
+        ("train_state", "[", "not JSON"),
+        (
+            "train_state",
+            '{"step":1,"epoch_loss":0.0,"epoch_seconds":0.0,"log":[]}',
+            "optimizer.step must be the 1 steps of train_state. Received: 0",
+        ),
+        (
+            "train_state",
+            '{"step":-1,"epoch_loss":0.0,"epoch_seconds":0.0,"log":[]}',
+            "step must be at least 0. Received: -1",
+        ),
+        (
+            "train_state",
+            '{"step":0,"epoch_loss":0.0,"epoch_seconds":0.0,"log":[{"epoch":2}]}',
+            "line 1 of the log is none",
+        ),
+        ("train", '{"seed":3}', r"the state has moments .*optimizer is sgd"),
+        ("train", '{"rate":-1}', "rate must be in"),
+        ("run", '{"epochs":-1}', "epochs must be in"),
+        ("data", "", "not JSON"),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused(recipe, tmp_path, key, text, message):
+    begin(recipe, backend("torch"), tmp_path / "run")
+    rewritten(tmp_path / "run" / LAST, **{key: text})
+    with pytest.raises((WeightsError, ConfigError), match=message):
+        resume(tmp_path / "run", backend("torch"))
+
+
+def test_a_model_is_no_checkpoint(tmp_path):
+    backend("torch").build(MobileNetConfig(resolution=32, num_classes=4)).save(tmp_path / LAST)
+    with pytest.raises(WeightsError, match=r"a model and no checkpoint.*--set start="):
+        resume(tmp_path, backend("torch"))
+
+
+def test_data_that_nobody_named_is_asked_for(recipe, tmp_path):
+    with pytest.raises(DataError, match=r"names no data: give a folder or an archive by --data"):
+        begin(replace(recipe, run=replace(recipe.run, data="")), backend("torch"), tmp_path / "r")
+
+
+def test_more_held_out_than_there_are_is_refused(recipe, tmp_path):
+    greedy = replace(recipe, run=replace(recipe.run, validation=40))
+    with pytest.raises(DataError, match=r"of 40 training images some must be left"):
+        begin(greedy, backend("torch"), tmp_path / "run")
