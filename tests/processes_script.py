@@ -47,7 +47,7 @@ def together(**options):
     return build(distributed=True, **options)
 
 
-def locked(train, follower, steps=4):
+def locked(train, follower, steps=2):
     """Steps from the same state each, held against the floors of the model that is alone."""
     leader, batches = build(), Batches(IMAGES, train, CONFIG, "float64")
     leader.set_state(start_state(CONFIG, 0, "float64"))
@@ -76,7 +76,7 @@ def digest(model):
 
 def fitted(accumulate=1, **options):
     model = backend("torch").build(CONFIG, distributed=True, **options)
-    history = model.fit(IMAGES, TrainConfig(steps=6, accumulate=accumulate, **RECIPE))
+    history = model.fit(IMAGES, TrainConfig(steps=4, accumulate=accumulate, **RECIPE))
     assert np.isfinite(history.losses).all()
     return {"losses": history.losses, "digest": digest(model), "choices": history.choices}
 
@@ -155,7 +155,7 @@ def main(folder):
             "accumulated": locked(ACCUMULATING, together(sync_norm=True)),
         },
         "without sync_norm": locked(WORKING, together(), steps=1),
-        "curves": curves(CALM, 12),
+        "curves": curves(CALM, 8),
         "fitted": {str(sync): fitted(sync_norm=sync) for sync in (False, True)},
         "mixed": fitted(sync_norm=True, amp="bf16"),
         "accumulated": fitted(accumulate=2),

@@ -5,7 +5,7 @@ import doctest
 import paper
 import pytest
 
-from pymobilenet import MobileNetConfig, architecture, backends, config
+from pymobilenet import MobileNetConfig, architecture, backends
 from pymobilenet.architecture import (
     Layer,
     activation_names,
@@ -18,6 +18,7 @@ from pymobilenet.architecture import (
     scaled,
     statistic_shapes,
 )
+from pymobilenet.config import model
 from pymobilenet.errors import ConfigError
 
 # Table 6 of the paper prints 4.2M/569M, 2.6/325, 1.3/149, 0.5/41
@@ -150,7 +151,7 @@ def test_a_layer_without_channels_is_refused():
         scaled(12, MobileNetConfig(width_mult=0.04))
 
 
-@pytest.mark.parametrize("module", [config, architecture, backends], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", [model, architecture, backends], ids=lambda m: m.__name__)
 def test_examples_in_docstrings_run(module):
     failed, attempted = doctest.testmod(module)
     assert attempted > 0

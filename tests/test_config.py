@@ -19,7 +19,7 @@ def test_defaults_are_the_papers():
         '"rounding":"floor","softmax":false,"stem_stride":2,"width_mult":1.0}'
     )
     assert TrainConfig().to_json() == (
-        '{"alpha":0.99,"batch_size":128,"beta1":0.9,"beta2":0.999,"clip_norm":0.0,'
+        '{"accumulate":1,"alpha":0.99,"batch_size":128,"beta1":0.9,"beta2":0.999,"clip_norm":0.0,'
         '"crop_padding":4,"cutout":0,"decay_all":true,"div_factor":25.0,"ema_decay":0.0,"eps":1e-08,'
         '"final_div_factor":10000.0,"final_rate":0.0,"flip":true,"gamma":0.1,'
         '"initial_square_avg":0.0,"label_smoothing":0.0,"milestones":[],"mixup":0.0,'
