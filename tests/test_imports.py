@@ -41,13 +41,14 @@ SIBLINGS = {"weights": {"data"}, "data": {"weights"}}
 TORCH = {
     f"backends.torch.{name}" for name in ("by_hand", "checkpoint", "frozen", "model", "module")
 }
-JULIA = {f"backends.julia.{name}" for name in ("crossing", "files", "model", "start")}
+JULIA = {f"backends.julia.{name}" for name in ("crossing", "files", "model", "start", "sysimage")}
 OWN = {
     "backends.numpy": {"backends.numpy_layers", "backends.numpy_optimizers"},
     "backends.torch": TORCH,
     "backends.julia": JULIA,
     "backends.julia.files": JULIA | {"backends.julia"},
     "backends.julia.model": JULIA,
+    "backends.julia.sysimage": JULIA,
     "backends.torch.by_hand": TORCH,
     "backends.torch.model": TORCH,
 }

@@ -28,6 +28,7 @@ COMMANDS = (
     results.predict,
     results.compare,
     machine.doctor,
+    machine.sysimage,
     machine.bench,
 )
 for command in COMMANDS:
