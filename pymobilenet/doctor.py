@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from pymobilenet.backends import BACKENDS, backend
 from pymobilenet.backends.julia import unavailable
-from pymobilenet.backends.julia.files import blas
+from pymobilenet.backends.julia.files import blas, sysimage
 from pymobilenet.bench.peak import gemm_peak
 from pymobilenet.bench.report import processor
 
@@ -36,6 +36,12 @@ def findings() -> Iterator[tuple[str, str, str]]:
         threads = ", ".join(f"{count} {kind}" for kind, count in one.threads().items())
         yield name, versions, f"threads: {threads}" if threads else ""
     if reason is None:
+        image = sysimage()
+        yield (
+            "julia's system image",
+            image or "its own",
+            "" if image else "`pymobilenet sysimage` builds one with which it starts faster",
+        )
         found = blas()
         yield (
             "julia's BLAS",

@@ -1,6 +1,7 @@
 """The bench measures what it says, in turns, and writes what it measured."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 
 from pymobilenet import MobileNetConfig, backend, doctor
 from pymobilenet.architecture import mult_adds
-from pymobilenet.backends.julia.files import blas
+from pymobilenet.backends.julia.files import blas, sysimage
 from pymobilenet.bench import Case, Contender, Timing, available, measure
 from pymobilenet.bench.contenders import CONTENDERS, YARDSTICK
 from pymobilenet.bench.measure import (
@@ -172,6 +173,7 @@ def test_the_doctor_asks_julia_what_it_multiplies_with():
     assert found["library"]
     assert int(found["threads"]) >= 1
     assert int(found["julia_threads"]) == backend("julia").threads()["julia"]
+    assert sysimage() == os.environ.get("PYTHON_JULIACALL_SYSIMAGE")
 
 
 IMAGES = np.random.default_rng(0).standard_normal((4, 3, 32, 32)).astype(np.float32)

@@ -53,13 +53,14 @@ TORCH = {
         "processes",
     )
 }
-JULIA = {f"backends.julia.{name}" for name in ("crossing", "files", "model", "start")}
+JULIA = {f"backends.julia.{name}" for name in ("crossing", "files", "model", "start", "sysimage")}
 OWN = {
     "backends.numpy": {"backends.numpy_layers", "backends.numpy_optimizers"},
     "backends.torch": TORCH,
     "backends.julia": JULIA,
     "backends.julia.files": JULIA | {"backends.julia"},
     "backends.julia.model": JULIA,
+    "backends.julia.sysimage": JULIA,
     "backends.torch.by_hand": TORCH,
     "backends.torch.model": TORCH,
     "backends.torch.processes": TORCH,

@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -205,3 +206,30 @@ except BackendUnavailable as error:
     said = run(code, PYTHON_JULIACALL_EXE=exe, PYTHON_JULIACALL_PROJECT=str(tmp_path))
     assert "Package MobileNets not found in current path" in said
     assert f"The project {tmp_path} must hold it" in said
+
+
+def test_a_mobilenets_that_refuses_to_start_is_not_used(tmp_path):
+    import juliapkg
+
+    for name in ("Project.toml", "Manifest.toml"):
+        text = (Path(juliapkg.project()) / name).read_text()
+        own = r"(\[\[deps\.MobileNets\]\][\s\S]*?\npath = ).*"
+        (tmp_path / name).write_text(re.sub(own, rf'\g<1>"{tmp_path}/fake"', text))
+    (tmp_path / "fake" / "src").mkdir(parents=True)
+    module = 'module MobileNets\n__init__() = error("older than the project")\nend\n'
+    (tmp_path / "fake" / "src" / "MobileNets.jl").write_text(module)
+    uuid = "7f1d4893-4abf-4eca-9caf-155e6bcc6c4d"
+    project = f'name = "MobileNets"\nuuid = "{uuid}"\nversion = "0.1.0"\n'
+    (tmp_path / "fake" / "Project.toml").write_text(project)
+    code = """
+import json
+from pymobilenet import backend
+from pymobilenet.errors import BackendUnavailable
+try:
+    backend("julia")
+except BackendUnavailable as error:
+    print(json.dumps(str(error)))
+"""
+    exe = juliapkg.executable()
+    said = run(code, PYTHON_JULIACALL_EXE=exe, PYTHON_JULIACALL_PROJECT=str(tmp_path))
+    assert "MobileNets.jl could not be loaded: InitError: older than the project" in said

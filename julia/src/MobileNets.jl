@@ -24,6 +24,7 @@ using SHA: sha256
 using Zlib_jll: libz
 
 include("errors.jl")
+include("sysimage.jl")
 include("json.jl")
 include("config.jl")
 include("train_config.jl")

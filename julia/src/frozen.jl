@@ -19,11 +19,15 @@ function FrozenUnit((; conv, norm, ceiling, residual)::ConvNormAct{T}, channels)
     return FrozenUnit(kind, prepared(kind, weight, Fresh()), bias, Clamped{T}(ceiling), residual)
 end
 
-"What [`freeze`](@ref) gives: a function of images (W, H, C, N). For one task at a time."
+"""
+What [`freeze`](@ref) gives: a function of images (W, H, C, N). For one task at a time. Of `model` only the
+config and the shapes are read.
+"""
 struct Frozen{T}
     model::MobileNet{T}
     groups::Vector{Vector{FrozenUnit{T}}}
-    room::Workspace
+    classifier::Classifier{T}
+    room::Pool
 end
 
 Base.show(io::IO, frozen::Frozen) = print(io, "Frozen(", frozen.model, ")")
@@ -45,19 +49,19 @@ true
 ```
 """
 function freeze(model::MobileNet{T}) where {T}
-    own, channels = deepcopy(model), model.config.in_channels
-    groups = map(unit_groups(own)) do group
+    channels = model.config.in_channels
+    groups = map(unit_groups(model)) do group
         map(collect(group)) do unit
             frozen = FrozenUnit(unit, channels)
             channels = length(frozen.bias)
             frozen
         end
     end
-    return Frozen{T}(own, groups, Workspace())
+    return Frozen{T}(model, groups, deepcopy(model.classifier), Pool())
 end
 
 function (frozen::Frozen)(images)
-    (; model, groups, room) = frozen
+    (; model, groups, classifier, room) = frozen
     x = checked_images(model, images)
     reset!(room)
     maps = channels_first(x, room)
@@ -71,7 +75,7 @@ function (frozen::Frozen)(images)
         release!(room, entered)
     end
     features = global_mean(Fast(room), maps)
-    scores = linear(features, model.classifier.weight, model.classifier.bias, room)
+    scores = linear(features, classifier.weight, classifier.bias, room)
     return model.config.softmax ? softmax(scores) : copy(scores)
 end
 

@@ -31,6 +31,7 @@ COMMANDS = (
     results.predict,
     results.compare,
     machine.doctor,
+    machine.sysimage,
     machine.bench,
 )
 for command in COMMANDS:

@@ -52,6 +52,38 @@ end
 "Give back all arrays but the gradients and their sums."
 reset!(room::Workspace) = foreach(unused -> release!(room, unused), collect(room.lent))
 
+"""
+    Pool()
+
+Memory for inference, where few arrays live at once: what one of them leaves serves the next of any shape that
+it is large enough for. They must not outlive the pool. For one task at a time.
+"""
+struct Pool
+    free::Vector{Vector{UInt8}} # by length
+    lent::IdDict{Array,Vector{UInt8}}
+end
+Pool() = Pool([], IdDict())
+
+function array(pool::Pool, ::Type{T}, dims::Vararg{Int,N}) where {T,N}
+    count = prod(dims) * sizeof(T)
+    place = first_of(pool.free, count)
+    memory = place > length(pool.free) ? Vector{UInt8}(undef, count) : popat!(pool.free, place)
+    lent = unsafe_wrap(Array, Ptr{T}(pointer(memory)), dims)
+    pool.lent[lent] = memory
+    return lent
+end
+
+"Position of the first that holds `count` bytes; one past the last if none does."
+first_of(free, count) = something(findfirst(memory -> length(memory) >= count, free), length(free) + 1)
+
+function release!(pool::Pool, unused::Array)
+    memory = pop!(pool.lent, unused, nothing)
+    isnothing(memory) || insert!(pool.free, first_of(pool.free, length(memory)), memory)
+    return nothing
+end
+
+reset!(pool::Pool) = foreach(unused -> release!(pool, unused), collect(keys(pool.lent)))
+
 "The array for the gradient of a parameter, always the same."
 gradient_like(room::Workspace, parameter::A) where {A<:Array} =
     get!(() -> similar(parameter), room.gradients, parameter)::A

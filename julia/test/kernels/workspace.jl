@@ -1,4 +1,4 @@
-using MobileNets: Fresh, array, channels_first, channels_last, gradient_like, release!, reset!
+using MobileNets: Fresh, Pool, array, channels_first, channels_last, gradient_like, release!, reset!
 
 @testset "an array is lent to one at a time, and lent again when it is given back" begin
     room = Workspace()
@@ -13,6 +13,20 @@ using MobileNets: Fresh, array, channels_first, channels_last, gradient_like, re
     reset!(room)
     @test Set(objectid(array(room, Float32, 3, 4)) for _ in 1:3) == Set(objectid.((a, b, c)))
     @test occursin("Workspace(", sprint(show, room))
+end
+
+@testset "a pool's memory serves any shape that it is large enough for, and one array at a time" begin
+    pool = Pool()
+    large, small = array(pool, Float32, 8, 8), array(pool, Float64, 2)
+    @test large isa Matrix{Float32} && size(large) == (8, 8)
+    @test pointer(large) != pointer(small)
+    foreach(unused -> release!(pool, unused), (large, small, zeros(Float32, 4)))
+    @test pointer(array(pool, UInt8, 16)) == Ptr{UInt8}(pointer(small)) # the smallest that is large enough
+    other = array(pool, Float64, 4, 4, 2)
+    @test pointer(other) == Ptr{Float64}(pointer(large)) && size(other) == (4, 4, 2)
+    @test !(pointer(array(pool, Float32, 1)) in (pointer(large), Ptr{Float32}(pointer(small))))
+    reset!(pool)
+    @test isempty(pool.lent) && issorted(pool.free; by=length) && length(pool.free) == 3
 end
 
 @testset "gradients are the parameter's own" begin

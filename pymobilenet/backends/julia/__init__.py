@@ -13,6 +13,7 @@ Environment variables, read when Julia starts (those not set are chosen here):
   SIGSEGV of their safepoints; Ctrl-C is given back to Python afterwards.
 - ``PYTHON_JULIACALL_EXE`` with ``PYTHON_JULIACALL_PROJECT``: a Julia and a project that holds
   MobileNets and PythonCall; nothing is resolved or downloaded then.
+- ``PYTHON_JULIACALL_SYSIMAGE``: a system image, as `sysimage.build_sysimage` makes one.
 - ``PYTHON_JULIAPKG_*``: see https://github.com/JuliaPy/pyjuliapkg.
 """
 
@@ -56,7 +57,7 @@ class JuliaBackend(Backend):
 
     def __init__(self) -> None:
         self.main = main = start()
-        import_packages(main)
+        import_packages()
         self.julia = main.MobileNets
         self.element_types = {
             "float32": main.Float32,

@@ -91,6 +91,14 @@ def blas() -> dict[str, str]:
         return {name: str(getattr(found, name)) for name in names}
 
 
+def sysimage() -> str | None:
+    """The system image that Julia was started with; None if it is Julia's own."""
+    import juliacall
+
+    _running()
+    return juliacall.CONFIG["opt_sysimage"]
+
+
 def _running() -> JuliaBackend:
     """The backend, with its Julia started."""
     from pymobilenet.backends import backend

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
@@ -28,12 +29,20 @@ HOW_TO_GET_JULIA = (
 )
 
 
+IMPORT = b"""
+try
+    import MobileNets, LinearAlgebra
+    ""
+catch error
+    sprint(showerror, error)
+end
+"""
+"""Gives the text of the error, empty where there is none."""
+
+
 def start() -> Any:
     """Start Julia and return its Main module, with the settings explained at the top."""
-    reason = unavailable()
-    if reason is not None:
-        raise BackendUnavailable(f"the Julia backend cannot be had: {reason}. {HOW_TO_GET_JULIA}")
-    _resolve()
+    demand()
     interrupt = signal.getsignal(signal.SIGINT)
     with _environment_defaults(), warnings.catch_warnings():
         # Tested in both orders in fresh processes; the warning cannot be acted on after the fact.
@@ -52,24 +61,40 @@ def start() -> Any:
     return juliacall.Main
 
 
-def import_packages(main: Any) -> None:
+def demand() -> None:
+    """Have Julia and its packages set up; raises `BackendUnavailable` if that cannot be."""
+    reason = unavailable()
+    if reason is not None:
+        raise BackendUnavailable(f"the Julia backend cannot be had: {reason}. {HOW_TO_GET_JULIA}")
+    _resolve()
+
+
+def installed() -> tuple[str, str]:
+    """Executable and project of what `demand` has set up."""
+    names = ("PYTHON_JULIACALL_EXE", "PYTHON_JULIACALL_PROJECT")
+    if names[0] in os.environ:
+        return os.environ[names[0]], os.environ.get(names[1], "")
+    import juliapkg
+
+    return juliapkg.executable(), juliapkg.project()
+
+
+def import_packages() -> None:
     """Load MobileNets.jl, and with it PythonCall's conversions, precompiled.
 
-    libjulia's own function does it first: `Main.seval` would be compiled for this one call. If it
-    fails (it then gives no pointer), `seval` fails too, and says why.
+    libjulia's own function does it: `Main.seval` would be compiled for this one call. What failed
+    is not tried again, since Julia takes a package whose `__init__` failed for loaded.
     """
     import juliacall
 
-    statement = "import MobileNets, LinearAlgebra"
-    if juliacall.CONFIG["lib"].jl_eval_string(statement.encode()) is not None:
-        return
-    try:
-        main.seval(statement)
-    except juliacall.JuliaError as error:
+    lib = juliacall.CONFIG["lib"]
+    lib.jl_string_ptr.argtypes, lib.jl_string_ptr.restype = [ctypes.c_void_p], ctypes.c_char_p
+    error = lib.jl_string_ptr(lib.jl_eval_string(IMPORT)).decode()
+    if error:
         raise BackendUnavailable(
             f"Julia started, but MobileNets.jl could not be loaded: {error}. The project "
             f"{juliacall.CONFIG['project']} must hold it, and PythonCall"
-        ) from error
+        )
 
 
 def _resolve() -> None:
