@@ -17,9 +17,12 @@ CONSTRAINTS = ("-c", "constraints.txt")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """For the tests' tiny nets, whose maps cost less than the threads that would share them."""
 
+SHARED = ("-n", "auto", "--dist", "worksteal")
+"""A process for each core; tests take seconds or minutes, so those that are done help the others."""
+
 OFFLINE = "not julia and not peers"
 
-DEMO = ("--width-mult", "0.25", "--steps", "20")
+DEMO = ("--width-mult", "0.25", "--steps", "5")
 
 
 @nox.session
@@ -34,7 +37,7 @@ def demo(session):
 def tests(session):
     """All that needs no Julia: the package's tests, and the replay of the recordings."""
     session.install(*CONSTRAINTS, "-e", ".[all]", "--group", "test")
-    session.run("pytest", "-n", "auto", "-m", OFFLINE, *session.posargs, env=ONE_THREAD)
+    session.run("pytest", *SHARED, "-m", OFFLINE, *session.posargs, env=ONE_THREAD)
 
 
 @nox.session
@@ -67,7 +70,7 @@ def parity(session):
     """Both backends live: the parity suite, then the ladder itself on CIFAR-100."""
     session.install(*CONSTRAINTS, "-e", ".[all]", "--group", "test")
     session.run("pymobilenet", "doctor")  # sets Julia up, before several processes want it
-    session.run("pytest", "-n", "auto", "-m", "julia and not peers", env=ONE_THREAD)
+    session.run("pytest", *SHARED, "-m", "julia and not peers", env=ONE_THREAD)
     args = session.posargs or ("--steps", "200")
     session.run("pymobilenet", "parity", "--backends", "torch,julia", "--report", "report", *args)
 
