@@ -18,7 +18,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """For the tests' tiny nets, whose maps cost less than the threads that would share them."""
 
 SHARED = ("-n", "auto", "--dist", "worksteal")
-"""A process for each core; tests take seconds or minutes, so those that are done help the others."""
+"""A process for each core; tests take seconds or minutes, so one that is done helps the others."""
 
 OFFLINE = "not julia and not peers"
 
