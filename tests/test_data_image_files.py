@@ -155,6 +155,20 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path):
         (folder / "train" / "dog").chmod(0o755)
 
 
+def test_a_member_of_a_zip_without_a_name_is_passed_over(tmp_path):
+    files = split_files()
+    path = write_zip(tmp_path / "archive.zip", {**files, "x": b"not an image"})
+    content = bytearray(path.read_bytes())
+    entry = content.rindex(b"PK\x01\x02")  # of the last member, in the directory at the end
+    content[entry + 46] = 0  # where Python ends a name
+    path.write_bytes(content)
+    said = []
+    data = load_image_folder(path, "test", report=said.append)
+    assert len(data) == 3
+    assert said
+    assert all("passed over" in sentence for sentence in said)
+
+
 @pytest.mark.parametrize("write", [write_tar, lambda *a: write_tar(*a, "w:gz"), write_zip])
 def test_whatever_the_bytes_of_an_archive_there_are_images_or_a_refusal(tmp_path, write):
     whole = write(tmp_path / "archive", split_files()).read_bytes()

@@ -73,7 +73,7 @@ def test_the_last_of_two_changes_holds():
         ("rate", "a change must be key=value. Received: 'rate'"),
         ("=3", "a change must be key=value"),
         ("alpha=0.5", r"alpha must be told apart: model.width_mult .* or train.alpha"),
-        ("width=1", "no table has the field 'width'; there are activation, alpha"),
+        ("width=1", "no table has the field 'width'; there are accumulate, activation"),
         ("other.rate=1", "the table must be model, train or run. Received: 'other.rate=1'"),
         ("model.rate=1", "MobileNetConfig has no field 'rate'"),
         ("rate=fast", r"rate must be in \[0, 1e6\]. Received: 'fast'"),

@@ -109,7 +109,7 @@ def _zip_names(path: Path) -> list[str]:
     return [
         f"{member.filename}/" if stat.S_ISLNK(member.external_attr >> 16) else member.filename
         for member in members
-        if not member.is_dir()
+        if not member.filename.endswith("/")  # is_dir fails on a name that is empty
     ]
 
 
