@@ -83,7 +83,8 @@ def test_ctrl_c_is_a_keyboard_interrupt():
     code = (
         TRAIN
         + """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 model.step(images, labels, 0.1)
 print("ready", flush=True)
 try:
