@@ -7,7 +7,7 @@ from lab import DTYPES, Place, assert_agree, assert_found
 
 from pymobilenet.parity.handover import BEFORE, HANDOVERS, kind_of
 
-SGD, NESTEROV, ADAM, ADAMW, RMSPROP = HANDOVERS
+SGD, _, ADAM, ADAMW, _ = HANDOVERS
 JULIA = [
     pytest.param("torch", "julia", marks=pytest.mark.julia, id="torch-julia"),
     pytest.param("julia", "torch", marks=pytest.mark.julia, id="julia-torch"),
@@ -49,52 +49,20 @@ def updated(kind, name):
 
 
 FIRST = "stem.conv.weight"
+SEEN_FIRST = {"square_avg": "momentum"}
+"""What shows a zeroed moment before the moment itself does: RMSprop's momentum is made of it."""
+
+
+def zeroed(train, slot):
+    kind, shown = "average" if slot == "ema" else "moment", SEEN_FIRST.get(slot, slot)
+    return train, faults.without_moment(slot), updated(kind, f"optimizer.{shown}.{FIRST}")
+
+
 PLANTED = {
-    "sgd, momentum zeroed": (
-        SGD,
-        faults.without_moment("momentum"),
-        updated("moment", f"optimizer.momentum.{FIRST}"),
-    ),
-    "nesterov, momentum zeroed": (
-        NESTEROV,
-        faults.without_moment("momentum"),
-        updated("moment", f"optimizer.momentum.{FIRST}"),
-    ),
-    "adam, first moment zeroed": (
-        ADAM,
-        faults.without_moment("exp_avg"),
-        updated("moment", f"optimizer.exp_avg.{FIRST}"),
-    ),
-    "adam, second moment zeroed": (
-        ADAM,
-        faults.without_moment("exp_avg_sq"),
-        updated("moment", f"optimizer.exp_avg_sq.{FIRST}"),
-    ),
-    "adam, average zeroed": (
-        ADAM,
-        faults.without_moment("ema"),
-        updated("average", f"optimizer.ema.{FIRST}"),
-    ),
-    "adamw, first moment zeroed": (
-        ADAMW,
-        faults.without_moment("exp_avg"),
-        updated("moment", f"optimizer.exp_avg.{FIRST}"),
-    ),
-    "adamw, second moment zeroed": (
-        ADAMW,
-        faults.without_moment("exp_avg_sq"),
-        updated("moment", f"optimizer.exp_avg_sq.{FIRST}"),
-    ),
-    "rmsprop, momentum zeroed": (
-        RMSPROP,
-        faults.without_moment("momentum"),
-        updated("moment", f"optimizer.momentum.{FIRST}"),
-    ),
-    "rmsprop, square average zeroed": (
-        RMSPROP,
-        faults.without_moment("square_avg"),
-        updated("moment", f"optimizer.momentum.{FIRST}"),
-    ),
+    f"{kind_of(train)}, {slot} zeroed": zeroed(train, slot)
+    for train in HANDOVERS
+    for slot in train.slots
+} | {
     "adam, step count off by one": (ADAM, faults.step_count_off, updated("parameter", FIRST)),
     "adamw, step count off by one": (ADAMW, faults.step_count_off, updated("parameter", FIRST)),
     "schedule restarted": (SGD, faults.RestartedSchedule, updated("parameter", FIRST)),
