@@ -1,6 +1,7 @@
 """Runs: what they leave in their folder, how they stop, and that resuming changes no bit."""
 
 import os
+import random
 import subprocess
 import sys
 import time
@@ -233,6 +234,38 @@ def test_a_run_killed_at_twenty_random_moments_ends_with_the_same_bits(recipe, t
         timeout=600,
     )
     assert done.stdout.strip() == "finished", done.stderr
+    assert_same_end(alone, tmp_path / "killed")
+    assert not list((tmp_path / "killed").glob("*.tmp*"))
+
+
+GOING = """
+import sys
+from pymobilenet import backend
+from pymobilenet.training import resume
+run = resume(sys.argv[1], backend("julia"))
+print("going", flush=True)
+print(run.go())
+"""
+
+
+@pytest.mark.julia
+def test_a_run_in_julia_killed_at_twenty_random_moments_ends_with_the_same_bits(recipe, tmp_path):
+    """Each time in a new process: a copy of one in which Julia runs would not do."""
+    long = replace(recipe, run=replace(recipe.run, epochs=20, save_steps=1))
+    began = time.perf_counter()
+    alone = whole(long, "julia", tmp_path / "alone")
+    took = time.perf_counter() - began
+    begin(long, backend("julia"), tmp_path / "killed")
+    draw, going, steps = random.Random(0), [sys.executable, "-c", GOING, tmp_path / "killed"], []
+    for _ in range(20):
+        with subprocess.Popen(going, stdout=subprocess.PIPE, text=True) as run:
+            assert run.stdout.readline() == "going\n"
+            time.sleep(draw.uniform(0, took / 5))
+            run.kill()
+        steps.append(read_checkpoint(tmp_path / "killed" / LAST).state.step)
+    assert len(set(steps)) > 3, f"it was killed at steps {steps}"
+    done = subprocess.run(going, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["going", "finished"]
     assert_same_end(alone, tmp_path / "killed")
     assert not list((tmp_path / "killed").glob("*.tmp*"))
 

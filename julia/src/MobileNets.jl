@@ -11,6 +11,7 @@ stock Flux model of one.
 """
 module MobileNets
 
+using Base.Cartesian: @nexprs
 using Base.Libc: Libdl
 using ChainRulesCore: ChainRulesCore, NoTangent, @non_differentiable, @thunk, rrule, unthunk
 using Flux: Flux
@@ -39,6 +40,9 @@ include("kernels/pointwise.jl")
 include("kernels/dense.jl")
 include("kernels/depthwise.jl")
 include("kernels/activation.jl")
+include("kernels/lanes.jl")
+include("kernels/panels.jl")
+include("kernels/tap_panels.jl")
 include("kernels/norm.jl")
 include("kernels/unit.jl")
 include("kernels/head.jl")

@@ -5,7 +5,7 @@
 struct FrozenUnit{T,C,W}
     conv::C
     weight::W
-    bias::Vector{T}
+    outputs::Int
     activation::Clamped{T}
     residual::Bool
 end
@@ -16,8 +16,12 @@ function FrozenUnit((; conv, norm, ceiling, residual)::ConvNormAct{T}, channels)
     weight = T.(conv.weight .* reshape(factor, 1, 1, 1, :))
     bias = T.(norm.bias .- norm.running_mean .* factor)
     kind = conv_kind(weight, channels, conv)
-    return FrozenUnit(kind, prepared(kind, weight, Fresh()), bias, Clamped{T}(ceiling), residual)
+    return FrozenUnit(kind, laid_out(kind, weight, bias), length(bias), Clamped{T}(ceiling), residual)
 end
+
+laid_out(::Pointwise, weight, bias) = Panels(channel_matrix(weight), bias)
+laid_out(::Dense, weight, bias) = Panels(tap_matrix(weight), bias)
+laid_out(::Depthwise, weight, bias) = TapPanels(weight, bias)
 
 """
 What [`freeze`](@ref) gives: a function of images (W, H, C, N). For one task at a time. Of `model` only the
@@ -53,7 +57,7 @@ function freeze(model::MobileNet{T}) where {T}
     groups = map(unit_groups(model)) do group
         map(collect(group)) do unit
             frozen = FrozenUnit(unit, channels)
-            channels = length(frozen.bias)
+            channels = frozen.outputs
             frozen
         end
     end
@@ -79,24 +83,60 @@ function (frozen::Frozen)(images)
     return model.config.softmax ? softmax(scores) : copy(scores)
 end
 
-function frozen_maps((; conv, weight, bias, activation, residual)::FrozenUnit{T}, x, entered, room) where {T}
-    y = array(room, T, output_dims(conv, x, length(bias))...)
-    convolve!(y, x, weight, conv, room) do _, range
-        add_bias!(y, bias, activation, range)
-    end
+function frozen_maps((; conv, weight, outputs, activation, residual)::FrozenUnit{T}, x, entered, room) where {T}
+    y = array(room, T, output_dims(conv, x, outputs)...)
+    convolve_frozen!(y, x, weight, activation, conv, room)
     residual || return y
     total = add(Fast(room), y, entered)
     release!(room, y)
     return total
 end
 
-"Add the bias to the pixels `range` of the maps `y` (C, W, H, N), and activate them."
-function add_bias!(y, bias, activation, range)
-    channels = length(bias)
-    @inbounds for pixel in range
-        before = (pixel - 1) * channels
-        @simd ivdep for c in 1:channels
-            y[before + c] = activated(activation, y[before + c] + bias[c], before + c)
+"Each thread takes some of the pixels or, of few pixels, some of the panels."
+function convolve_frozen!(y, x, panels, activation, ::Pointwise, room)
+    to, inputs, numbers = pixels(y), size(x, 1), axes(panels.weight, 2)
+    work = length(panels.weight) * fieldcount(eltype(panels.weight)) # of a pixel
+    reach(columns) = Reach(1, inputs, 0, (first(columns) - 1) * inputs, inputs)
+    if size(to, 2) < 2 * BLOCK_PIXELS * Threads.nthreads()
+        parallel(length(numbers), least_items(work * size(to, 2) ÷ length(numbers))) do _, some
+            multiply!(to, panels, x, reach(axes(to, 2)), activation, axes(to, 2), some)
+        end
+    else
+        parallel(size(to, 2), max(BLOCK_PIXELS, least_items(work))) do _, some
+            multiply!(to, panels, x, reach(some), activation, some, numbers)
         end
     end
+end
+
+function convolve_frozen!(y, x, panels, activation, conv::Dense, room)
+    to, inputs = pixels(y), size(x, 1)
+    each_padded(x, conv.padding, room) do image, number
+        across = inputs * size(image, 2)
+        for row in 0:(size(y, 3) - 1)
+            columns = (((number - 1) * size(y, 3) + row) * size(y, 2)) .+ axes(y, 2)
+            before = conv.stride * row * across
+            reach = Reach(conv.kernel, conv.kernel * inputs, across, before, conv.stride * inputs)
+            multiply!(to, panels, image, reach, activation, columns, axes(panels.weight, 2))
+        end
+    end
+end
+
+function convolve_frozen!(y, x, taps, activation, conv::Depthwise, room)
+    each_padded(x, conv.padding, room) do image, number
+        correlate_lanes!(y, number, taps, image, activation, conv.stride, Val(conv.kernel))
+    end
+end
+
+"Call `f(image, number)` for each image of `x`, with zeros around it and rows of them after it for lanes to reach into."
+function each_padded(f::F, x::Array{T,4}, padding, room) where {F,T}
+    channels, width, height = size(x, 1), size(x, 2) + sum(padding), size(x, 3) + sum(padding)
+    after = cld(fieldcount(lanes_type(T)), channels * width)
+    images = [fill!(array(room, T, channels, width, height + after), 0) for _ in 1:part_count(size(x, 4))]
+    parallel(size(x, 4)) do part, numbers
+        for number in numbers
+            fill_image!(images[part], x, number, first(padding))
+            f(images[part], number)
+        end
+    end
+    foreach(unused -> release!(room, unused), images)
 end

@@ -1,4 +1,4 @@
-for kernel in ("convolution", "unit", "activation", "norm", "head", "workspace", "threads")
+for kernel in ("convolution", "unit", "activation", "norm", "head", "workspace", "threads", "panels")
     @testset "$kernel" begin
         include("kernels/$kernel.jl")
     end

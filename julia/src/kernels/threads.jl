@@ -15,7 +15,7 @@ function parallel(f::F, n::Int, least::Int=1) where {F}
 end
 
 "Multiply-adds that are worth a thread, whose start takes some microseconds."
-const LEAST_WORK = 2^17
+const LEAST_WORK = 2^18
 
 "The fewest items that are worth a thread, each being so many multiply-adds."
 least_items(work) = cld(LEAST_WORK, work)

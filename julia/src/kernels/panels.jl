@@ -1,0 +1,122 @@
+# A frozen model's products of matrices. BLAS copies both into an order of its own before it multiplies them, which
+# for few channels takes as long as the product. Here the weight lies in such an order already, and pixels are read
+# where they are. A block of pixels times two vectors of output channels stays in registers until its sums are
+# complete; then the bias is added, and what is written is activated.
+
+"Panels of a block, and its pixels: with what they are made of, they fill 16 registers of 256 bits. And of fewer pixels."
+const BLOCK_PANELS, BLOCK_PIXELS, SMALL_BLOCK = 2, 6, 4
+
+"Products that are added up before their sum is added to the others: fewer roundings of large values."
+const SUMMED_PRODUCTS = 256
+
+"Values of `x` that one panel after the other is multiplied with: half of a usual second cache."
+const PANEL_TILE = 2^16
+
+"""
+    Panels(matrix, bias)
+
+The matrix (I, O) and the bias (O) as [`multiply!`](@ref) reads them: panels of some outputs, filled up with zeros,
+each `weight[i, panel]`.
+"""
+struct Panels{V}
+    weight::Matrix{V}
+    bias::Vector{V}
+    outputs::Int
+end
+
+function Panels(matrix::Matrix{T}, bias::Vector{T}) where {T}
+    inputs, outputs = size(matrix)
+    V = lanes_type(T)
+    lanes = fieldcount(V)
+    value(row, o) = VecElement(o <= outputs ? row[o] : zero(T))
+    panel(row, number) = ntuple(lane -> value(row, (number - 1) * lanes + lane), lanes)::V
+    panels = 1:cld(outputs, lanes)
+    weight = [panel(view(matrix, i, :), number) for i in 1:inputs, number in panels]
+    return Panels{V}(weight, [panel(bias, number) for number in panels], outputs)
+end
+
+"""
+Where the values under the taps of an output's pixel lie: `runs` of `run` values, `row` apart, the first after
+`before`; those of the next pixel are `step` further.
+"""
+struct Reach
+    runs::Int
+    run::Int
+    row::Int
+    before::Int
+    step::Int
+end
+
+"""
+    multiply!(y, panels, x, reach, activation, columns, which)
+
+`activated(weight' * values .+ bias)` written into some columns of `y` (O, pixels), for `which` of the panels. The
+values under the first of these columns lie in `x` where `reach` says.
+"""
+function multiply!(y::Matrix, panels::Panels, x::Array, reach::Reach, activation, columns, which)
+    check_reach(y, panels, x, reach, columns, which)
+    tile = max(1, PANEL_TILE ÷ (reach.run * reach.runs * BLOCK_PIXELS)) * BLOCK_PIXELS
+    for some in Iterators.partition(columns, tile), pair in Iterators.partition(which, BLOCK_PANELS)
+        before = reach.before + reach.step * (first(some) - first(columns))
+        two = length(pair) == BLOCK_PANELS ? Val(BLOCK_PANELS) : Val(1)
+        multiply_blocks!(y, panels, x, reach, before, activation, some, first(pair), two, block_of(length(some)))
+    end
+    return y
+end
+
+function block_of(pixels)
+    pixels >= BLOCK_PIXELS && return Val(BLOCK_PIXELS)
+    return pixels >= SMALL_BLOCK ? Val(SMALL_BLOCK) : Val(1)
+end
+
+"What `multiply!` reads and writes without looking must be there."
+function check_reach(y, (; weight, outputs), x, (; runs, run, row, before, step), columns, which)
+    farthest = before + step * (length(columns) - 1) + row * (runs - 1) + run
+    inside = 0 <= before && farthest <= length(x) && runs * run == size(weight, 1)
+    inside && size(y, 1) == outputs && columns ⊆ axes(y, 2) && which ⊆ axes(weight, 2) && return nothing
+    throw(DimensionMismatch("$(size(weight)) panels of $outputs outputs for $(size(x)) into $(size(y))"))
+end
+
+"Block after block of `P` pixels; the last one, if it is not whole, begins earlier and writes some again."
+function multiply_blocks!(
+    y, panels, x, reach, before, activation, columns, panel, at_once, pixels::Val{P}
+) where {P}
+    for pixel in 0:P:(length(columns) - 1)
+        pixel = min(pixel, length(columns) - P)
+        start, column = before + reach.step * pixel, first(columns) + pixel
+        multiply_block!(y, panels, x, reach, start, activation, column, panel, at_once, pixels)
+    end
+end
+
+"`P` pixels from `column` on times `Q` panels."
+@generated function multiply_block!(
+    y::Matrix{T}, panels::Panels{V}, x::Array{T}, reach, before, activation, column, panel, ::Val{Q}, ::Val{P}
+) where {T,V<:Lanes{T},Q,P}
+    return quote
+        (; weight, bias) = panels
+        (; runs, run, row, step) = reach
+        @inbounds begin
+            @nexprs $Q q -> @nexprs $P p -> total_q_p = bias[panel + q - 1]
+            for number in 0:(runs - 1), start in 0:SUMMED_PRODUCTS:(run - 1)
+                @nexprs $Q q -> @nexprs $P p -> sum_q_p = all_lanes(zero(T), V)
+                for i in (start + 1):min(start + SUMMED_PRODUCTS, run)
+                    @nexprs $Q q -> taken_q = weight[number * run + i, panel + q - 1]
+                    @nexprs $P p -> begin
+                        value = all_lanes(x[before + number * row + (p - 1) * step + i], V)
+                        @nexprs $Q q -> sum_q_p = fused(taken_q, value, sum_q_p)
+                    end
+                end
+                @nexprs $Q q -> @nexprs $P p -> total_q_p = added(total_q_p, sum_q_p)
+            end
+        end
+        outputs, lanes = size(y, 1), fieldcount(V)
+        GC.@preserve y @nexprs $Q q -> begin
+            done = lanes * (panel + q - 2)
+            to = pointer(y, (column - 1) * outputs + done + 1)
+            @nexprs $P p -> begin
+                put!(to + (p - 1) * outputs * sizeof(T), activated_lanes(activation, total_q_p), outputs - done)
+            end
+        end
+        return nothing
+    end
+end

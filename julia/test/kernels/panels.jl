@@ -1,0 +1,68 @@
+# A frozen model's products, against plain ones.
+using MobileNets: Clamped, Panels, Reach, convolve_frozen!, laid_out, multiply!
+
+"Whole maps of a frozen convolution of `x` (W, H, C, N), (W, H, O, N)."
+function frozen_convolution(x, weight, bias, activation, options)
+    kind = conv_kind(weight, size(x, 3), options)
+    maps, room = channels_first(x), MobileNets.Pool()
+    y = fill(eltype(x)(NaN), MobileNets.output_dims(kind, maps, size(weight, 4)))
+    convolve_frozen!(y, maps, laid_out(kind, weight, bias), activation, kind, room)
+    return channels_last(y)
+end
+
+@testset "panels: $inputs values, $outputs outputs, $pixels pixels, $T" for
+    T in (Float32, Float64), inputs in (1, 3, 17, 256, 300), outputs in (1, 4, 8, 19, 40), pixels in (1, 5, 6, 7, 31)
+
+    rng = StableRNG(1)
+    matrix, bias, x = randn(rng, T, inputs, outputs), randn(rng, T, outputs), randn(rng, T, inputs, pixels)
+    panels, wanted = Panels(matrix, bias), matrix' * x .+ bias
+    y = fill(T(NaN), outputs, pixels + 2)
+    reach, all_panels = Reach(1, inputs, 0, 0, inputs), axes(panels.weight, 2)
+    multiply!(y, panels, x, reach, Clamped{T}(nothing), 2:(pixels + 1), all_panels)
+    @test deviation(y[:, 2:(pixels + 1)], wanted) < 100eps(T)
+    @test all(isnan, y[:, [1, end]])
+    clipped = fill(T(NaN), outputs, pixels)
+    multiply!(clipped, panels, x, reach, Clamped{T}(1), 1:pixels, all_panels)
+    @test clipped == clamp.(y[:, 2:(pixels + 1)], 0, 1)
+end
+
+@testset "some of the panels leave the others alone" begin
+    panels, x, y = Panels(ones(Float32, 2, 20), zeros(Float32, 20)), ones(Float32, 2, 7), zeros(Float32, 20, 7)
+    multiply!(y, panels, x, Reach(1, 2, 0, 0, 2), Clamped{Float32}(nothing), 1:7, 2:2)
+    @test all(==(2), y[9:16, :]) && sum(y) == 2 * 8 * 7
+end
+
+@testset "what is out of reach is refused: $name" for (name, reach, columns, which) in (
+    ("one value too far", Reach(1, 2, 0, 1, 2), 1:7, 1:1),
+    ("before the first", Reach(1, 2, 0, -1, 2), 1:6, 1:1),
+    ("other inputs", Reach(1, 1, 0, 0, 2), 1:7, 1:1),
+    ("rows beyond the last", Reach(2, 1, 14, 0, 2), 1:7, 1:1),
+    ("columns that are not there", Reach(1, 2, 0, 0, 2), 2:8, 1:1),
+    ("panels that are not there", Reach(1, 2, 0, 0, 2), 1:7, 1:2),
+)
+    panels, x, y = Panels(ones(2, 4), zeros(4)), ones(2, 7), zeros(4, 7)
+    activation = Clamped{Float64}(nothing)
+    @test_throws DimensionMismatch multiply!(y, panels, x, reach, activation, columns, which)
+    @test iszero(y)
+end
+
+@testset "frozen convolutions: $T, maps $size, stride $stride, padding $padding, batch $batch" for
+    T in (Float32, Float64), size in SIZES, (stride, padding) in GEOMETRIES, batch in (1, 3)
+
+    minimum(size) + sum(padding) < 3 && continue
+    rng = StableRNG(2)
+    for (inputs, outputs, groups) in ((3, 8, 1), (1, 5, 1), (5, 5, 5), (8, 8, 8), (21, 21, 21))
+        x, weight = randn(rng, T, size..., inputs, batch), randn(rng, T, 3, 3, inputs ÷ groups, outputs)
+        bias, options = randn(rng, T, outputs), geometry(stride, padding, groups)
+        wanted = NNlib.conv(x, weight, conv_dims(x, weight, options)) .+ reshape(bias, 1, 1, :)
+        found = frozen_convolution(x, weight, bias, Clamped{T}(nothing), options)
+        @test deviation(found, wanted) < 100eps(T)
+        @test frozen_convolution(x, weight, bias, Clamped{T}(1), options) == clamp.(found, 0, 1)
+    end
+end
+
+@testset "a value that is not a number stays one" begin
+    x, weight = fill(NaN, 1, 1, 3, 7), ones(1, 1, 3, 4)
+    found = frozen_convolution(x, weight, zeros(4), Clamped{Float64}(6), geometry(1, (0, 0), 1))
+    @test all(isnan, found)
+end
