@@ -110,6 +110,21 @@ def test_every_combination_is_a_case_but_a_training_step_of_one_image():
     assert not [case for case in found if case.job == "train" and case.batch_size == 1]
 
 
+def test_a_sweep_varies_one_axis_at_a_time():
+    axes = [[0.25, 0.5, 1.0], [32, 64, 128], [1, 32, 128], [2], ["train", "predict"]]
+    whole, swept = (cases(["v1"], *axes, sweep=sweep) for sweep in (False, True))
+    assert [sum(case.job == job for case in whole) for job in ("train", "predict")] == [18, 27]
+    assert [sum(case.job == job for case in swept) for job in ("train", "predict")] == [6, 7]
+    assert set(swept) <= set(whole)
+    found = {(c.config.width_mult, c.config.resolution, c.batch_size) for c in swept}
+    assert found == {
+        *((width, 64, 32) for width in (0.25, 0.5, 1.0)),
+        *((0.5, resolution, 32) for resolution in (32, 128)),
+        *((0.5, 64, batch) for batch in (1, 128)),
+    }
+    assert cases(["v1"], [0.25], [32], [1], [2], ["train"], sweep=True) == []
+
+
 def test_one_that_is_asked_for_and_missing_is_an_error():
     with pytest.raises(ConfigError, match="Received: cuda"):
         available(["cuda"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,6 +139,27 @@ def _seconds(job: Job, count: int) -> float:
     return (time.perf_counter() - start) / count
 
 
+AXES: dict[str, Callable[[Case], float]] = {
+    "batch size": lambda case: case.batch_size,
+    "alpha": lambda case: case.config.width_mult,
+    "resolution": lambda case: case.config.resolution,
+    "stem stride": lambda case: case.config.stem_stride,
+}
+
+
+def axis_values(cases: Iterable[Case]) -> dict[str, list[float]]:
+    """The values on each of `AXES`, in order."""
+    known = list(cases)
+    return {axis: sorted({value(case) for case in known}) for axis, value in AXES.items()}
+
+
+def one_at_a_time(cases: Iterable[Case]) -> list[Case]:
+    """Those cases of one family and job that are off the middle value of one axis at most."""
+    known = list(cases)
+    middle = {axis: statistics.median_low(found) for axis, found in axis_values(known).items()}
+    return [case for case in known if sum(AXES[axis](case) != middle[axis] for axis in AXES) <= 1]
+
+
 def cases(
     families: Sequence[str],
     widths: Sequence[float],
@@ -146,15 +167,23 @@ def cases(
     batch_sizes: Sequence[int],
     stem_strides: Sequence[int],
     jobs: Sequence[str],
+    sweep: bool = False,
 ) -> list[Case]:
-    """Every combination; training needs more than one image where the last map has one pixel."""
-    return [
-        Case(MobileNetConfig(family, width, resolution, 100, stem_stride=stem), batch, job)
-        for family in families
-        for width in widths
-        for stem in stem_strides
-        for resolution in resolutions
-        for batch in batch_sizes
-        for job in jobs
-        if job != "train" or batch > 1
-    ]
+    """Every combination or, in a `sweep`, one axis varied at a time.
+
+    Training needs more than one image where the last map has one pixel.
+    """
+
+    def combined(family: str, job: str) -> list[Case]:
+        return [
+            Case(MobileNetConfig(family, width, resolution, 100, stem_stride=stem), batch, job)
+            for width in widths
+            for stem in stem_strides
+            for resolution in resolutions
+            for batch in batch_sizes
+            if job != "train" or batch > 1
+        ]
+
+    combinations = [combined(family, job) for family in families for job in jobs]
+    chosen = one_at_a_time if sweep else list
+    return [case for found in combinations if found for case in chosen(found)]

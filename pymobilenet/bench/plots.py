@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median_low
 
 from pymobilenet.bench.contenders import YARDSTICK
-from pymobilenet.bench.measure import Case, Timing
+from pymobilenet.bench.measure import AXES, Timing, axis_values
 from pymobilenet.files import atomic_write
-
-AXES: dict[str, Callable[[Case], float]] = {
-    "batch size": lambda case: case.batch_size,
-    "alpha": lambda case: case.config.width_mult,
-    "resolution": lambda case: case.config.resolution,
-    "stem stride": lambda case: case.config.stem_stride,
-}
 
 
 def write_plots(timings: Sequence[Timing], folder: Path) -> list[Path]:
@@ -32,10 +25,7 @@ def write_plots(timings: Sequence[Timing], folder: Path) -> list[Path]:
                 for timing in timings
                 if timing.case.job == job and timing.case.config.family == family
             ]
-            values = {
-                axis: sorted({value(timing.case) for timing in chosen})
-                for axis, value in AXES.items()
-            }
+            values = axis_values(timing.case for timing in chosen)
             if any(len(found) > 1 for found in values.values()):
                 written.append(_plot(chosen, values, f"{job}, {family}", folder))
     return written

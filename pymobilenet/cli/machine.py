@@ -46,6 +46,9 @@ def bench(
     resolution: Annotated[list[int], typer.Option(help="Pixels.")] = [32],
     batch_size: Annotated[list[int], typer.Option(help="Images at once.")] = [1, 128],
     job: Annotated[list[str], typer.Option(help="train, predict")] = ["train", "predict"],
+    sweep: Annotated[
+        bool, typer.Option(help="Vary one thing at a time, the others at their middle values.")
+    ] = False,
     repeats: Annotated[int, typer.Option(min=3, help="Of each measurement, in turns.")] = 9,
     threads: Annotated[
         int | None, typer.Option(min=1, help="For every contender; each chooses if left out.")
@@ -68,7 +71,8 @@ def bench(
         names = list(dict.fromkeys(one.backend for one in chosen))
         peaks = gemm_peak(names)
         timings, fresh = [], []
-        for case in cases(family, width_mult, resolution, batch_size, stem_stride, job):
+        axes = (family, width_mult, resolution, batch_size, stem_stride, job)
+        for case in cases(*axes, sweep=sweep):
             tick = tell(str(case), repeats)
             timings += measure(case, chosen, repeats, tick)
             if memory:

@@ -14,8 +14,8 @@ function parallel(f::F, n::Int, least::Int=1) where {F}
     return nothing
 end
 
-"Multiply-adds that are worth a thread, whose start takes some microseconds."
-const LEAST_WORK = 2^18
+"Multiply-adds that are worth a thread: some twenty microseconds, about as long as one takes to wake up."
+const LEAST_WORK = 2^20
 
 "The fewest items that are worth a thread, each being so many multiply-adds."
 least_items(work) = cld(LEAST_WORK, work)

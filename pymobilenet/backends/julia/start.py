@@ -20,6 +20,10 @@ from pymobilenet.errors import BackendUnavailable
 DOWNLOAD_HOST = "julialang-s3.julialang.org"
 CONNECT_SECONDS = 3
 
+SLEEP_THRESHOLD = "1000000"
+"""Nanoseconds for which a Julia thread waits awake for work. Julia's own 16,000 are over between two
+layers, and waking a virtual processor takes longer than many a layer."""
+
 HEAP_SIZE_HINT = "4G"
 """Where Julia begins to collect eagerly: it does not see what torch and NumPy take beside it."""
 
@@ -127,6 +131,7 @@ def _environment_defaults() -> Iterator[None]:
     defaults = {
         "PYTHON_JULIACALL_HANDLE_SIGNALS": "yes",
         "PYTHON_JULIACALL_HEAP_SIZE_HINT": HEAP_SIZE_HINT,
+        "JULIA_THREAD_SLEEP_THRESHOLD": SLEEP_THRESHOLD,
     }
     if "JULIA_NUM_THREADS" not in os.environ:
         defaults["PYTHON_JULIACALL_THREADS"] = "auto"
