@@ -9,8 +9,8 @@ Environment variables, read when Julia starts (those not set are chosen here):
 
 - ``PYTHON_JULIACALL_THREADS`` or ``JULIA_NUM_THREADS``: Julia threads. Default ``auto``, one for
   each core.
-- ``JULIA_THREAD_SLEEP_THRESHOLD``: nanoseconds for which a Julia thread waits awake for work. Default
-  a millisecond: by Julia's own default threads fall asleep between two layers.
+- ``JULIA_THREAD_SLEEP_THRESHOLD``: nanoseconds for which a Julia thread waits awake for work.
+  Default a millisecond: by Julia's own default threads fall asleep between two layers.
 - ``PYTHON_JULIACALL_HANDLE_SIGNALS``: default ``yes``, because several Julia threads need the
   SIGSEGV of their safepoints; Ctrl-C is given back to Python afterwards.
 - ``PYTHON_JULIACALL_EXE`` with ``PYTHON_JULIACALL_PROJECT``: a Julia and a project that holds

@@ -21,8 +21,8 @@ DOWNLOAD_HOST = "julialang-s3.julialang.org"
 CONNECT_SECONDS = 3
 
 SLEEP_THRESHOLD = "1000000"
-"""Nanoseconds for which a Julia thread waits awake for work. Julia's own 16,000 are over between two
-layers, and waking a virtual processor takes longer than many a layer."""
+"""Nanoseconds for which a Julia thread waits awake for work. Julia's own 16,000 are over between
+two layers, and waking a virtual processor takes longer than many a layer."""
 
 HEAP_SIZE_HINT = "4G"
 """Where Julia begins to collect eagerly: it does not see what torch and NumPy take beside it."""
