@@ -36,6 +36,7 @@ def _plot(
 ) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
 
     axes = [axis for axis, found in values.items() if len(found) > 1]
     middle = {axis: median_low(found) for axis, found in values.items()}
@@ -60,8 +61,9 @@ def _plot(
                 panel.loglog(x, ideal, "k--", linewidth=1, label="as the multiply-adds")
         panel.set_xticks(values[axis], [f"{value:g}" for value in values[axis]], minor=False)
         panel.set_xticks([], minor=True)
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_minor_locator(NullLocator())
         panel.yaxis.set_major_formatter("{x:g}")
-        panel.yaxis.set_minor_formatter("{x:g}")
         fixed = ", ".join(f"{other} {middle[other]:g}" for other in others if other in axes)
         panel.set(xlabel=f"{axis}\n({fixed})" if fixed else axis)
         panel.grid(alpha=0.3)
