@@ -22,6 +22,8 @@ from pymobilenet.config import RunConfig
 from pymobilenet.data import BatchPlan
 from pymobilenet.errors import ConfigError, DataError, TrainingDiverged
 from pymobilenet.evaluation import evaluate
+from pymobilenet.evaluation.runs import LOG
+from pymobilenet.files import remove_leftovers
 from pymobilenet.training.batches import Batches
 from pymobilenet.training.beginning import Images, first_state, open_images
 from pymobilenet.training.checkpoint import (
@@ -33,7 +35,7 @@ from pymobilenet.training.checkpoint import (
     write_best,
     write_checkpoint,
 )
-from pymobilenet.training.log import Logger, write_log
+from pymobilenet.training.log import TABLE, Logger, write_log
 from pymobilenet.training.loop import Callback, take_steps
 from pymobilenet.training.recipe import Recipe
 from pymobilenet.training.schedules import rate_at
@@ -224,6 +226,9 @@ def resume(
     model = backend.from_state(found.file.config, found.file.state, **options)
     model.set_optimizer(found.train)
     model.set_state(found.file.state)
+    if model.leads:
+        for name in (LAST, BEST, LOG, TABLE):
+            remove_leftovers(folder / name)
     return Run(folder, model, run, images, found.state)
 
 
