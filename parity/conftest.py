@@ -11,6 +11,11 @@ from pymobilenet.parity.reference import reference
 pytest.register_assert_rewrite("lab")
 
 
+def pytest_collection_modifyitems(items):
+    """The longest come first: of several processes none is then left alone with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     """Maps this small are slower on many threads than on one, and far slower on a busy machine."""

@@ -10,6 +10,7 @@ from pymobilenet.parity.floors import (
     draw_order,
     floors,
     least,
+    lower_floors,
     most,
     move_parameters,
     move_ulps,
@@ -108,6 +109,14 @@ def test_without_doubt_the_leaders_five_draws_are_the_floor():
     (leader, asked), (other, never_asked) = growing(1e-12), growing(1e-11)
     assert floors(leader, [other], "float64", never)[KEY] == pytest.approx(4e-12, rel=1e-3)
     assert (asked, never_asked) == ([0, 1, 2, 3, 4], [])
+
+
+def test_few_draws_give_floors_that_are_not_above_those_of_five():
+    falling = Program({KEY: np.array(1.0)}, lambda draw: {KEY: np.array(1 + 1e-11 / (draw + 1))})
+    (rising, asked) = growing(1e-12)
+    assert lower_floors(falling, "float64") == floors(falling, [], "float64", never)
+    assert lower_floors(rising, "float64")[KEY] == least("float64")
+    assert asked == [0]
 
 
 def test_in_doubt_twenty_draws_of_every_program_are():

@@ -35,6 +35,7 @@ def test_there_is_a_recording_of_each_standard_scenario():
         )
 
 
+@pytest.mark.long
 def test_parity_replays_them_says_so_first_and_passes(no_julia, tmp_path):
     done = pymobilenet(no_julia, "parity", "--report", str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr

@@ -255,6 +255,7 @@ print(resume(sys.argv[1], backend("julia")).go([lambda record: print(record.step
 """
 
 
+@pytest.mark.long
 @pytest.mark.julia
 def test_a_run_in_julia_killed_at_twenty_random_moments_ends_with_the_same_bits(recipe, tmp_path):
     """Each time in a new process, some steps and a moment later: a fork of Julia would not do."""

@@ -16,6 +16,7 @@ from pymobilenet.backends.base import Model
 from pymobilenet.backends.parts import Batch
 from pymobilenet.parity.floors import (
     DRAWS,
+    FEW_DRAWS,
     draw_order,
     least,
     move_parameters,
@@ -146,13 +147,31 @@ def free_curves(
     """
     mine, theirs, flip = pair_losses(models, start, batches, steps, tick)
     leader, follower = models
-    curves = Curves(
-        title, names, (mine, theirs), envelope(leader, start, batches, mine, tick), flip
-    )
+    curves = enveloped(title, names, (mine, theirs), leader, start, batches, flip, tick)
     if curves.passed:
         return curves
-    around = envelope(follower, start, batches, theirs)
+    around = envelope(follower, start, batches, theirs, range(DRAWS))
     return replace(curves, envelope=widened(curves.envelope, around))
+
+
+def enveloped(
+    title: str,
+    names: tuple[str, str],
+    losses: tuple[np.ndarray, np.ndarray],
+    leader: Model,
+    start: State,
+    batches: Batches,
+    flipped: int | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> Curves:
+    """Two curves with the envelope of `FEW_DRAWS` draws if they pass by it, else of `DRAWS`: more
+    draws only widen it."""
+    around = envelope(leader, start, batches, losses[0], range(FEW_DRAWS), tick)
+    curves = Curves(title, names, losses, around, flipped)
+    if curves.passed:
+        return curves
+    more = envelope(leader, start, batches, losses[0], range(FEW_DRAWS, DRAWS))
+    return replace(curves, envelope=np.maximum(around, more))
 
 
 def pair_losses(
@@ -199,12 +218,13 @@ def envelope(
     start: State,
     batches: Batches,
     losses: np.ndarray,
+    draws: Sequence[int],
     tick: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """The running maximum of how far `DRAWS` perturbed runs of `model` are from its `losses`."""
+    """The running maximum of how far perturbed runs of `model` are from its `losses`."""
     runs: Sequence[np.ndarray] = [
         relative(free_losses(model, start, batches, len(losses), draw, tick), losses)
-        for draw in range(DRAWS)
+        for draw in draws
     ]
     largest = np.maximum(np.max(runs, axis=0), least(model.dtype))
     return np.maximum.accumulate(largest)

@@ -21,6 +21,7 @@ from pymobilenet.parity.scenario import Inputs
 from pymobilenet.philox import Stream, permutation, raw_words
 from pymobilenet.weights import State
 
+FEW_DRAWS = 1
 DRAWS = 5
 MORE_DRAWS = 20
 WIDEST = 10.0
@@ -105,6 +106,13 @@ def floors(
         its = _widest(other, range(MORE_DRAWS))
         found = {key: widened(floor, its.get(key, 0.0)) for key, floor in found.items()}
     return found
+
+
+def lower_floors(leader: Program, dtype: np.dtype | str) -> Floors:
+    """Floors of `FEW_DRAWS` draws. More draws only raise them, so that what is within ten of these
+    is within ten of what `floors` gives.
+    """
+    return _bounded(_widest(leader, range(FEW_DRAWS)), dtype)
 
 
 def widened(floor: Any, other: Any) -> Any:

@@ -10,9 +10,9 @@ from pymobilenet.backends.base import Backend, Model
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.data import Dataset
 from pymobilenet.errors import ConfigError
-from pymobilenet.parity.curves import Curves, envelope, free_curves, free_losses
+from pymobilenet.parity.curves import enveloped, free_curves, free_losses
 from pymobilenet.parity.figures import activation_errors, median_gradient, row_error
-from pymobilenet.parity.floors import Floors, Program, floors, program, with_free
+from pymobilenet.parity.floors import FEW_DRAWS, Floors, Program, floors, program, with_free
 from pymobilenet.parity.handover import AFTER, BEFORE, HANDOVERS, hand_over
 from pymobilenet.parity.judge import Row, compare, doubtful, flips, verdicts
 from pymobilenet.parity.lockstep import lockstep
@@ -126,11 +126,13 @@ def replay(recordings: Sequence[Recording], name: str = "torch", tell: Tell = si
         tick()
         for title, losses in recording.curves.items():
             batches = Batches(data, CURVES[title], scenario.config, scenario.dtype)
-            tick = tell(f"{title}, {scenario.name}, recorded", 6 * CURVE_STEPS)
+            runs = 1 + FEW_DRAWS
+            tick = tell(f"{title}, {scenario.name}, recorded", runs * CURVE_STEPS)
             mine = free_losses(model, inputs.state, batches, CURVE_STEPS, tick=tick)
-            around = envelope(model, inputs.state, batches, mine, tick)
-            label = _title(title, CURVES[title], scenario)
-            report.curves.append(Curves(label, (name, "julia"), (mine, losses), around))
+            label, both = _title(title, CURVES[title], scenario), (name, "julia")
+            report.curves.append(
+                enveloped(label, both, (mine, losses), model, inputs.state, batches, tick=tick)
+            )
     return report
 
 
@@ -158,7 +160,7 @@ def _level4(
         batches = Batches(data, train, config, "float64")
         start = initial_state(config, seed, "float64")
         label = _title(title, train, scenario)
-        tick = tell(label, 7 * steps)
+        tick = tell(label, (2 + FEW_DRAWS) * steps)
         models = (leader, follower)
         report.curves.append(free_curves(label, names, models, start, batches, steps, tick))
 
