@@ -34,18 +34,31 @@ end
     end
 end
 
+"The file `path` as a run leaves it that stopped after one of `steps` steps."
+function write_checkpoint(path, steps)
+    config = TrainConfig(; steps, batch_size=128)
+    model = build(TINY; seed=0)
+    x, labels = example(Float32)
+    optimizer = setup(config, model)
+    train_step!(model, optimizer, x, labels, rate_at(config, 1))
+    return MobileNets.save(path, model; optimizer, metadata=Dict("train" => to_json(config)))
+end
+
 @testset "the README's examples run, on 130 images and for two steps" begin
     readme = read(joinpath(pkgdir(MobileNets), "README.md"), String)
     blocks = [m[1] for m in eachmatch(r"```julia\n(.*?)```"s, readme)]
-    example = join(filter(block -> contains(block, "MobileNets.") && !contains(block, "ProgressMeter"), blocks))
+    code = join(filter(block -> !contains(block, "Pkg.develop"), blocks))
     mktempdir() do folder
         images = mkpath(joinpath(folder, "cifar-100-binary"))
         bytes = rand(StableRNG(3), UInt8, 3074, 130)
-        bytes[1:2, :] .%= 20
+        bytes[1:2, :] .%= TINY.num_classes
         write(joinpath(images, "train.bin"), bytes)
+        write_checkpoint(joinpath(mkpath(joinpath(folder, "run")), "last.safetensors"), 3)
+        scope = Module()
         cd(folder) do
-            Base.include_string(Module(), replace(example, "steps=200" => "steps=2"))
+            Base.include_string(scope, replace(code, "steps=200" => "steps=2"))
             @test isfile("model.safetensors") && isfile("model.jld2")
         end
+        @test only(Dict(get_state(scope.model, scope.optimizer))["optimizer.step"]) == 3
     end
 end

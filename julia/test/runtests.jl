@@ -14,7 +14,7 @@ function run_file(file)
     Base.include(scope, joinpath(@__DIR__, "$file.jl"))
 end
 
-@testset "MobileNets" begin
+@testset verbose=true "MobileNets" begin
     for file in (isempty(ARGS) ? FILES : ARGS)
         @testset "$file" begin
             run_file(file)

@@ -20,6 +20,7 @@ a vector has lanes.
     y::Array{T,4}, number, taps::TapPanels{V}, image::Array{T,3}, activation, stride, ::Val{K}
 ) where {T,V<:Lanes{T},K}
     return quote
+        check_taps(y, number, taps.weight, image, stride, K)
         channels, columns, rows = size(y)
         pixel, across = channels * sizeof(T), channels * size(image, 2) * sizeof(T)
         GC.@preserve y image for row in 0:(rows - 1), panel in axes(taps.weight, 3)
@@ -44,4 +45,15 @@ a vector has lanes.
         end
         return y
     end
+end
+
+"What `correlate_lanes!` reads and writes without looking must be there."
+function check_taps(y, number, weight, image, stride, kernel)
+    channels, columns, rows = size(y)
+    lanes, panels = fieldcount(eltype(weight)), size(weight, 3)
+    far(pixels) = kernel - 1 + stride * (pixels - 1)
+    farthest = channels * (far(columns) + size(image, 2) * far(rows)) + lanes * panels
+    inside = farthest <= length(image) && channels == size(image, 1) && far(columns) < size(image, 2)
+    inside && number in axes(y, 4) && size(weight, 1) == kernel && panels == cld(channels, lanes) && return nothing
+    throw(DimensionMismatch("$(size(weight)) taps for $(size(image)) into image $number of $(size(y))"))
 end

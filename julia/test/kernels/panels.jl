@@ -61,6 +61,24 @@ end
     end
 end
 
+@testset "what is out of reach of the taps is refused: $name" for (name, image, number, stride, kernel, channels) in (
+    ("too few rows", (5, 6, 5), 1, 1, 3, 5),
+    ("no values after the last for lanes", (5, 6, 6), 1, 1, 3, 5),
+    ("too few columns", (5, 5, 9), 1, 1, 3, 5),
+    ("other channels", (6, 6, 9), 1, 1, 3, 5),
+    ("an image that is not there", (5, 6, 9), 3, 1, 3, 5),
+    ("another stride", (5, 6, 9), 1, 2, 3, 5),
+    ("another kernel", (5, 6, 9), 1, 1, 5, 5),
+    ("other panels", (5, 6, 9), 1, 1, 3, 8),
+)
+    taps = MobileNets.TapPanels(ones(3, 3, 1, channels), zeros(channels))
+    y, activation = zeros(5, 4, 4, 2), Clamped{Float64}(nothing)
+    correlate(taps, image, number) =
+        MobileNets.correlate_lanes!(y, number, taps, ones(image), activation, stride, Val(kernel))
+    @test_throws DimensionMismatch correlate(taps, image, number)
+    @test iszero(y)
+end
+
 @testset "a value that is not a number stays one" begin
     x, weight = fill(NaN, 1, 1, 3, 7), ones(1, 1, 3, 4)
     found = frozen_convolution(x, weight, zeros(4), Clamped{Float64}(6), geometry(1, (0, 0), 1))
