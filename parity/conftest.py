@@ -5,7 +5,8 @@ import torch
 
 from pymobilenet import MobileNetConfig
 from pymobilenet.data import standin
-from pymobilenet.parity import Scenario
+from pymobilenet.parity import Scenario, run
+from pymobilenet.parity.handover import HANDOVERS
 from pymobilenet.parity.reference import reference
 
 pytest.register_assert_rewrite("lab")
@@ -29,6 +30,14 @@ def _one_thread():
 def config():
     """Its last maps are 1x1, where biased and unbiased variance are far apart."""
     return MobileNetConfig(width_mult=0.125, resolution=32, num_classes=20, stem_stride=2)
+
+
+@pytest.fixture(scope="module")
+def one_handover():
+    """Level 6 with one recipe: each has tests of its own (`test_handover`)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "HANDOVERS", HANDOVERS[:1])
+        yield
 
 
 @pytest.fixture(scope="session")

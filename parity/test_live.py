@@ -20,6 +20,7 @@ RELU = dataclasses.replace(SMALL, activation="relu", norm_eps=1e-3, norm_momentu
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("one_handover")
 @pytest.mark.parametrize("names", [("torch", "julia"), ("julia", "torch")], ids="-".join)
 def test_torch_and_julia_agree_on_every_level_whoever_leads(names):
     report = run_parity(names, standin(512, num_classes=20), steps=3, configs=[SMALL])

@@ -20,8 +20,8 @@ INF = float("inf")
 
 
 @pytest.fixture(scope="module")
-def report(config, images):
-    """A whole small one: both dtypes, lockstep and curves, between torch and the oracle."""
+def report(config, images, one_handover):  # noqa: ARG001
+    """A small one with all levels, between torch and the oracle."""
     return run_parity(("torch", "numpy"), images, 2, ["float64"], [config])
 
 
@@ -69,10 +69,11 @@ def test_the_json_says_everything(report, tmp_path):
         for tensor in level["tensors"]:
             assert {"quantity", "name", "errors", "floor", "verdict"} <= set(tensor)
             assert tensor["verdict"] == "within"
-    assert [len(run["losses"]) for run in found["lockstep"]] == [2, 2]
-    for run in found["curves"]:
-        assert set(run["losses"]) == {"torch", "numpy"}
-        assert len(run["difference"]) == len(run["envelope"]) == 2
+    assert [len(one["losses"]) for one in found["lockstep"]] == [2, 2]
+    for curve in found["curves"]:
+        assert set(curve["losses"]) == {"torch", "numpy"}
+        assert len(curve["difference"]) == len(curve["envelope"]) == 2
+    assert [one["verdict"] for one in found["handovers"]] == ["agree", "agree"]
     assert (tmp_path / "out/curves.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 

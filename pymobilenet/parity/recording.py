@@ -30,7 +30,7 @@ FORMAT = "pymobilenet-recording-1"
 KEPT = 128
 """Elements kept of a tensor that has more."""
 
-CURVE_STEPS = 30
+CURVE_STEPS = 10
 CURVES = {
     "calm": TrainConfig(optimizer="adam", rate=1e-4),
     "free": TrainConfig(optimizer="sgd", rate=0.1),
