@@ -22,7 +22,8 @@ SHARED = ("-n", "auto", "--dist", "worksteal")
 
 OFFLINE = "not julia and not peers"
 
-DEMO = ("--width-mult", "0.25", "--steps", "5")
+DEMO = ("--width-mult", "0.25", "--stem-stride", "2", "--stem-stride", "1", "--steps", "5")
+"""The smaller net comes first, and so is the one that takes the steps."""
 
 
 @nox.session
