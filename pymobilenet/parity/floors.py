@@ -110,7 +110,7 @@ def floors(
 
 def lower_floors(leader: Program, dtype: np.dtype | str) -> Floors:
     """Floors of `FEW_DRAWS` draws. More draws only raise them, so that what is within ten of these
-    is within ten of what `floors` gives.
+    is within ten of what `floors` gives, unless a later draw moves it by more than `most`.
     """
     return _bounded(_widest(leader, range(FEW_DRAWS)), dtype)
 
