@@ -16,7 +16,7 @@ from pymobilenet.backends.base import Model
 from pymobilenet.backends.parts import Batch
 from pymobilenet.parity.floors import (
     DRAWS,
-    FEW_DRAWS,
+    FIRST_DRAWS,
     draw_order,
     least,
     move_parameters,
@@ -164,13 +164,13 @@ def enveloped(
     flipped: int | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> Curves:
-    """Two curves with the envelope of `FEW_DRAWS` draws if they pass by it, else of `DRAWS`: more
+    """Two curves with the envelope of `FIRST_DRAWS` draws if they pass by it, else of `DRAWS`: more
     draws only widen it."""
-    around = envelope(leader, start, batches, losses[0], range(FEW_DRAWS), tick)
+    around = envelope(leader, start, batches, losses[0], range(FIRST_DRAWS), tick)
     curves = Curves(title, names, losses, around, flipped)
     if curves.passed:
         return curves
-    more = envelope(leader, start, batches, losses[0], range(FEW_DRAWS, DRAWS))
+    more = envelope(leader, start, batches, losses[0], range(FIRST_DRAWS, DRAWS))
     return replace(curves, envelope=np.maximum(around, more))
 
 

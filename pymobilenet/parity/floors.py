@@ -21,7 +21,7 @@ from pymobilenet.parity.scenario import Inputs
 from pymobilenet.philox import Stream, permutation, raw_words
 from pymobilenet.weights import State
 
-FEW_DRAWS = 1
+FIRST_DRAWS = 1
 DRAWS = 5
 MORE_DRAWS = 20
 WIDEST = 10.0
@@ -64,7 +64,8 @@ def least(dtype: np.dtype | str) -> float:
 
 def most(dtype: np.dtype | str) -> float:
     """No floor is above this; what is may not be rounding, but a result that depends on the order
-    of the images, and a leader with that fault would hide it in its own floors.
+    of the images, and a leader with that fault would hide it in its own floors. Fewer than one
+    tensor in a thousand may be so (`judge.Row.ratio`), as rounding does that too.
 
     In float32, where two steps at working rates take most digits, 30 floors must not reach the
     tensor's norm: zeros would pass. In float64 half the digits must be left.
@@ -109,10 +110,10 @@ def floors(
 
 
 def lower_floors(leader: Program, dtype: np.dtype | str) -> Floors:
-    """Floors of `FEW_DRAWS` draws. More draws only raise them, so that what is within ten of these
-    is within ten of what `floors` gives, unless a later draw moves it by more than `most`.
+    """Floors of `FIRST_DRAWS` draws. More draws only raise them, so that what is within ten of
+    these is within ten of what `floors` gives, unless a later draw moves it by more than `most`.
     """
-    return _bounded(_widest(leader, range(FEW_DRAWS)), dtype)
+    return _bounded(_widest(leader, range(FIRST_DRAWS)), dtype)
 
 
 def widened(floor: Any, other: Any) -> Any:

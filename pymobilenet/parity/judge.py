@@ -42,12 +42,24 @@ class Row:
     floor: float
 
     @property
+    def is_lost(self) -> bool:
+        """Whether rounding leaves too little of the tensor to be judged (see `floors.most`)."""
+        return self.floor == float("inf")
+
+    @property
     def ratio(self) -> float:
-        """The larger error in floors; infinite where the floor is (see `floors.most`)."""
+        """The larger error in floors; infinite where the floor is 0.
+
+        What is lost counts among the few outside 10 floors, at the farthest that one may be: in
+        lockstep a gradient may be all but zero in a step, as that of a weight whose effect the next
+        norm undoes. A thirtieth of the tensor is as far as that goes.
+        """
         worst = max(self.errors.values())
         if worst == 0:
             return 0.0
-        return worst / self.floor if 0 < self.floor < float("inf") else float("inf")
+        if self.is_lost:
+            return ALL_WITHIN if worst < 1 / ALL_WITHIN else float("inf")
+        return worst / self.floor if self.floor else float("inf")
 
     @property
     def worst_backend(self) -> str:
@@ -147,8 +159,9 @@ def doubtful(rows: Iterable[Row]) -> bool:
     """Whether more draws could change the verdict or where the first divergence is: whether a row
     is outside 10 floors that they could bring inside, before any that they could not.
     """
-    outside = (row.ratio for row in rows if row.ratio > MOST_WITHIN)
-    return next(outside, float("inf")) <= DOUBTFUL
+    outside = (row for row in rows if row.ratio > MOST_WITHIN)
+    first = next(outside, None)
+    return first is not None and not first.is_lost and first.ratio <= DOUBTFUL
 
 
 def off(seen: Observations, reference: Observations, key: Key) -> float:

@@ -12,7 +12,7 @@ from pymobilenet.data import Dataset
 from pymobilenet.errors import ConfigError
 from pymobilenet.parity.curves import enveloped, free_curves, free_losses
 from pymobilenet.parity.figures import activation_errors, median_gradient, row_error
-from pymobilenet.parity.floors import FEW_DRAWS, Floors, Program, floors, program, with_free
+from pymobilenet.parity.floors import FIRST_DRAWS, Floors, Program, floors, program, with_free
 from pymobilenet.parity.handover import AFTER, BEFORE, HANDOVERS, hand_over
 from pymobilenet.parity.judge import Row, compare, doubtful, flips, verdicts
 from pymobilenet.parity.lockstep import lockstep
@@ -126,7 +126,7 @@ def replay(recordings: Sequence[Recording], name: str = "torch", tell: Tell = si
         tick()
         for title, losses in recording.curves.items():
             batches = Batches(data, CURVES[title], scenario.config, scenario.dtype)
-            runs = 1 + FEW_DRAWS
+            runs = 1 + FIRST_DRAWS
             tick = tell(f"{title}, {scenario.name}, recorded", runs * CURVE_STEPS)
             mine = free_losses(model, inputs.state, batches, CURVE_STEPS, tick=tick)
             label, both = _title(title, CURVES[title], scenario), (name, "julia")
@@ -160,7 +160,7 @@ def _level4(
         batches = Batches(data, train, config, "float64")
         start = initial_state(config, seed, "float64")
         label = _title(title, train, scenario)
-        tick = tell(label, (2 + FEW_DRAWS) * steps)
+        tick = tell(label, (2 + FIRST_DRAWS) * steps)
         models = (leader, follower)
         report.curves.append(free_curves(label, names, models, start, batches, steps, tick))
 
