@@ -11,6 +11,7 @@ stock Flux model of one.
 """
 module MobileNets
 
+using Base.BinaryPlatforms: CPUID
 using Base.Cartesian: @nexprs
 using Base.Libc: Libdl
 using ChainRulesCore: ChainRulesCore, NoTangent, @non_differentiable, @thunk, rrule, unthunk

@@ -19,9 +19,9 @@ function FrozenUnit((; conv, norm, ceiling, residual)::ConvNormAct{T}, channels)
     return FrozenUnit(kind, laid_out(kind, weight, bias), length(bias), Clamped{T}(ceiling), residual)
 end
 
-laid_out(::Pointwise, weight, bias) = Panels(channel_matrix(weight), bias)
-laid_out(::Dense, weight, bias) = Panels(tap_matrix(weight), bias)
-laid_out(::Depthwise, weight, bias) = TapPanels(weight, bias)
+laid_out(::Pointwise, weight, bias, lanes...) = Panels(channel_matrix(weight), bias, lanes...)
+laid_out(::Dense, weight, bias, lanes...) = Panels(tap_matrix(weight), bias, lanes...)
+laid_out(::Depthwise, weight, bias, lanes...) = TapPanels(weight, bias, lanes...)
 
 """
 What [`freeze`](@ref) gives: a function of images (W, H, C, N). For one task at a time. Of `model` only the
@@ -93,16 +93,16 @@ function frozen_maps((; conv, weight, outputs, activation, residual)::FrozenUnit
 end
 
 "Each thread takes some of the pixels or, of few pixels, some of the panels."
-function convolve_frozen!(y, x, panels, activation, ::Pointwise, room)
+function convolve_frozen!(y, x, panels::Panels{V}, activation, ::Pointwise, room) where {V}
     to, inputs, numbers = pixels(y), size(x, 1), axes(panels.weight, 2)
-    work = length(panels.weight) * fieldcount(eltype(panels.weight)) # of a pixel
+    pixels_at_once, work = block_pixels(V), length(panels.weight) * fieldcount(V) # of a pixel
     reach(columns) = Reach(1, inputs, 0, (first(columns) - 1) * inputs, inputs)
-    if size(to, 2) < 2 * BLOCK_PIXELS * Threads.nthreads()
+    if size(to, 2) < 2 * pixels_at_once * Threads.nthreads()
         parallel(length(numbers), least_items(work * size(to, 2) ÷ length(numbers))) do _, some
             multiply!(to, panels, x, reach(axes(to, 2)), activation, axes(to, 2), some)
         end
     else
-        parallel(size(to, 2), max(BLOCK_PIXELS, least_items(work))) do _, some
+        parallel(size(to, 2), max(pixels_at_once, least_items(work))) do _, some
             multiply!(to, panels, x, reach(some), activation, some, numbers)
         end
     end
@@ -110,7 +110,7 @@ end
 
 function convolve_frozen!(y, x, panels, activation, conv::Dense, room)
     to, inputs = pixels(y), size(x, 1)
-    each_padded(x, conv.padding, room) do image, number
+    each_padded(x, conv.padding, 0, room) do image, number
         across = inputs * size(image, 2)
         for row in 0:(size(y, 3) - 1)
             columns = (((number - 1) * size(y, 3) + row) * size(y, 2)) .+ axes(y, 2)
@@ -121,16 +121,16 @@ function convolve_frozen!(y, x, panels, activation, conv::Dense, room)
     end
 end
 
-function convolve_frozen!(y, x, taps, activation, conv::Depthwise, room)
-    each_padded(x, conv.padding, room) do image, number
+function convolve_frozen!(y, x, taps::TapPanels{V}, activation, conv::Depthwise, room) where {V}
+    each_padded(x, conv.padding, fieldcount(V), room) do image, number
         correlate_lanes!(y, number, taps, image, activation, conv.stride, Val(conv.kernel))
     end
 end
 
-"Call `f(image, number)` for each image of `x`, with zeros around it and rows of them after it for lanes to reach into."
-function each_padded(f::F, x::Array{T,4}, padding, room) where {F,T}
+"Call `f(image, number)` for each image of `x`, with zeros around it and rows of at least `beyond` of them after it."
+function each_padded(f::F, x::Array{T,4}, padding, beyond, room) where {F,T}
     channels, width, height = size(x, 1), size(x, 2) + sum(padding), size(x, 3) + sum(padding)
-    after = cld(fieldcount(lanes_type(T)), channels * width)
+    after = cld(beyond, channels * width)
     images = [fill!(array(room, T, channels, width, height + after), 0) for _ in 1:part_count(size(x, 4))]
     parallel(size(x, 4)) do part, numbers
         for number in numbers

@@ -4,16 +4,28 @@
 "Values side by side in memory and in a register."
 const Lanes{T,L} = NTuple{L,VecElement{T}}
 
-"As many as 256 bits hold, which all but the oldest x86 and ARM processors have, whole or in two halves."
-const Lanes64, Lanes32 = Lanes{Float64,4}, Lanes{Float32,8}
-lanes_type(::Type{Float64}) = Lanes64
-lanes_type(::Type{Float32}) = Lanes32
+"Bits of a vector: what all but the oldest x86 and ARM processors have, whole or in two halves; what AVX-512 has."
+const NARROW, WIDE = 256, 512
+
+lanes_type(::Type{T}, bits) where {T} = Lanes{T,bits ÷ 8sizeof(T)}
+
+"Wide vectors where the processor has them and `channels` fill them."
+function lanes_for_channels(::Type{T}, channels) where {T}
+    wide = lanes_type(T, WIDE)
+    return has_wide_vectors() && channels % fieldcount(wide) == 0 ? wide : lanes_type(T, NARROW)
+end
+
+"Asked of the processor itself: what is compiled ahead may be used on another one."
+has_wide_vectors() = Sys.ARCH === :x86_64 && CPUID.test_cpu_feature(CPUID.JL_X86_avx512f)
+
+for (T, suffix) in (Float32 => "f32", Float64 => "f64"), bits in (NARROW, WIDE)
+    V = lanes_type(T, bits)
+    name = "llvm.fmuladd.v$(fieldcount(V))$suffix"
+    @eval @inline fused(a::$V, b::$V, c::$V) = ccall($name, llvmcall, $V, ($V, $V, $V), a, b, c)
+end
 
 "`a * b + c`."
-@inline fused(a::Lanes32, b::Lanes32, c::Lanes32) =
-    ccall("llvm.fmuladd.v8f32", llvmcall, Lanes32, (Lanes32, Lanes32, Lanes32), a, b, c)
-@inline fused(a::Lanes64, b::Lanes64, c::Lanes64) =
-    ccall("llvm.fmuladd.v4f64", llvmcall, Lanes64, (Lanes64, Lanes64, Lanes64), a, b, c)
+fused
 
 @inline added(a::V, b::V) where {V<:Lanes} = map((x, y) -> VecElement(x.value + y.value), a, b)
 @inline all_lanes(value, ::Type{V}) where {V<:Lanes} = ntuple(_ -> VecElement(value), Val(fieldcount(V)))

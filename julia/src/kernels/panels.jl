@@ -3,8 +3,11 @@
 # where they are. A block of pixels times two vectors of output channels stays in registers until its sums are
 # complete; then the bias is added, and what is written is activated.
 
-"Panels of a block, and its pixels: with what they are made of, they fill 16 registers of 256 bits. And of fewer pixels."
-const BLOCK_PANELS, BLOCK_PIXELS, SMALL_BLOCK = 2, 6, 4
+"Panels of a block, and pixels of the smaller of two blocks."
+const BLOCK_PANELS, SMALL_BLOCK = 2, 4
+
+"Pixels of a block: their sums, and what these are made of, fill 16 registers of narrow vectors or 32 of wide ones."
+block_pixels(::Type{V}) where {V<:Lanes} = 8sizeof(V) == WIDE ? 12 : 6
 
 "Products that are added up before their sum is added to the others: fewer roundings of large values."
 const SUMMED_PRODUCTS = 256
@@ -13,10 +16,10 @@ const SUMMED_PRODUCTS = 256
 const PANEL_TILE = 2^16
 
 """
-    Panels(matrix, bias)
+    Panels(matrix, bias, V=lanes_for_channels(T, O))
 
-The matrix (I, O) and the bias (O) as [`multiply!`](@ref) reads them: panels of some outputs, filled up with zeros,
-each `weight[i, panel]`.
+The matrix (I, O) and the bias (O) as [`multiply!`](@ref) reads them: panels of as many outputs as the vector `V` has
+lanes, filled up with zeros, each `weight[i, panel]`.
 """
 struct Panels{V}
     weight::Matrix{V}
@@ -24,10 +27,9 @@ struct Panels{V}
     outputs::Int
 end
 
-function Panels(matrix::Matrix{T}, bias::Vector{T}) where {T}
-    inputs, outputs = size(matrix)
-    V = lanes_type(T)
-    lanes = fieldcount(V)
+Panels(matrix::Matrix{T}, bias) where {T} = Panels(matrix, bias, lanes_for_channels(T, length(bias)))
+function Panels(matrix::Matrix{T}, bias::Vector{T}, ::Type{V}) where {T,V<:Lanes{T}}
+    (inputs, outputs), lanes = size(matrix), fieldcount(V)
     value(row, o) = VecElement(o <= outputs ? row[o] : zero(T))
     panel(row, number) = ntuple(lane -> value(row, (number - 1) * lanes + lane), lanes)::V
     panels = 1:cld(outputs, lanes)
@@ -53,20 +55,32 @@ end
 `activated(weight' * values .+ bias)` written into some columns of `y` (O, pixels), for `which` of the panels. The
 values under the first of these columns lie in `x` where `reach` says.
 """
-function multiply!(y::Matrix, panels::Panels, x::Array, reach::Reach, activation, columns, which)
+function multiply!(y::Matrix, panels::Panels{V}, x::Array, reach::Reach, activation, columns, which) where {V}
     check_reach(y, panels, x, reach, columns, which)
-    tile = max(1, PANEL_TILE ÷ (reach.run * reach.runs * BLOCK_PIXELS)) * BLOCK_PIXELS
+    large = block_pixels(V)
+    tile = max(1, PANEL_TILE ÷ (reach.run * reach.runs * large)) * large
     for some in Iterators.partition(columns, tile), pair in Iterators.partition(which, BLOCK_PANELS)
         before = reach.before + reach.step * (first(some) - first(columns))
-        two = length(pair) == BLOCK_PANELS ? Val(BLOCK_PANELS) : Val(1)
-        multiply_blocks!(y, panels, x, reach, before, activation, some, first(pair), two, block_of(length(some)))
+        at_once = length(pair) == BLOCK_PANELS ? Val(BLOCK_PANELS) : Val(1)
+        multiply_pixels!(y, panels, x, reach, before, activation, some, first(pair), at_once)
     end
     return y
 end
 
-function block_of(pixels)
-    pixels >= BLOCK_PIXELS && return Val(BLOCK_PIXELS)
-    return pixels >= SMALL_BLOCK ? Val(SMALL_BLOCK) : Val(1)
+"Some pixels times some panels, in blocks; what is left takes smaller ones, of which the last may write some again."
+function multiply_pixels!(y, panels::Panels{V}, x, reach, before, activation, columns, panel, at_once) where {V}
+    count, large = length(columns), block_pixels(V)
+    block(pixel, pixels) = multiply_block!(
+        y, panels, x, reach, before + reach.step * pixel, activation, first(columns) + pixel, panel, at_once, pixels
+    )
+    whole = count - count % large
+    for pixel in 0:large:(whole - 1)
+        block(pixel, Val(block_pixels(V)))
+    end
+    small = count < SMALL_BLOCK ? 1 : SMALL_BLOCK
+    for pixel in whole:small:(count - 1)
+        small == 1 ? block(pixel, Val(1)) : block(min(pixel, count - SMALL_BLOCK), Val(SMALL_BLOCK))
+    end
 end
 
 "What `multiply!` reads and writes without looking must be there."
@@ -75,17 +89,6 @@ function check_reach(y, (; weight, outputs), x, (; runs, run, row, before, step)
     inside = 0 <= before && farthest <= length(x) && runs * run == size(weight, 1)
     inside && size(y, 1) == outputs && columns ⊆ axes(y, 2) && which ⊆ axes(weight, 2) && return nothing
     throw(DimensionMismatch("$(size(weight)) panels of $outputs outputs for $(size(x)) into $(size(y))"))
-end
-
-"Block after block of `P` pixels; the last one, if it is not whole, begins earlier and writes some again."
-function multiply_blocks!(
-    y, panels, x, reach, before, activation, columns, panel, at_once, pixels::Val{P}
-) where {P}
-    for pixel in 0:P:(length(columns) - 1)
-        pixel = min(pixel, length(columns) - P)
-        start, column = before + reach.step * pixel, first(columns) + pixel
-        multiply_block!(y, panels, x, reach, start, activation, column, panel, at_once, pixels)
-    end
 end
 
 "`P` pixels from `column` on times `Q` panels."

@@ -6,9 +6,9 @@ struct TapPanels{V}
     bias::Vector{V}
 end
 
-function TapPanels(weight::Array{T,4}, bias::Vector{T}) where {T}
+function TapPanels(weight::Array, bias::Vector, lanes...)
     kernel, channels = size(weight, 1), size(weight, 4)
-    panels = Panels(permutedims(reshape(weight, kernel^2, channels), (1, 2)), bias)
+    panels = Panels(reshape(weight, kernel^2, channels), bias, lanes...)
     return TapPanels(reshape(panels.weight, kernel, kernel, :), panels.bias)
 end
 
