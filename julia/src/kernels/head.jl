@@ -70,7 +70,8 @@ end
 """
 function linear(x::Matrix{T}, weight, bias, room) where {T}
     y = array(room, T, size(weight, 2), size(x, 2))
-    return BLAS.gemm!('T', 'N', one(T), weight, x, zero(T), y) .+= bias
+    one_blas_thread(() -> BLAS.gemm!('T', 'N', one(T), weight, x, zero(T), y))
+    return y .+= bias
 end
 
 function ChainRulesCore.rrule(::typeof(linear), x::Matrix{T}, weight, bias, room) where {T}
@@ -78,8 +79,10 @@ function ChainRulesCore.rrule(::typeof(linear), x::Matrix{T}, weight, bias, room
         dy = unthunk(gradient)
         dx = array(room, T, size(x)...)
         dweight, dbias = gradient_like(room, weight), gradient_like(room, bias)
-        BLAS.gemm!('N', 'N', one(T), weight, dy, zero(T), dx)
-        BLAS.gemm!('N', 'T', one(T), x, dy, zero(T), dweight)
+        one_blas_thread() do
+            BLAS.gemm!('N', 'N', one(T), weight, dy, zero(T), dx)
+            BLAS.gemm!('N', 'T', one(T), x, dy, zero(T), dweight)
+        end
         sum!(dbias, dy)
         return NoTangent(), dx, dweight, dbias, NoTangent()
     end
