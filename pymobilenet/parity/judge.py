@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pymobilenet.parity.floors import distance
+from pymobilenet.parity.floors import distance, most
 from pymobilenet.parity.observe import FREE, UNJUDGED, Key, Observations
 
 MOST_WITHIN = 10.0
@@ -52,13 +52,13 @@ class Row:
 
         What is lost counts among the few outside 10 floors, at the farthest that one may be: in
         lockstep a gradient may be all but zero in a step, as that of a weight whose effect the next
-        norm undoes. A thirtieth of the tensor is as far as that goes.
+        norm undoes. Its error may be 30 of the largest floors that float64 has, in any dtype.
         """
         worst = max(self.errors.values())
         if worst == 0:
             return 0.0
         if self.is_lost:
-            return ALL_WITHIN if worst < 1 / ALL_WITHIN else float("inf")
+            return ALL_WITHIN if worst <= ALL_WITHIN * most("float64") else float("inf")
         return worst / self.floor if self.floor else float("inf")
 
     @property
