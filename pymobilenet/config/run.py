@@ -25,7 +25,8 @@ class RunConfig(Record):
         epochs: Of the whole run, warm-up included.
         warmup_epochs: In which the rate rises evenly.
         step_epochs: Of the schedule ``step``: epochs between two of its steps.
-        milestone_epochs: Of the schedule ``milestones``: after how many epochs the rate falls.
+        milestone_epochs: Of the schedule ``milestones``: after how many epochs the rate falls,
+            counted from the end of the warm-up, as `step_epochs` is.
         patience: Stop after so many epochs without a better validation accuracy; 0 never.
         save_steps: A checkpoint after every so many steps too, not just after epochs; 0 for none.
         start: A file of weights to begin with, of any format; its classifier is replaced where the
