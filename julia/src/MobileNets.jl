@@ -15,7 +15,7 @@ using Base.BinaryPlatforms: CPUID
 using Base.Cartesian: @nexprs
 using Base.Libc: Libdl
 using ChainRulesCore: ChainRulesCore, NoTangent, @non_differentiable, @thunk, rrule, unthunk
-using Flux: Flux
+using Flux: Flux, CUDADevice, DistributedUtils, MLDataDevices
 using JSON: JSON
 using LinearAlgebra: BLAS, norm
 using Mmap: Mmap
@@ -56,12 +56,14 @@ include("checks.jl")
 include("inference.jl")
 include("frozen.jl")
 include("optimizers.jl")
+include("processes.jl")
 include("train_step.jl")
 include("safetensors.jl")
 include("zip.jl")
 include("npz.jl")
 include("flux_state.jl")
 include("flux_chain.jl")
+include("device.jl")
 include("flux_config.jl")
 include("containers.jl")
 include("bson.jl")
@@ -78,9 +80,9 @@ include("precompile.jl")
 export ConfigError, DataError, WeightsError
 export MobileNetConfig, TrainConfig, from_json, from_multipliers, to_json
 export activation_names, layers, mult_adds, num_params, parameter_shapes, rounded, statistic_shapes
-export MobileNet, Workspace, activations, build, forward, loss_and_grads, predict
+export DeviceWorkspace, MobileNet, Workspace, activations, build, forward, loss_and_grads, predict
 export check_state, get_state, set_state!
-export averaged, fit!, rate_at, setup, train_step!
+export Processes, averaged, fit!, join_processes, rate_at, setup, train_step!
 export BatchPlan, augment, batch, crop_and_flip, normalise, read_cifar10, read_cifar100
 
 end

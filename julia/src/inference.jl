@@ -35,10 +35,11 @@ function activations(model::MobileNet, x; train=false, masks=nothing)
 end
 
 """
-    loss_and_grads(model, x, labels; masks=nothing)
+    loss_and_grads(model, x, labels; masks=nothing, workspace=Workspace())
 
 Mean cross-entropy (`Float64`) in training mode, and its gradient by canonical name in the order of
-`parameter_shapes`. The model stays as it was: no running statistic moves.
+`parameter_shapes`. The model stays as it was: no running statistic moves. With a [`Workspace`](@ref) that is
+kept, the gradients are valid until the next call with it.
 
 `x` are images (W, H, C, N) of the model's type, `labels` N integers in [0, classes), or (classes, N) of the
 model's type, a distribution in each column. `masks`, where given, is a `Dict` of `"<unit>.act"` => `UInt8`
@@ -58,8 +59,9 @@ julia> loss ≈ log(10), first(gradients[1])
 (true, "stem.conv.weight")
 ```
 """
-function loss_and_grads(model::MobileNet, x, labels; masks=nothing)
-    loss, gradients, _ = backpropagate(model, x, labels, masks, Workspace())
+function loss_and_grads(model::MobileNet, x, labels; masks=nothing, workspace=Workspace())
+    reset!(workspace)
+    loss, gradients, _ = backpropagate(model, x, labels, masks, workspace)
     return loss, named(model.config, gradients)
 end
 

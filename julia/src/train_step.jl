@@ -55,22 +55,35 @@ function set_state!(model::MobileNet, optimizer::Optimizer, state)
 end
 
 """
-    train_step!(model, optimizer, x, labels, rate; masks=nothing, workspace=nothing)
+    train_step!(model, optimizer, x, labels, rate; masks=nothing, workspace=nothing, processes=Processes())
 
 One step of training with `rate`: what [`loss_and_grads`](@ref) gives, and parameters, moments and running
 statistics moved on. Where the optimizer's `accumulate` is not 1, the means over so many parts of the batch,
 one after the other; running statistics move with each. With a [`Workspace`](@ref) its arrays are used again,
-and the gradients are valid until the next step with it. Throws a `ConfigError` for a rate that is negative or
-not finite, a `DataError` for images that do not go into equal parts.
+and the gradients are valid until the next step with it.
+
+Several [`Processes`](@ref) call this with the same arguments. Each computes its own share of every part; loss
+and gradients are the means over all, and running statistics those of the first.
+
+Throws a `ConfigError` for a rate that is negative or not finite, a `DataError` for images that do not go into
+equal parts.
 """
 function train_step!(
-    model::MobileNet, optimizer::Optimizer, x, labels, rate; masks=nothing, workspace=nothing
+    model::MobileNet, optimizer::Optimizer, x, labels, rate;
+    masks=nothing, workspace=nothing, processes=Processes(),
 )
     rate isa Real && isfinite(rate) && rate >= 0 ||
         throw(ConfigError("rate must be a finite number, at least 0. Received: $(repr(rate))"))
     room = something(workspace, Workspace())
     (; config) = optimizer
-    loss, gradients = backpropagate_parts!(model, x, labels, masks, config.accumulate, room)
+    found = parts(model, x, labels, masks, config.accumulate, processes)
+    loss, gradients = backpropagate_parts!(model, found, room)
+    loss, = mean!(processes, [loss])
+    foreach(gradient -> mean!(processes, gradient), gradients)
+    for (; norm) in units(model)
+        hand_out!(processes, norm.running_mean)
+        hand_out!(processes, norm.running_var)
+    end
     optimizer.step[] += 1
     now, scale = rule(config, rate, optimizer.step[]), clip_factor(gradients, config.clip_norm)
     for (kept, p, gradient) in zip(optimizer.moments, parameters(model), gradients)
@@ -81,12 +94,12 @@ function train_step!(
 end
 
 """
-The mean loss of `count` equal consecutive parts of a batch, and the mean of its gradients, in arrays of
-`room`; each part moves the running statistics by its own.
+The mean loss of `parts` of a batch, and the mean of its gradients, in arrays of `room`; each part moves the
+running statistics by its own.
 """
-function backpropagate_parts!(model::MobileNet{T}, x, labels, masks, count, room) where {T}
-    loss, gradients = 0.0, Array[]
-    for (k, part) in enumerate(parts(model, x, labels, masks, count))
+function backpropagate_parts!(model::MobileNet{T}, parts, room) where {T}
+    loss, gradients, count = 0.0, Array[], length(parts)
+    for (k, part) in enumerate(parts)
         reset!(room)
         of_part, gradients, statistics = backpropagate(model, part..., room)
         loss += of_part / count
@@ -100,20 +113,26 @@ function backpropagate_parts!(model::MobileNet{T}, x, labels, masks, count, room
     return loss, gradients
 end
 
-"A batch's `count` equal consecutive parts (images, labels, masks), after all checks; of one, itself."
-function parts(model, x, labels, masks, count)
-    count == 1 && return [(x, labels, masks)]
+"""
+This process' shares (images, labels, masks) of a batch's `count` equal consecutive parts, after all checks;
+the whole batch, where that is one.
+"""
+function parts(model, x, labels, masks, count, processes)
+    shares = count * processes.count
+    shares == 1 && return [(x, labels, masks)]
     x = checked_images(model, x)
     images = size(x, 4)
     labels, masks = checked_labels(model, labels, images), checked_masks(model, masks, x)
-    images % count == 0 || throw(DataError(
-        "images must go into $count equal parts, the optimizer's accumulate. Received: $images images"
+    images % shares == 0 || throw(DataError(
+        "images must go into $shares equal parts, the optimizer's accumulate times the processes. " *
+        "Received: $images images"
     ))
     cut(array, range) = copy(selectdim(array, ndims(array), range))
     cut(::Nothing, _) = nothing
     cut(found::Dict, range) = Dict{String,Array}(name => cut(mask, range) for (name, mask) in found)
-    ranges = Iterators.partition(1:images, images ÷ count)
-    return (map(whole -> cut(whole, range), (x, labels, masks)) for range in ranges)
+    own = (processes.rank + 1):(processes.count):shares
+    ranges = collect(Iterators.partition(1:images, images ÷ shares))[own]
+    return Iterators.map(range -> map(whole -> cut(whole, range), (x, labels, masks)), ranges)
 end
 
 """

@@ -1,18 +1,21 @@
 """
-    fit!(model, images, labels, config::TrainConfig; mean, std, callback, optimizer, start)
+    fit!(model, images, labels, config::TrainConfig; mean, std, callback, optimizer, start, processes,
+         workspace)
 
 Train for `config.steps` steps, at the rates of [`rate_at`](@ref), on `UInt8` images (W, H, C, N) with
 `labels` (N,) from 0; return the loss of each step (`Float64`). Images are moved about as [`BatchPlan`](@ref)
 says, the same bits as in Python, then normalised by `mean` and `std`: if not given, those of the config's
 preprocessing, of which "standard" is CIFAR-100's. Where the config mixes images or smooths labels, these
-become [`targets`](@ref). `callback(step, loss)` is called after each step, which counts from 0. To go on from step `start`,
-give the `optimizer` with its moments, as [`setup`](@ref) and [`set_state!`](@ref) make it from a checkpoint
-of any backend. Throws as [`train_step!`](@ref) does.
+become [`targets`](@ref). `callback(step, loss)` is called after each step, which counts from 0. To go on
+from step `start`, give the `optimizer` with its moments, as [`setup`](@ref) and [`set_state!`](@ref) make it
+from a checkpoint of any backend. Several [`Processes`](@ref) call this with the same arguments and take each
+step together. Throws as [`train_step!`](@ref) does.
 """
 function fit!(
     model::MobileNet, images::AbstractArray{UInt8,4}, labels, config::TrainConfig;
     mean=PREPROCESSING[config.preprocessing][1], std=PREPROCESSING[config.preprocessing][2],
-    callback=Returns(nothing), optimizer=setup(config, model), start=0,
+    callback=Returns(nothing), optimizer=setup(config, model), start=0, processes=Processes(),
+    workspace=Workspace(),
 )
     count = size(images, 4)
     labels = checked_classes(model, labels, count)
@@ -20,7 +23,6 @@ function fit!(
     plan = BatchPlan(;
         seed, num_images=count, batch_size, crop_padding, flip, rotation, cutout, mixup
     )
-    workspace = Workspace()
     return map(start:(config.steps - 1)) do step
         chosen = batch(plan, step)
         x = normalise(augment(images, chosen), mean, std, eltype(model))
@@ -31,7 +33,8 @@ function fit!(
             labels[chosen.indices .+ 1]
         end
         masks = dropout_masks(model, config, step)
-        loss, _ = train_step!(model, optimizer, x, y, rate_at(config, step); masks, workspace)
+        rate = rate_at(config, step)
+        loss, _ = train_step!(model, optimizer, x, y, rate; masks, workspace, processes)
         callback(step, loss)
         loss
     end

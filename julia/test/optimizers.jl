@@ -170,7 +170,7 @@ end
     model = build(TINY; dtype=Float64)
     optimizer = setup(TrainConfig(; accumulate=4), model)
     six, targets, masks, _ = batch_in_parts(2)
-    text = "images must go into 4 equal parts, the optimizer's accumulate. Received: 6 images"
+    text = "images must go into 4 equal parts, the optimizer's accumulate times the processes. Received: 6 images"
     @test message(() -> train_step!(model, optimizer, six, targets, 0.1), DataError) == text
     wrong = copy(targets)
     wrong[1, 6] = 2

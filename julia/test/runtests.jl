@@ -3,7 +3,8 @@ using Test
 const FILES = (
     "quality", "examples", "json", "config", "architecture", "philox", "kernels", "layers", "model", "state",
     "initial", "checks", "inference", "frozen", "optimizers", "safetensors", "weights", "probe", "flux_chain",
-    "npz", "sysimage", "containers", "bson", "batch_plan", "augment", "cifar", "schedules", "training", "vectors",
+    "npz", "sysimage", "containers", "bson", "batch_plan", "augment", "cifar", "schedules", "training",
+    "processes", "device", "vectors",
 )
 
 "Run a file in a module of its own, so that its names, `model` say, mean nothing in the others."

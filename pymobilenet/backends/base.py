@@ -183,6 +183,10 @@ class Model(abc.ABC):
 
         return fit(self, data, config, callbacks, start)
 
+    def anywhere(self, found: bool) -> bool:
+        """Whether `found` is true in any of the processes that train this model; all have to ask."""
+        return found
+
     def fitting(self) -> AbstractContextManager[None]:
         """What `fit` wraps its steps in: a backend may lay out its maps for speed meanwhile."""
         return nullcontext()

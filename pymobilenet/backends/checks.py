@@ -21,8 +21,13 @@ DTYPES = ("float32", "float64")
 SUM_WITHIN = 1e-5
 """How far from 1 the sum of a distribution may be: a float32 softmax rounds it by some 1e-7."""
 
-OF_TORCH = ("device", "amp", "distributed", "sync_norm")
-"""Options that no other backend has, because it computes on the CPU, in one process."""
+WITHOUT = {
+    "device": "it computes on the CPU",
+    "amp": "it computes in the model's dtype",
+    "distributed": "it trains in one process",
+    "sync_norm": "its norms see the images of one process",
+}
+"""What is true of a backend that does not have the option."""
 
 DROPOUT = "dropout"
 """The name in `masks` of the factors (N, C) the pooled features are multiplied with."""
@@ -43,7 +48,7 @@ def options(backend: str, known: Sequence[str], received: Mapping[str, object]) 
     """Options that the backend has."""
     for name, value in received.items():
         if name not in known:
-            why = "it computes on the CPU, in one process; " if name in OF_TORCH else ""
+            why = f"{WITHOUT[name]}; " if name in WITHOUT else ""
             raise ConfigError(
                 f"the {backend} backend has no option {name!r}: {why}"
                 f"its options are {', '.join(known) or 'none'}. Received: {name}={value!r}"

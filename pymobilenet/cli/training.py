@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """The status of a command that Ctrl-C ended."""
 
+COUNTS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+"""How many processes Open MPI's mpiexec and MPICH's, or a cluster's, say that they have started."""
+
 
 def train(
     recipe: Annotated[
@@ -60,6 +63,7 @@ def train(
     """Train a recipe, or go on with a run; Ctrl-C stops after the step and saves.
 
     In several processes: torchrun --standalone --nproc-per-node 2 -m pymobilenet.cli train ...
+    or, with the Julia backend: mpiexec -n 2 python -m pymobilenet.cli train ... --backend julia
     """
     from pymobilenet.errors import ConfigError
     from pymobilenet.training import begin, load_recipe
@@ -71,7 +75,8 @@ def train(
             raise ConfigError("either a recipe or --resume FOLDER must be given, and not both")
         if resume is not None and changes:
             raise ConfigError(f"a run keeps its recipe: --set belongs to a new one. {changes[0]}")
-        several = "WORLD_SIZE" in os.environ  # torchrun's
+        by_mpi = any(int(os.environ.get(name, 1)) > 1 for name in COUNTS)
+        several = by_mpi or "WORLD_SIZE" in os.environ  # torchrun's
         asked = {
             "device": device,
             "amp": amp,
@@ -88,12 +93,13 @@ def train(
         else:
             run = go_on(resume or out, chosen, None if data is None else _absolute(data), **options)
         if not run.model.leads:
-            run.go()
+            with _stoppable(lambda: None) as is_stopping:
+                run.go(is_stopping=is_stopping)
             return
         settings = run.train.to_dict() | run.run.to_dict() | run.model.config.to_dict()
         loggers = [new_logger(name, run.folder, settings) for name in logs]
         _print_start(run)
-        with _stoppable() as is_stopping, _bars(run) as (on_step, on_line):
+        with _stoppable(_say_stopping) as is_stopping, _bars(run) as (on_step, on_line):
             ending = run.go([on_step], [*loggers, on_line], is_stopping)
         _print_end(run, ending)
     if ending == "interrupted":
@@ -162,14 +168,18 @@ def _absolute(data: str) -> str:
     return str(Path(data).resolve()) if Path(data).expanduser().exists() else data
 
 
+def _say_stopping() -> None:
+    errors.print("Stopping after this step; once more stops at once, without saving.")
+
+
 @contextmanager
-def _stoppable() -> Iterator[Callable[[], bool]]:
+def _stoppable(say: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     """Whether the user has asked to stop; asked a second time, Python stops at once."""
     asked: list[int] = []
 
     def note(number: int, _frame: object) -> None:
         asked.append(number)
-        errors.print("Stopping after this step; once more stops at once, without saving.")
+        say()
         signal.signal(number, kept[signal.Signals(number)])
 
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -74,27 +74,33 @@ class Run:
         """Train until the run is over, or until `is_stopping`, asked after every step, says so.
 
         Either way the checkpoint is of the last step. Each logger gets the line of each epoch.
-        Of several processes that train one model, all go, and the one that leads writes and logs.
+        Of several processes that train one model, all go, and the one that leads writes and logs;
+        all stop where `is_stopping` says so in any of them.
 
         Raises:
             TrainingDiverged: A loss that is not finite. The last checkpoint stays.
         """
         callbacks, state = tuple(callbacks), self.state
         self._write_log()
+
+        def is_stopping_anywhere() -> bool:
+            return self.model.anywhere(is_stopping())
+
         with self.model.fitting(), contextlib.suppress(_Interrupted):
             while True:
                 if state.step == self.steps_per_epoch * (len(state.log) + 1):
-                    self._close_epoch(loggers, is_stopping)
+                    self._close_epoch(loggers, is_stopping_anywhere)
                 if state.step >= self.train.steps:
                     return "finished"
                 if self.run.patience and state.epochs_since_best >= self.run.patience:
                     return "no better epoch in a while"
-                if is_stopping():
+                if is_stopping_anywhere():
                     break
                 self._step(callbacks)
                 if self.run.save_steps and state.step % self.run.save_steps == 0:
                     self.save()
         self.save()
+        self.model.anywhere(False)  # no process ends before the one that saves has done so
         return "interrupted"
 
     def save(self) -> None:

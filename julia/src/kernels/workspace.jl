@@ -89,7 +89,7 @@ gradient_like(room::Workspace, parameter::A) where {A<:Array} =
     get!(() -> similar(parameter), room.gradients, parameter)::A
 
 "The array for the sum of the gradients of a parameter over the parts of a batch, always the same."
-sum_like(room::Workspace, parameter::A) where {A<:Array} =
+sum_like(room, parameter::A) where {A<:Array} =
     get!(() -> similar(parameter), room.sums, parameter)::A
 
 @non_differentiable release!(::Any, ::Any)

@@ -32,6 +32,7 @@ from pymobilenet.backends.julia.model import JuliaModel
 from pymobilenet.backends.julia.start import (
     HOW_TO_GET_JULIA,
     found_julia,
+    import_mpi,
     import_packages,
     start,
     unavailable,
@@ -51,11 +52,13 @@ __all__ = [
 class JuliaBackend(Backend):
     """The running Julia; one for each process, since Julia can only be started once.
 
-    Options of `build` and `load`: ``kernels``, "fast" or "reference" (NNlib's convolutions, slow).
+    Options of `build` and `load`: ``kernels``, "fast" or "reference" (NNlib's convolutions, slow);
+    ``distributed``, whether this process is one of several that mpiexec has started and that train
+    together.
     """
 
     name = "julia"
-    options = ("kernels",)
+    options = ("kernels", "distributed")
 
     def __init__(self) -> None:
         self.main = main = start()
@@ -86,6 +89,12 @@ class JuliaBackend(Backend):
         left, right = self.wrap(a), self.wrap(b)
         multiply, kept = getattr(self.main, "*"), (a, b)
         return lambda: (multiply(left, right), kept)
+
+    def join_processes(self) -> Any:
+        """All processes that mpiexec has started, as MobileNets.jl's `Processes`."""
+        import_mpi()
+        with translated():
+            return self.julia.join_processes()
 
     def new_dict(self) -> Any:
         """An empty ``Dict{String,Array}``."""

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 class JuliaModel(Model):
-    """A MobileNets.jl model behind the protocol; `model` is the Julia object itself."""
+    """A MobileNets.jl model behind the protocol; `model` is the Julia object itself.
+
+    With `distributed`, a step is that of all processes together, and all have to take it; all else
+    each computes by itself.
+    """
 
     def __init__(
         self,
@@ -26,22 +30,26 @@ class JuliaModel(Model):
         config: MobileNetConfig,
         dtype: np.dtype,
         kernels: str = "fast",
+        distributed: bool = False,
     ) -> None:
         super().__init__(config, dtype)
         self.backend: JuliaBackend = backend
         self._julia = backend.julia
+        self._together = {"processes": backend.join_processes()} if distributed else {}
         with translated():
             own = self._julia.from_json(self._julia.MobileNetConfig, config.to_json())
             kind = backend.element_types[dtype.name]
             self.model = self._julia.build(own, dtype=kind, kernels=kernels)
             self._workspace = self._julia.Workspace()
+            self.processes = int(self._together["processes"].count) if distributed else 1
+            self.leads = not distributed or int(self._together["processes"].rank) == 0
         self.kernels = kernels
         self._is_fitting = False
         self.updater: Any = None
 
     @property
     def choices(self) -> dict[str, str]:
-        return {"kernels": self.kernels}
+        return {"kernels": self.kernels, "processes": str(self.processes)}
 
     def get_state(self) -> State:
         with translated():
@@ -107,10 +115,17 @@ class JuliaModel(Model):
                 rate,
                 masks=self._masks_to_julia(masks),
                 workspace=self._workspace,
+                **self._together,
             )
             if self._is_fitting:
                 return float(loss), Arrays(grads)
             return float(loss), {name: array.copy() for name, array in pairs(grads)}
+
+    def anywhere(self, found: bool) -> bool:
+        if self.processes == 1:
+            return found
+        with translated():
+            return bool(self._julia.anywhere(self._together["processes"], found))
 
     @contextmanager
     def fitting(self) -> Iterator[None]:

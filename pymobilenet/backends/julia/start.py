@@ -33,15 +33,20 @@ HOW_TO_GET_JULIA = (
 )
 
 
-IMPORT = b"""
+IMPORT = """
 try
-    import MobileNets, LinearAlgebra
+    import {}
     ""
 catch error
     sprint(showerror, error)
 end
 """
 """Gives the text of the error, empty where there is none."""
+
+HOW_TO_GET_MPI = (
+    "python -m juliapkg add MPI --uuid da04e1cc-30fd-572f-bb4f-1f8673147195, then python -m "
+    "juliapkg resolve"
+)
 
 
 def start() -> Any:
@@ -91,14 +96,33 @@ def import_packages() -> None:
     """
     import juliacall
 
-    lib = juliacall.CONFIG["lib"]
-    lib.jl_string_ptr.argtypes, lib.jl_string_ptr.restype = [ctypes.c_void_p], ctypes.c_char_p
-    error = lib.jl_string_ptr(lib.jl_eval_string(IMPORT)).decode()
+    error = _import("MobileNets, LinearAlgebra")
     if error:
         raise BackendUnavailable(
             f"Julia started, but MobileNets.jl could not be loaded: {error}. The project "
             f"{juliacall.CONFIG['project']} must hold it, and PythonCall"
         )
+
+
+def import_mpi() -> None:
+    """Load MPI.jl, by which several processes meet; users add it to the project themselves."""
+    import juliacall
+
+    error = _import("MPI")
+    if error:
+        raise BackendUnavailable(
+            "several processes with the Julia backend meet through MPI.jl, which the project "
+            f"{juliacall.CONFIG['project']} must hold: {HOW_TO_GET_MPI}. Received: {error}"
+        )
+
+
+def _import(names: str) -> str:
+    """Import packages into Main; the text of what went wrong, empty if nothing did."""
+    import juliacall
+
+    lib = juliacall.CONFIG["lib"]
+    lib.jl_string_ptr.argtypes, lib.jl_string_ptr.restype = [ctypes.c_void_p], ctypes.c_char_p
+    return lib.jl_string_ptr(lib.jl_eval_string(IMPORT.format(names).encode())).decode()
 
 
 def _resolve() -> None:

@@ -154,6 +154,9 @@ class TorchModel(Model):
 
         return frozen
 
+    def anywhere(self, found: bool) -> bool:
+        return self.processes.anywhere(found, self.device)
+
     @contextmanager
     def fitting(self) -> Iterator[None]:
         kept = self.memory_format

@@ -64,6 +64,14 @@ class Processes:
         """The mean of `x` over all processes, through which gradients go back."""
         return x if self.count == 1 else _Mean.apply(x)
 
+    def anywhere(self, found: bool, device: torch.device) -> bool:
+        """Whether any of the processes says so; all have to ask."""
+        if self.count == 1:
+            return found
+        flag = torch.tensor(int(found), device=device)
+        dist.all_reduce(flag, dist.ReduceOp.MAX)
+        return bool(flag.item())
+
     def together(self, module: nn.Module, device: torch.device) -> nn.Module:
         """`module`, averaging its gradients over all processes at the end of a backward pass."""
         if self.count == 1:
