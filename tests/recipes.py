@@ -16,6 +16,7 @@ RECIPES = {
         momentum=0.75, nesterov=True, weight_decay=0.05, decay_all=False, clip_norm=0.5
     ),
     "sgd, average": TrainConfig(momentum=0.75, ema_decay=0.9),
+    "rmsprop_tf, average": TrainConfig(optimizer="rmsprop_tf", rate=1e-3, ema_decay=0.9),
     "average alone": TrainConfig(momentum=0, ema_decay=0.9),
     "adam": TrainConfig(optimizer="adam", **BETAS),
     "adam, decay, clip": TrainConfig(optimizer="adam", weight_decay=0.05, clip_norm=0.5, **BETAS),

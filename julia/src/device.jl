@@ -46,7 +46,7 @@ function device_called(name)
     return CUDADevice()
 end
 
-reset!(::DeviceWorkspace) = nothing
+reset!(::DeviceWorkspace, _) = nothing
 
 function evaluate(model, x, (; device, chain)::DeviceWorkspace)
     return Array(Flux.testmode!(load_flux!(chain, model))(device(x)))

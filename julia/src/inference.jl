@@ -7,8 +7,9 @@ get new memory; the result is no part of it. Throws a `DataError` for images of 
 not finite.
 """
 function predict(model::MobileNet, x; workspace=Workspace())
-    reset!(workspace)
-    scores = evaluate(model, checked_images(model, x), workspace)
+    x = checked_images(model, x)
+    reset!(workspace, size(x))
+    scores = evaluate(model, x, workspace)
     return model.config.softmax ? softmax(scores) : copy(scores)
 end
 
@@ -60,7 +61,6 @@ julia> loss ≈ log(10), first(gradients[1])
 ```
 """
 function loss_and_grads(model::MobileNet, x, labels; masks=nothing, workspace=Workspace())
-    reset!(workspace)
     loss, gradients, _ = backpropagate(model, x, labels, masks, workspace)
     return loss, named(model.config, gradients)
 end
@@ -77,6 +77,7 @@ function backpropagate(model::MobileNet, x, labels, masks, room)
     x = checked_images(model, x)
     labels = checked_labels(model, labels, size(x, 4))
     check_trainable(model, x)
+    reset!(room, size(x))
     tape = Any[]
     pass = new_pass(model, room; train=true, masks=checked_masks(model, masks, x), tape)
     scores = logits(model, x, pass)

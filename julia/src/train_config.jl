@@ -35,8 +35,8 @@ schedule leads to it, or away from it.
 - `seed` fixes the order of the images, the crops and the flips (see [`BatchPlan`](@ref)). `crop_padding` is
   in pixels. Images are rotated by up to `rotation` degrees either way, lose a square of `cutout` pixels, and
   are mixed in pairs where `mixup` is 1.
-- `preprocessing` makes numbers of their bytes: "unit" 0 to 1, "keras" -1 to 1, "standard" by the mean and
-  deviation of the training images.
+- `preprocessing` makes numbers of their bytes: "unit" 0 to 1, "keras" -1 to 1, "standard" by a mean and
+  deviation of training images (see [`fit!`](@ref)).
 
 Throws a `ConfigError` as `MobileNetConfig` does.
 """

@@ -100,7 +100,6 @@ running statistics by its own.
 function backpropagate_parts!(model::MobileNet{T}, parts, room) where {T}
     loss, gradients, count = 0.0, Array[], length(parts)
     for (k, part) in enumerate(parts)
-        reset!(room)
         of_part, gradients, statistics = backpropagate(model, part..., room)
         loss += of_part / count
         move_statistics!(model, statistics, first(part))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,7 @@ class Model(abc.ABC):
         config (MobileNetConfig)
         dtype (numpy.dtype): float32 or float64: of the images, the results and the state.
         optimizer (TrainConfig or None): What `step` does; see `set_optimizer`.
+        options (dict): The backend's own, as in `Backend.build`.
         leads (bool): Whether this process writes files and prints; where several train one model
             together, the first alone does.
     """
@@ -55,6 +57,18 @@ class Model(abc.ABC):
         self.config = config
         self.dtype = dtype
         self.optimizer: TrainConfig | None = None
+        self.options: dict[str, Any] = {}
+
+    def twin(self, state: Mapping[str, np.ndarray] | None = None, **changes: Any) -> Model:
+        """Another model of this backend, with the same options and no moments.
+
+        Args:
+            state: Its parameters and running statistics; by default copies of this model's.
+            changes: Fields of the config that are to be others.
+        """
+        config = replace(self.config, **changes)
+        state = self.get_state() if state is None else state
+        return self.backend.from_state(config, state, **self.options)
 
     # What a model computes
 
@@ -184,7 +198,7 @@ class Model(abc.ABC):
         return fit(self, data, config, callbacks, start)
 
     def anywhere(self, found: bool) -> bool:
-        """Whether `found` is true in any of the processes that train this model; all have to ask."""
+        """Whether it is so in any of the processes that train this model; all have to ask."""
         return found
 
     def fitting(self) -> AbstractContextManager[None]:
@@ -197,7 +211,7 @@ class Model(abc.ABC):
     def _predict(self, images: np.ndarray) -> np.ndarray: ...
 
     def _freeze(self) -> Callable[[np.ndarray], np.ndarray]:
-        return self.backend.from_state(self.config, self.get_state())._predict
+        return self.twin()._predict
 
     @abc.abstractmethod
     def _activations(
@@ -282,6 +296,7 @@ class Backend(abc.ABC):
         dtype = checks.dtype(any_weight.dtype if any_weight is not None else "float32")
         check_state(config, weights, dtype)
         model = self._new(config, dtype, **options)
+        model.options = options
         model.set_state(weights)
         return model
 

@@ -65,7 +65,7 @@ def fit(
         )
     if not start:
         model.set_optimizer(config)
-    history = History()
+    history, callbacks = History(), tuple(callbacks)
     with model.fitting():
         history.choices = model.choices
         for record in take_steps(

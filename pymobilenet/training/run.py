@@ -170,7 +170,7 @@ class Run:
         state = self.model.get_state()
         if self.train.ema_decay > 0:
             state = averaged(state)
-        return self.model.backend.from_state(self.model.config, state)
+        return self.model.twin(state)
 
 
 class _Interrupted(Exception):

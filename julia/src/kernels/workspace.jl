@@ -10,18 +10,20 @@ gradient_like(::Fresh, parameter) = similar(parameter)
 """
     Workspace()
 
-Arrays that [`train_step!`](@ref) and [`predict`](@ref) take again in the next call instead of new ones. The
-gradients that `train_step!` returns lie in them: they are valid until the next step with the same workspace.
-For one task at a time.
+Arrays that [`train_step!`](@ref) and [`predict`](@ref) take again in the next call instead of new ones, if its
+images have the same size; those for another size are let go. The gradients that `train_step!` returns lie in
+them: they are valid until the next step with the same workspace. For one task at a time.
 """
 struct Workspace
     free::Dict{Tuple{DataType,Dims},Vector{Array}}
     lent::Base.IdSet{Array}
     gradients::IdDict{Array,Array}
     sums::IdDict{Array,Array}
+    images::Base.RefValue{Dims}
 end
-Workspace() =
-    Workspace(Dict(), Base.IdSet{Array}(), IdDict{Array,Array}(), IdDict{Array,Array}())
+Workspace() = Workspace(
+    Dict(), Base.IdSet{Array}(), IdDict{Array,Array}(), IdDict{Array,Array}(), Ref{Dims}(())
+)
 Base.show(io::IO, workspace::Workspace) =
     print(io, "Workspace(", Base.format_bytes(bytes(workspace)), ")")
 
@@ -49,8 +51,13 @@ function release!(room::Workspace, unused::Array)
     return nothing
 end
 
-"Give back all arrays but the gradients and their sums."
-reset!(room::Workspace) = foreach(unused -> release!(room, unused), collect(room.lent))
+"Take back all arrays but the gradients and their sums, and keep them if the images are of the same size."
+function reset!(room::Workspace, images::Dims)
+    foreach(unused -> release!(room, unused), collect(room.lent))
+    images == room.images[] || empty!(room.free)
+    room.images[] = images
+    return nothing
+end
 
 """
     Pool()
@@ -67,7 +74,9 @@ Pool() = Pool([], IdDict())
 function array(pool::Pool, ::Type{T}, dims::Vararg{Int,N}) where {T,N}
     count = prod(dims) * sizeof(T)
     place = first_of(pool.free, count)
-    memory = place > length(pool.free) ? Vector{UInt8}(undef, count) : popat!(pool.free, place)
+    is_there = place <= length(pool.free)
+    is_there || isempty(pool.free) || pop!(pool.free) # else images of ever more sizes would fill the memory
+    memory = is_there ? popat!(pool.free, place) : Vector{UInt8}(undef, count)
     lent = unsafe_wrap(Array, Ptr{T}(pointer(memory)), dims)
     pool.lent[lent] = memory
     return lent

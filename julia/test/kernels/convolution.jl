@@ -123,7 +123,7 @@ end
         options = geometry(stride, (1, 1), groups)
         again = by_fast_kernels(x, weight, nothing, options; room)
         @test again == by_fast_kernels(x, weight, nothing, options)
-        MobileNets.reset!(room)
+        MobileNets.reset!(room, size(x))
     end
 end
 

@@ -10,7 +10,7 @@ using MobileNets: Fresh, Pool, array, channels_first, channels_last, gradient_li
     release!(room, zeros(Float32, 3, 4)) # not the room's own
     c = array(room, Float32, 3, 4)
     @test c !== a && c !== b
-    reset!(room)
+    reset!(room, ())
     @test Set(objectid(array(room, Float32, 3, 4)) for _ in 1:3) == Set(objectid.((a, b, c)))
     @test occursin("Workspace(", sprint(show, room))
 end
@@ -27,6 +27,16 @@ end
     @test !(pointer(array(pool, Float32, 1)) in (pointer(large), Ptr{Float32}(pointer(small))))
     reset!(pool)
     @test isempty(pool.lent) && issorted(pool.free; by=length) && length(pool.free) == 3
+end
+
+@testset "a pool keeps no more arrays than there were at once, whatever their sizes" begin
+    pool = Pool()
+    for side in (10:10:200..., 5:10:195...)
+        reset!(pool)
+        large, small = array(pool, Float32, side, side), array(pool, Float32, side)
+    end
+    @test length(pool.free) + length(pool.lent) == 2
+    @test sum(length, values(pool.lent)) <= 2 * 4 * 200^2
 end
 
 @testset "gradients are the parameter's own" begin
@@ -61,6 +71,15 @@ end
         wanted = loss_and_grads(model, x, labels)
         @test train_step!(model, optimizer, x, labels, 0.01; workspace) == wanted
     end
+end
+
+@testset "a workspace keeps the arrays of one size of images" begin
+    model, workspace, last = build(TINY), Workspace(), Workspace()
+    for side in 32:2:60
+        predict(model, first(example(Float32; size=(side, side))); workspace)
+    end
+    predict(model, first(example(Float32; size=(60, 60))); workspace=last)
+    @test MobileNets.bytes(workspace) == MobileNets.bytes(last)
 end
 
 @testset "channels first and back: $T" for T in (Float32, UInt8)

@@ -21,6 +21,8 @@ Environment variables, read when Julia starts (those not set are chosen here):
 
 from __future__ import annotations
 
+import atexit
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +34,7 @@ from pymobilenet.backends.julia.model import JuliaModel
 from pymobilenet.backends.julia.start import (
     HOW_TO_GET_JULIA,
     found_julia,
-    import_mpi,
+    import_added,
     import_packages,
     start,
     unavailable,
@@ -49,16 +51,20 @@ __all__ = [
 ]
 
 
+LAST_SECONDS = 60.0
+"""How long a process that ends waits for the others that train with it."""
+
+
 class JuliaBackend(Backend):
     """The running Julia; one for each process, since Julia can only be started once.
 
     Options of `build` and `load`: ``kernels``, "fast" or "reference" (NNlib's convolutions, slow);
-    ``distributed``, whether this process is one of several that mpiexec has started and that train
-    together.
+    ``device``, "cpu" or "cuda", where Flux's own layers compute; ``distributed``, whether this
+    process is one of several that mpiexec has started and that train together.
     """
 
     name = "julia"
-    options = ("kernels", "distributed")
+    options = ("kernels", "device", "distributed")
 
     def __init__(self) -> None:
         self.main = main = start()
@@ -72,6 +78,7 @@ class JuliaBackend(Backend):
         }
         self._pointers = {name: main.Ptr[kind] for name, kind in self.element_types.items()}
         self._array, self._unsafe_wrap = main.Array, main.unsafe_wrap
+        self._processes: Any = None
 
     def versions(self) -> dict[str, str]:
         with translated():
@@ -91,10 +98,33 @@ class JuliaBackend(Backend):
         return lambda: (multiply(left, right), kept)
 
     def join_processes(self) -> Any:
-        """All processes that mpiexec has started, as MobileNets.jl's `Processes`."""
-        import_mpi()
+        """All processes that mpiexec has started, as MobileNets.jl's `Processes`; they meet once."""
+        if self._processes is None:
+            import_added(("MPI",), "distributed=True")
+            with translated():
+                self._processes = self.julia.join_processes()
+            atexit.register(self._part)
+        return self._processes
+
+    def _part(self) -> None:
+        """End together with the other processes, or, if they do not come, end them all: MPI itself
+        would wait for ever for one that failed, and the others for this one.
+        """
+        mpi = self.main.MPI
+        met, deadline = mpi.Ibarrier(mpi.COMM_WORLD), time.monotonic() + LAST_SECONDS
+        while not mpi.Test(met):
+            if time.monotonic() > deadline:
+                mpi.Abort(mpi.COMM_WORLD, 1)
+            time.sleep(0.02)
+
+    def workspace(self, model: Any, device: str) -> Any:
+        """Where MobileNets.jl's `model` computes; elsewhere than on the CPU, on CUDA.jl's GPU."""
+        if device == "cuda":
+            import_added(("CUDA", "cuDNN"), "device='cuda'")
         with translated():
-            return self.julia.join_processes()
+            if device == "cpu":
+                return self.julia.Workspace()
+            return self.julia.DeviceWorkspace(model, device)
 
     def new_dict(self) -> Any:
         """An empty ``Dict{String,Array}``."""

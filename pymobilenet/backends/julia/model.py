@@ -11,6 +11,7 @@ import numpy as np
 from pymobilenet.backends.base import Model
 from pymobilenet.backends.julia.crossing import Arrays, pairs, translated, view
 from pymobilenet.config import MobileNetConfig, TrainConfig
+from pymobilenet.errors import ConfigError
 from pymobilenet.weights import OPTIMIZER_STEP, State
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class JuliaModel(Model):
         config: MobileNetConfig,
         dtype: np.dtype,
         kernels: str = "fast",
+        device: str = "cpu",
         distributed: bool = False,
     ) -> None:
         super().__init__(config, dtype)
@@ -40,16 +42,18 @@ class JuliaModel(Model):
             own = self._julia.from_json(self._julia.MobileNetConfig, config.to_json())
             kind = backend.element_types[dtype.name]
             self.model = self._julia.build(own, dtype=kind, kernels=kernels)
-            self._workspace = self._julia.Workspace()
             self.processes = int(self._together["processes"].count) if distributed else 1
             self.leads = not distributed or int(self._together["processes"].rank) == 0
-        self.kernels = kernels
+        self.kernels, self.device = kernels, device
+        self._workspace = backend.workspace(self.model, device)
+        self._elsewhere = {} if device == "cpu" else {"workspace": self._workspace}
         self._is_fitting = False
         self.updater: Any = None
 
     @property
     def choices(self) -> dict[str, str]:
-        return {"kernels": self.kernels, "processes": str(self.processes)}
+        kernels = self.kernels if self.device == "cpu" else "Flux's"
+        return {"kernels": kernels, "device": self.device, "processes": str(self.processes)}
 
     def get_state(self) -> State:
         with translated():
@@ -76,7 +80,7 @@ class JuliaModel(Model):
 
     def _freeze(self) -> Callable[[np.ndarray], np.ndarray]:
         with translated():
-            run = self._julia.freeze(self.model)
+            run = self._julia.freeze(self.model, *self._elsewhere.values())
 
         def frozen(images: np.ndarray) -> np.ndarray:
             with translated():
@@ -85,6 +89,11 @@ class JuliaModel(Model):
         return frozen
 
     def _activations(self, images: np.ndarray, train: bool, masks: dict[str, np.ndarray]) -> State:
+        if self.device != "cpu":
+            raise ConfigError(
+                "activations are those of the kernels, with device='cpu'. "
+                f"Received: device {self.device!r}"
+            )
         with translated():
             found = self._julia.activations(
                 self.model, self._array(images), train=train, masks=self._masks_to_julia(masks)
@@ -100,6 +109,7 @@ class JuliaModel(Model):
                 self._array(images),
                 self._array(labels),
                 masks=self._masks_to_julia(masks),
+                **self._elsewhere,
             )
             return float(loss), dict(pairs(grads))
 

@@ -43,10 +43,12 @@ end
 """
 """Gives the text of the error, empty where there is none."""
 
-HOW_TO_GET_MPI = (
-    "python -m juliapkg add MPI --uuid da04e1cc-30fd-572f-bb4f-1f8673147195, then python -m "
-    "juliapkg resolve"
-)
+UUIDS = {
+    "CUDA": "052768ef-5323-5732-b1bb-66c8b64840ba",
+    "cuDNN": "02a925ec-e4fe-4b08-9a7e-0d78e3d38ccd",
+    "MPI": "da04e1cc-30fd-572f-bb4f-1f8673147195",
+}
+"""Julia packages that users who need them add to the project themselves."""
 
 
 def start() -> Any:
@@ -104,15 +106,16 @@ def import_packages() -> None:
         )
 
 
-def import_mpi() -> None:
-    """Load MPI.jl, by which several processes meet; users add it to the project themselves."""
+def import_added(names: tuple[str, ...], use: str) -> None:
+    """Load packages of `UUIDS`, or say what they are needed for and how to get them."""
     import juliacall
 
-    error = _import("MPI")
+    error = _import(", ".join(names))
     if error:
+        how = ", ".join(f"`python -m juliapkg add {name} --uuid {UUIDS[name]}`" for name in names)
         raise BackendUnavailable(
-            "several processes with the Julia backend meet through MPI.jl, which the project "
-            f"{juliacall.CONFIG['project']} must hold: {HOW_TO_GET_MPI}. Received: {error}"
+            f"{use} needs {' and '.join(names)} in the project {juliacall.CONFIG['project']}: "
+            f"{how}, then `python -m juliapkg resolve`. Received: {error}"
         )
 
 

@@ -79,7 +79,7 @@ class RMSpropTF(torch.optim.Optimizer):
     def _begin(self, parameter: Tensor) -> dict[str, Any]:
         kept = self.state[parameter]
         kept["step"] = 0
-        for slot in self.config.slots:
+        for slot in self.config.moments:
             kept[SLOTS[slot]] = torch.full_like(parameter, self.config.start_of(slot))
         return kept
 

@@ -1,0 +1,81 @@
+"""What peers/test_mpi_peer.py has mpiexec start; each process writes what it found as JSON.
+
+A step of two processes is a step in two parts of one: the same means of the same gradients. Only the
+running statistics differ, and those stay put here, with a momentum of 0.
+"""
+
+import hashlib
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from pymobilenet import MobileNetConfig, TrainConfig, backend
+from pymobilenet.backends.torch.model import TorchModel
+from pymobilenet.data import standin
+from pymobilenet.parity.lockstep import lockstep
+from pymobilenet.parity.scenario import start_state
+from pymobilenet.training import Batches
+
+CONFIG = MobileNetConfig(
+    width_mult=0.1, resolution=32, num_classes=5, stem_stride=2, dropout=0.2, norm_momentum=0
+)
+IMAGES = standin(64, num_classes=5)
+RECIPE = {"batch_size": 16, "weight_decay": 5e-4, "clip_norm": 1.0, "ema_decay": 0.9}
+RECIPES = {
+    "sgd": TrainConfig(rate=0.05, nesterov=True, **RECIPE),
+    "adam": TrainConfig(optimizer="adam", rate=1e-4, label_smoothing=0.1, **RECIPE),
+}
+
+
+class InParts(TorchModel):
+    """One process that takes the batch of two in two parts."""
+
+    def set_optimizer(self, config):
+        super().set_optimizer(replace(config, accumulate=2))
+
+
+def alone():
+    model = InParts(backend("torch"), CONFIG, start_state(CONFIG, 0, "float64")["classifier.weight"].dtype)
+    model.set_state(start_state(CONFIG, 0, "float64"))
+    return model
+
+
+def together(dtype="float64"):
+    return backend("julia").build(CONFIG, dtype=dtype, distributed=True)
+
+
+def locked(train, steps=3):
+    """Steps from the same state each, held against the floors of torch alone."""
+    batches = Batches(IMAGES, train, CONFIG, "float64")
+    found = lockstep(alone(), together(), [alone()], batches, steps, ("torch, parts", "Julia, MPI"))
+    first = found.divergence
+    return {
+        "passed": found.passed,
+        "worst": max(found.ratios),
+        "first": None if first is None else [first.quantity, first.name],
+    }
+
+
+def fitted():
+    model = together("float32")
+    history = model.fit(IMAGES, replace(RECIPES["sgd"], steps=4))
+    state = model.get_state()
+    digest = hashlib.sha256(b"".join(state[name].tobytes() for name in sorted(state)))
+    return {"losses": history.losses, "digest": digest.hexdigest(), "choices": history.choices}
+
+
+def main(folder):
+    model = together()
+    found = {
+        "leads": model.leads,
+        "lockstep": {name: locked(train) for name, train in RECIPES.items()},
+        "fitted": fitted(),
+        "anywhere": [model.anywhere(model.leads), model.anywhere(False)],
+    }
+    rank = int(model.leads is False)
+    Path(folder, f"{rank}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
