@@ -1,7 +1,7 @@
 """What peers/test_mpi_peer.py has mpiexec start; each process writes what it found as JSON.
 
-A step of two processes is a step in two parts of one: the same means of the same gradients. Only the
-running statistics differ, and those stay put here, with a momentum of 0.
+A step of two processes is a step in two parts of one: the same means of the same gradients. Only
+the running statistics differ, and those stay put here, with a momentum of 0.
 """
 
 import hashlib
@@ -10,8 +10,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from pymobilenet import MobileNetConfig, TrainConfig, backend
-from pymobilenet.backends.torch.model import TorchModel
+from pymobilenet.backends.julia import JuliaModel
 from pymobilenet.data import standin
 from pymobilenet.parity.lockstep import lockstep
 from pymobilenet.parity.scenario import start_state
@@ -28,27 +30,21 @@ RECIPES = {
 }
 
 
-class InParts(TorchModel):
-    """One process that takes the batch of two in two parts."""
+class InShares(JuliaModel):
+    """Two processes that take the two parts of a batch."""
 
     def set_optimizer(self, config):
-        super().set_optimizer(replace(config, accumulate=2))
+        super().set_optimizer(replace(config, accumulate=1))
 
 
-def alone():
-    model = InParts(backend("torch"), CONFIG, start_state(CONFIG, 0, "float64")["classifier.weight"].dtype)
-    model.set_state(start_state(CONFIG, 0, "float64"))
-    return model
-
-
-def together(dtype="float64"):
-    return backend("julia").build(CONFIG, dtype=dtype, distributed=True)
-
-
-def locked(train, steps=3):
+def locked(train, steps=3, plant=lambda _model: None):
     """Steps from the same state each, held against the floors of torch alone."""
-    batches = Batches(IMAGES, train, CONFIG, "float64")
-    found = lockstep(alone(), together(), [alone()], batches, steps, ("torch, parts", "Julia, MPI"))
+    alone = [backend("torch").build(CONFIG, dtype="float64") for _ in range(2)]
+    together = InShares(backend("julia"), CONFIG, np.dtype("float64"), distributed=True)
+    plant(together)
+    alone[0].set_state(start_state(CONFIG, 0, "float64"))
+    batches = Batches(IMAGES, replace(train, accumulate=2), CONFIG, "float64")
+    found = lockstep(alone[0], together, alone[1:], batches, steps, ("torch, parts", "Julia, MPI"))
     first = found.divergence
     return {
         "passed": found.passed,
@@ -57,8 +53,19 @@ def locked(train, steps=3):
     }
 
 
+def by_itself(model):
+    """Planted: it averages with nobody."""
+    model._together = {}
+
+
+def first_share(model):
+    """Planted: all take the share of the first."""
+    own = model._together["processes"]
+    model._together = {"processes": model.backend.julia.Processes(0, own.count, own.backend)}
+
+
 def fitted():
-    model = together("float32")
+    model = backend("julia").build(CONFIG, distributed=True)
     history = model.fit(IMAGES, replace(RECIPES["sgd"], steps=4))
     state = model.get_state()
     digest = hashlib.sha256(b"".join(state[name].tobytes() for name in sorted(state)))
@@ -66,10 +73,13 @@ def fitted():
 
 
 def main(folder):
-    model = together()
+    model = backend("julia").build(CONFIG, distributed=True)
     found = {
         "leads": model.leads,
         "lockstep": {name: locked(train) for name, train in RECIPES.items()},
+        "faults": {
+            plant.__name__: locked(RECIPES["sgd"], 1, plant) for plant in (by_itself, first_share)
+        },
         "fitted": fitted(),
         "anywhere": [model.anywhere(model.leads), model.anywhere(False)],
     }

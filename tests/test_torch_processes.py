@@ -2,17 +2,22 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from run_files import lines_of, write_images, write_recipe
 from small_models import SMALL
 
 from pymobilenet import backend
 from pymobilenet.backends.torch.module import Norm
 from pymobilenet.backends.torch.processes import Processes, synchronised
 from pymobilenet.errors import BackendUnavailable, ConfigError
+from pymobilenet.training import resume
+from pymobilenet.training.checkpoint import LAST, read_checkpoint
 
 SCRIPT = Path(__file__).with_name("processes_script.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -113,6 +118,30 @@ def test_a_planted_fault_is_found(both, fault, first):
     assert both[0]["faults"][fault]["first"] == first
 
 
+def test_ctrl_c_saves_where_several_train(tmp_path):
+    """All stop after the same step: one that went on would wait for the others."""
+    recipe, images = write_recipe(tmp_path), write_images(tmp_path / "images")
+    folder = tmp_path / "run"
+    command = ["-m", "pymobilenet.cli", "train", recipe, "--data", images, "--out", folder]
+    process = subprocess.Popen(
+        [*map(str, (*TORCHRUN, *command)), "--set", "epochs=500"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not (folder / "log.csv").is_file() or len(lines_of(folder)) < 2:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it
+    said, _ = process.communicate(timeout=60)
+    stopped = read_checkpoint(folder / LAST).state
+    assert f"Stopped after step {stopped.step} of 2000 and saved." in said
+    run = resume(folder, backend("torch"))
+    assert run.go(is_stopping=lambda: run.state.step > stopped.step) == "interrupted"
+
+
 def test_one_process_alone_computes_as_if_there_were_no_torchrun():
     """torch's own norms, not those that ask the other processes."""
     model = backend("torch").build(SMALL)
@@ -156,7 +185,5 @@ def test_sync_norm_without_other_processes_is_refused():
 
 
 def test_the_oracle_trains_in_one_process():
-    with pytest.raises(
-        ConfigError, match="no option 'distributed': it trains in one process"
-    ):
+    with pytest.raises(ConfigError, match="no option 'distributed': it trains in one process"):
         backend("numpy").build(SMALL, dtype="float64", distributed=True)

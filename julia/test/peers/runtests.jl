@@ -1,5 +1,5 @@
-# MobileNets.jl against Metalhead's own models, there and back. In a project of its own, since Metalhead is
-# no dependency: julia --project=julia/test/peers -e 'using Pkg; Pkg.develop(path="julia"); Pkg.instantiate()'
+# MobileNets.jl against Metalhead's own models, there and back, and on a device (device.jl). In a project of
+# its own, since neither is a dependency: julia --project=julia/test/peers -e 'using Pkg; Pkg.develop(path="julia"); Pkg.instantiate()'
 # and then julia --project=julia/test/peers julia/test/peers/runtests.jl
 
 using Flux: Flux, BatchNorm
@@ -63,3 +63,5 @@ end
     peer = Metalhead.MobileNetv2(1.4; nclasses=10)
     @test_throws WeightsError MobileNets.infer_config(Flux.state(peer))
 end
+
+include("device.jl")

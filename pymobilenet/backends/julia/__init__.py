@@ -98,7 +98,7 @@ class JuliaBackend(Backend):
         return lambda: (multiply(left, right), kept)
 
     def join_processes(self) -> Any:
-        """All processes that mpiexec has started, as MobileNets.jl's `Processes`; they meet once."""
+        """All processes that mpiexec has started, MobileNets.jl's `Processes`; they meet once."""
         if self._processes is None:
             import_added(("MPI",), "distributed=True")
             with translated():
