@@ -9,7 +9,7 @@ from pymobilenet.backends import BACKENDS, backend
 from pymobilenet.backends.julia import unavailable
 from pymobilenet.backends.julia.files import blas, sysimage
 from pymobilenet.bench.peak import gemm_peak
-from pymobilenet.bench.report import processor
+from pymobilenet.bench.report import cores, processor
 
 VARIABLES = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE"),
@@ -21,8 +21,7 @@ VARIABLES = (
 def findings() -> Iterator[tuple[str, str, str]]:
     """(what, finding, remark) for machine, environment, and each backend at hand; the products of
     matrices are measured, which takes a second or two."""
-    cores = len(os.sched_getaffinity(0))
-    yield "processor", processor(), f"{cores} cores for this process"
+    yield "processor", processor(), f"{cores()} cores for this process"
     for name in VARIABLES:
         if name in os.environ:
             yield name, os.environ[name], "set in the environment, and obeyed"

@@ -88,11 +88,6 @@ def uniform64(words: NDArray[np.uint64]) -> NDArray[np.float64]:
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def uniform32(words: NDArray[np.uint64]) -> NDArray[np.float32]:
-    """Return float32 in [0, 1) of the shape of `words`: the top 24 bits times 2**-24."""
-    return (words >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
-
-
 def bounded(words: NDArray[np.uint64], n: ArrayLike) -> NDArray[np.int64]:
     """Return int64 in [0, n) of the shape of `words` by multiply-shift: ((w >> 32) * n) >> 32.
 

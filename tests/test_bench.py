@@ -23,6 +23,7 @@ from pymobilenet.bench.measure import (
     cases,
 )
 from pymobilenet.bench.process import fresh_process
+from pymobilenet.bench.report import cores
 from pymobilenet.cli import app
 from pymobilenet.errors import BackendUnavailable, ConfigError
 
@@ -123,6 +124,43 @@ def test_a_sweep_varies_one_axis_at_a_time():
         *((0.5, 64, batch) for batch in (1, 128)),
     }
     assert cases(["v1"], [0.25], [32], [1], [2], ["train"], sweep=True) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--job", "foo"], "job must be one of train, predict. Received: 'foo'"),
+        (["--batch-size", "-1"], "batch_size must be at least 1. Received: -1"),
+        (["--batch-size", "0", "--job", "train"], "batch_size must be at least 1. Received: 0"),
+        (["--width-mult", "-1"], "width_mult must be in (0, 2]. Received: -1.0"),
+        (["--resolution", "1"], "resolution must be in [32, 4096] pixels. Received: 1"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_one_line(tmp_path, arguments, message):
+    out = ["--out", str(tmp_path / "out"), "--contender", "torch"]
+    refused = CliRunner().invoke(app, ["bench", *out, *arguments])
+    assert (refused.exit_code, refused.stderr.strip()) == (2, f"ConfigError: {message}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_in_place_of_the_folder_is_refused_before_anything_is_measured(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(measurement, "measure", lambda *_: pytest.fail("it was measured"))
+    (tmp_path / "file").touch()
+    out = ["--out", str(tmp_path / "file"), "--contender", "torch"]
+    refused = CliRunner().invoke(app, ["bench", *out])
+    assert refused.exit_code == 2
+    assert "must be a folder, or not be there yet" in refused.stderr
+
+
+def test_cores_are_counted_where_the_system_knows_no_affinity(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
+    assert cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert cores() == os.cpu_count()
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert cores() == 1
 
 
 def test_one_that_is_asked_for_and_missing_is_an_error():

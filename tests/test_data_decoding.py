@@ -1,6 +1,8 @@
 """PNG and JPEG files become RGB bytes of one size, or a refusal that says why."""
 
+import io
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -8,10 +10,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from image_files import encoded, pixels_of, png
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from pymobilenet.data import standin
-from pymobilenet.data.decoding import decode, resized
+from pymobilenet.data.decoding import decode, resized, unwarned
 from pymobilenet.errors import DataError
 
 PNG = png(pixels_of(0, 8, 8))
@@ -65,6 +68,56 @@ def test_a_resolution_that_is_the_size_already_changes_nothing():
     assert (decode(PNG, 8) == decode(PNG, None)).all()
 
 
+def with_orientation(image, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(image, "PNG", exif=exif)
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_an_image_is_turned_as_pillow_turns_it(orientation):
+    content = with_orientation(Image.fromarray(pixels_of(4, 6, 9)), orientation)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content))))
+    assert (decode(content, None) == expected.transpose(2, 0, 1)).all()
+
+
+def test_an_orientation_that_cannot_be_read_turns_nothing():
+    """Its pixels are whole, and nothing but the orientation is wanted of the rest."""
+    plain = Image.fromarray(pixels_of(4, 6, 9))
+    text = PngInfo()
+    text.add_text("Raw profile type exif", "\nexif\n  9\nno digits")
+    for odd in (
+        encoded(plain, "PNG", pnginfo=text),
+        encoded(plain, "PNG", exif=b"Exif\0\0no TIFF at all"),
+    ):
+        assert (decode(odd, None) == decode(encoded(plain, "PNG"), None)).all()
+
+
+def test_warnings_of_metadata_are_kept_back():
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x63\0\x12\x01"  # 99 tags, of which none is whole
+    content = encoded(Image.fromarray(pixels_of(4)), "JPEG", exif=exif)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        decode(content, None)
+        assert said
+        said.clear()
+        with unwarned():
+            decode(content, None)
+        assert not said
+
+
+def test_16_bits_are_scaled_to_8_and_other_formats_read_only_where_asked():
+    grey = pixels_of(5)[:, :, 0]
+    wide = Image.fromarray(grey.astype(np.uint16) * 257)
+    for form, any_format in (("PNG", False), ("TIFF", True)):
+        assert (decode(encoded(wide, form), None, any_format) == grey).all()
+    floats = encoded(Image.fromarray(grey.astype(np.float32)), "TIFF")
+    with pytest.raises(DataError, match=r"1, 8 or 16 bits a channel. Received: Pillow's mode F"):
+        decode(floats, None, any_format=True)
+    with pytest.raises(DataError, match=r"^no image that Pillow reads$"):
+        decode(b"hello", None, any_format=True)
+
+
 def test_a_data_set_is_resized_image_by_image():
     data = standin(3)
     small = resized(data, 8)
@@ -78,17 +131,15 @@ def test_a_data_set_is_resized_image_by_image():
 @pytest.mark.parametrize(
     ("content", "rule"),
     [
-        (b"", "UnidentifiedImageError"),
-        (b"<html>404</html>", "UnidentifiedImageError"),
-        (encoded(Image.fromarray(pixels_of(0)), "GIF"), "UnidentifiedImageError"),
-        (encoded(Image.fromarray(pixels_of(0)), "BMP"), "UnidentifiedImageError"),
+        (b"", "^no PNG or JPEG file$"),
+        (b"<html>404</html>", "^no PNG or JPEG file$"),
+        (encoded(Image.fromarray(pixels_of(0)), "GIF"), "^no PNG or JPEG file$"),
+        (encoded(Image.fromarray(pixels_of(0)), "BMP"), "^no PNG or JPEG file$"),
         (PNG[: len(PNG) // 2], "truncated"),
         (JPEG[: len(JPEG) // 2], "Truncated"),
-        (png_that_claims(8200, 8200), "8200 x 8200 pixels, more than 67108864"),
-        (png_that_claims(10_000, 9_000), "pixels"),
+        (png_that_claims(10_000, 9_000), "at most 89478485 pixels. Received: "),
         (png_that_claims(2**31 - 1, 2**31 - 1), "Decompression|pixels|Unidentified"),
         (png_that_claims(4000, 4000), "truncated|incomplete|broken"),
-        (encoded(Image.fromarray(np.full((4, 4), 40_000, np.uint16)), "PNG"), "the mode 'I;16'"),
     ],
     ids=lambda value: str(value)[:20] if isinstance(value, str) else f"{len(value)} bytes",
 )

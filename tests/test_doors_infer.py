@@ -1,7 +1,10 @@
 """Config -> shapes -> config: the same layers, whatever the multiplier and the rounding."""
 
+import ast
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +17,7 @@ from pymobilenet.doors.infer import PUBLISHED, infer_config
 from pymobilenet.errors import ConfigError, WeightsError
 from pymobilenet.weights import state_shapes
 
+ROOT = Path(__file__).parents[1]
 MULTIPLIERS = st.one_of(
     st.sampled_from(PUBLISHED["width_mult"]),
     st.integers(3, 200).map(lambda hundredths: hundredths / 100),
@@ -86,6 +90,12 @@ def test_the_case_studys_net_is_reported_as_it_is():
 def test_another_multiplier_is_the_shortest_decimal(family, rounding, width_mult, expected):
     config = MobileNetConfig(family, width_mult=width_mult, rounding=rounding)
     assert inferred(config, rounding).width_mult == expected
+
+
+def test_julia_prefers_the_same_multipliers():
+    text = (ROOT / "julia" / "src" / "flux_config.jl").read_text()
+    (found,) = re.findall(r"^const PUBLISHED_WIDTHS = (.*)$", text, re.M)
+    assert ast.literal_eval(found) == PUBLISHED["width_mult"]
 
 
 @pytest.mark.parametrize("width_mult", [0.3, 0.77, 1.01])

@@ -3,6 +3,7 @@
 import doctest
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,13 @@ from run_files import RECIPE, write_images, write_recipe
 from scipy import stats
 from typer.testing import CliRunner
 
+from pymobilenet import backend
 from pymobilenet.cli import app
-from pymobilenet.errors import BackendUnavailable, ConfigError
+from pymobilenet.errors import BackendUnavailable, ConfigError, DataError
 from pymobilenet.evaluation import equivalence as module
 from pymobilenet.evaluation.equivalence import equivalence
+from pymobilenet.training import load_recipe
+from pymobilenet.training.seeds import run_seeds
 
 
 def by_formula(first, second, margin):
@@ -81,7 +85,7 @@ def test_the_command_trains_each_seed_in_each_backend_once(tmp_path):
     text = RECIPE.replace("epochs = 3", "epochs = 1").replace('"adam"', '"sgd"')
     recipe, images = write_recipe(tmp_path, text), write_images(tmp_path / "images")
     arguments = ["equivalence", recipe, "--data", images, "--out", tmp_path / "out"]
-    arguments += ["--backends", "torch,numpy", "--seeds", 2, "--set", "dtype=float64"]
+    arguments += ["--backends", "torch, numpy", "--seeds", 2, "--set", "dtype=float64"]
     done = [CliRunner().invoke(app, [*map(str, arguments)]) for _ in range(2)]
     assert [one.exit_code for one in done] in ([0, 0], [1, 1]), done[0].output
     assert done[0].stdout == done[1].stdout  # the second time, all are there
@@ -92,6 +96,85 @@ def test_the_command_trains_each_seed_in_each_backend_once(tmp_path):
     }
     folders = sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir())
     assert folders == ["numpy-0", "numpy-1", "torch-0", "torch-1"]
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """Runs of two seeds of one short recipe, in their folder, and the recipe."""
+    folder = tmp_path_factory.mktemp("begun")
+    text = RECIPE.replace("epochs = 3", "epochs = 1").replace("warmup_epochs = 1", "")
+    recipe = load_recipe(write_recipe(folder, text), [f"data={write_images(folder / 'images')}"])
+    first = run_seeds(recipe, [backend("torch")], [0, 1], folder / "runs")
+    assert run_seeds(recipe, [backend("torch")], [0, 1], folder / "runs") == first
+    return recipe, folder
+
+
+@pytest.mark.parametrize(
+    ("table", "field", "value", "there"),
+    [
+        ("run", "epochs", 3, "1"),
+        ("run", "limit", 16, "0"),
+        ("train", "rate", 0.5, "0.002"),
+        ("train", "optimizer", "adamw", "'adam'"),
+        ("train", "batch_size", 16, "8"),
+        ("model", "width_mult", 0.05, "0.1"),
+        ("model", "num_classes", 9, "4"),
+    ],
+)
+def test_runs_of_another_recipe_are_refused_by_the_field(begun, table, field, value, there):
+    recipe, folder = begun
+    if table == "run":
+        other = replace(recipe, run=replace(recipe.run, **{field: value}))
+    else:
+        other = replace(recipe, **{table: {**getattr(recipe, table), field: value}})
+    message = rf"torch-0 holds .* another recipe: its \[{table}\] {field} must be {value!r}. Rec"
+    with pytest.raises(ConfigError, match=f"{message}eived: {there};"):
+        run_seeds(other, [backend("numpy"), backend("torch")], [0, 1, 2], folder / "runs")
+    assert sorted(path.name for path in (folder / "runs").iterdir()) == ["torch-0", "torch-1"]
+
+
+def test_runs_of_other_images_are_refused_and_of_the_same_elsewhere_are_not(begun, tmp_path):
+    recipe, folder = begun
+    moved = replace(recipe, run=replace(recipe.run, data=str(write_images(tmp_path / "moved"))))
+    found = run_seeds(moved, [backend("torch")], [0, 1], folder / "runs")
+    assert found == run_seeds(recipe, [backend("torch")], [0, 1], folder / "runs")
+    paths = sorted((tmp_path / "moved" / "train" / "a").iterdir())
+    paths[0].write_bytes(paths[1].read_bytes())
+    with pytest.raises(DataError, match="the images it began with"):
+        run_seeds(moved, [backend("torch")], [0, 1], folder / "runs")
+
+
+def test_a_run_from_other_weights_is_one_of_its_recipe(tmp_path, begun):
+    """The file says of the net what the recipe does not."""
+    recipe, folder = begun
+    start = str(folder / "runs" / "torch-0" / "best.safetensors")
+    started = replace(recipe, model={"resolution": 32}, run=replace(recipe.run, start=start))
+    first = run_seeds(started, [backend("torch")], [0], tmp_path)
+    assert run_seeds(started, [backend("torch")], [0], tmp_path) == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "epochs=0"], "epochs must be at least 1. Received: 0"),
+        (["--margin", "0"], "the margin must be above 0. Received: 0"),
+        (["--backends", "torch, torch"], "two different backends are compared"),
+    ],
+)
+def test_the_command_refuses_before_it_trains(tmp_path, arguments, message):
+    command = ["equivalence", "smoke", "--backends", "torch,numpy", "--seeds", "2", "--out"]
+    done = CliRunner().invoke(app, [*command, str(tmp_path / "out"), *arguments])
+    assert done.exit_code == 2, done.output
+    assert message in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_misses_scipy_before_it_trains(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    command = ["equivalence", "smoke", "--backends", "torch,numpy", "--out"]
+    done = CliRunner().invoke(app, [*command, str(tmp_path / "out")])
+    assert (done.exit_code, list(tmp_path.iterdir())) == (2, []), done.output
+    assert "pip install 'pymobilenet[statistics]'" in done.stderr
 
 
 def test_the_command_wants_two_backends():

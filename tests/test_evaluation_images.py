@@ -125,7 +125,7 @@ def test_what_is_no_image_is_refused_by_name(tmp_path, content, said):
 
 
 def test_a_folder_is_no_image(tmp_path):
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match=rf"{tmp_path.name}: a folder; name the image files"):
         read_image(tmp_path, 32)
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from pymobilenet import MobileNetConfig
-from pymobilenet.data import load_cifar100
+from pymobilenet.data import Dataset, load_cifar100
 from pymobilenet.errors import DataError, WeightsError
-from pymobilenet.evaluation import class_names, read_runs
+from pymobilenet.evaluation import class_names, known_names, paired, read_runs
 from pymobilenet.evaluation.names import OFFICIAL
 
 # Names
@@ -31,6 +31,42 @@ def test_names_come_from_the_users_file_then_from_the_models(tmp_path):
     assert names == ("one", "two", "three", "four", "fünf")
 
 
+def test_classes_that_the_data_had_not_are_called_by_number():
+    for count in (3, 5):
+        metadata = {"classes": json.dumps(list("abcde"[:count]))}
+        expected = tuple("abc34" if count == 3 else "abcde")
+        assert class_names(FIVE, metadata, "m") == known_names(FIVE, metadata, "m") == expected
+    assert known_names(FIVE, {}, "m") is None
+
+
+def data_of(names, labels):
+    """Images whose first pixel is their label."""
+    images = np.zeros((len(labels), 3, 4, 4), np.uint8)
+    images[:, 0, 0, 0] = labels
+    return Dataset(images, np.array(labels), None, names, (), "here", stand_in=False)
+
+
+def test_labels_are_paired_by_name():
+    data = data_of(("ship", "cat", "zebra"), [0, 1, 1, 0])
+    found = paired(data, ("airplane", "cat", "ship"), "m")
+    assert found.labels.tolist() == [2, 1, 1, 2]
+    assert found.class_names == ("airplane", "cat", "ship")
+    assert (found.images == data.images).all()
+    assert paired(data, data.class_names, "m") is data
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("airplane", "cat"), "that of one of the model's; m has airplane, cat. Received: ship"),
+        (("cat", "ship", "ship"), "that of one alone of the model's; m .* Received: ship"),
+    ],
+)
+def test_a_class_that_is_not_one_of_the_models_is_named(names, said):
+    with pytest.raises(DataError, match=f"here: .*{said}"):
+        paired(data_of(("ship", "cat"), [0, 1]), names, "m")
+
+
 def test_a_file_may_name_the_data_set():
     names = class_names(TEN, {"classes": '"cifar-10"'}, "m")
     assert (len(names), names[0], names[9]) == (10, "airplane", "truck")
@@ -41,7 +77,7 @@ def test_a_file_may_name_the_data_set():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('["a", "b"]', "there must be 5 names, one for each class. Received: 2"),
+        ('["a", "b", "c", "d", "e", "f"]', "there must be 5 names.* Received: 6"),
         ('"cifar-10"', "there must be 5 names.* Received: 10"),
         ('"imagenet"', "must be JSON, .* cifar-10, cifar-100. Received: .*imagenet"),
         ("a, b", "must be JSON"),

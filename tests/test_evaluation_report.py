@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from known_model import Known, data_with
+from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
@@ -169,6 +170,14 @@ def test_runs_are_compared_by_their_best():
     first, second = (line.split() for line in text.splitlines() if "(1)" in line)
     assert first == ["first", "2", "0.5000", "(2)", "25.00%", "(1)", "0.5000", "100.00%", "2"]
     assert second == ["[x]", "2", "-", "100.00%", "(1)", "0.5000", "100.00%", "2"]
+
+
+def test_a_legend_names_every_run(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    write_curves([a_run(name, epoch=[1, 2]) for name in ("_under", "a")], tmp_path / "curves.png")
+    names = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert names == ["_under", "a", "validation, best marked", "training"]
 
 
 @pytest.mark.parametrize("count", [1, 3, 60])

@@ -66,9 +66,8 @@ def test_recorded_vectors(case):
     assert [str(word) for word in words[:6]] == case["words"]
     assert philox.bounded(words[:6], np.array(VECTORS["limits"])).tolist() == case["bounded"]
     assert philox.permutation(words).tolist() == case["permutation"]
-    uniform32, uniform64 = philox.uniform32(words[:6]), philox.uniform64(words[:6])
-    assert (uniform32.dtype, uniform64.dtype) == (np.float32, np.float64)
-    assert [f"{bits:08x}" for bits in uniform32.view(np.uint32)] == case["uniform32"]
+    uniform64 = philox.uniform64(words[:6])
+    assert uniform64.dtype == np.float64
     assert [f"{bits:016x}" for bits in uniform64.view(np.uint64)] == case["uniform64"]
 
 
@@ -102,10 +101,9 @@ def test_bounded_is_the_multiply_shift_and_in_range(word, n):
 
 @settings(deadline=None, database=None)
 @given(word=st.integers(0, MASK))
-def test_uniforms_are_the_top_bits_and_below_one(word):
+def test_a_uniform_is_the_top_bits_and_below_one(word):
     words = np.array([word], np.uint64)
     assert philox.uniform64(words)[0] == (word >> 11) / 2**53 < 1
-    assert philox.uniform32(words)[0] == (word >> 40) / 2**24 < 1
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.0, "1", None, True])

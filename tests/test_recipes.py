@@ -4,13 +4,13 @@ import re
 import tomllib
 
 import pytest
-from run_files import write_recipe
+from run_files import RECIPE, write_recipe
 
 from pymobilenet import MobileNetConfig, TrainConfig
 from pymobilenet.config import RunConfig
 from pymobilenet.errors import ConfigError
 from pymobilenet.training import SHIPPED, load_recipe, rate_at
-from pymobilenet.training.recipe import COUNTED, FOLDER, TABLES
+from pymobilenet.training.recipe import COUNTED, FOLDER, NAMES, TABLES, absolute
 
 
 def test_the_recipes_of_the_studies_are_shipped():
@@ -93,6 +93,34 @@ def test_a_bad_change_is_refused(change, message):
 def test_an_unknown_recipe_is_refused_with_the_names_there_are():
     with pytest.raises(ConfigError, match=r"one of animals10, .*smoke, or a file .*'other'"):
         load_recipe("other")
+
+
+@pytest.mark.parametrize("name", ["my/recipe", "/tmp/recipe", "recipes/smoke"])
+def test_a_path_without_the_suffix_is_refused_as_it_was_given(name):
+    with pytest.raises(ConfigError, match=rf"a file that ends in .toml. Received: '{name}'$"):
+        load_recipe(name)
+
+
+@pytest.mark.parametrize("given", ["three", "./three", "~/three"])
+def test_a_path_to_data_holds_in_any_folder(tmp_path, monkeypatch, given):
+    (tmp_path / "three").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = write_recipe(tmp_path, RECIPE + f'data = "{given}"\n')
+    for recipe in (load_recipe(path), load_recipe("smoke", [f"data={given}"])):
+        assert recipe.run.data == str(tmp_path / "three")
+    assert absolute(given) == str(tmp_path / "three")
+
+
+@pytest.mark.parametrize("name", ["cifar-100", "cifar-10", "stand-in", "not there", ""])
+def test_a_name_of_data_stays_one(tmp_path, monkeypatch, name):
+    """In a recipe, whatever lies there; as `absolute` is asked for a path that is there."""
+    monkeypatch.chdir(tmp_path)
+    assert absolute(name) == name
+    if name in NAMES:
+        (tmp_path / name).mkdir()
+        assert absolute(name) == str(tmp_path / name)
+    assert load_recipe("smoke", [f"data={name!r}"]).run.data == name
 
 
 @pytest.mark.parametrize(

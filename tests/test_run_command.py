@@ -1,17 +1,21 @@
 """`train` and `recipes` as they are typed."""
 
+import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from run_files import RECIPE, lines_of, write_images, write_recipe
 from typer.testing import CliRunner
 
-from pymobilenet import backend
+from pymobilenet import backend, training
 from pymobilenet.cli import app
-from pymobilenet.training import resume
+from pymobilenet.errors import ConfigError
+from pymobilenet.training import Run, resume
 from pymobilenet.training.checkpoint import LAST, read_checkpoint
 
 
@@ -29,10 +33,14 @@ def command(*arguments):
     return [sys.executable, "-m", "pymobilenet.cli", "train", *map(str, arguments)]
 
 
+def going_on(folder, name):
+    return ["pymobilenet", "train", "--resume", str(folder), "--backend", name]
+
+
 @by_backend
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, images, name):
     recipe = write_recipe(tmp_path, RECIPE.replace("epochs = 3", "epochs = 500"))
-    folder = tmp_path / "run"
+    folder = tmp_path / "my run"
     process = subprocess.Popen(
         command(recipe, "--data", images, "--out", folder, "--backend", name),
         stdout=subprocess.PIPE,
@@ -45,12 +53,97 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, images, name):
     process.send_signal(signal.SIGINT)
     said, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert f"pymobilenet train --resume {folder} --backend {name}" in said.replace("\n", "")
+    again = said.replace("\n", "").split("with: ")[1]
+    assert shlex.split(again) == going_on(folder, name)
     assert "Traceback" not in errors
     stopped = read_checkpoint(folder / LAST).state
     assert stopped.step >= 8
     run = resume(folder, backend(name))
     assert run.go(is_stopping=lambda: run.state.step > stopped.step) == "interrupted"
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # torch's compiler
+def test_the_command_that_goes_on_has_the_options_that_were_given(tmp_path, images, monkeypatch):
+    monkeypatch.setattr(Run, "go", lambda run, *_: run.save() or "interrupted")
+    recipe, folder = write_recipe(tmp_path), tmp_path / "it's [a] run"
+    options = ["--amp", "bf16", "--compile", "--log", "tensorboard"]
+    begun = ["train", recipe, "--data", images, "--out", folder, *options]
+    stopped = CliRunner().invoke(app, [*map(str, begun)])
+    assert stopped.exit_code == 130, stopped.output
+    again = shlex.split(stopped.stdout.replace("\n", "").split("with: ")[1])
+    assert again == [*going_on(folder, "torch"), *options]
+    assert CliRunner().invoke(app, again[1:]).exit_code == 130
+
+
+def test_a_run_goes_on_from_another_folder(tmp_path, images, monkeypatch):
+    monkeypatch.setattr(Run, "go", lambda run, *_: run.save() or "interrupted")
+    (tmp_path / "three").symlink_to(images)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    recipe = str(write_recipe(tmp_path, RECIPE + 'data = "three"\n'))
+    for number, data in enumerate(([], ["--data=~/three"], ["--data", "three"])):
+        run = f"{tmp_path}/run{number}"
+        assert CliRunner().invoke(app, ["train", recipe, "--out", run, *data]).exit_code == 130
+        with monkeypatch.context() as there:
+            there.chdir(tmp_path / "elsewhere")
+            resumed = CliRunner().invoke(app, ["train", "--resume", run])
+            assert resumed.exit_code == 130, resumed.output
+
+
+def test_a_log_that_is_refused_leaves_the_folder_free(tmp_path, images):
+    recipe, folder = write_recipe(tmp_path), tmp_path / "run"
+    begun = ["train", recipe, "--data", images, "--out", folder, "--log", "tensorbord"]
+    refused = CliRunner().invoke(app, [*map(str, begun)])
+    assert (refused.exit_code, folder.exists()) == (2, False)
+
+
+TORCHRUNS = {
+    "RANK": "0",
+    "LOCAL_RANK": "0",
+    "WORLD_SIZE": "2",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "1",
+}
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, False),
+        ({"WORLD_SIZE": "2"}, False),  # a cluster's
+        (TORCHRUNS, False),
+        ({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2"}, False),
+        (TORCHRUNS | {"TORCHELASTIC_RUN_ID": "none"}, True),
+        ({"OMPI_COMM_WORLD_SIZE": "1"}, False),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ({"PMI_SIZE": "2"}, True),
+    ],
+)
+def test_several_processes_are_told_from_the_variables_of_a_cluster(
+    tmp_path, monkeypatch, environment, expected
+):
+    for name in {*TORCHRUNS, "TORCHELASTIC_RUN_ID", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    asked = []
+
+    def begin(*_, **options):
+        asked.append(options)
+        raise ConfigError("it is a test")
+
+    monkeypatch.setattr(training, "begin", begin)
+    CliRunner().invoke(app, ["train", "smoke", "--out", str(tmp_path / "run")])
+    assert asked == [{"distributed": True} if expected else {}]
+
+
+def test_each_command_of_the_page_has_a_folder_of_its_own():
+    page = (Path(__file__).parents[1] / "docs" / "runs.md").read_text()
+    folders = re.findall(r"--out (\S+)", page)
+    assert len(folders) >= 3
+    assert len(set(folders)) == len(folders)
+    assert set(re.findall(r"--resume (\S+) --backend torch", page)) <= set(folders)
 
 
 def test_the_command_trains_resumes_and_refuses(tmp_path, images):
@@ -73,6 +166,9 @@ def test_the_command_trains_resumes_and_refuses(tmp_path, images):
         ((), "either a recipe or --resume FOLDER"),
         (("smoke", "--resume", "run"), "either a recipe or --resume FOLDER"),
         (("--resume", "run", "--set", "rate=1"), "a run keeps its recipe"),
+        (("--resume", "run", "--out", "other"), "a run keeps its folder: --out belongs to a new"),
+        (("smoke", "--log", "tensorbord"), "a log must be one of tensorboard, wandb"),
+        (("--resume", "run", "--log", "paper"), "a log must be one of tensorboard, wandb"),
         (("nothing",), "a recipe must be one of"),
         (("smoke", "--set", "data=nowhere"), "no data at nowhere"),
         (("--resume", "nowhere"), "no such file"),

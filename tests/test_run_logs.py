@@ -1,11 +1,12 @@
 """The lines of a run where TensorBoard and Weights & Biases read them."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from pymobilenet.errors import BackendUnavailable, ConfigError
-from pymobilenet.training.log import LOGGERS, new_logger, write_log
+from pymobilenet.training.log import LOGGERS, check_loggers, new_logger, write_log
 
 LINES = [
     {"epoch": epoch, "train_loss": 3.0 / epoch, "val_accuracy": epoch / 4, "backend": "torch"}
@@ -42,16 +43,57 @@ def test_wandb_keeps_a_run_offline(tmp_path, monkeypatch):
     assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
 
 
+def test_wandb_goes_on_in_the_run_of_the_folder(tmp_path, monkeypatch):
+    """Offline: each time under the same id, and whole."""
+    import wandb
+
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    ids = []
+    for lines in ([], LINES[:1]):
+        log = new_logger("wandb", tmp_path, {}, lines)
+        ids.append(wandb.run.id)
+        log(LINES[len(lines)])
+        wandb.finish()
+    assert ids[0] == ids[1] == (tmp_path / "wandb" / "run-id").read_text()
+    (tmp_path / "other").mkdir()
+    new_logger("wandb", tmp_path / "other", {})
+    assert wandb.run.id != ids[0]
+    wandb.finish()
+
+
+@pytest.mark.parametrize(("resumed", "logged"), [(True, []), (False, [1, 2])])
+def test_wandb_is_told_again_what_its_server_does_not_have(tmp_path, monkeypatch, resumed, logged):
+    asked, steps = {}, []
+
+    def log(_line, step, commit):
+        assert commit
+        steps.append(step)
+
+    def init(**options):
+        asked.update(options)
+        return SimpleNamespace(resumed=resumed, log=log)
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    monkeypatch.setenv("WANDB_MODE", "online")
+    new_logger("wandb", tmp_path, {}, LINES)
+    assert (asked["resume"], asked["mode"], steps) == ("allow", None, logged)
+
+
 @pytest.mark.parametrize("name", LOGGERS)
 def test_a_log_whose_package_is_missing_says_how_to_get_it(tmp_path, monkeypatch, name):
     for module in ("tensorboard.summary", "tensorboard", "wandb"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(BackendUnavailable, match=rf"pip install 'pymobilenet\[{name}\]'"):
+        check_loggers([name])
+    with pytest.raises(BackendUnavailable):
         new_logger(name, tmp_path, {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_unknown_log_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"one of tensorboard, wandb. Received: 'paper'"):
+        check_loggers(["tensorboard", "paper"])
+    with pytest.raises(ConfigError):
         new_logger("paper", tmp_path, {})
 
 

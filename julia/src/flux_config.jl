@@ -53,8 +53,11 @@ function roundings(family)
     return [own; filter(!=(own), collect(ROUNDINGS))]
 end
 
-"Width multipliers of weights that torchvision, Keras, timm and TF-slim have published."
-const PUBLISHED_WIDTHS = (1.0, 0.75, 0.5, 0.25, 1.4, 1.3, 1.2, 1.1, 0.35)
+"""
+Width multipliers in the order they are preferred: Howard et al., arXiv:1704.04861, table 6; Keras' MobileNetV2
+(0.35 to 1.4); timm's mobilenetv1_125; the Flux case study (0.1). Python's `PUBLISHED` has the same.
+"""
+const PUBLISHED_WIDTHS = (1.0, 0.75, 0.5, 0.25, 0.35, 1.4, 1.3, 1.25, 0.1)
 
 "Multipliers that may leave the stem `channels`, those of fewer decimals first."
 function likely_widths(channels)

@@ -52,9 +52,6 @@ high(product::UInt128) = (product >> 64) % UInt64
 "`Float64` in [0, 1): the top 53 bits of a word."
 uniform64(word::UInt64) = (word >> 11) * 2.0^-53
 
-"`Float32` in [0, 1): the top 24 bits of a word."
-uniform32(word::UInt64) = (word >> 40) * 2.0f0^-24
-
 "An integer in [0, n), for n in [1, 2^32), by multiply-shift."
 function bounded(word::UInt64, n::Integer)
     1 <= n < 2^32 || throw(ConfigError("n must be an integer in [1, 2^32). Received: $n"))

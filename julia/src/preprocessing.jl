@@ -36,3 +36,35 @@ function normalise(images::AbstractArray{UInt8,4}, mean, std, T::Type=Float32)
     table = [T((value / 255 - mean[c]) / std[c]) for value in 0:255, c in 1:channels]
     return [table[images[at] + 1, at[3]] for at in CartesianIndices(images)]
 end
+
+"""
+    scaling(metadata)
+
+Mean and deviation, as [`normalise`](@ref) and [`fit!`](@ref) take them, that the images of a model were scaled
+by, from the metadata of its file; where there are none, those of its preprocessing. Throws a `WeightsError`
+for others than three finite numbers each, and for an unknown preprocessing.
+"""
+function scaling(metadata)
+    name = get(metadata, "preprocessing", "standard")
+    haskey(PREPROCESSING, name) || throw(WeightsError(
+        "metadata preprocessing must be one of $(join(sort!(collect(keys(PREPROCESSING))), ", ")). " *
+        "Received: $(repr(name))"
+    ))
+    haskey(metadata, "mean") == haskey(metadata, "std") ||
+        throw(WeightsError("metadata mean and std must be there both, or neither. Received: one of them"))
+    haskey(metadata, "mean") || return PREPROCESSING[name]
+    return three_numbers(metadata, "mean", _ -> true), three_numbers(metadata, "std", >(0))
+end
+
+function three_numbers(metadata, key, is_allowed)
+    values = try
+        JSON.parse(metadata[key])
+    catch
+        nothing
+    end
+    is_good(value) = value isa Real && !(value isa Bool) && isfinite(value) && is_allowed(value)
+    values isa AbstractVector && length(values) == 3 && all(is_good, values) || throw(WeightsError(
+        "metadata $key must be JSON, three finite numbers, of std above 0. Received: $(metadata[key])"
+    ))
+    return Tuple(Float64.(values))
+end

@@ -13,6 +13,9 @@ import numpy as np
 from pymobilenet.architecture import mult_adds
 from pymobilenet.bench.contenders import Contender, Job
 from pymobilenet.config import MobileNetConfig
+from pymobilenet.errors import ConfigError
+
+JOBS = ("train", "predict")
 
 WARM_UP = 2
 """Runs before the first that counts: compilation, buffers, caches."""
@@ -30,11 +33,21 @@ MOST_SECONDS, LEAST_REPEATS = 20.0, 3
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured: a net on batches of one size, in training or inference."""
+    """What is measured: a net on batches of one size, in training or inference.
+
+    Raises:
+        ConfigError: A batch of no image, or a job that is not one of `JOBS`.
+    """
 
     config: MobileNetConfig
     batch_size: int
     job: str
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1. Received: {self.batch_size}")
+        if self.job not in JOBS:
+            raise ConfigError(f"job must be one of {', '.join(JOBS)}. Received: {self.job!r}")
 
     def __str__(self) -> str:
         c = self.config
@@ -172,17 +185,20 @@ def cases(
     """Every combination or, in a `sweep`, one axis varied at a time.
 
     Training needs more than one image where the last map has one pixel.
+
+    Raises:
+        ConfigError: A value that no case can have.
     """
 
     def combined(family: str, job: str) -> list[Case]:
-        return [
+        every = [
             Case(MobileNetConfig(family, width, resolution, 100, stem_stride=stem), batch, job)
             for width in widths
             for stem in stem_strides
             for resolution in resolutions
             for batch in batch_sizes
-            if job != "train" or batch > 1
         ]
+        return [case for case in every if job != "train" or case.batch_size > 1]
 
     combinations = [combined(family, job) for family in families for job in jobs]
     chosen = one_at_a_time if sweep else list

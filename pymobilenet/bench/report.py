@@ -17,7 +17,7 @@ from pymobilenet.bench.contenders import YARDSTICK
 from pymobilenet.bench.measure import Timing
 from pymobilenet.bench.plots import write_plots
 from pymobilenet.bench.process import FreshProcess
-from pymobilenet.files import atomic_write
+from pymobilenet.files import atomic_write, make_folder
 
 
 def to_dict(
@@ -32,7 +32,7 @@ def to_dict(
             **about,
             "platform": platform.platform(),
             "processor": processor(),
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": cores(),
         },
         "gemm_gflops": peaks,
         "timings": [
@@ -71,6 +71,13 @@ def processor() -> str:
         return platform.processor()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+def cores() -> int:
+    """How many cores this process may use; those of the machine where the system does not say."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def print_table(timings: Sequence[Timing], fresh: Sequence[FreshProcess], console: Console) -> None:
@@ -112,8 +119,12 @@ def print_table(timings: Sequence[Timing], fresh: Sequence[FreshProcess], consol
 
 
 def write_report(found: dict[str, Any], timings: Sequence[Timing], folder: Path) -> list[Path]:
-    """Write ``bench.json`` and, for each job and family, a picture where something varied."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write ``bench.json`` and, for each job and family, a picture where something varied.
+
+    Raises:
+        ConfigError: `folder` is none, and cannot be made.
+    """
+    make_folder(folder)
     with atomic_write(folder / "bench.json") as file:
         file.write(json.dumps(found, indent=1).encode())
     return [folder / "bench.json", *write_plots(timings, folder)]

@@ -26,7 +26,7 @@ COMMANDS = (
     models.info,
     training.train,
     training.recipes,
-    training.equivalence,
+    agreement.equivalence,
     results.evaluate,
     results.predict,
     results.compare,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -14,8 +14,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from pymobilenet.errors import PymobilenetError
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+console = Console(highlight=False, emoji=False)
+errors = Console(stderr=True, highlight=False, emoji=False)
 
 DataOption = Annotated[
     Path | None,
@@ -32,6 +32,11 @@ def told() -> Iterator[None]:
         said = f"[bold red]{type(error).__name__}[/]: {escape(str(error))}"
         errors.print(said, markup=True, soft_wrap=True)
         raise typer.Exit(2) from None
+
+
+def print_written(paths: Iterable[Path]) -> None:
+    """A line that names files, whatever brackets are in their names."""
+    console.print(f"Written: {', '.join(map(str, paths))}", soft_wrap=True, markup=False)
 
 
 @contextmanager

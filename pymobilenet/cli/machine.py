@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 from rich.box import SIMPLE
+from rich.markup import escape
 from rich.table import Table
 
 from pymobilenet.backends import backend
-from pymobilenet.cli.common import console, progress, told
+from pymobilenet.cli.common import console, print_written, progress, told
 
 
 def doctor() -> None:
@@ -20,7 +21,7 @@ def doctor() -> None:
     table = Table(box=SIMPLE, show_header=False)
     with told():
         for row in findings():
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
     console.print(table)
 
 
@@ -32,7 +33,8 @@ def sysimage(
 
     with told():
         build_sysimage(path)
-    console.print(f"Used wherever {VARIABLE}={path.absolute()} is set.", soft_wrap=True)
+    said = f"Used wherever {VARIABLE}={path.absolute()} is set."
+    console.print(said, soft_wrap=True, markup=False)
 
 
 def bench(
@@ -61,18 +63,22 @@ def bench(
     from pymobilenet.bench import available, gemm_peak, print_table, to_dict, write_report
     from pymobilenet.bench.measure import cases, measure
     from pymobilenet.bench.process import fresh_process, use_threads
+    from pymobilenet.files import make_folder
 
     with told(), progress() as tell:
+        axes = (family, width_mult, resolution, batch_size, stem_stride, job)
+        measured = cases(*axes, sweep=sweep)
         if threads is not None:
             use_threads(threads)
         chosen, reasons = available(contender)
         for name, reason in reasons.items():
-            console.print(f"[bold]not measured: {name}:[/] {reason}", soft_wrap=True)
+            said = f"[bold]not measured: {escape(name)}:[/] {escape(reason)}"
+            console.print(said, soft_wrap=True)
+        make_folder(out)
         names = list(dict.fromkeys(one.backend for one in chosen))
         peaks = gemm_peak(names)
         timings, fresh = [], []
-        axes = (family, width_mult, resolution, batch_size, stem_stride, job)
-        for case in cases(*axes, sweep=sweep):
+        for case in measured:
             tick = tell(str(case), repeats)
             timings += measure(case, chosen, repeats, tick)
             if memory:
@@ -83,4 +89,4 @@ def bench(
         gemm = ", ".join(f"{name} {gflops:.0f}" for name, gflops in peaks.items())
         console.print(f"Products of large matrices, GFLOP/s: {gemm}")
         written = write_report(to_dict(timings, fresh, peaks, about), timings, out)
-    console.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)
+    print_written(written)

@@ -39,20 +39,37 @@ def quantize(
     dst: Annotated[Path, typer.Argument(help="The int8 ONNX file.")],
     data: DataOption = None,
     preprocessing: Annotated[
-        str, typer.Option(help="How the model's images are scaled: unit, standard, keras.")
-    ] = "standard",
+        str | None,
+        typer.Option(
+            help="How images are scaled: unit, standard, keras; if left out, as the file says, "
+            "else standard."
+        ),
+    ] = None,
     images: Annotated[int, typer.Option(min=1, help="Training images to calibrate with.")] = 512,
 ) -> None:
     """Make an ONNX model int8, calibrated on CIFAR-100; print what it costs on the test images."""
-    from pymobilenet.data import open_cifar100
-    from pymobilenet.doors.quantize import labelled_batches, quantization_loss
+    from pymobilenet.data import open_cifar100, preprocessing_of
+    from pymobilenet.doors.quantize import about, labelled_batches, quantization_loss
     from pymobilenet.doors.quantize import quantize as make
+    from pymobilenet.errors import DataError
+    from pymobilenet.evaluation import as_trained
 
     with told():
-        train, test = open_cifar100(data, "train"), open_cifar100(data, "test")
-        known = labelled_batches(train.subset(range(min(images, len(train)))), preprocessing)
+        config, metadata = about(src)
+        scaled = preprocessing_of(metadata, preprocessing, str(src))
+        train, test = (
+            as_trained(open_cifar100(data, split), config, metadata, scaled, str(src))
+            for split in ("train", "test")
+        )
+        if test.num_classes != config.num_classes:
+            raise DataError(
+                f"{test.source} has {test.num_classes} classes; the model must have as many. "
+                f"Received: num_classes {config.num_classes}. In Python, "
+                "pymobilenet.doors.quantize takes any images"
+            )
+        known = labelled_batches(train.subset(range(min(images, len(train)))), scaled)
         make(src, dst, (batch for batch, _ in known))
-        loss = quantization_loss(src, dst, labelled_batches(test, preprocessing))
+        loss = quantization_loss(src, dst, labelled_batches(test, scaled))
     console.print(str(loss), soft_wrap=True)
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from pymobilenet.backends import BACKENDS, backend
-from pymobilenet.cli.common import console, progress, told
+from pymobilenet.cli.common import console, print_written, progress, told
+from pymobilenet.files import make_folder
 
 if TYPE_CHECKING:
     from pymobilenet.data.cifar_layouts import Split
@@ -28,8 +29,8 @@ PreprocessingOption = Annotated[
 def evaluate(
     model: ModelArgument,
     data: Annotated[
-        Path | None,
-        typer.Option(help="CIFAR-100, CIFAR-10 or folders of images: a folder or an archive."),
+        str | None,
+        typer.Option(help="cifar-100, cifar-10, stand-in, or a folder or archive with images."),
     ] = None,
     backend_name: Annotated[str, typer.Option("--backend", help=SOME)] = "torch",
     out: Annotated[Path | None, typer.Option(help="Folder for JSON and pictures.")] = None,
@@ -41,10 +42,10 @@ def evaluate(
     ] = None,
 ) -> None:
     """Ask a model about labelled images: loss, top-1, top-5, each class, confusion, calibration."""
-    from pymobilenet.data import open_cifar100, open_data
+    from pymobilenet.data import open_or_cifar100
     from pymobilenet.doors import load_any
-    from pymobilenet.evaluation import evaluate as ask
     from pymobilenet.evaluation import (
+        as_trained,
         model_of,
         preprocessing_of,
         print_evaluation,
@@ -52,13 +53,15 @@ def evaluate(
         to_json,
         write_report,
     )
+    from pymobilenet.evaluation import evaluate as ask
 
     with told(), progress() as tell:
         loaded = load_any(model)
         scaled = preprocessing_of(loaded.metadata, preprocessing, str(model))
-        part = cast("Split", split)
-        size = loaded.config.resolution
-        images = open_cifar100(None, part) if data is None else open_data(data, part, size)
+        if out is not None:
+            make_folder(out)
+        images = open_or_cifar100(data, cast("Split", split), loaded.config.resolution)
+        images = as_trained(images, loaded.config, loaded.metadata, scaled, str(model))
         if limit is not None:
             count = min(limit, len(images))
             images = images.subset([place * len(images) // count for place in range(count)])
@@ -73,7 +76,7 @@ def evaluate(
         return
     print_evaluation(found, console)
     if written:
-        console.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)
+        print_written(written)
 
 
 def predict(
@@ -90,6 +93,7 @@ def predict(
     preprocessing: PreprocessingOption = None,
 ) -> None:
     """Print the most likely classes of images, in one backend or in several side by side."""
+    from pymobilenet.data import statistics_of
     from pymobilenet.doors import load_any
     from pymobilenet.evaluation import (
         class_names,
@@ -104,12 +108,14 @@ def predict(
         loaded = load_any(model)
         config = loaded.config
         scaled = preprocessing_of(loaded.metadata, preprocessing, str(model))
+        known = statistics_of(loaded.metadata, scaled, str(model))
         names = class_names(config, loaded.metadata, str(model), classes)
         pixels = [read_image(path, config.resolution) for path in images]
         asked = {name: model_of(loaded, backend(name)) for name in backend_name}
         for path, one in zip(images, pixels, strict=True):
             found = {
-                name: probabilities(each, one[None], scaled)[0] for name, each in asked.items()
+                name: probabilities(each, one[None], scaled, known)[0]
+                for name, each in asked.items()
             }
             print_prediction(str(path), found, names, top, console)
 
@@ -123,7 +129,7 @@ def compare(
 
     with told():
         found = read_runs(runs)
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         write_curves(found, out / "curves.png")
     print_runs(found, console)
-    console.print(f"Written: {out / 'curves.png'}", soft_wrap=True)
+    print_written([out / "curves.png"])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +14,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pymobilenet.backends import BACKENDS, backend
-from pymobilenet.cli.common import console, errors, progress, told
+from pymobilenet.cli.common import console, errors, told
 
 if TYPE_CHECKING:
     from pymobilenet.training import Run, StepRecord
@@ -25,6 +25,16 @@ INTERRUPTED = 130
 
 COUNTS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 """How many processes Open MPI's mpiexec and MPICH's, or a cluster's, say that they have started."""
+
+TORCHRUN = "TORCHELASTIC_RUN_ID"
+"""What no other than torchrun puts into the environment of the processes that it starts; a cluster
+may set WORLD_SIZE for a program that is one process."""
+
+USUAL = {"device": "cpu", "amp": "no"}
+"""The backends' options that are something where nobody asked for anything; others are false."""
+
+WORDS = {"device": "--device", "amp": "--amp", "sync_norm": "--sync-norm", "compiled": "--compile"}
+"""How options of the backends are typed."""
 
 
 def train(
@@ -38,7 +48,7 @@ def train(
         str | None,
         typer.Option(help="cifar-100, cifar-10, stand-in, or a folder or archive with images."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("run"),
+    out: Annotated[Path | None, typer.Option(help="A new run's folder; `run` if left out.")] = None,
     changes: Annotated[
         list[str], typer.Option("--set", help="key=value: another value in the recipe.")
     ] = [],
@@ -48,7 +58,7 @@ def train(
     logs: Annotated[
         list[str], typer.Option("--log", help="tensorboard, wandb: log there too.")
     ] = [],
-    device: Annotated[str, typer.Option(help="Of torch: cpu, cuda, cuda:1, mps.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu or cuda; of torch cuda:1 and mps too.")] = "cpu",
     amp: Annotated[
         str, typer.Option(help="Of torch: bf16 computes forward passes of steps in bfloat16.")
     ] = "no",
@@ -68,40 +78,45 @@ def train(
     from pymobilenet.errors import ConfigError
     from pymobilenet.training import begin, load_recipe
     from pymobilenet.training import resume as go_on
-    from pymobilenet.training.log import new_logger
+    from pymobilenet.training.log import check_loggers, new_logger
+    from pymobilenet.training.recipe import absolute
 
     with told():
         if (recipe is None) == (resume is None):
             raise ConfigError("either a recipe or --resume FOLDER must be given, and not both")
         if resume is not None and changes:
             raise ConfigError(f"a run keeps its recipe: --set belongs to a new one. {changes[0]}")
-        by_mpi = any(int(os.environ.get(name, 1)) > 1 for name in COUNTS)
-        several = by_mpi or "WORLD_SIZE" in os.environ  # torchrun's
+        if resume is not None and out is not None:
+            raise ConfigError(
+                f"a run keeps its folder: --out belongs to a new one. Received: {out}"
+            )
+        check_loggers(logs)
         asked = {
             "device": device,
             "amp": amp,
             "sync_norm": sync_norm,
             "compiled": compiled,
-            "distributed": several,
+            "distributed": _in_several_processes(),
         }
-        usual = {"device": "cpu", "amp": "no"}
-        options = {name: value for name, value in asked.items() if value != usual.get(name, False)}
+        options = {name: value for name, value in asked.items() if value != USUAL.get(name, False)}
         chosen = backend(backend_name)
         if recipe is not None:
-            place = [] if data is None else [f"run.data={_absolute(data)}"]
-            run = begin(load_recipe(recipe, [*changes, *place]), chosen, out, **options)
+            place = [] if data is None else [f"run.data={absolute(data)}"]
+            loaded = load_recipe(recipe, [*changes, *place])
+            run = begin(loaded, chosen, out or Path("run"), **options)
         else:
-            run = go_on(resume or out, chosen, None if data is None else _absolute(data), **options)
+            assert resume is not None
+            run = go_on(resume, chosen, None if data is None else absolute(data), **options)
         if not run.model.leads:
             with _stoppable(lambda: None) as is_stopping:
-                run.go(is_stopping=is_stopping)
-            return
+                ending = run.go(is_stopping=is_stopping)
+            raise typer.Exit(INTERRUPTED if ending == "interrupted" else 0)
         settings = run.train.to_dict() | run.run.to_dict() | run.model.config.to_dict()
-        loggers = [new_logger(name, run.folder, settings) for name in logs]
+        loggers = [new_logger(name, run.folder, settings, run.state.log) for name in logs]
         _print_start(run)
         with _stoppable(_say_stopping) as is_stopping, _bars(run) as (on_step, on_line):
             ending = run.go([on_step], [*loggers, on_line], is_stopping)
-        _print_end(run, ending)
+        _print_end(run, ending, options, logs)
     if ending == "interrupted":
         raise typer.Exit(INTERRUPTED)
 
@@ -116,56 +131,14 @@ def recipes() -> None:
         console.print(f"[bold]{name}[/]\n  {said}\n", soft_wrap=False)
 
 
-def equivalence(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name, or a TOML file.")],
-    margin: Annotated[
-        float, typer.Option(help="In accuracy: 0.02 is two points. Fix it before you look.")
-    ] = 0.02,
-    seeds: Annotated[int, typer.Option(min=2, help="Runs in each backend.")] = 10,
-    backends: Annotated[str, typer.Option(help="Two, with a comma.")] = "torch,julia",
-    data: Annotated[str | None, typer.Option(help="As of `train`.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the runs and the result.")] = Path("seeds"),
-    changes: Annotated[list[str], typer.Option("--set", help="As of `train`.")] = [],
-) -> None:
-    """Train a recipe with several seeds in two backends: do they end equally well (TOST)?"""
-    import json
+def _in_several_processes() -> bool:
+    """Whether this is one of the processes that torchrun or an MPI's mpiexec has started."""
+    if TORCHRUN in os.environ:
+        from pymobilenet.backends.torch.processes import NEEDED
 
-    from pymobilenet.errors import ConfigError
-    from pymobilenet.evaluation.equivalence import equivalence as test
-    from pymobilenet.files import atomic_write
-    from pymobilenet.training import load_recipe
-    from pymobilenet.training.seeds import run_seeds
-
-    with told():
-        names = backends.split(",")
-        if len(names) != 2 or names[0] == names[1]:
-            raise ConfigError(f"two different backends are compared. Received: {backends}")
-        place = [] if data is None else [f"run.data={_absolute(data)}"]
-        loaded = load_recipe(recipe, [*changes, *place])
-        with progress() as tell:
-            tick = tell(f"{seeds} seeds in {names[0]} and {names[1]}", 2 * seeds)
-            values = run_seeds(loaded, [backend(name) for name in names], range(seeds), out, tick)
-        first, second = (values[name] for name in names)
-        found = test(first, second, margin)
-        result = {"accuracy": values, **asdict(found), "equivalent": found.shown}
-        with atomic_write(out / "equivalence.json") as file:
-            file.write(json.dumps(result, indent=1).encode())
-    low, high = found.interval
-    word = "[green]equivalent[/]" if found.shown else "[red]not shown to be equivalent[/]"
-    console.print(
-        f"{names[0]} {sum(first) / seeds:.2%}, {names[1]} {sum(second) / seeds:.2%} in the mean of "
-        f"{seeds} seeds; difference {100 * found.difference:+.2f} points, 90 % interval "
-        f"[{100 * low:+.2f}, {100 * high:+.2f}]: {word} within {100 * margin:g} points "
-        f"(TOST, p = {found.p_value:.1g})",
-        soft_wrap=True,
-    )
-    if not found.shown:
-        raise typer.Exit(1)
-
-
-def _absolute(data: str) -> str:
-    """A path stays valid when the run is taken on from another folder."""
-    return str(Path(data).resolve()) if Path(data).expanduser().exists() else data
+        if all(name in os.environ for name in NEEDED):
+            return True
+    return any(int(os.environ.get(name, 1)) > 1 for name in COUNTS)
 
 
 def _say_stopping() -> None:
@@ -246,26 +219,38 @@ def _print_start(run: Run) -> None:
     )
 
 
-def _print_end(run: Run, ending: str) -> None:
+def _command(run: Run, options: Mapping[str, object], logs: Sequence[str]) -> str:
+    """What goes on with a run as it went so far, to be pasted into a shell."""
+    words = ["--resume", str(run.folder), "--backend", run.model.backend.name]
+    for name, word in WORDS.items():
+        if name in options:
+            words += [word] if options[name] is True else [word, str(options[name])]
+    for log in logs:
+        words += ["--log", log]
+    return shlex.join(["pymobilenet", "train", *words])
+
+
+def _print_end(run: Run, ending: str, options: Mapping[str, object], logs: Sequence[str]) -> None:
     folder, best = run.folder, run.state.best
     if ending == "interrupted":
+        how = ", in processes started as these" if "distributed" in options else ""
         console.print(
             f"Stopped after step {run.state.step} of {run.train.steps} and saved. Go on, in any "
-            f"backend, with: pymobilenet train --resume {folder} "
-            f"--backend {run.model.backend.name}",
+            f"backend{how}, with: {_command(run, options, logs)}",
             soft_wrap=True,
             markup=False,
         )
         return
     from pymobilenet.evaluation import read_runs, write_curves
+    from pymobilenet.evaluation.runs import CURVES
 
     if best is None:
         console.print(f"{folder}: finished; no epoch was asked for", markup=False)
         return
-    write_curves(read_runs([folder]), folder / "curves.png")
+    write_curves(read_runs([folder]), folder / CURVES)
     console.print(
         f"{ending.capitalize()}. Best validation accuracy {best['val_accuracy']:.2%}, epoch "
-        f"{best['epoch']}: {folder / 'best.safetensors'}; curves: {folder / 'curves.png'}",
+        f"{best['epoch']}: {folder / 'best.safetensors'}; curves: {folder / CURVES}",
         soft_wrap=True,
         markup=False,
     )

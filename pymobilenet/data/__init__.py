@@ -8,8 +8,9 @@ from pymobilenet.data.cifar import find_cifar, load_cifar10, load_cifar100
 from pymobilenet.data.cifar_table import CIFAR10_MEAN, CIFAR10_STD, CIFAR100_MEAN, CIFAR100_STD
 from pymobilenet.data.dataset import Dataset
 from pymobilenet.data.download import download_cifar
+from pymobilenet.data.file_metadata import preprocessing_of, scaling_metadata, statistics_of
 from pymobilenet.data.image_folder import load_image_folder
-from pymobilenet.data.opening import open_cifar100, open_data
+from pymobilenet.data.opening import open_cifar100, open_data, open_or_cifar100
 from pymobilenet.data.preprocessing import normalise, scaling
 from pymobilenet.data.reports import print_to_stderr
 from pymobilenet.data.standin import standin, write_binary
@@ -32,9 +33,13 @@ __all__ = [
     "normalise",
     "open_cifar100",
     "open_data",
+    "open_or_cifar100",
+    "preprocessing_of",
     "print_to_stderr",
     "scaling",
+    "scaling_metadata",
     "standin",
+    "statistics_of",
     "targets",
     "write_binary",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pymobilenet.data.archive import is_archive
@@ -63,7 +64,7 @@ def find_cifar(name: str, path: str | Path) -> Path | None:
         name: "cifar-10" or "cifar-100".
         path: as for these two.
     """
-    path, cifar = Path(path).expanduser(), CIFARS[name]
+    path, cifar = Path(os.path.expanduser(path)), CIFARS[name]
     if path.is_file():
         return path if is_archive(path) else None
     for folder in (path, *(path / folder for folder in cifar.folders.values())):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -16,6 +17,9 @@ from pymobilenet.errors import DataError
 Channels = tuple[float, float, float]
 Statistics = tuple[Channels, Channels]
 """Mean and deviation of red, green and blue in [0, 1] units."""
+
+Known = Statistics | Callable[[], Statistics]
+"""Statistics, or what gives them when it is asked, where they cost something."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +35,8 @@ class Dataset:
         source: where the images are from, for reports.
         stand_in: True for generated images; then `source` begins with "STAND-IN".
         statistics: mean and deviation of the *training* images, of which these may be the test
-            images; what the preprocessing "standard" takes. None stands for CIFAR-100's.
+            images, or what gives them; `preprocessing.scaling` asks for them where the
+            preprocessing is "standard". None stands for CIFAR-100's.
 
     Raises:
         DataError: a wrong dtype or shape, a label out of range, no image at all, or a source that
@@ -45,7 +50,7 @@ class Dataset:
     coarse_names: tuple[str, ...]
     source: str
     stand_in: bool
-    statistics: Statistics | None = None
+    statistics: Known | None = None
 
     def __post_init__(self) -> None:
         images = np.asarray(self.images)

@@ -1,9 +1,14 @@
-"""PNG and JPEG files as pixels of one size."""
+"""Image files as pixels of one size: what is trained on, evaluated on and predicted from."""
 
 from __future__ import annotations
 
+import contextlib
 import io
+import warnings
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,41 +16,126 @@ from numpy.typing import NDArray
 from pymobilenet.data.dataset import Dataset
 from pymobilenet.errors import ConfigError, DataError
 
-MAX_PIXELS = 2**26
-"""More than an image may have: 8192 x 8192. Pillow itself warns above 89,478,485."""
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_PIXELS = 2**30 // 4 // 3
+"""More than an image may have, 9459 x 9459: what Pillow itself warns of."""
 
 MAX_BYTES = 16 * 2**30
 """More than the decoded images of a split may take, which are kept in memory."""
 
-_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK")  # of at most 8 bits a channel
+PROGRAMS = ("EPS",)
+"""Formats that Pillow has another program run, here Ghostscript."""
+
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+"""EXIF orientation -> what turns an image upright, as Pillow's `ImageOps.exif_transpose` has them.
+That function rewrites the whole EXIF block too, and fails where another tag of it is damaged."""
 
 
-def decode(content: bytes, resolution: int | None) -> NDArray[np.uint8]:
-    """Return the pixels of a PNG or JPEG file: uint8 (3, H, W), red, green, blue.
+def decode(
+    source: bytes | Path, resolution: int | None, any_format: bool = False
+) -> NDArray[np.uint8]:
+    """Return the pixels of an image file: uint8 (3, H, W), red, green, blue, upright.
 
-    With a `resolution`, the largest centred square is resized to that many pixels each way, by
-    Pillow's antialiased bilinear filter. Grey and palette images become RGB, transparency is
-    dropped, and a tag that says which way is up is not followed.
+    The image is turned as its EXIF orientation says, where that can be read. With a `resolution`,
+    its largest centred square is resized to that many pixels each way, by Pillow's antialiased
+    bilinear filter. Grey and palette images become RGB, 16 bits are scaled to 8, transparency is
+    dropped, and of several frames the first is taken.
+
+    Args:
+        source: the file's content, or its path.
+        resolution: in pixels; None leaves the size as it is.
+        any_format: take whatever Pillow reads, but `PROGRAMS`, and not PNG and JPEG alone.
 
     Raises:
-        DataError: anything else: a damaged file, more than `MAX_PIXELS` or more than 8 bits for
-            each channel.
+        DataError: anything else: no such image, a damaged one, more than `MAX_PIXELS`, or values
+            without a fixed range. The message does not name the file.
     """
     from PIL import Image
 
+    kind = "image that Pillow reads" if any_format else "PNG or JPEG file"
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
-        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
+        with Image.open(file, formats=_formats(any_format)) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise DataError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS}")
-            if image.mode not in _MODES:
-                raise DataError(f"pixels of the mode {image.mode!r}; it must be one of {_MODES}")
-            palette = image.mode == "P" and "transparency" in image.info
-            rgb = (image.convert("RGBA") if palette else image).convert("RGB")
+                raise DataError(_too_many(f"{image.width} x {image.height}"))
+            image.load()
+            upright = _upright(_rgb(image), image)
     except DataError:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        more = "more, which a small file can claim in order to fill the memory"
+        raise DataError(_too_many(more)) from None
+    except Image.UnidentifiedImageError:  # its text has nothing but the address of an object
+        raise DataError(f"no {kind}") from None
     except Exception as error:  # a damaged image can raise nearly anything
-        raise DataError(f"{type(error).__name__}: {error}") from error
-    return resize(np.asarray(rgb), resolution)
+        raise DataError(f"a damaged image: {type(error).__name__}: {error}") from error
+    return resize(np.asarray(upright), resolution)
+
+
+@contextlib.contextmanager
+def unwarned() -> Iterator[None]:
+    """Keep Pillow's warnings of metadata, which is not used, from being printed.
+
+    In the whole process, threads included; `decode` may be called without it.
+    """
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def _formats(any_format: bool) -> list[str]:
+    from PIL import Image
+
+    if not any_format:
+        return ["PNG", "JPEG"]
+    Image.init()
+    return [name for name in Image.ID if name not in PROGRAMS]
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """The image in 8 bits a channel. Pillow itself would clip 16 bits, not scale them."""
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise DataError(
+            f"pixels must have 1, 8 or 16 bits a channel. Received: Pillow's mode {image.mode}, "
+            "whose values have no fixed range"
+        )
+    palette = image.mode == "P" and "transparency" in image.info
+    return (image.convert("RGBA") if palette else image).convert("RGB")
+
+
+def _upright(rgb: Image.Image, image: Image.Image) -> Image.Image:
+    """`rgb` turned as the EXIF orientation of `image` says; one that cannot be read says nothing.
+
+    Source: EXIF 2.3, 4.6.4, tag 274.
+    """
+    from PIL import ExifTags, Image
+
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # as for a damaged image; its pixels are whole
+        return rgb
+    return rgb if turn is None else rgb.transpose(Image.Transpose[turn])
+
+
+def _too_many(received: str) -> str:
+    return f"an image must have at most {MAX_PIXELS} pixels. Received: {received}"
 
 
 def resize(pixels: NDArray[np.uint8], resolution: int | None) -> NDArray[np.uint8]:

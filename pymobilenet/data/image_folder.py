@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from pymobilenet import philox
 from pymobilenet.data.cifar_table import SPLITS, Split
-from pymobilenet.data.dataset import Dataset, Statistics
-from pymobilenet.data.decoding import check_memory, check_resolution, decode
+from pymobilenet.data.dataset import Dataset, Known, Statistics
+from pymobilenet.data.decoding import check_memory, check_resolution, decode, unwarned
 from pymobilenet.data.image_files import list_images, read_images
 from pymobilenet.data.reports import Report, print_to_stderr
 from pymobilenet.errors import ConfigError, DataError
@@ -40,15 +40,15 @@ def load_image_folder(
     on_corrupt: Literal["refuse", "skip"] = "refuse",
     test_fraction: float = 0.2,
     seed: int = 0,
-    statistics: Statistics | None = None,
+    statistics: Known | None = None,
     report: Report = print_to_stderr,
 ) -> Dataset:
     """Return one split of a folder of PNG and JPEG files, decoded into memory.
 
     Args:
         path: a folder, a tar (plain, gzip or xz) or a zip that holds `train/CLASS/FILE` and
-            `test/CLASS/FILE`, or `CLASS/FILE`; one folder around these is ignored. Links are not
-            followed.
+            `test/CLASS/FILE`, or one of them, or `CLASS/FILE`; one folder around these is ignored.
+            Links are not followed.
         split: "train" or "test". Of `CLASS/FILE`, the images of each class, sorted by name, are
             put in the order `philox.permutation` of `Stream.SPLIT` (index: the class's number);
             the first `test_fraction` of them, to the nearest image, are the test images.
@@ -59,19 +59,20 @@ def load_image_folder(
         test_fraction: in (0, 1).
         seed: of the split.
         statistics: mean and deviation of the training images, where they are known (from the
-            training split's `statistics`); without them, the training images are read for it.
+            training split's `statistics`, or a model's file); without them, those of the test
+            split are a function that reads the training images once it is called.
         report: gets a sentence for what was skipped or passed over.
 
     Returns:
         images uint8 (N, 3, H, W), sorted by their whole names; `class_names` are the sorted names
-        of the folders that hold images.
+        of the folders that hold images, of `train/` where it is there.
 
     Raises:
-        DataError: images that lie elsewhere, none at all, corrupt or too large ones, sizes that
-            differ, a damaged archive. The message names the file and the rule.
+        DataError: images that lie elsewhere, none for the split, corrupt or too large ones, sizes
+            that differ, a damaged archive. The message names the file and the rule.
         ConfigError: an argument outside these.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     _check_arguments(split, on_corrupt, test_fraction)
     check_resolution(resolution)
     listing = list_images(path)
@@ -79,6 +80,10 @@ def load_image_folder(
         report(f"{path}: {_some(listing.others)} passed over: no PNG or JPEG files, or links")
     folder = _arranged(path, listing.images, test_fraction, seed)
     chosen = folder.splits[split]
+    if not chosen:
+        raise DataError(
+            f"{path}: none of its {len(listing.images)} images are for the split {split!r}"
+        )
     images, names, corrupt = _decoded(path, list(chosen), resolution)
     if corrupt:
         reasons = _some([f"{name} ({reason})" for name, reason in corrupt.items()])
@@ -99,11 +104,23 @@ def load_image_folder(
     if statistics is None and split == "train":
         statistics = data.mean, data.std
     elif statistics is None:
-        train = load_image_folder(
-            path, "train", resolution, on_corrupt, test_fraction, seed, report=report
+        read = functools.partial(
+            load_image_folder, path.absolute(), "train", resolution, on_corrupt, test_fraction, seed
         )
-        statistics = train.statistics
+        statistics = functools.cache(lambda: _statistics_of(read, report))
     return replace(data, statistics=statistics)
+
+
+def _statistics_of(read: Callable[..., Dataset], report: Report) -> Statistics:
+    """Mean and deviation of the training images that `read` gives."""
+    try:
+        train = read(report=report)
+    except DataError as error:
+        raise DataError(
+            f'{error}. The preprocessing "standard" takes their mean and deviation: give these '
+            "images, a model whose file says mean and std, or another preprocessing"
+        ) from None
+    return train.mean, train.std
 
 
 def _check_arguments(split: str, on_corrupt: str, test_fraction: float) -> None:
@@ -126,7 +143,7 @@ def _arranged(path: Path, images: list[str], test_fraction: float, seed: int) ->
             split: {name: inner[1] for name, inner in parts.items() if inner[0] == split}
             for split in SPLITS
         }
-        classes = tuple(sorted(set(splits["train"].values())))
+        classes = tuple(sorted(set((splits["train"] or splits["test"]).values())))
     elif depths == {2} and not tops & set(SPLITS):
         classes = tuple(sorted(tops))
         splits = _divided({name: inner[0] for name, inner in parts.items()}, test_fraction, seed)
@@ -136,9 +153,6 @@ def _arranged(path: Path, images: list[str], test_fraction: float, seed: int) ->
             f"{path}: images must lie in train/CLASS/ and test/CLASS/, or all in CLASS/. "
             f"Received: {_some(wrong or images) if images else 'no image'}"
         )
-    for split, members in splits.items():
-        if not members:
-            raise DataError(f"{path}: none of its {len(images)} images are for the split {split!r}")
     if unknown := set(splits["test"].values()) - set(classes):
         raise DataError(f"{path}: test/ has classes that train/ has not: {_some(sorted(unknown))}")
     return Folder(classes, splits)
@@ -179,20 +193,21 @@ def _decoded(
     corrupt: dict[str, str] = {}
     images = np.empty(0, np.uint8)
     first = ""
-    for name, result in _results(path, place, resolution):
-        if isinstance(result, DataError):
-            corrupt[name] = str(result)
-            continue
-        if not first:
-            check_memory(len(names), *result.shape[1:])
-            images, first = np.empty((len(names), *result.shape), np.uint8), name
-        if result.shape != images.shape[1:]:
-            sizes = [f"{shape[2]} x {shape[1]}" for shape in (images.shape[1:], result.shape)]
-            raise DataError(
-                f"{path}: images must be of one size, or a resolution be given. "
-                f"Received: {first} of {sizes[0]} pixels, {name} of {sizes[1]}"
-            )
-        images[place[name]] = result
+    with unwarned():
+        for name, result in _results(path, place, resolution):
+            if isinstance(result, DataError):
+                corrupt[name] = str(result)
+                continue
+            if not first:
+                check_memory(len(names), *result.shape[1:])
+                images, first = np.empty((len(names), *result.shape), np.uint8), name
+            if result.shape != images.shape[1:]:
+                sizes = [f"{shape[2]} x {shape[1]}" for shape in (images.shape[1:], result.shape)]
+                raise DataError(
+                    f"{path}: images must be of one size, or a resolution be given. "
+                    f"Received: {first} of {sizes[0]} pixels, {name} of {sizes[1]}"
+                )
+            images[place[name]] = result
     kept = [name for name in names if name not in corrupt]
     if corrupt:
         images = images[[place[name] for name in kept]] if kept else images

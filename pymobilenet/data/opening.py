@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +11,7 @@ from pymobilenet.data.archive import MAX_BYTES, is_archive, tar_names
 from pymobilenet.data.cache import cache_dir
 from pymobilenet.data.cifar import find_cifar, load_cifar10, load_cifar100
 from pymobilenet.data.cifar_table import CIFARS, FORMS, Split
-from pymobilenet.data.dataset import Dataset, Statistics
+from pymobilenet.data.dataset import Dataset, Known
 from pymobilenet.data.decoding import resized
 from pymobilenet.data.download import ARCHIVES, download_cifar
 from pymobilenet.data.image_files import SUFFIXES
@@ -31,7 +32,7 @@ def open_data(
     on_corrupt: Literal["refuse", "skip"] = "refuse",
     test_fraction: float = 0.2,
     seed: int = 0,
-    statistics: Statistics | None = None,
+    statistics: Known | None = None,
     report: Report = print_to_stderr,
 ) -> Dataset:
     """Return one split of a data set, known by its name or by what lies at a path.
@@ -60,7 +61,7 @@ def open_data(
             raise DataError(no)
         path = cache_dir()
     else:
-        path = Path(where).expanduser()
+        path = Path(os.path.expanduser(where))
         name = _cifar_at(path)
     if name is None:
         return load_image_folder(
@@ -70,6 +71,19 @@ def open_data(
     if dataset.stand_in:
         report(f"STAND-IN: these are generated images, not {name.upper()}: {dataset.source}")
     return resized(dataset, resolution)
+
+
+def open_or_cifar100(
+    where: str | Path | None, split: Split = "train", resolution: int | None = None
+) -> Dataset:
+    """`open_data`, or `open_cifar100` where nothing is named: of one size either way.
+
+    Raises:
+        DataError, ConfigError: as these.
+    """
+    if where is None:
+        return resized(open_cifar100(None, split), resolution)
+    return open_data(where, split, resolution)
 
 
 def open_cifar100(

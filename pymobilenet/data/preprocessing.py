@@ -34,10 +34,12 @@ def scaling(name: str, data: Dataset) -> Statistics:
 
     Raises:
         ConfigError: an unknown name.
+        DataError: training images that have to be read for it, and cannot.
     """
-    if name == "standard" and data.statistics is not None:
-        return data.statistics
-    return _known(name)
+    own = data.statistics if check_name(name) == "standard" else None
+    if own is None:
+        return PREPROCESSING[name]
+    return own() if callable(own) else own
 
 
 def normalise(
@@ -86,13 +88,20 @@ def normalise(
     return result
 
 
-def preprocess(images: ArrayLike, name: str = "keras", dtype: DTypeLike = np.float32) -> np.ndarray:
+def preprocess(
+    images: ArrayLike,
+    name: str = "keras",
+    dtype: DTypeLike = np.float32,
+    statistics: Statistics | None = None,
+) -> np.ndarray:
     """Return images as a net of that name takes them: computed in float64, rounded once.
 
     Args:
         images: (N, H, W, 3), red, green, blue; uint8, or floats in [0, 255].
         name: one of `PREPROCESSING`; a weight file has it as its metadata ``preprocessing``.
         dtype: float32 or float64.
+        statistics: mean and deviation to take for those of `name`, from `statistics_of` of a weight
+            file.
 
     Returns:
         (N, 3, H, W) of `dtype`, C-contiguous, a fresh array.
@@ -104,7 +113,7 @@ def preprocess(images: ArrayLike, name: str = "keras", dtype: DTypeLike = np.flo
     >>> preprocess(np.full((1, 2, 2, 3), 255, np.uint8))[0, 0, 0, 0]
     np.float32(1.0)
     """
-    mean, std = _known(name)
+    mean, std = statistics or PREPROCESSING[check_name(name)]
     kind = np.dtype(dtype)
     if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise ConfigError(f"dtype must be float32 or float64. Received: {kind}")
@@ -122,9 +131,14 @@ def preprocess(images: ArrayLike, name: str = "keras", dtype: DTypeLike = np.flo
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), kind)
 
 
-def _known(name: str) -> Statistics:
+def check_name(name: str) -> str:
+    """`name`, if it is one of `PREPROCESSING`.
+
+    Raises:
+        ConfigError: it is not.
+    """
     if name not in PREPROCESSING:
         raise ConfigError(
             f"preprocessing must be one of {', '.join(PREPROCESSING)}. Received: {name!r}"
         )
-    return PREPROCESSING[name]
+    return name

@@ -10,8 +10,9 @@ from typing import BinaryIO
 
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.doors.layout import Layout
-from pymobilenet.doors.report import Report, some
+from pymobilenet.doors.report import Report
 from pymobilenet.errors import WeightsError
+from pymobilenet.weights.state import some
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 """https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html, section II.A: at 0, 512,

@@ -13,13 +13,13 @@ from pymobilenet.doors.identify import identify_container, identify_layout
 from pymobilenet.doors.infer import infer_config
 from pymobilenet.doors.layout import Layout
 from pymobilenet.doors.registry import CONTAINERS, function, layouts_named
-from pymobilenet.doors.report import Report, some
+from pymobilenet.doors.report import Report
 from pymobilenet.doors.torch_layouts import CANONICAL
 from pymobilenet.errors import ConfigError, WeightsError
 from pymobilenet.strict_json import parse_object
 from pymobilenet.weights import State, check_state
 from pymobilenet.weights.safetensors import FORMAT_VERSION
-from pymobilenet.weights.state import slots_of
+from pymobilenet.weights.state import slots_of, some
 
 UNSEEN = ("stem_stride", "padding", "activation", "norm_eps")
 """Fields that change what a net computes, and no tensor."""

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pymobilenet.doors.zip_members import check_name, members, unpacked
+from pymobilenet.doors.zip_members import check_name, members, require, unpacked
 from pymobilenet.errors import WeightsError
 from pymobilenet.files import atomic_write
 from pymobilenet.strict_json import check_texts, parse_object, shown
@@ -70,11 +70,11 @@ def _read(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     tensors = {}
     for member in members(content):
         name = member.name
-        _require(name.endswith(".npy"), f"members must be .npy. Received: {name!r}")
+        require(name.endswith(".npy"), f"members must be .npy. Received: {name!r}")
         tensors[name.removesuffix(".npy")] = _array(unpacked(content, member), name)
     text = tensors.pop(METADATA, np.empty(0, np.uint8))
     rule = f"{METADATA} must be bytes: uint8 of one axis. Received: {text.ndim} of {text.dtype}"
-    _require(text.dtype == np.uint8 and text.ndim == 1, rule)
+    require(text.dtype == np.uint8 and text.ndim == 1, rule)
     found = parse_object(text.tobytes()) if text.size else {}
     return tensors, check_texts(found, METADATA)
 
@@ -127,18 +127,18 @@ def _array(content: bytes, name: str) -> np.ndarray:
     """The array of an .npy file, after its header has been held against its bytes."""
     start = content[:6]
     rule = f"{name} must begin as .npy does. Received: {start.hex()}"
-    _require(start == _MAGIC and len(content) >= 10, rule)
+    require(start == _MAGIC and len(content) >= 10, rule)
     version = f"{content[6]}.{content[7]}"
-    _require(version in ("1.0", "2.0"), f"{name} must be .npy 1.0 or 2.0. Received: {version}")
+    require(version in ("1.0", "2.0"), f"{name} must be .npy 1.0 or 2.0. Received: {version}")
     begin = 10 if version == "1.0" else 12
     end = begin + int.from_bytes(content[8:begin], "little")
-    _require(begin <= end <= len(content), "it ends early")
+    require(begin <= end <= len(content), "it ends early")
     dtype, fortran_order, shape = _described(content[begin:end].decode("latin-1"), name)
     described = f"{name}: shape {shown(shape)} of {dtype.str[1:]}"
     products = list(itertools.accumulate((dtype.itemsize, *shape), operator.mul))
-    _require(max(products) < 2**63, f"{described} has more bytes than 64 bits count")
+    require(max(products) < 2**63, f"{described} has more bytes than 64 bits count")
     held = len(content) - end
-    _require(products[-1] == held, f"{described} needs {products[-1]} bytes, it holds {held}")
+    require(products[-1] == held, f"{described} needs {products[-1]} bytes, it holds {held}")
     values = np.frombuffer(content, dtype, offset=end)
     values = values.reshape(shape, order="F" if fortran_order else "C")
     return np.array(values, dtype.newbyteorder("="), order="C")
@@ -148,7 +148,7 @@ def _described(header: str, name: str) -> tuple[np.dtype, bool, tuple[int, ...]]
     """dtype, whether in Fortran order, and shape in the header of an .npy file."""
     whole = header.isascii() and _HEADER.fullmatch(header) is not None
     received = f"Received: {header[:80]!r}"
-    _require(whole, f"{name} must have a header as NumPy writes it. {received}")
+    require(whole, f"{name} must have a header as NumPy writes it. {received}")
     order = re.search(r"'fortran_order'\s*:\s*(True|False)", header)
     sizes = re.search(r"'shape'\s*:\s*\(([0-9, ]*)\)", header)
     rule = f"{name}: fortran_order and shape must be there, once. {received}"
@@ -161,12 +161,7 @@ def _described(header: str, name: str) -> tuple[np.dtype, bool, tuple[int, ...]]
     parts = [part.strip() for part in sizes[1].split(",") if part]
     counts = [int(part) if part.isdigit() and len(part) < 20 else -1 for part in parts]
     fits = all(0 <= count < 2**63 for count in counts)
-    _require(fits, f"{name}: shape must be whole numbers. Received: ({sizes[1]:.80})")
+    require(fits, f"{name}: shape must be whole numbers. Received: ({sizes[1]:.80})")
     rule = f"{name} has {len(counts)} axes; at most {MOST_AXES} are allowed"
-    _require(len(counts) <= MOST_AXES, rule)
+    require(len(counts) <= MOST_AXES, rule)
     return np.dtype(descr[1] + descr[2]), order[1] == "True", tuple(counts)
-
-
-def _require(rule: bool, message: str) -> None:
-    if not rule:
-        raise ValueError(message)

@@ -26,10 +26,10 @@ import numpy as np
 
 from pymobilenet.backends import checks
 from pymobilenet.config import MobileNetConfig
-from pymobilenet.data import Dataset
-from pymobilenet.data.preprocessing import preprocess
+from pymobilenet.data import Dataset, normalise, scaling
 from pymobilenet.doors.onnx_export import load_package, versions
 from pymobilenet.doors.quantize_graph import InputMeans, correct_biases, fold_norms
+from pymobilenet.doors.registry import check_place
 from pymobilenet.errors import DataError, WeightsError
 from pymobilenet.files import atomic_write
 
@@ -80,10 +80,12 @@ def quantize(
 
     Raises:
         WeightsError: `path` is no float32 ONNX file of this package's.
+        ConfigError: `int8_path` is in a folder that does not exist.
         DataError: No images, or images the model cannot take.
         BackendUnavailable: onnx or onnxruntime is not installed.
     """
     onnx, quantization = load_package("onnx"), load_package("onnxruntime.quantization")
+    check_place(Path(int8_path))
     config, graph, metadata = _read(path)
     batches = _batches(config, images)
     fold_norms(graph)
@@ -150,11 +152,21 @@ def predictor(path: str | Path, threads: int = 0) -> Callable[[np.ndarray], np.n
 def labelled_batches(
     data: Dataset, preprocessing: str = "standard"
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Images as `preprocess` makes them of that name, float32, and labels, in batches."""
+    """Images (N, C, H, W), float32, scaled as `scaling` says, and labels, in batches."""
+    mean, std = scaling(preprocessing, data)
     for start in range(0, len(data), BATCH_SIZE):
         batch = slice(start, start + BATCH_SIZE)
-        pixels = data.images[batch].transpose(0, 2, 3, 1)
-        yield preprocess(pixels, preprocessing), data.labels[batch]
+        yield normalise(data.images[batch], mean, std), data.labels[batch]
+
+
+def about(path: str | Path) -> tuple[MobileNetConfig, dict[str, str]]:
+    """Config and metadata of a float32 ONNX file that `export_onnx` or `convert` wrote.
+
+    Raises:
+        WeightsError: It is none.
+    """
+    config, _, metadata = _read(path)
+    return config, metadata
 
 
 def _read(path: str | Path) -> tuple[MobileNetConfig, onnx.ModelProto, dict[str, str]]:
@@ -192,7 +204,7 @@ def _reader(batches: Iterator[np.ndarray], means: InputMeans) -> Any:
     """The batches as ONNX Runtime asks for them; `means` sees them on the way."""
     quantization = load_package("onnxruntime.quantization")
 
-    class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined, misc]
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined]
         def get_next(self) -> dict[str, np.ndarray] | None:
             batch = next(batches, None)
             if batch is None:

@@ -52,9 +52,15 @@ def _write_onnx(
     path: Path,
     config: MobileNetConfig,
     state: Mapping[str, np.ndarray],
-    _metadata: Mapping[str, str],
+    metadata: Mapping[str, str],
 ) -> None:
-    function("pymobilenet.doors.onnx_export", "write_onnx")(path, config, state)
+    texts = {key: text for key, text in metadata.items() if key not in _NOT_IN_ONNX}
+    write = function("pymobilenet.doors.onnx_export", "write_onnx")
+    write(path, config, state, metadata=texts)
+
+
+_NOT_IN_ONNX = ("format_version", "probe")
+"""What holds of the exchange file alone: its version, and logits to hold a backend against."""
 
 
 def _write_julia(
@@ -110,6 +116,18 @@ def layouts_named(name: str | None) -> tuple[Layout, ...]:
         names = ", ".join(dict.fromkeys(layout.name for layout in LAYOUTS))
         raise ConfigError(f"layout must be one of {names}. Received: {name!r}")
     return found
+
+
+def check_place(path: Path) -> None:
+    """Refuse to write where no file can be, before the work that would be lost.
+
+    Raises:
+        ConfigError: The folder is not there, or `path` is one itself.
+    """
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path}: there is no folder {path.parent}; make it first")
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; name the file to write, as {path / 'model'}")
 
 
 def door_for(path: Path, name: str | None) -> tuple[str, Door]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pymobilenet.config import MobileNetConfig
+from pymobilenet.weights.state import some
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,3 @@ class Report:
         lines += [f"left over: {some(self.left_over)}"] if self.left_over else []
         lines += [f"config: {self.config.to_json()}"] if self.config else []
         return "\n".join([*lines, *self.notes])
-
-
-def some(names: Sequence[str], most: int = 5) -> str:
-    """The first few names, and how many more there are.
-
-    >>> some(["a", "b", "c"], most=2)
-    'a, b and 1 more'
-    """
-    if not names:
-        return "none"
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

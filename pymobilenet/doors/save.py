@@ -16,7 +16,7 @@ from pymobilenet.config import MobileNetConfig
 from pymobilenet.doors.infer import infer_config
 from pymobilenet.doors.layout import Layout
 from pymobilenet.doors.load import check_floats, load_any
-from pymobilenet.doors.registry import CONTAINERS, LAYOUTS, door_for, function
+from pymobilenet.doors.registry import CONTAINERS, LAYOUTS, check_place, door_for, function
 from pymobilenet.doors.report import Report
 from pymobilenet.doors.torch_layouts import CANONICAL, TIMM, TORCHVISION
 from pymobilenet.errors import ConfigError, WeightsError
@@ -49,11 +49,12 @@ def save_as(
 
     Raises:
         WeightsError: The other project cannot build this net, or the state is not the config's.
-        ConfigError: A door that does not exist.
+        ConfigError: A door that does not exist, or a folder that does not.
         BackendUnavailable: The door needs a framework that is not there.
     """
     path = Path(path)
     name, door = door_for(path, to)
+    check_place(path)
     check_floats(config, state, f"the model for {path}")
     texts = described(config, metadata or {})
     weights: State = {key: np.asarray(state[key]) for key in state_shapes(config)}
@@ -99,6 +100,7 @@ def convert(
         How the tensors of `src` were paired, with notes on both sides.
     """
     door_for(Path(dst), target)  # refused before anything is read
+    check_place(Path(dst))
     container, layout = _source(source)
     loaded = load_any(src, container, layout, config)
     written = save_as(dst, loaded.config, loaded.state, target, loaded.metadata)

@@ -42,9 +42,9 @@ def members(content: bytes) -> list[Member]:
         ValueError: The rule that the file breaks.
     """
     at = content.rfind(_END, max(0, len(content) - 22 - 0xFFFF), max(0, len(content) - 22 + 4))
-    _require(at >= 0, "it has no zip directory")
+    require(at >= 0, "it has no zip directory")
     count, _, cursor = struct.unpack_from("<HLL", content, at + 10)
-    _require(cursor <= LIMIT and count < 0xFFFF, "it is a zip of 64 bits")
+    require(cursor <= LIMIT and count < 0xFFFF, "it is a zip of 64 bits")
     found = []
     for _ in range(count):
         member, cursor = _member(content, cursor)
@@ -60,25 +60,25 @@ def unpacked(content: bytes, member: Member) -> bytes:
         ValueError: The rule that the member breaks.
     """
     name, at = member.name, member.offset
-    _require(_part(content, at, 4) == _LOCAL, f"{name} has no header at byte {at}")
+    require(_part(content, at, 4) == _LOCAL, f"{name} has no header at byte {at}")
     name_length, extra = struct.unpack("<HH", _part(content, at + 26, 4))
     packed = _part(content, at + 30 + name_length + extra, member.packed)
     if member.method == _STORED:
         rule = f"{name} is stored in {member.packed} bytes, and declares {member.size}"
-        _require(member.packed == member.size, rule)
+        require(member.packed == member.size, rule)
         values = packed
     else:
         values = _inflated(packed, member)
     found = zlib.crc32(values)
     rule = f"{name} declares the checksum {member.checksum}. Received: {found}"
-    _require(found == member.checksum, rule)
+    require(found == member.checksum, rule)
     return values
 
 
 def check_name(name: str) -> None:
     """Refuse a name that would lead out of a folder."""
     allowed = not name.startswith("/") and not {"\\", "\0"} & set(name)
-    _require(
+    require(
         allowed and ".." not in name.split("/"),
         f"names must be relative, without backslash and NUL. Received: {name!r}",
     )
@@ -86,7 +86,7 @@ def check_name(name: str) -> None:
 
 def _member(content: bytes, at: int) -> tuple[Member, int]:
     """The entry of the directory at byte `at`, and where the next one begins."""
-    _require(_part(content, at, 4) == _CENTRAL, f"its zip directory is broken at byte {at}")
+    require(_part(content, at, 4) == _CENTRAL, f"its zip directory is broken at byte {at}")
     fields = struct.unpack("<4x4xHH4xLLLHHH8xL", _part(content, at, 46))
     flags, method, checksum, packed, size, name_length, extra, comment, offset = fields
     try:
@@ -96,9 +96,9 @@ def _member(content: bytes, at: int) -> tuple[Member, int]:
     check_name(name)
     plain = not flags & 1 and method in (_STORED, _DEFLATED)
     received = f"method {method}, flags {flags}"
-    _require(plain, f"{name} must be stored or deflated, and not encrypted. Received: {received}")
+    require(plain, f"{name} must be stored or deflated, and not encrypted. Received: {received}")
     largest = max(packed, size)
-    _require(largest <= LIMIT, f"{name} must have at most {LIMIT} bytes. Received: {largest}")
+    require(largest <= LIMIT, f"{name} must have at most {LIMIT} bytes. Received: {largest}")
     member = Member(name, method, checksum, packed, size, offset)
     return member, at + 46 + name_length + extra + comment
 
@@ -106,13 +106,13 @@ def _member(content: bytes, at: int) -> tuple[Member, int]:
 def _check_sizes(found: list[Member], size: int) -> None:
     seen: set[str] = set()
     for member in found:
-        _require(member.name not in seen, f"{member.name} is in it twice")
+        require(member.name not in seen, f"{member.name} is in it twice")
         seen.add(member.name)
     packed = sum(member.packed for member in found)
-    _require(packed <= size, f"its members overlap: {packed} bytes of them in {size}")
+    require(packed <= size, f"its members overlap: {packed} bytes of them in {size}")
     claimed, most = sum(member.size for member in found), max(SMALL, MOST_GROWTH * size)
     rule = f"{size} bytes may unpack to {most} at most. Received: {claimed}"
-    _require(claimed <= most, rule)
+    require(claimed <= most, rule)
 
 
 def _inflated(packed: bytes, member: Member) -> bytes:
@@ -122,15 +122,16 @@ def _inflated(packed: bytes, member: Member) -> bytes:
         whole = inflater.eof and len(values) == member.size
     except zlib.error:
         whole = False
-    _require(whole, f"{member.name} does not unpack to the {member.size} bytes it declares")
+    require(whole, f"{member.name} does not unpack to the {member.size} bytes it declares")
     return values
 
 
 def _part(content: bytes, at: int, count: int) -> bytes:
-    _require(at + count <= len(content), "it ends early")
+    require(at + count <= len(content), "it ends early")
     return content[at : at + count]
 
 
-def _require(rule: bool, message: str) -> None:
+def require(rule: bool, message: str) -> None:
+    """Raise a ValueError with `message` unless `rule` holds."""
     if not rule:
         raise ValueError(message)

@@ -4,23 +4,27 @@
 gives loss, accuracy, confusion and calibration from them.
 """
 
+from pymobilenet.data import preprocessing_of
 from pymobilenet.evaluation.curves import print_runs, write_curves
 from pymobilenet.evaluation.images import read_image
-from pymobilenet.evaluation.names import class_names
+from pymobilenet.evaluation.names import class_names, known_names, paired
 from pymobilenet.evaluation.predict import print_prediction, probabilities
 from pymobilenet.evaluation.report import print_evaluation, to_dict, to_json, write_report
 from pymobilenet.evaluation.result import Bin, Confusion, Evaluation
 from pymobilenet.evaluation.runs import Run, read_runs
-from pymobilenet.evaluation.scoring import evaluate, model_of, preprocessing_of
+from pymobilenet.evaluation.scoring import as_trained, evaluate, model_of
 
 __all__ = [
     "Bin",
     "Confusion",
     "Evaluation",
     "Run",
+    "as_trained",
     "class_names",
     "evaluate",
+    "known_names",
     "model_of",
+    "paired",
     "preprocessing_of",
     "print_evaluation",
     "print_prediction",

@@ -84,8 +84,14 @@ def write_curves(runs: Sequence[Run], path: str | Path) -> None:
     panels["accuracy"].yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     handles.append(Line2D([], [], color="black", label="validation, best marked"))
     handles.append(Line2D([], [], color="black", linestyle="--", label="training"))
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize="small"
+    legend = figure.legend(
+        handles,
+        ["run"] * len(handles),
+        loc="outside lower center",
+        ncols=LEGEND_COLUMNS,
+        fontsize="small",
     )
+    for text, handle in zip(legend.get_texts(), handles, strict=True):
+        text.set_text(handle.get_label())  # as a label, matplotlib 3.9 drops "_x"
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=120, bbox_inches="tight")

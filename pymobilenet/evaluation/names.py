@@ -1,17 +1,23 @@
-"""What a model's classes are called."""
+"""What a model's classes are called, and data whose labels are numbered as they are."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from pymobilenet.config import MobileNetConfig
+from pymobilenet.data import Dataset
 from pymobilenet.errors import DataError, WeightsError
 from pymobilenet.strict_json import shown
+from pymobilenet.weights.state import some
 
 CLASSES = "classes"
-"""The metadata key: JSON, a list with a name for each class, or one of `OFFICIAL`."""
+"""The metadata key: JSON, a list of names in the order of the classes, or one of `OFFICIAL`."""
 
 OFFICIAL = {
     "cifar-10": "airplane automobile bird cat deer dog frog horse ship truck",
@@ -42,7 +48,7 @@ def class_names(
 
     Raises:
         DataError: Another number of lines than there are classes, or a line without a name.
-        WeightsError: The metadata hold something else than `CLASSES` says, or another number.
+        WeightsError: See `known_names`.
     """
     if file is not None:
         try:
@@ -52,12 +58,56 @@ def class_names(
         if rule := _broken_rule(names, config.num_classes):
             raise DataError(f"{file}: one name a line: {rule}")
         return names
+    return known_names(config, metadata, source) or _numbers(0, config)
+
+
+def known_names(
+    config: MobileNetConfig, metadata: Mapping[str, str], source: str
+) -> tuple[str, ...] | None:
+    """A name for each class, as the metadata say; None where they name none.
+
+    A net may have more classes than the data it was trained on: the last ones are called by number.
+
+    Raises:
+        WeightsError: The metadata hold something else than `CLASSES` says, or more names than the
+            model has classes.
+    """
     if CLASSES not in metadata:
-        return tuple(map(str, range(config.num_classes)))
+        return None
     names = _from_metadata(metadata[CLASSES], source)
+    names += _numbers(len(names), config)
     if rule := _broken_rule(names, config.num_classes):
         raise WeightsError(f"{source}: metadata {CLASSES}: {rule}")
     return names
+
+
+def paired(data: Dataset, names: Sequence[str], source: str) -> Dataset:
+    """The same images, each label the place in `names` of what its class is called.
+
+    Args:
+        data: With classes in any order, and perhaps not all of them.
+        names: Of the model's classes.
+        source: The model's file, for messages.
+
+    Raises:
+        DataError: Images of a class that is not among `names`, or is there twice.
+    """
+    if data.class_names == tuple(names):
+        return data
+    counts = Counter(names)
+    used = [data.class_names[place] for place in np.unique(data.labels).tolist()]
+    for rule, wrong in (
+        ("one of the model's", [name for name in used if not counts[name]]),
+        ("one alone of the model's", [name for name in used if counts[name] > 1]),
+    ):
+        if wrong:
+            raise DataError(
+                f"{data.source}: the name of each class must be that of {rule}; {source} has "
+                f"{some(names)}. Received: {some(wrong)}. Rename what is only called otherwise"
+            )
+    places = {name: place for place, name in enumerate(names)}
+    numbers = np.array([places.get(name, -1) for name in data.class_names], np.int64)
+    return replace(data, labels=numbers[data.labels], class_names=tuple(names))
 
 
 def _from_metadata(text: str, source: str) -> tuple[str, ...]:
@@ -73,6 +123,10 @@ def _from_metadata(text: str, source: str) -> tuple[str, ...]:
             f"{', '.join(OFFICIAL)}. Received: {shown(text)}"
         )
     return tuple(value)
+
+
+def _numbers(first: int, config: MobileNetConfig) -> tuple[str, ...]:
+    return tuple(map(str, range(first, config.num_classes)))
 
 
 def _broken_rule(names: tuple[str, ...], count: int) -> str:

@@ -13,20 +13,27 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from pymobilenet.backends.base import Model
+from pymobilenet.data.dataset import Statistics
 from pymobilenet.data.preprocessing import preprocess
 from pymobilenet.errors import DataError
 from pymobilenet.evaluation.scoring import log_softmax, without_softmax
 
 
 def probabilities(
-    model: Model, images: NDArray[np.uint8], preprocessing: str
+    model: Model,
+    images: NDArray[np.uint8],
+    preprocessing: str,
+    statistics: Statistics | None = None,
 ) -> NDArray[np.float64]:
     """The probabilities (N, classes) of images (N, H, W, 3), red, green, blue.
+
+    Args:
+        preprocessing, statistics: As of `preprocess`.
 
     Raises:
         DataError: Logits that are not all finite.
     """
-    given = preprocess(images, preprocessing, model.dtype)
+    given = preprocess(images, preprocessing, model.dtype, statistics)
     logits = without_softmax(model).predict(given)
     if not np.isfinite(logits).all():
         raise DataError(
@@ -66,7 +73,7 @@ def print_prediction(
         names: Of the classes.
         count: How many classes.
     """
-    console.print(escape(title), style="bold", soft_wrap=True)
+    console.print(title, style="bold", soft_wrap=True, markup=False, emoji=False)
     table = Table(box=SIMPLE)
     table.add_column("class", overflow="ellipsis", no_wrap=True, max_width=24)
     for name in found:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pymobilenet.errors import DataError
 from pymobilenet.strict_json import parse_object, shown
 
-LOG = "log.jsonl"
+LOG, CURVES = "log.jsonl", "curves.png"
 
 FIELDS = {
     "epoch": "a whole number, larger than the line before's",

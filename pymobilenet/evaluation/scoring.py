@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pymobilenet.backends.base import Backend, Model
-from pymobilenet.data import Dataset, normalise, scaling
-from pymobilenet.data.preprocessing import PREPROCESSING
+from pymobilenet.config import MobileNetConfig
+from pymobilenet.data import Dataset, normalise, scaling, statistics_of
+from pymobilenet.data.file_metadata import DEFAULT
 from pymobilenet.doors import Loaded
-from pymobilenet.errors import ConfigError, DataError, WeightsError
+from pymobilenet.errors import ConfigError, DataError
+from pymobilenet.evaluation.names import known_names, paired
 from pymobilenet.evaluation.result import LAST, NO_CLASS, Evaluation
-
-DEFAULT = "standard"
-"""What images go through where neither the file nor the user says it: what `fit` does."""
 
 
 def evaluate(
@@ -30,14 +29,17 @@ def evaluate(
 
     Args:
         model: Of any backend. One with a softmax is asked for its logits all the same.
-        data: Images of a size the model takes, and of no more classes than it has.
-        preprocessing: A name of `pymobilenet.data.preprocessing.PREPROCESSING`.
+        data: Images of a size the model takes, and of no more classes than it has; a label is the
+            number of the model's class. `as_trained` gives them so for the model of a file.
+        preprocessing: A name of `pymobilenet.data.preprocessing.PREPROCESSING`; "standard" is by
+            `data.statistics`.
         batch_size: Images at once.
         tick: Called after each batch.
 
     Raises:
         ConfigError: An unknown preprocessing; `batch_size` below 1.
-        DataError: More classes than the model has, or images it does not take.
+        DataError: More classes than the model has, images it does not take, or no mean and
+            deviation of the training images to be had.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1. Received: {batch_size}")
@@ -46,7 +48,7 @@ def evaluate(
             f"{data.source} has {data.num_classes} classes; the model must have at least as many. "
             f"Received: num_classes {model.config.num_classes}"
         )
-    mean, std = scaling(check_preprocessing(preprocessing), data)
+    mean, std = scaling(preprocessing, data)
     predict, parts = without_softmax(model).freeze(), []
     for start in range(0, len(data), batch_size):
         batch = slice(start, start + batch_size)
@@ -74,7 +76,7 @@ def without_softmax(model: Model) -> Model:
     """
     if not model.config.softmax:
         return model
-    return model.backend.from_state(replace(model.config, softmax=False), model.get_state())
+    return model.twin(softmax=False)
 
 
 def log_softmax(logits: np.ndarray) -> NDArray[np.float64]:
@@ -105,6 +107,35 @@ def _scores(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, ...]:
     return predicted, confidence, ranks, losses
 
 
+def as_trained(
+    data: Dataset,
+    config: MobileNetConfig,
+    metadata: Mapping[str, str],
+    preprocessing: str,
+    source: str,
+) -> Dataset:
+    """`data` as the model of a file knows them: labels by the names of its classes, its statistics.
+
+    A file that names no classes leaves the labels as they are, one without mean and deviation the
+    statistics.
+
+    Args:
+        data: Any images.
+        config, metadata: Of the model.
+        preprocessing: What the images are to go through, from `preprocessing_of`.
+        source: The model's file, for messages.
+
+    Raises:
+        DataError: Images of a class that the model lacks.
+        WeightsError: Metadata that break a rule.
+    """
+    known = statistics_of(metadata, preprocessing, source)
+    if known is not None:
+        data = replace(data, statistics=known)
+    names = known_names(config, metadata, source)
+    return data if names is None else paired(data, names, source)
+
+
 def model_of(loaded: Loaded, backend: Backend) -> Model:
     """The model of a file in `backend`: in float64 if it does not compute in the file's dtype."""
     dtype = loaded.state["classifier.weight"].dtype
@@ -116,29 +147,3 @@ def model_of(loaded: Loaded, backend: Backend) -> Model:
         if not name.startswith("optimizer.")
     }
     return backend.from_state(loaded.config, wide)
-
-
-def preprocessing_of(metadata: Mapping[str, str], asked: str | None, source: str) -> str:
-    """What images of a model go through: `asked`, else what its file `source` says, else `DEFAULT`.
-
-    Raises:
-        ConfigError: No such preprocessing was asked for.
-        WeightsError: The file names one that this package does not know.
-    """
-    if asked is not None:
-        return check_preprocessing(asked)
-    said = metadata.get("preprocessing", DEFAULT)
-    if said not in PREPROCESSING:
-        raise WeightsError(
-            f"{source}: metadata preprocessing must be one of {', '.join(PREPROCESSING)}; "
-            f"--preprocessing overrides it. Received: {said!r}"
-        )
-    return said
-
-
-def check_preprocessing(name: str) -> str:
-    if name not in PREPROCESSING:
-        raise ConfigError(
-            f"preprocessing must be one of {', '.join(PREPROCESSING)}. Received: {name!r}"
-        )
-    return name

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from pymobilenet.backends import backend
+from pymobilenet.backends import backend, checks
 from pymobilenet.backends.base import Backend, Model
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.data import Dataset
@@ -62,15 +63,23 @@ def run_parity(
     `HANDOVERS` from either backend to the other.
 
     Raises:
-        ConfigError: not two different backends; a dtype that a backend does not compute in.
+        ConfigError: not two different backends; a dtype that is none, or that a backend does not
+            compute in.
         BackendUnavailable: one of them cannot be had.
     """
     if len(names) != 2 or names[0] == names[1]:
         raise ConfigError(f"two different backends are compared. Received: {', '.join(names)}")
+    kinds = [checks.dtype(kind).name for kind in dtypes]
     pair = [backend(name) for name in names]
+    for one, kind in itertools.product(pair, kinds):
+        if not one.computes(kind):
+            raise ConfigError(
+                f"a dtype must be one that both backends compute in, and {one.name} does not. "
+                f"Received: {kind}"
+            )
     report = Report.of(pair, data, seed)
     for config in configs:
-        for dtype in dtypes:
+        for dtype in kinds:
             scenario = Scenario(config, dtype, seed=seed)
             tick = tell(scenario.name, 1)
             report.scenarios.append(live_scenario(scenario, pair, data))

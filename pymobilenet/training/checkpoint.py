@@ -5,7 +5,8 @@ Its metadata has, beside those of every exchange file, each a JSON text with sor
 - ``train``, ``run``: `TrainConfig` and `RunConfig`, which hold the schedule and the seeds;
 - ``train_state``: where the run stands, a `TrainState`;
 - ``data``: SHA-256 of the images trained on and of those validated on (`Dataset.digest`);
-- ``preprocessing`` (a plain name) and ``classes``, which `evaluate` and `predict` read.
+- ``preprocessing`` (a plain name), ``mean``, ``std`` and ``classes``, which `evaluate`, `predict`
+  and `quantize` read.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 from pymobilenet.backends.base import Model
 from pymobilenet.backends.probe import probe_metadata
 from pymobilenet.config import RunConfig, TrainConfig
-from pymobilenet.data import Dataset
+from pymobilenet.data import Dataset, scaling_metadata
 from pymobilenet.errors import WeightsError
 from pymobilenet.evaluation.names import CLASSES
 from pymobilenet.strict_json import parse_object, shown
@@ -84,7 +85,8 @@ class Checkpoint:
 
 def metadata_of(train: TrainConfig, data: Dataset) -> dict[str, str]:
     """What a trained model's file says of its images."""
-    return {"preprocessing": train.preprocessing, CLASSES: _json(list(data.class_names))}
+    scaled = scaling_metadata(train.preprocessing, data)
+    return {**scaled, CLASSES: _json(list(data.class_names))}
 
 
 def write_checkpoint(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ from pymobilenet.evaluation.runs import LOG
 from pymobilenet.files import atomic_write
 
 TABLE = "log.csv"
+
+WANDB_ID = Path("wandb", "run-id")
+"""The file of a run's folder that keeps the name by which W&B knows the run."""
 
 Line = Mapping[str, Any]
 Logger = Callable[[Line], None]
@@ -33,13 +38,9 @@ def write_log(folder: Path, lines: Sequence[Line]) -> None:
             file.write(text.encode())
 
 
-def tensorboard(folder: Path, _settings: Mapping[str, Any]) -> Logger:
+def tensorboard(folder: Path, _settings: Mapping[str, Any], _lines: Sequence[Line]) -> Logger:
     """Scalars for TensorBoard, in `folder`/tensorboard."""
-    try:
-        from tensorboard.summary import Writer
-    except ImportError as error:
-        raise _missing("tensorboard", error) from None
-    writer = Writer(str(folder / "tensorboard"))
+    writer = _client("tensorboard").Writer(str(folder / "tensorboard"))
 
     def log(line: Line) -> None:
         for name, value in _numbers(line).items():
@@ -49,45 +50,87 @@ def tensorboard(folder: Path, _settings: Mapping[str, Any]) -> Logger:
     return log
 
 
-def wandb(folder: Path, settings: Mapping[str, Any]) -> Logger:
+def wandb(folder: Path, settings: Mapping[str, Any], lines: Sequence[Line]) -> Logger:
     """Weights & Biases, offline unless WANDB_MODE says otherwise, in `folder`/wandb.
 
-    A resumed run goes on in W&B's run of the same folder.
+    A resumed run goes on in W&B's run of the same folder. Offline, W&B begins a folder of its own
+    each time, of which the latest is to be uploaded: it has the same id, and `lines` from the first
+    on, since an upload takes the place of what that run had before.
     """
-    try:
-        import wandb as client
-    except ImportError as error:
-        raise _missing("wandb", error) from None
-    run = client.init(
+    run = _client("wandb").init(
         project="pymobilenet",
+        id=_wandb_id(folder),
+        resume="allow",
         name=folder.resolve().name,
         dir=str(folder),
         config=dict(settings),
         mode=None if "WANDB_MODE" in os.environ else "offline",
     )
-    return lambda line: run.log(_numbers(line), step=line["epoch"], commit=True)
+
+    def log(line: Line) -> None:
+        run.log(_numbers(line), step=line["epoch"], commit=True)
+
+    if not run.resumed:  # only a server can tell what is there already
+        for line in lines:
+            log(line)
+    return log
 
 
 LOGGERS = {"tensorboard": tensorboard, "wandb": wandb}
 
+CLIENTS = {"tensorboard": "tensorboard.summary", "wandb": "wandb"}
+"""The module that each of `LOGGERS` needs."""
 
-def new_logger(name: str, folder: Path, settings: Mapping[str, Any]) -> Logger:
-    """One of `LOGGERS`; `settings` are those of the run, by name.
+
+def check_loggers(names: Iterable[str]) -> None:
+    """Refuse, before a run begins, what `new_logger` would refuse once it has begun.
 
     Raises:
         ConfigError: There is no such logger.
         BackendUnavailable: Its package is not installed.
     """
-    if name not in LOGGERS:
-        raise ConfigError(f"a log must be one of {', '.join(LOGGERS)}. Received: {name!r}")
-    return LOGGERS[name](folder, settings)
+    for name in names:
+        if name not in LOGGERS:
+            raise ConfigError(f"a log must be one of {', '.join(LOGGERS)}. Received: {name!r}")
+        _client(name)
+
+
+def new_logger(
+    name: str, folder: Path, settings: Mapping[str, Any], lines: Sequence[Line] = ()
+) -> Logger:
+    """One of `LOGGERS`, for the run in `folder`.
+
+    Args:
+        name: Which.
+        folder: The run's, which is there.
+        settings: Those of the run, by name.
+        lines: The run's so far.
+
+    Raises:
+        ConfigError, BackendUnavailable: See `check_loggers`.
+    """
+    check_loggers([name])
+    return LOGGERS[name](folder, settings, lines)
 
 
 def _numbers(line: Line) -> dict[str, float]:
     return {name: value for name, value in line.items() if isinstance(value, (int, float))}
 
 
-def _missing(name: str, error: ImportError) -> BackendUnavailable:
-    return BackendUnavailable(
-        f"{name} is not installed ({error}): pip install 'pymobilenet[{name}]'"
-    )
+def _wandb_id(folder: Path) -> str:
+    """The id of the run in `folder`, made once and kept there."""
+    path = folder / WANDB_ID
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        with atomic_write(path) as file:
+            file.write(uuid.uuid4().hex.encode())
+    return path.read_text().strip()
+
+
+def _client(name: str) -> Any:
+    try:
+        return importlib.import_module(CLIENTS[name])
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"{name} is not installed ({error}): pip install 'pymobilenet[{name}]'"
+        ) from None

@@ -6,6 +6,7 @@ them. `SHIPPED` lists the recipes that come with the package, in pymobilenet/rec
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pymobilenet.config import MobileNetConfig, RunConfig, TrainConfig, read_toml
+from pymobilenet.data.cifar_table import CIFARS
+from pymobilenet.data.opening import STAND_IN
 from pymobilenet.errors import ConfigError
 
 FOLDER = Path(__file__).parent.parent / "recipes"
@@ -27,6 +30,9 @@ COUNTED = {
     "milestones": "milestone_epochs",
 }
 """Fields of [train] that count steps, and those of [run] that count epochs in their place."""
+
+NAMES = (*CIFARS, STAND_IN)
+"""What `open_data` takes for the name of a data set, and not for a path."""
 
 AMBIGUOUS = {"alpha": "model.width_mult (MobileNet's alpha) or train.alpha (RMSprop's)"}
 
@@ -79,6 +85,8 @@ class Recipe:
 def load_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe: one of `SHIPPED` by its name, or a TOML file.
 
+    Where its data are at a path, and not one of `NAMES`, the recipe has the path absolute.
+
     Args:
         name: A name without a suffix, or a path that ends in ``.toml``.
         changes: ``key=value`` each, the value as in TOML, quotes left out at will. The key is a
@@ -87,12 +95,13 @@ def load_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
     Raises:
         ConfigError: No such recipe, table or field, or a value outside its range.
     """
-    path = Path(name) if str(name).endswith(".toml") else FOLDER / f"{name}.toml"
-    if path.parent == FOLDER and path.stem not in SHIPPED:
+    is_file = str(name).endswith(".toml")
+    if not is_file and str(name) not in SHIPPED:
         raise ConfigError(
             f"a recipe must be one of {', '.join(SHIPPED)}, or a file that ends in .toml. "
             f"Received: {str(name)!r}"
         )
+    path = Path(name) if is_file else FOLDER / f"{name}.toml"
     tables = read_toml(path)
     unknown = sorted(set(tables) - set(TABLES))
     if unknown:
@@ -106,9 +115,17 @@ def load_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
         merged[table][field] = value
     try:
         run = RunConfig.from_dict(merged["run"])
+        if run.data not in NAMES:
+            run = replace(run, data=absolute(run.data))
         return Recipe(path.stem, merged["model"], merged["train"], run)
     except ConfigError as error:
         raise ConfigError(f"recipe {name}: {error}") from None
+
+
+def absolute(data: str) -> str:
+    """What is there, by a path that holds in any folder; what is not there, as it is."""
+    path = Path(os.path.expanduser(data))
+    return str(path.resolve()) if data and path.exists() else data
 
 
 def with_seed(recipe: Recipe, seed: int) -> Recipe:

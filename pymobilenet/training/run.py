@@ -22,7 +22,7 @@ from pymobilenet.config import RunConfig
 from pymobilenet.data import BatchPlan
 from pymobilenet.errors import ConfigError, DataError, TrainingDiverged
 from pymobilenet.evaluation import evaluate
-from pymobilenet.evaluation.runs import LOG
+from pymobilenet.evaluation.runs import CURVES, LOG
 from pymobilenet.files import remove_leftovers
 from pymobilenet.training.batches import Batches
 from pymobilenet.training.beginning import Images, first_state, open_images
@@ -233,7 +233,7 @@ def resume(
     model.set_optimizer(found.train)
     model.set_state(found.file.state)
     if model.leads:
-        for name in (LAST, BEST, LOG, TABLE):
+        for name in (LAST, BEST, LOG, TABLE, CURVES):
             remove_leftovers(folder / name)
     return Run(folder, model, run, images, found.state)
 

@@ -83,7 +83,7 @@ def check_state(
     if missing or extra:
         raise WeightsError(
             f"{source}: tensor names differ from those of {config.to_json()}: "
-            f"missing {_some(missing)}, left over {_some(extra)}"
+            f"missing {some(missing)}, left over {some(extra)}"
         )
     for name, shape in shapes.items():
         tensor = np.asarray(tensors[name])
@@ -104,8 +104,12 @@ def check_state(
             raise WeightsError(f"{source}: {name} must not be negative. Received: {tensor.min()}")
 
 
-def _some(names: Sequence[str], most: int = 5) -> str:
-    """The first few names, and how many more there are."""
+def some(names: Sequence[str], most: int = 5) -> str:
+    """The first few names, and how many more there are.
+
+    >>> some(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
     if not names:
         return "none"
     more = f" and {len(names) - most} more" if len(names) > most else ""

@@ -32,6 +32,22 @@ fused
 @inline activated_lanes(activation, lanes::Lanes) =
     map(lane -> VecElement(activated(activation, lane.value, 0)), lanes)
 
+"Have what lies at an address, which may be nothing of ours, brought near. The LLVM of Julia 1.12 writes it otherwise."
+@static if VERSION < v"1.12-"
+    @inline function prefetch(address::Ptr)
+        code = """
+            declare void @llvm.prefetch.p0i8(i8*, i32, i32, i32)
+            define void @entry(i64 %address) alwaysinline {
+                %there = inttoptr i64 %address to i8*
+                call void @llvm.prefetch.p0i8(i8* %there, i32 0, i32 3, i32 1)
+                ret void
+            }"""
+        return Base.llvmcall((code, "entry"), Cvoid, Tuple{UInt}, UInt(address))
+    end
+else
+    prefetch(::Ptr) = nothing
+end
+
 "The vector at an address, aligned or not, and its `count` first lanes written there."
 @inline lanes_at(::Type{V}, address::Ptr) where {V<:Lanes} = unsafe_load(Ptr{V}(address))
 @inline function put!(address::Ptr{T}, lanes::Lanes{T,L}, count) where {T,L}

@@ -15,6 +15,9 @@ const SUMMED_PRODUCTS = 256
 "Values of `x` that one panel after the other is multiplied with: half of a usual second cache."
 const PANEL_TILE = 2^16
 
+"Vectors of the weight that are asked for before their turn: a processor's own foresight ends with each page."
+const AHEAD = 64
+
 """
     Panels(matrix, bias, V=lanes_for_channels(T, O))
 
@@ -100,9 +103,11 @@ end
         (; runs, run, row, step) = reach
         @inbounds begin
             @nexprs $Q q -> @nexprs $P p -> total_q_p = bias[panel + q - 1]
+            @nexprs $Q q -> first_q = pointer(weight, (panel + q - 2) * size(weight, 1))
             for number in 0:(runs - 1), start in 0:SUMMED_PRODUCTS:(run - 1)
                 @nexprs $Q q -> @nexprs $P p -> sum_q_p = all_lanes(zero(T), V)
                 for i in (start + 1):min(start + SUMMED_PRODUCTS, run)
+                    @nexprs $Q q -> prefetch(first_q + sizeof(V) * (number * run + i + AHEAD))
                     @nexprs $Q q -> taken_q = weight[number * run + i, panel + q - 1]
                     @nexprs $P p -> begin
                         value = all_lanes(x[before + number * row + (p - 1) * step + i], V)

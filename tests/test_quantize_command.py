@@ -1,0 +1,133 @@
+"""`convert` to ONNX and `quantize` as they are typed: what a file says of its images stays true."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from cifar_files import FINE_NAMES, write_binary_layout
+from typer.testing import CliRunner
+
+from pymobilenet import MobileNetConfig, backend
+from pymobilenet.cli import app
+from pymobilenet.data import load_cifar100, normalise, scaling
+from pymobilenet.doors import convert
+from pymobilenet.doors import quantize as door
+from pymobilenet.weights import read_weights, write_weights
+
+SAID = {
+    "preprocessing": "standard",
+    "mean": "[0.1,0.2,0.3]",
+    "std": "[0.5,0.6,0.7]",
+    "classes": json.dumps(FINE_NAMES[::-1]),
+}
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def refused(*arguments):
+    done = run(*arguments)
+    assert done.exit_code == 2, done.output
+    assert "Traceback" not in done.output
+    return done.stderr
+
+
+def exported(folder, count=100, **metadata):
+    """An ONNX file of a saved model, which has a probe too."""
+    model = backend("torch").build(
+        MobileNetConfig(width_mult=0.1, resolution=32, num_classes=count)
+    )
+    model.save(folder / "plain.safetensors")
+    file = read_weights(folder / "plain.safetensors")
+    assert "probe" in file.metadata
+    texts = file.metadata | metadata
+    write_weights(folder / "m.safetensors", file.config, file.state, file.versions, texts)
+    convert(folder / "m.safetensors", folder / "m.onnx")
+    return folder / "m.onnx"
+
+
+def metadata_of(path):
+    return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+
+
+@pytest.fixture
+def data(tmp_path):
+    write_binary_layout(tmp_path / "images")
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The images that both files were asked about, and their labels."""
+    seen, loss = [], door.quantization_loss
+
+    def noted(path, int8_path, batches):
+        seen.extend(batches)
+        return loss(path, int8_path, iter(seen))
+
+    monkeypatch.setattr(door, "quantization_loss", noted)
+    return seen
+
+
+def test_what_a_file_says_of_its_images_travels_and_no_more(tmp_path):
+    found = metadata_of(exported(tmp_path, **SAID))
+    assert found.items() >= SAID.items()
+    assert set(found) == {"config", "versions", *SAID}
+
+
+def test_quantize_goes_by_what_the_file_says(tmp_path, data, asked):
+    path = exported(tmp_path, **SAID)
+    done = run("quantize", path, tmp_path / "int8.onnx", "--data", data)
+    assert done.exit_code == 0, done.output
+    test = load_cifar100(data, "test")
+    ((images, labels),) = asked
+    own = ((0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
+    assert images.tobytes() == normalise(test.images, *own).tobytes()
+    assert labels.tolist() == (99 - test.labels).tolist()
+    assert metadata_of(tmp_path / "int8.onnx").items() >= SAID.items()
+
+
+@pytest.mark.parametrize(
+    ("said", "asked_for", "expected"),
+    [
+        ({"preprocessing": "keras"}, (), "keras"),
+        ({"preprocessing": "keras"}, ("--preprocessing", "unit"), "unit"),
+        ({}, (), "standard"),
+    ],
+)
+def test_images_are_scaled_as_the_file_or_the_user_says(
+    tmp_path, data, asked, said, asked_for, expected
+):
+    path = exported(tmp_path, **said)
+    done = run("quantize", path, tmp_path / "int8.onnx", "--data", data, *asked_for)
+    assert done.exit_code == 0, done.output
+    test = load_cifar100(data, "test")
+    assert asked[0][0].tobytes() == normalise(test.images, *scaling(expected, test)).tobytes()
+    assert np.array_equal(asked[0][1], test.labels)
+
+
+def test_images_of_other_classes_are_refused(tmp_path, data):
+    few = exported(tmp_path, 10)
+    said = refused("quantize", few, tmp_path / "int8.onnx", "--data", data)
+    assert "has 100 classes; the model must have as many. Received: num_classes 10" in said
+    named = exported(tmp_path, 10, classes='"cifar-10"')
+    said = refused("quantize", named, tmp_path / "int8.onnx", "--data", data)
+    assert "Received: fine_" in said
+    odd = exported(tmp_path, preprocessing="caffe")
+    said = refused("quantize", odd, tmp_path / "int8.onnx", "--data", data)
+    assert "m.onnx: metadata preprocessing must be" in said
+    assert not (tmp_path / "int8.onnx").exists()
+
+
+def test_a_place_where_no_file_can_be_is_refused_first(tmp_path, data):
+    path = exported(tmp_path)
+    for arguments in (
+        ("convert", tmp_path / "absent", tmp_path / "nosuch" / "b.npz"),
+        ("quantize", path, tmp_path / "nosuch" / "b.onnx", "--data", data),
+    ):
+        said = refused(*arguments).replace("\n", "")
+        assert f"there is no folder {tmp_path / 'nosuch'}; make it first" in said
+    said = refused("convert", tmp_path / "absent", data, "--to", "npz")
+    assert "images is a folder; name the file to write" in said
