@@ -104,7 +104,7 @@ def test_a_backend_implements_what_is_abstract_and_overrides_no_check(name, base
     assert not own.__abstractmethods__
     mandatory = base.__abstractmethods__ | {"__init__"}
     public = {member for member in vars(base) if not member.startswith("_")} - mandatory
-    optional = {"threads", "computes", "fitting", "product", "choices", "options"}
+    optional = {"threads", "computes", "fitting", "product", "choices", "options", "anywhere"}
     assert not (public - optional) & set(vars(own)), "checked once, in the base class"
     for method in base.__abstractmethods__:
         expected = list(inspect.signature(getattr(base, method)).parameters)
