@@ -9,7 +9,8 @@ preprocessing, of which "standard" is CIFAR-100's. Where the config mixes images
 become [`targets`](@ref). `callback(step, loss)` is called after each step, which counts from 0. To go on
 from step `start`, give the `optimizer` with its moments, as [`setup`](@ref) and [`set_state!`](@ref) make it
 from a checkpoint of any backend. Several [`Processes`](@ref) call this with the same arguments and take each
-step together. Throws as [`train_step!`](@ref) does.
+step together. With a [`DeviceWorkspace`](@ref), gradients are computed there. Throws as [`train_step!`](@ref)
+does.
 """
 function fit!(
     model::MobileNet, images::AbstractArray{UInt8,4}, labels, config::TrainConfig;
