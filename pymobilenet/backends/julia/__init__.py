@@ -22,6 +22,7 @@ Environment variables, read when Julia starts (those not set are chosen here):
 from __future__ import annotations
 
 import atexit
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -51,8 +52,8 @@ __all__ = [
 ]
 
 
-LAST_SECONDS = 60.0
-"""How long a process that ends waits for the others that train with it."""
+LAST_SECONDS = 600.0
+"""How long a process that ends waits for the others that train with it: the first still writes."""
 
 
 class JuliaBackend(Backend):
@@ -107,11 +108,12 @@ class JuliaBackend(Backend):
         return self._processes
 
     def _part(self) -> None:
-        """End together with the other processes, or, if they do not come, end them all: MPI itself
-        would wait for ever for one that failed, and the others for this one.
+        """End together with the other processes, or end them all, if they do not come or this one
+        has failed: MPI itself would wait for them for ever, and they for this one.
         """
-        mpi = self.main.MPI
-        met, deadline = mpi.Ibarrier(mpi.COMM_WORLD), time.monotonic() + LAST_SECONDS
+        mpi, has_failed = self.main.MPI, hasattr(sys, "last_value")
+        met = mpi.Ibarrier(mpi.COMM_WORLD)
+        deadline = time.monotonic() + (0 if has_failed else LAST_SECONDS)
         while not mpi.Test(met):
             if time.monotonic() > deadline:
                 mpi.Abort(mpi.COMM_WORLD, 1)
