@@ -43,7 +43,8 @@ def tests(session):
 
 @nox.session
 def peers(session):
-    """What other projects make of the same weights: timm, torchvision, Keras, Metalhead."""
+    """What other projects make of the same weights, timm, torchvision, Keras, Metalhead, and what
+    Julia needs further packages for: MPI.jl's processes, a device's arrays."""
     session.install(*CONSTRAINTS, "-e", ".[all]", "--group", "test", "--group", "peers")
     session.install(*CONSTRAINTS, "--no-deps", "--group", "peers-alone")
     if shutil.which("julia") is None:
