@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from cifar_files import COUNTS, write_binary_layout
 from PIL import Image
-from typer.testing import CliRunner
+from typed_commands import refused, run
 
 from pymobilenet import MobileNetConfig, backend
-from pymobilenet.cli import app
 from pymobilenet.data import load_cifar100
 from pymobilenet.data.preprocessing import preprocess
 from pymobilenet.evaluation import evaluate, read_image
@@ -17,19 +16,6 @@ from pymobilenet.weights import write_weights
 
 CONFIG = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=100)
 MODEL = backend("torch").build(CONFIG)
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, list(map(str, arguments)))
-
-
-def refused(*arguments):
-    """The one line on what is wrong."""
-    done = run(*arguments)
-    assert done.exit_code == 2, done.output
-    assert "Traceback" not in done.output
-    assert not done.stdout
-    return done.stderr
 
 
 def saved(path, **metadata):

@@ -6,7 +6,7 @@ from recipes import RECIPES
 
 from pymobilenet import MobileNetConfig, TrainConfig, backend
 from pymobilenet.architecture import activation_names, parameter_shapes, statistic_shapes
-from pymobilenet.backends.base import regions
+from pymobilenet.backends import regions
 from pymobilenet.errors import ConfigError, DataError, WeightsError
 from pymobilenet.weights import averaged
 

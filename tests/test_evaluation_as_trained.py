@@ -9,10 +9,9 @@ from cifar_files import write_binary_layout
 from image_files import pixels_of, png, write_folder
 from PIL import Image
 from run_files import write_images, write_recipe
-from typer.testing import CliRunner
+from typed_commands import refused, run
 
 from pymobilenet import MobileNetConfig, backend
-from pymobilenet.cli import app
 from pymobilenet.data import load_cifar100, open_data, opening, scaling, standin, statistics_of
 from pymobilenet.data.decoding import resized
 from pymobilenet.data.preprocessing import preprocess
@@ -28,21 +27,10 @@ OWN = ((0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
 SCALED = {"preprocessing": "standard", "mean": "[0.1,0.2,0.3]", "std": "[0.5,0.6,0.7]"}
 
 
-def run(*arguments):
-    return CliRunner().invoke(app, list(map(str, arguments)))
-
-
 def figures(*arguments):
     done = run("evaluate", *arguments, "--json")
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)
-
-
-def refused(*arguments):
-    done = run(*arguments)
-    assert done.exit_code == 2, done.output
-    assert "Traceback" not in done.output
-    return done.stderr
 
 
 def saved(path, config=CONFIG, seed=0, always=None, **metadata):

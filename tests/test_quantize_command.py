@@ -6,10 +6,9 @@ import numpy as np
 import onnx
 import pytest
 from cifar_files import FINE_NAMES, write_binary_layout
-from typer.testing import CliRunner
+from typed_commands import refused, run
 
 from pymobilenet import MobileNetConfig, backend
-from pymobilenet.cli import app
 from pymobilenet.data import load_cifar100, normalise, scaling
 from pymobilenet.doors import convert
 from pymobilenet.doors import quantize as door
@@ -21,17 +20,6 @@ SAID = {
     "std": "[0.5,0.6,0.7]",
     "classes": json.dumps(FINE_NAMES[::-1]),
 }
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, list(map(str, arguments)))
-
-
-def refused(*arguments):
-    done = run(*arguments)
-    assert done.exit_code == 2, done.output
-    assert "Traceback" not in done.output
-    return done.stderr
 
 
 def exported(folder, count=100, **metadata):

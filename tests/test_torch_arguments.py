@@ -8,7 +8,7 @@ from small_models import SMALL, assert_same_bits, batch
 from torch_reference import STATE, Reference, assert_close, torch_model
 
 from pymobilenet import MobileNetConfig, backend
-from pymobilenet.backends.base import regions
+from pymobilenet.backends import regions
 from pymobilenet.errors import ConfigError, DataError
 from pymobilenet.weights import initial_state
 

@@ -11,7 +11,7 @@ from small_models import SMALL, assert_same_bits, batch
 from torch_reference import STATE, torch_model
 
 from pymobilenet import MobileNetConfig, TrainConfig, backend
-from pymobilenet.backends.base import regions
+from pymobilenet.backends import regions
 from pymobilenet.backends.torch import devices
 from pymobilenet.data import standin
 from pymobilenet.errors import BackendUnavailable, ConfigError

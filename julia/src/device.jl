@@ -74,11 +74,11 @@ function backpropagate(model::MobileNet, x, labels, masks, (; device, chain)::De
         push!(gradients, flipped(Array(conv.fields.weight)), Array(norm.fields.γ), Array(norm.fields.β))
     end
     push!(gradients, dense_weight(Array(dense.fields.weight)), Array(dense.fields.bias))
-    return loss, gradients, batch_statistics(model, chain, x)
+    return loss, gradients, held_statistics(model, chain, x)
 end
 
 "The batch's mean and biased variance for each unit, which the norms hold; their variance is unbiased."
-function batch_statistics(model::MobileNet, chain, x)
+function held_statistics(model::MobileNet, chain, x)
     columns, rows, _, images = size(x)
     units, _ = paired_leaves(model.config, Flux.state(chain), "chain")
     return map(units) do (layer, _, norm)

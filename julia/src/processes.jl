@@ -33,8 +33,7 @@ function join_processes()
         "several processes meet through MPI.jl: add it to the project, and load it before. " *
         "Received: a Julia without it"
     ))
-    # Models are computed on the CPU: `missing` lets no process take a GPU.
-    DistributedUtils.initialize(Flux.MPIBackend; cuda_devices=missing, amdgpu_devices=missing)
+    DistributedUtils.initialize(Flux.MPIBackend) # with CUDA.jl loaded, each process takes a GPU of its own
     backend = DistributedUtils.get_distributed_backend(Flux.MPIBackend)
     count = DistributedUtils.total_workers(backend)
     count > 1 || throw(ConfigError(

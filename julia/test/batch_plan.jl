@@ -65,3 +65,16 @@ end
     @test_throws ConfigError normalise(images, (0, 0), (1, 1))
     @test_throws ConfigError normalise(images, (0, 0, 0), (1, 0, 1))
 end
+
+@testset "what a file says that its images were scaled by" begin
+    scaling(; said...) = MobileNets.scaling(Dict(string(key) => value for (key, value) in said))
+    @test scaling() == scaling(preprocessing="standard") == MobileNets.PREPROCESSING["standard"]
+    @test scaling(preprocessing="keras") == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    mean, std = "[0.1,0.2,0.3]", "[1,0.5,0.25]"
+    @test scaling(; mean, std) == ((0.1, 0.2, 0.3), (1.0, 0.5, 0.25))
+    @test occursin("Received: \"other\"", message(() -> scaling(preprocessing="other"), WeightsError))
+    @test occursin("both, or neither", message(() -> scaling(; mean), WeightsError))
+    for wrong in ("[0.1,0.2]", "[0,1,1]", "[true,1,1]", "{", "null")
+        @test endswith(message(() -> scaling(; mean, std=wrong), WeightsError), "Received: $wrong")
+    end
+end

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any, overload
 
-from pymobilenet.backends.base import Backend, Model, regions
+from pymobilenet.backends.base import Backend, Model
+from pymobilenet.backends.parts import regions
 from pymobilenet.errors import BackendUnavailable, ConfigError
 
 __all__ = ["BACKENDS", "Backend", "Model", "backend", "regions"]

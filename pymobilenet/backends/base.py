@@ -28,16 +28,6 @@ if TYPE_CHECKING:
     from pymobilenet.training import Callback, History
 
 
-def regions(norm: np.ndarray, activation: str) -> np.ndarray:
-    """Which piece of ReLU or ReLU6 each value lies on: uint8 of the same shape.
-
-    0 where the activation is the constant 0, 1 where it is the identity, 2 where it is the constant
-    6 (ReLU6 only). At the kinks, 0 and 6, the gradient is 0, as in torch and NNlib.
-    """
-    above = norm >= 6 if activation == "relu6" else np.zeros(norm.shape, bool)
-    return np.where(above, 2, norm > 0).astype(np.uint8)
-
-
 class Model(abc.ABC):
     """One MobileNet in one framework.
 

@@ -15,10 +15,10 @@ import numpy as np
 
 from pymobilenet.architecture import Layer, layers, parameter_shapes
 from pymobilenet.backends import numpy_layers as formulas
-from pymobilenet.backends.base import Backend, Model, regions
+from pymobilenet.backends.base import Backend, Model
 from pymobilenet.backends.checks import DROPOUT
 from pymobilenet.backends.numpy_optimizers import RULES, clipped, decayed
-from pymobilenet.backends.parts import Batch
+from pymobilenet.backends.parts import Batch, regions
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import ConfigError
 from pymobilenet.weights import OPTIMIZER_STEP, State

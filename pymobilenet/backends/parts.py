@@ -1,4 +1,4 @@
-"""A batch to train on, and its parts."""
+"""A batch to train on, its parts, and the masks that go with it."""
 
 from __future__ import annotations
 
@@ -21,3 +21,13 @@ class Batch(NamedTuple):
         images = slice(number * size, (number + 1) * size)
         masks = {name: mask[images] for name, mask in self.masks.items()}
         return Batch(self.images[images], self.labels[images], masks)
+
+
+def regions(norm: np.ndarray, activation: str) -> np.ndarray:
+    """Which piece of ReLU or ReLU6 each value lies on: uint8 of the same shape.
+
+    0 where the activation is the constant 0, 1 where it is the identity, 2 where it is the constant
+    6 (ReLU6 only). At the kinks, 0 and 6, the gradient is 0, as in torch and NNlib.
+    """
+    above = norm >= 6 if activation == "relu6" else np.zeros(norm.shape, bool)
+    return np.where(above, 2, norm > 0).astype(np.uint8)

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from pymobilenet.architecture import layers
-from pymobilenet.backends.base import Model, regions
-from pymobilenet.backends.parts import Batch
+from pymobilenet.backends.base import Model
+from pymobilenet.backends.parts import Batch, regions
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.parity.scenario import OPTIMIZERS, Inputs
 from pymobilenet.weights import State

@@ -121,8 +121,6 @@ class JuliaBackend(Backend):
 
     def workspace(self, model: Any, device: str) -> Any:
         """Where MobileNets.jl's `model` computes; elsewhere than on the CPU, on CUDA.jl's GPU."""
-        if device == "cuda":
-            import_added(("CUDA", "cuDNN"), "device='cuda'")
         with translated():
             if device == "cpu":
                 return self.julia.Workspace()
@@ -140,8 +138,12 @@ class JuliaBackend(Backend):
         pointer = self._pointers[array.dtype.name](array.ctypes.data)
         return self._unsafe_wrap(self._array, pointer, array.shape[::-1])
 
-    def _new(self, config: MobileNetConfig, dtype: np.dtype, **options: Any) -> JuliaModel:
-        return JuliaModel(self, config, dtype, **options)
+    def _new(
+        self, config: MobileNetConfig, dtype: np.dtype, device: str = "cpu", **options: Any
+    ) -> JuliaModel:
+        if device == "cuda":  # before processes meet: each of them then takes a GPU of its own
+            import_added(("CUDA", "cuDNN"), "device='cuda'")
+        return JuliaModel(self, config, dtype, device=device, **options)
 
 
 def status() -> str:
