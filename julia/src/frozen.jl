@@ -65,8 +65,11 @@ function freeze(model::MobileNet{T}) where {T}
 end
 
 function (frozen::Frozen)(images)
-    (; model, groups, classifier, room) = frozen
-    x = checked_images(model, images)
+    x = checked_images(frozen.model, images)
+    return together(() -> scores(frozen, x))
+end
+
+function scores((; model, groups, classifier, room)::Frozen, x)
     reset!(room)
     maps = channels_first(x, room)
     for group in groups
@@ -79,8 +82,8 @@ function (frozen::Frozen)(images)
         release!(room, entered)
     end
     features = global_mean(Fast(room), maps)
-    scores = linear(features, classifier.weight, classifier.bias, room)
-    return model.config.softmax ? softmax(scores) : copy(scores)
+    logits = linear(features, classifier.weight, classifier.bias, room)
+    return model.config.softmax ? softmax(logits) : copy(logits)
 end
 
 function frozen_maps((; conv, weight, outputs, activation, residual)::FrozenUnit{T}, x, entered, room) where {T}
@@ -95,7 +98,7 @@ end
 "Each thread takes some of the pixels or, of few pixels, some of the panels."
 function convolve_frozen!(y, x, panels::Panels{V}, activation, ::Pointwise, room) where {V}
     to, inputs, numbers = pixels(y), size(x, 1), axes(panels.weight, 2)
-    pixels_at_once, work = block_pixels(V), length(panels.weight) * fieldcount(V) # of a pixel
+    pixels_at_once, work = block_pixels(V), length(panels.weight) * lanes(panels) # of a pixel
     reach(columns) = Reach(1, inputs, 0, (first(columns) - 1) * inputs, inputs)
     if size(to, 2) < 2 * pixels_at_once * Threads.nthreads()
         parallel(length(numbers), least_items(work * size(to, 2) ÷ length(numbers))) do _, some
@@ -108,35 +111,33 @@ function convolve_frozen!(y, x, panels::Panels{V}, activation, ::Pointwise, room
     end
 end
 
+"Each thread takes some of the rows of all images; those of an image are convolved with zeros around it."
 function convolve_frozen!(y, x, panels, activation, conv::Dense, room)
-    to, inputs = pixels(y), size(x, 1)
-    each_padded(x, conv.padding, 0, room) do image, number
-        across = inputs * size(image, 2)
-        for row in 0:(size(y, 3) - 1)
-            columns = (((number - 1) * size(y, 3) + row) * size(y, 2)) .+ axes(y, 2)
-            before = conv.stride * row * across
-            reach = Reach(conv.kernel, conv.kernel * inputs, across, before, conv.stride * inputs)
-            multiply!(to, panels, image, reach, activation, columns, axes(panels.weight, 2))
+    to, inputs, (_, columns, rows, images) = pixels(y), size(x, 1), size(y)
+    sides, margin = (size(x, 2), size(x, 3)) .+ sum(conv.padding), first(conv.padding)
+    least = least_items(length(panels.weight) * lanes(panels) * columns)
+    padded = [fill!(array(room, eltype(x), inputs, sides...), 0) for _ in 1:part_count(rows * images, least)]
+    parallel(rows * images, least) do part, lines
+        for number in fld1(first(lines), rows):fld1(last(lines), rows)
+            image = fill_image!(padded[part], x, number, margin)
+            for line in intersect(lines, ((number - 1) * rows + 1):(number * rows))
+                across = inputs * size(image, 2)
+                before = conv.stride * (mod1(line, rows) - 1) * across
+                reach = Reach(conv.kernel, conv.kernel * inputs, across, before, conv.stride * inputs)
+                pixels_of_line = ((line - 1) * columns) .+ (1:columns)
+                multiply!(to, panels, image, reach, activation, pixels_of_line, axes(panels.weight, 2))
+            end
         end
     end
+    foreach(unused -> release!(room, unused), padded)
 end
 
-function convolve_frozen!(y, x, taps::TapPanels{V}, activation, conv::Depthwise, room) where {V}
-    each_padded(x, conv.padding, fieldcount(V), room) do image, number
-        correlate_lanes!(y, number, taps, image, activation, conv.stride, Val(conv.kernel))
-    end
-end
+"Multiply-adds that take as long as one of `multiply!`."
+const DEPTHWISE_COST = 4
 
-"Call `f(image, number)` for each image of `x`, with zeros around it and rows of at least `beyond` of them after it."
-function each_padded(f::F, x::Array{T,4}, padding, beyond, room) where {F,T}
-    channels, width, height = size(x, 1), size(x, 2) + sum(padding), size(x, 3) + sum(padding)
-    after = cld(beyond, channels * width)
-    images = [fill!(array(room, T, channels, width, height + after), 0) for _ in 1:part_count(size(x, 4))]
-    parallel(size(x, 4)) do part, numbers
-        for number in numbers
-            fill_image!(images[part], x, number, first(padding))
-            f(images[part], number)
-        end
+function convolve_frozen!(y, x, taps::TapPanels, activation, conv::Depthwise, room)
+    channels, columns, rows, images = size(y)
+    parallel(rows * images, least_items(DEPTHWISE_COST * conv.kernel^2 * channels * columns)) do _, lines
+        correlate_lanes!(y, x, taps, activation, conv, lines, Val(conv.kernel))
     end
-    foreach(unused -> release!(room, unused), images)
 end

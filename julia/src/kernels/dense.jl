@@ -119,6 +119,7 @@ function fill_image!(image, x, number, margin)
             image[to + k] = x[from + k]
         end
     end
+    return image
 end
 
 "The columns of K*K*I values under the taps of each pixel of the output's rows `some`."

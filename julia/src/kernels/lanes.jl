@@ -24,6 +24,8 @@ for (T, suffix) in (Float32 => "f32", Float64 => "f64"), bits in (NARROW, WIDE)
     @eval @inline fused(a::$V, b::$V, c::$V) = ccall($name, llvmcall, $V, ($V, $V, $V), a, b, c)
 end
 
+@inline fused(a::L, b::L, c::L) where {L<:Lanes{<:Any,1}} = map((x, y, z) -> VecElement(muladd(x.value, y.value, z.value)), a, b, c)
+
 "`a * b + c`."
 fused
 

@@ -29,6 +29,7 @@ struct Panels{V}
     bias::Vector{V}
     outputs::Int
 end
+lanes(::Panels{V}) where {V} = fieldcount(V)
 
 Panels(matrix::Matrix{T}, bias) where {T} = Panels(matrix, bias, lanes_for_channels(T, length(bias)))
 function Panels(matrix::Matrix{T}, bias::Vector{T}, ::Type{V}) where {T,V<:Lanes{T}}

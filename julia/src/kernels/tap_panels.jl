@@ -1,45 +1,70 @@
 # A frozen model's depthwise convolutions: some channels of a row of pixels at a time, their taps in registers.
 
-"The taps of a depthwise convolution, `weight[i, j, panel]`, and its bias, in panels of some channels."
+"""
+    TapPanels(weight, bias, V=lanes_for_channels(T, C))
+
+The taps of a depthwise convolution, `weight[i, j, panel]`, and its bias, in panels of as many channels as the vector
+`V` has lanes. The last panel may have some of the one before again; fewer channels than lanes have panels of one.
+"""
 struct TapPanels{V}
     weight::Array{V,3}
     bias::Vector{V}
 end
 
-function TapPanels(weight::Array, bias::Vector, lanes...)
-    kernel, channels = size(weight, 1), size(weight, 4)
-    panels = Panels(reshape(weight, kernel^2, channels), bias, lanes...)
-    return TapPanels(reshape(panels.weight, kernel, kernel, :), panels.bias)
+TapPanels(weight::Array{T}, bias) where {T} = TapPanels(weight, bias, lanes_for_channels(T, length(bias)))
+function TapPanels(weight::Array{T,4}, bias::Vector{T}, ::Type{V}) where {T,V<:Lanes{T}}
+    channels, lanes = length(bias), fieldcount(V)
+    channels < lanes && return TapPanels(weight, bias, Lanes{T,1})
+    panel(values, number) = ntuple(l -> VecElement(values[channels_before(number, lanes, channels) + l]), lanes)::V
+    numbers, taps = 1:cld(channels, lanes), view(weight, :, :, 1, :)
+    panels = [panel(view(taps, i, j, :), number) for i in axes(taps, 1), j in axes(taps, 2), number in numbers]
+    return TapPanels{V}(panels, [panel(bias, number) for number in numbers])
 end
 
+"Channels before the first of a panel."
+channels_before(number, lanes, channels) = min(lanes * (number - 1), channels - lanes)
+
 """
-Write image `number` of `y` (C, W, H, N), which `taps` make of `image` (C, W, H), zeros around and as many after it as
-a vector has lanes.
+    correlate_lanes!(y, x, taps, activation, conv, lines, Val(kernel))
+
+Write some of the lines of `y` (C, W, H, N), which count the rows of all images: what `taps` make of `x`.
 """
 @generated function correlate_lanes!(
-    y::Array{T,4}, number, taps::TapPanels{V}, image::Array{T,3}, activation, stride, ::Val{K}
+    y::Array{T,4}, x::Array{T,4}, taps::TapPanels{V}, activation, conv, lines, ::Val{K}
 ) where {T,V<:Lanes{T},K}
     return quote
-        check_taps(y, number, taps.weight, image, stride, K)
-        channels, columns, rows = size(y)
-        pixel, across = channels * sizeof(T), channels * size(image, 2) * sizeof(T)
-        GC.@preserve y image for row in 0:(rows - 1), panel in axes(taps.weight, 3)
+        check_taps(y, x, taps.weight, conv, lines, K)
+        channels, width, height = size(x)
+        columns, rows = size(y, 2), size(y, 3)
+        pixel, across = channels * sizeof(T), channels * width * sizeof(T)
+        GC.@preserve y x for line in lines, panel in axes(taps.weight, 3)
+            image, row = fldmod(line - 1, rows)
+            top = conv.stride * row - first(conv.padding)
+            @nexprs $K j -> is_row_j = 0 <= top + j - 1 < height
             @nexprs $K j -> @nexprs $K i -> tap_i_j = @inbounds taps.weight[i, j, panel]
             bias = @inbounds taps.bias[panel]
-            done = fieldcount(V) * (panel - 1)
-            to = pointer(y, ((number - 1) * rows + row) * columns * channels + done + 1)
-            from = pointer(image, done + 1) + stride * row * across
-            for _ in 1:columns
+            before = channels_before(panel, fieldcount(V), channels)
+            to = pointer(y, (line - 1) * columns * channels + before + 1)
+            start = pointer(x, before + 1) + (image * height + top) * across
+            for column in 0:(columns - 1)
+                left = conv.stride * column - first(conv.padding)
+                from = start + left * pixel
+                is_whole = 0 <= left <= width - $K
                 @nexprs $K j -> begin # sums that do not wait for each other
                     sum_j = all_lanes(zero(T), V)
-                    @nexprs $K i -> begin
-                        sum_j = fused(tap_i_j, lanes_at(V, from + (j - 1) * across + (i - 1) * pixel), sum_j)
+                    if is_row_j && is_whole
+                        @nexprs $K i -> begin
+                            sum_j = fused(tap_i_j, lanes_at(V, from + (j - 1) * across + (i - 1) * pixel), sum_j)
+                        end
+                    elseif is_row_j
+                        @nexprs $K i -> if 0 <= left + i - 1 < width
+                            sum_j = fused(tap_i_j, lanes_at(V, from + (j - 1) * across + (i - 1) * pixel), sum_j)
+                        end
                     end
                 end
                 total = bias
                 @nexprs $K j -> total = added(total, sum_j)
-                put!(to, activated_lanes(activation, total), channels - done)
-                from += stride * pixel
+                unsafe_store!(Ptr{V}(to), activated_lanes(activation, total))
                 to += pixel
             end
         end
@@ -48,12 +73,9 @@ a vector has lanes.
 end
 
 "What `correlate_lanes!` reads and writes without looking must be there."
-function check_taps(y, number, weight, image, stride, kernel)
-    channels, columns, rows = size(y)
-    lanes, panels = fieldcount(eltype(weight)), size(weight, 3)
-    far(pixels) = kernel - 1 + stride * (pixels - 1)
-    farthest = channels * (far(columns) + size(image, 2) * far(rows)) + lanes * panels
-    inside = farthest <= length(image) && channels == size(image, 1) && far(columns) < size(image, 2)
-    inside && number in axes(y, 4) && size(weight, 1) == kernel && panels == cld(channels, lanes) && return nothing
-    throw(DimensionMismatch("$(size(weight)) taps for $(size(image)) into image $number of $(size(y))"))
+function check_taps(y, x, weight, conv, lines, kernel)
+    panels = cld(size(x, 1), fieldcount(eltype(weight)))
+    fits = size(weight) == (kernel, kernel, panels) && conv.kernel == kernel && size(x, 1) >= fieldcount(eltype(weight))
+    fits && output_dims(conv, x, size(x, 1)) == size(y) && lines ⊆ 1:(size(y, 3) * size(y, 4)) && return nothing
+    throw(DimensionMismatch("$(size(weight)) taps for $(size(x)) into lines $lines of $(size(y))"))
 end

@@ -1,21 +1,5 @@
-"""
-    parallel(f, n, least=1)
-
-Call `f(part, range)` for consecutive ranges that cover `1:n`, one for each Julia thread but each of at
-least `least`; `part` counts them from 1 to `part_count(n, least)`. What `f` writes for one range must be
-nothing that it reads for another.
-"""
-function parallel(f::F, n::Int, least::Int=1) where {F}
-    parts = part_count(n, least)
-    parts == 1 && return (f(1, 1:n); nothing)
-    @sync for part in 1:parts
-        Threads.@spawn f(part, ((part - 1) * n ÷ parts + 1):(part * n ÷ parts))
-    end
-    return nothing
-end
-
-"Multiply-adds that are worth a thread: some twenty microseconds, about as long as one takes to wake up."
-const LEAST_WORK = 2^20
+"Multiply-adds that are worth a thread: some microseconds."
+const LEAST_WORK = 2^18
 
 "The fewest items that are worth a thread, each being so many multiply-adds."
 least_items(work) = cld(LEAST_WORK, work)

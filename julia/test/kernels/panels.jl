@@ -1,6 +1,7 @@
 # A frozen model's products, against plain ones. LLVM makes two narrow vectors of a wide one where the processor has
 # none, so that both are tested everywhere.
-using MobileNets: NARROW, WIDE, Clamped, Panels, Reach, TapPanels, convolve_frozen!, laid_out, lanes_type, multiply!
+using MobileNets: NARROW, WIDE, Clamped, Depthwise, Panels, Reach, TapPanels, convolve_frozen!, correlate_lanes!,
+    laid_out, lanes_type, multiply!
 
 "Whole maps of a frozen convolution of `x` (W, H, C, N), (W, H, O, N)."
 function frozen_convolution(x, weight, bias, activation, options, V)
@@ -64,22 +65,29 @@ end
     end
 end
 
-@testset "what is out of reach of the taps is refused: $name" for (name, image, number, stride, kernel, channels) in (
-    ("too few rows", (5, 6, 5), 1, 1, 3, 5),
-    ("no values after the last for lanes", (5, 6, 6), 1, 1, 3, 5),
-    ("too few columns", (5, 5, 9), 1, 1, 3, 5),
-    ("other channels", (6, 6, 9), 1, 1, 3, 5),
-    ("an image that is not there", (5, 6, 9), 3, 1, 3, 5),
-    ("another stride", (5, 6, 9), 1, 2, 3, 5),
-    ("another kernel", (5, 6, 9), 1, 1, 5, 5),
-    ("other panels", (5, 6, 9), 1, 1, 3, 9),
+@testset "what is out of reach of the taps is refused: $name" for (name, size, lines, stride, kernel, channels) in (
+    ("too few rows", (5, 4, 3, 2), 1:8, 1, 3, 5),
+    ("too few columns", (5, 3, 4, 2), 1:8, 1, 3, 5),
+    ("other channels", (6, 4, 4, 2), 1:8, 1, 3, 6),
+    ("an image that is not there", (5, 4, 4, 1), 1:8, 1, 3, 5),
+    ("a line that is not there", (5, 4, 4, 2), 8:9, 1, 3, 5),
+    ("a line before the first", (5, 4, 4, 2), 0:1, 1, 3, 5),
+    ("another stride", (5, 4, 4, 2), 1:8, 2, 3, 5),
+    ("another kernel", (5, 4, 4, 2), 1:8, 1, 5, 5),
+    ("other panels", (5, 4, 4, 2), 1:8, 1, 3, 9),
 )
     taps = TapPanels(ones(3, 3, 1, channels), zeros(channels), lanes_type(Float64, NARROW))
-    y, activation = zeros(5, 4, 4, 2), Clamped{Float64}(nothing)
-    correlate(taps, image, number) =
-        MobileNets.correlate_lanes!(y, number, taps, ones(image), activation, stride, Val(kernel))
-    @test_throws DimensionMismatch correlate(taps, image, number)
+    y, activation, conv = zeros(5, 4, 4, 2), Clamped{Float64}(nothing), Depthwise(kernel, stride, (1, 1))
+    @test_throws DimensionMismatch correlate_lanes!(y, ones(size), taps, activation, conv, lines, Val(kernel))
     @test iszero(y)
+end
+
+@testset "some of the lines leave the others alone" begin
+    taps = TapPanels(ones(3, 3, 1, 5), zeros(5), lanes_type(Float64, NARROW))
+    y, conv = zeros(5, 4, 4, 2), Depthwise(3, 1, (1, 1))
+    correlate_lanes!(y, ones(5, 4, 4, 2), taps, Clamped{Float64}(nothing), conv, 4:5, Val(3))
+    lines = reshape(y, 5, 4, 8)
+    @test all(>(0), lines[:, :, 4:5]) && count(>(0), y) == 2 * 5 * 4
 end
 
 @testset "a value that is not a number stays one" begin

@@ -1,17 +1,5 @@
-using MobileNets: blas_report, one_blas_thread, parallel, part_count
+using MobileNets: blas_report, one_blas_thread
 using MobileNets.BLAS: get_num_threads
-
-@testset "ranges cover everything once, in numbered parts" begin
-    for n in (1, 2, 7, 100), least in (1, 30)
-        seen, parts = zeros(Int, n), zeros(Int, part_count(n, least))
-        parallel(n, least) do part, range
-            parts[part] += 1
-            seen[range] .+= 1
-        end
-        @test all(==(1), seen) && all(==(1), parts)
-        @test length(parts) == 1 || n ÷ length(parts) >= least
-    end
-end
 
 @testset "BLAS gets its threads back, also after an error" begin
     before = get_num_threads()
