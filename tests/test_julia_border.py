@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +150,37 @@ def test_a_julia_error_is_a_python_error_with_julias_text():
     model = julia.build(CONFIG)
     with pytest.raises(JuliaError, match=r"images must be.*Received"):
         model._predict(np.zeros((2, 4, 32, 32), np.float32))
+
+
+def test_a_frozen_models_error_is_a_python_error_too_and_it_goes_on():
+    frozen = backend("julia").build(CONFIG)._freeze()
+    images = np.ones((2, 3, 32, 32), np.float32)
+    before = frozen(images)
+    with pytest.raises(JuliaError, match=r"images must be finite.*Received: NaN"):
+        frozen(images * np.float32("nan"))
+    assert np.array_equal(frozen(images), before)
+
+
+def test_a_frozen_model_may_be_called_by_several_threads():
+    frozen = backend("julia").build(CONFIG).freeze()
+    images = np.random.default_rng(0).normal(size=(12, 3, 32, 32)).astype(np.float32)
+    alone = [frozen(images[k : k + 1]) for k in range(12)]
+
+    def ask(k):
+        return [np.array_equal(frozen(images[k : k + 1]), alone[k]) for _ in range(50)]
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(all(same) for same in threads.map(ask, range(12)))
+    assert not np.array_equal(alone[0], alone[1])
+
+
+def test_a_frozen_models_scores_are_pythons_own_memory():
+    frozen = backend("julia").build(CONFIG).freeze()
+    scores = frozen(np.ones((2, 3, 32, 32), np.float32))
+    kept = scores.copy()
+    frozen(np.zeros((2, 3, 32, 32), np.float32))
+    assert scores.base is None
+    assert np.array_equal(scores, kept)
 
 
 def test_a_julia_that_does_not_start_is_said_to_be_so():

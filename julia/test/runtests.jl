@@ -2,7 +2,7 @@ using Test
 
 const FILES = (
     "quality", "examples", "json", "config", "architecture", "philox", "kernels", "layers", "model", "state",
-    "initial", "checks", "inference", "frozen", "optimizers", "safetensors", "weights", "probe", "flux_chain",
+    "initial", "checks", "inference", "frozen", "entry", "optimizers", "safetensors", "weights", "probe", "flux_chain",
     "npz", "sysimage", "containers", "bson", "batch_plan", "augment", "cifar", "schedules", "training",
     "processes", "device", "vectors",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -40,6 +41,37 @@ class Arrays(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._views)
+
+
+class Entry:
+    """A frozen model, called with addresses alone: juliacall makes an object of each argument,
+    which takes as long as a small net does.
+
+    `entry` is MobileNets.jl's `Entry`, for images of `dtype`; ``entry(images)`` gives (N, classes).
+    """
+
+    _SIGNATURE = ctypes.PYFUNCTYPE(
+        ctypes.c_int,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.POINTER(ctypes.c_ssize_t),
+    )
+    """Of a call that keeps Python's lock: Julia's collector may let go of Python's objects."""
+
+    def __init__(
+        self, entry: Any, addresses: tuple[int, int], classes: int, dtype: np.dtype
+    ) -> None:
+        self._entry, self._classes, self._dtype = entry, classes, dtype
+        self._call, self._at = self._SIGNATURE(addresses[0]), addresses[1]
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        count, _, height, width = images.shape
+        scores = np.empty((count, self._classes), self._dtype)
+        shape = (ctypes.c_ssize_t * 3)(count, height, width)
+        if self._call(self._at, images.ctypes.data, scores.ctypes.data, shape):
+            raise JuliaError(f"Julia: {self._entry.message}")
+        return scores
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pymobilenet.backends.base import Model
-from pymobilenet.backends.julia.crossing import Arrays, pairs, translated, view
+from pymobilenet.backends.julia.crossing import Arrays, Entry, pairs, translated, view
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import ConfigError
 from pymobilenet.weights import OPTIMIZER_STEP, State
@@ -81,6 +81,11 @@ class JuliaModel(Model):
     def _freeze(self) -> Callable[[np.ndarray], np.ndarray]:
         with translated():
             run = self._julia.freeze(self.model, *self._elsewhere.values())
+            if self.device == "cpu":
+                entry = self._julia.Entry(run)
+                return Entry(
+                    entry, self._julia.addresses(entry), self.config.num_classes, self.dtype
+                )
 
         def frozen(images: np.ndarray) -> np.ndarray:
             with translated():
