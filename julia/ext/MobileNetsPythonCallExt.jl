@@ -8,14 +8,14 @@ name, or another signature, the call is compiled when it is made, as it would be
 module MobileNetsPythonCallExt
 
 using MobileNets
-using MobileNets: Frozen, MobileNet, NamedArrays, Optimizer, Workspace, freeze, versions
+using MobileNets: Entry, Frozen, MobileNet, NamedArrays, Optimizer, Workspace, addresses, freeze, versions
 using PrecompileTools: @compile_workload
 using PythonCall: PythonCall, Py, pyconvert
 
 "The functions, types and containers that Python calls, and those that it indexes."
 const CALLED = (
     activations, build, from_json, get_state, loss_and_grads, predict, set_state!, setup, train_step!,
-    freeze, versions, unsafe_wrap, Ptr{Float32}, Ptr{Float64}, Ptr{Int64}, Ptr{UInt8}, Dict{String,Array},
+    freeze, Entry, addresses, versions, unsafe_wrap, Ptr{Float32}, Ptr{Float64}, Ptr{Int64}, Ptr{UInt8}, Dict{String,Array},
 )
 const ARRAYS = [Array{T,N} for T in (Float32, Float64) for N in (1, 2, 4)]
 const CONVERTED = (
@@ -26,9 +26,7 @@ function precompile_calls(JlWrap, Convert)
     for called in CALLED
         precompile(JlWrap.pyjlany_call, (Core.Typeof(called), Py, Py))
     end
-    for called in (Frozen{Float32}, Frozen{Float64}, Type{Workspace})
-        precompile(JlWrap.pyjlany_call, (called, Py, Py))
-    end
+    precompile(JlWrap.pyjlany_call, (Type{Workspace}, Py, Py))
     precompile(JlWrap.pyjlany_getattr, (Module, Py))
     precompile(JlWrap.pyjltype_getitem, (Type, Py))
     precompile(JlWrap.pyjldict_setitem, (Dict{String,Array}, Py, Py))
@@ -55,7 +53,7 @@ end
 
 function precompile_results(JlWrap, C, Core)
     results = (Module, Type, Function, Nothing, Float64, MobileNet{Float32}, MobileNet{Float64},
-        Frozen{Float32}, Frozen{Float64}, Workspace,
+        Frozen{Float32}, Frozen{Float64}, Entry{Float32}, Entry{Float64}, Tuple{Int,Int}, Workspace,
         MobileNetConfig, TrainConfig, Optimizer, NamedArrays, Dict{String,Array},
         Tuple{Float64,NamedArrays}, Pair{String,Array}, JlWrap.Iterator)
     for type in (results..., ARRAYS...)
@@ -63,7 +61,7 @@ function precompile_results(JlWrap, C, Core)
     end
     precompile(JlWrap.pyjlany_op(JlWrap.Iterator), (NamedArrays,))
     precompile(JlWrap.pyjliter_next, (JlWrap.Iterator,))
-    precompile(Core.pytuple_setitem, (Py, Int, String))
+    foreach(type -> precompile(Core.pytuple_setitem, (Py, Int, type)), (String, Int))
     buffer = (C.PyPtr, Ptr{C.Py_buffer}, Cint)
     precompile(JlWrap.Cjl._pyjl_get_buffer, buffer)
     precompile(JlWrap.Cjl._pyjl_release_buffer, buffer[1:2])

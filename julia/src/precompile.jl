@@ -1,8 +1,9 @@
 # While a system image is made that holds MobileNets, `LinearAlgebra.__init__` has not run. There is no BLAS then,
 # and a call of it ends the process. Nothing is compiled ahead in this case.
 isempty(BLAS.get_config().loaded_libs) || @setup_workload begin
-    widths = (; width_mult=1 / 32, resolution=32, num_classes=2)
+    widths = (; width_mult=1 / 4, resolution=32, num_classes=2) # maps of many and of few channels
     @compile_workload begin
+        wait(helper(Team(false))) # of which one thread has none
         mktempdir() do folder
             for dtype in (Float32, Float64), family in ("v1", "v2")
                 config = MobileNetConfig(; family, widths...)

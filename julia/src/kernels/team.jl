@@ -3,8 +3,8 @@
 # not come yet; whoever gathered the team does then what is left.
 
 "A function of (part, range), the ranges of `1:count`, and how many parts were given out before it."
-struct Job{F}
-    f::F
+struct Job
+    f::Any # of which one kind is compiled for all
     count::Int
     parts::Int
     before::Int
@@ -19,7 +19,7 @@ mutable struct Team
     @atomic is_open::Bool
     @atomic failure::Any
 end
-Team() = Team(Job(nothing, 0, 0, 0), 0, 0, 0, true, nothing)
+Team(is_open=true) = Team(Job(nothing, 0, 0, 0), 0, 0, 0, is_open, nothing)
 
 const TEAM = :MobileNetsTeam
 
@@ -30,17 +30,24 @@ const TEAM = :MobileNetsTeam
 awake until `f` returns, so it should wait for nothing else.
 """
 function together(f::F) where {F}
-    haskey(task_local_storage(), TEAM) && return f()
-    team = Team()
-    for _ in 2:Threads.nthreads()
-        Threads.@spawn help(team)
-    end
+    isnothing(own_team()) || return f()
+    team = gathered()
     try
         return task_local_storage(f, TEAM, team)
     finally
         @atomic team.is_open = false
     end
 end
+
+own_team() = get(task_local_storage(), TEAM, nothing)::Union{Team,Nothing}
+
+function gathered()
+    team = Team()
+    foreach(_ -> helper(team), 2:Threads.nthreads())
+    return team
+end
+
+helper(team) = Threads.@spawn help(team)
 
 """
     parallel(f, count, least=1)
@@ -51,16 +58,23 @@ nothing that it reads for another.
 """
 function parallel(f::F, count::Int, least::Int=1) where {F}
     parts = part_count(count, least)
-    parts == 1 && return (f(1, 1:count); nothing)
-    team = get(task_local_storage(), TEAM, nothing)
-    isnothing(team) && return together(() -> parallel(f, count, least))
-    return give_out(team::Team, Job(f, count, parts, (@atomic team.given)))
+    parts == 1 ? (@noinline f(1, 1:count)) : share_out(f, count, parts) # both call what is compiled once
+    return nothing
+end
+
+function share_out(@nospecialize(f), count, parts)
+    found = own_team()
+    team = @something found gathered()
+    try
+        give_out(team, Job(f, count, parts, (@atomic team.given)))
+    finally
+        isnothing(found) && @atomic team.is_open = false
+    end
 end
 
 function give_out(team, job)
     if (@atomic team.done) < job.before # a part of another job has called
-        foreach(part -> job.f(part, share(job, part)), 1:job.parts)
-        return nothing
+        return foreach(part -> job.f(part, share(job, part)), 1:job.parts)
     end
     @atomic team.job = job
     @atomic team.given = job.before + job.parts
@@ -70,7 +84,6 @@ function give_out(team, job)
         idle = stay_awake(idle)
     end
     isnothing(@atomic team.failure) || throw(@atomicswap team.failure = nothing)
-    return nothing
 end
 
 share((; count, parts)::Job, part) = ((part - 1) * count ÷ parts + 1):(part * count ÷ parts)
@@ -85,7 +98,7 @@ function help(team)
 end
 
 "Do a part of the job that nobody has taken. False if there is none."
-@noinline function take_part(team, job::Job)
+function take_part(team, job)
     taken = @atomic team.taken
     while job.before <= taken < job.before + job.parts
         (; old, success) = @atomicreplace team.taken taken => taken + 1
@@ -118,5 +131,3 @@ end
 else
     offer_processor() = ccall(:sched_yield, Cint, ())
 end
-
-precompile(help, (Team,)) # with one thread, as while this is compiled ahead, nobody is called

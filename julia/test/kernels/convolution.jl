@@ -15,12 +15,12 @@ end
 function by_fast_kernels(x, weight, dy, options; room=MobileNets.Fresh())
     kind, maps = conv_kind(weight, size(x, 3), options), channels_first(x)
     y = fill(eltype(x)(NaN), MobileNets.output_dims(kind, maps, size(weight, 4)))
-    finished = zeros(Int, length(y) ÷ size(y, 1))
+    finished = zeros(Int, length(y) ÷ size(y, 1)) # how often; far below 0 where it should not have been
     ready = MobileNets.prepared(kind, weight, room)
     parts = MobileNets.convolve_parts(kind, y, ready)
     MobileNets.convolve!(y, maps, ready, kind, room) do part, range
-        @test 1 <= part <= parts && !any(isnan, MobileNets.pixels(y)[:, range])
-        finished[range] .+= 1
+        is_right = 1 <= part <= parts && !any(isnan, MobileNets.pixels(y)[:, range])
+        finished[range] .+= is_right ? 1 : typemin(Int) ÷ 2
     end
     @test all(==(1), finished)
     gradient = isnothing(dy) ? y : channels_first(dy)
