@@ -15,7 +15,8 @@ using PythonCall: PythonCall, Py, pyconvert
 "The functions, types and containers that Python calls, and those that it indexes."
 const CALLED = (
     activations, build, from_json, get_state, loss_and_grads, predict, set_state!, setup, train_step!,
-    freeze, Entry, addresses, versions, unsafe_wrap, Ptr{Float32}, Ptr{Float64}, Ptr{Int64}, Ptr{UInt8}, Dict{String,Array},
+    freeze, Entry, addresses, versions, unsafe_wrap, Ptr{Float32}, Ptr{Float64}, Ptr{Int64}, Ptr{UInt8},
+    Dict{String,Array},
 )
 const ARRAYS = [Array{T,N} for T in (Float32, Float64) for N in (1, 2, 4)]
 const CONVERTED = (

@@ -15,7 +15,9 @@ isempty(BLAS.get_config().loaded_libs) || @setup_workload begin
                 foreach(n -> frozen(x[:, :, :, 1:n]), (1, 2))
                 entry, scores, shape = Entry(frozen), zeros(dtype, 2, 2), [2, 32, 32]
                 addresses(entry)
-                GC.@preserve x scores shape enter(entry, map(a -> Ptr{Cvoid}(pointer(a)), (x, scores))..., pointer(shape))
+                GC.@preserve x scores shape begin
+                    enter(entry, Ptr{Cvoid}(pointer(x)), Ptr{Cvoid}(pointer(scores)), pointer(shape))
+                end
                 mask = ones(UInt8, mask_sizes(config, x)["stem.act"])
                 masks = Dict{String,Array}("stem.act" => mask)
                 for given in (nothing, masks)

@@ -24,7 +24,7 @@ for (T, suffix) in (Float32 => "f32", Float64 => "f64"), bits in (NARROW, WIDE)
     @eval @inline fused(a::$V, b::$V, c::$V) = ccall($name, llvmcall, $V, ($V, $V, $V), a, b, c)
 end
 
-@inline fused(a::L, b::L, c::L) where {L<:Lanes{<:Any,1}} = map((x, y, z) -> VecElement(muladd(x.value, y.value, z.value)), a, b, c)
+@inline fused((a,)::V, (b,)::V, (c,)::V) where {V<:Lanes{<:Any,1}} = (VecElement(muladd(a.value, b.value, c.value)),)
 
 "`a * b + c`."
 fused

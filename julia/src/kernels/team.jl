@@ -2,12 +2,15 @@
 # call may gather a team: helpers that stay awake and take what there is to do. Nobody waits for a helper that has
 # not come yet; whoever gathered the team does then what is left.
 
-"A function of (part, range), the ranges of `1:count`, and how many parts were given out before it."
-struct Job
-    f::Any # of which one kind is compiled for all
-    count::Int
-    parts::Int
-    before::Int
+"""
+A function of (part, range), the ranges of `1:count`, and how many parts were given out before it. One type for all
+functions, so that what hands them out is compiled once; mutable, so that a team has its address.
+"""
+mutable struct Job
+    const f::Any
+    const count::Int
+    const parts::Int
+    const before::Int
 end
 
 "Parts are numbered through all jobs: how many were `given` out, `taken`, and are `done`."
