@@ -76,9 +76,11 @@ Fill `array` with `Float32` values, `value` of the words of stream INIT with epo
 position among all parameters.
 """
 function draw!(array, value::F, seed, index) where {F}
-    words = raw_words(seed, STREAM.INIT, 0, index, length(array))
-    for (position, word) in enumerate(words)
-        array[position] = Float32(value(word))
+    four_words = word_blocks(seed, STREAM.INIT, 0, index)
+    for some in Iterators.partition(eachindex(array), 4)
+        for (position, word) in zip(some, four_words(cld(last(some), 4)))
+            array[position] = Float32(value(word))
+        end
     end
     return array
 end

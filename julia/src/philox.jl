@@ -19,19 +19,27 @@ The key is (seed, 0); the counter words, least significant first, are (block, in
 and the first four words come from block 1. Throws a `ConfigError` for a negative argument.
 """
 function raw_words(seed::Integer, stream::Integer, epoch::Integer, index::Integer, count::Integer)
-    stream in values(STREAM) ||
-        throw(ConfigError("stream must be one of $(join(keys(STREAM), ", ")). Received: $stream"))
-    for (name, value) in ("seed" => seed, "epoch" => epoch, "index" => index, "count" => count)
-        0 <= value <= typemax(UInt64) ||
-            throw(ConfigError("$name must be an integer in [0, 2^64). Received: $value"))
-    end
-    key = (UInt64(seed), UInt64(0))
+    checked_word("count", count)
     words = Vector{UInt64}(undef, 4 * cld(count, 4))
+    four_words = word_blocks(seed, stream, epoch, index)
     for block in 1:cld(count, 4)
-        counter = (UInt64(block), UInt64(index), UInt64(epoch), UInt64(stream))
-        words[(4block - 3):(4block)] .= philox_block(key, counter)
+        words[(4block - 3):(4block)] .= four_words(block)
     end
     return resize!(words, count)
+end
+
+"What gives the four words of a block, counted from 1, of the stream that `raw_words` takes them from."
+function word_blocks(seed, stream, epoch, index)
+    stream in values(STREAM) ||
+        throw(ConfigError("stream must be one of $(join(keys(STREAM), ", ")). Received: $stream"))
+    key = (checked_word("seed", seed), UInt64(0))
+    place = (checked_word("index", index), checked_word("epoch", epoch), UInt64(stream))
+    return block -> philox_block(key, (UInt64(block), place...))
+end
+
+function checked_word(name, value)
+    0 <= value <= typemax(UInt64) && return UInt64(value)
+    throw(ConfigError("$name must be an integer in [0, 2^64). Received: $value"))
 end
 
 "The four words of one counter."

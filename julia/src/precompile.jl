@@ -1,12 +1,13 @@
 # While a system image is made that holds MobileNets, `LinearAlgebra.__init__` has not run. There is no BLAS then,
 # and a call of it ends the process. Nothing is compiled ahead in this case.
 isempty(BLAS.get_config().loaded_libs) || @setup_workload begin
-    widths = (; width_mult=1 / 4, resolution=32, num_classes=2) # maps of many and of few channels
+    sizes = (; resolution=32, num_classes=2)
+    widths = (1 / 4, 1 / 2) # channels that fill wide vectors, and some that do not
     @compile_workload begin
         wait(helper(Team(false))) # of which one thread has none
         mktempdir() do folder
-            for dtype in (Float32, Float64), family in ("v1", "v2")
-                config = MobileNetConfig(; family, widths...)
+            for dtype in (Float32, Float64), family in ("v1", "v2"), width_mult in widths
+                config = MobileNetConfig(; family, width_mult, sizes...)
                 path = save(joinpath(folder, "model.safetensors"), build(config; dtype))
                 model = load(path)
                 x, labels = ones(dtype, 32, 32, 3, 2), [0, 1]

@@ -33,12 +33,14 @@ lanes(::Panels{V}) where {V} = fieldcount(V)
 
 Panels(matrix::Matrix{T}, bias) where {T} = Panels(matrix, bias, lanes_for_channels(T, length(bias)))
 function Panels(matrix::Matrix{T}, bias::Vector{T}, ::Type{V}) where {T,V<:Lanes{T}}
-    (inputs, outputs), lanes = size(matrix), fieldcount(V)
-    value(row, o) = VecElement(o <= outputs ? row[o] : zero(T))
-    panel(row, number) = ntuple(lane -> value(row, (number - 1) * lanes + lane), lanes)::V
-    panels = 1:cld(outputs, lanes)
-    weight = [panel(view(matrix, i, :), number) for i in 1:inputs, number in panels]
-    return Panels{V}(weight, [panel(bias, number) for number in panels], outputs)
+    outputs = length(bias)
+    function panel(row, number) # with `Val`, since the compiler has to know how many lanes there are
+        before = fieldcount(V) * (number - 1)
+        return ntuple(l -> VecElement(before + l <= outputs ? row[before + l] : zero(T)), Val(fieldcount(V)))
+    end
+    panels = 1:cld(outputs, fieldcount(V))
+    weight = V[panel(view(matrix, i, :), number) for i in axes(matrix, 1), number in panels]
+    return Panels{V}(weight, V[panel(bias, number) for number in panels], outputs)
 end
 
 """

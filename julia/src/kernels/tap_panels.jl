@@ -13,12 +13,15 @@ end
 
 TapPanels(weight::Array{T}, bias) where {T} = TapPanels(weight, bias, lanes_for_channels(T, length(bias)))
 function TapPanels(weight::Array{T,4}, bias::Vector{T}, ::Type{V}) where {T,V<:Lanes{T}}
-    channels, lanes = length(bias), fieldcount(V)
+    channels, lanes, taps = length(bias), fieldcount(V), view(weight, :, :, 1, :)
     channels < lanes && return TapPanels(weight, bias, Lanes{T,1})
-    panel(values, number) = ntuple(l -> VecElement(values[channels_before(number, lanes, channels) + l]), lanes)::V
-    numbers, taps = 1:cld(channels, lanes), view(weight, :, :, 1, :)
-    panels = [panel(view(taps, i, j, :), number) for i in axes(taps, 1), j in axes(taps, 2), number in numbers]
-    return TapPanels{V}(panels, [panel(bias, number) for number in numbers])
+    function panel(values, number)
+        before = channels_before(number, lanes, channels)
+        return ntuple(l -> VecElement(values[before + l]), Val(fieldcount(V)))
+    end
+    numbers = 1:cld(channels, lanes)
+    panels = V[panel(view(taps, i, j, :), number) for i in axes(taps, 1), j in axes(taps, 2), number in numbers]
+    return TapPanels{V}(panels, V[panel(bias, number) for number in numbers])
 end
 
 "Channels before the first of a panel."
