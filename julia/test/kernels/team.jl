@@ -9,16 +9,17 @@ function wait_awake(condition)
     end
 end
 
-"The threads that took the parts of a job, of which none ends before all have begun."
-function threads_of_parts()
-    threads, begun = zeros(Int, part_count(100)), Threads.Atomic{Int}(0)
+"What `each(part)` gives for the parts of a job, of which none ends before all have begun."
+function of_parts(each)
+    found, begun = Vector{Any}(undef, part_count(100)), Threads.Atomic{Int}(0)
     parallel(100) do part, _
-        threads[part] = Threads.threadid()
         Threads.atomic_add!(begun, 1)
-        wait_awake(() -> begun[] == length(threads))
+        wait_awake(() -> begun[] == length(found))
+        found[part] = each(part)
     end
-    return threads
+    return found
 end
+threads_of_parts() = of_parts(_ -> Threads.threadid())
 
 @testset "ranges cover everything once, in numbered parts, $name" for (name, run) in
     (("one team for all", together), ("one for each call", f -> f()))
@@ -83,8 +84,21 @@ end
     @test all(k -> all(==(100k), fetch(sums[k])), 1:8)
 end
 
+@testset "a call ends when all of its parts have" begin
+    caller = current_task()
+    function late(_)
+        wakes = time() + 0.01
+        current_task() === caller || wait_awake(() -> time() > wakes)
+        return true
+    end
+    for run in (f -> f(), together)
+        @test run(() -> all(_ -> all(==(true), of_parts(late)), 1:5))
+    end
+end
+
 @testset "helpers leave with the call" begin
-    foreach(_ -> together(() -> threads_of_parts()), 1:10)
-    free = [Threads.@spawn (sleep(0.01); Threads.threadid()) for _ in 1:20]
-    @test timedwait(() -> all(istaskdone, free), 10) == :ok
+    tasks = Iterators.flatten((of_parts(_ -> current_task()), together(() -> of_parts(_ -> current_task()))))
+    helpers = filter(!=(current_task()), collect(tasks))
+    @test length(helpers) == 2 * (part_count(100) - 1)
+    @test timedwait(() -> all(istaskdone, helpers), 10) == :ok
 end
