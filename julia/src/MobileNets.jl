@@ -21,7 +21,7 @@ using LinearAlgebra: BLAS, norm
 using Mmap: Mmap
 using NNlib: NNlib
 using Optimisers: Optimisers
-using PrecompileTools: @compile_workload, @setup_workload
+using PrecompileTools: @compile_workload
 using SHA: sha256
 using Zlib_jll: libz
 

@@ -2,9 +2,9 @@ using Test
 
 const FILES = (
     "quality", "examples", "json", "config", "architecture", "philox", "kernels", "layers", "model", "state",
-    "initial", "checks", "inference", "frozen", "entry", "optimizers", "safetensors", "weights", "probe", "flux_chain",
-    "npz", "sysimage", "containers", "bson", "batch_plan", "augment", "cifar", "schedules", "training",
-    "processes", "device", "vectors",
+    "initial", "checks", "inference", "frozen", "entry", "precompile", "optimizers", "safetensors", "weights",
+    "probe", "flux_chain", "npz", "sysimage", "containers", "bson", "batch_plan", "augment", "cifar", "schedules",
+    "training", "processes", "device", "vectors",
 )
 
 "Run a file in a module of its own, so that its names, `model` say, mean nothing in the others."
