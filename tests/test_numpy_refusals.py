@@ -5,6 +5,7 @@ import pytest
 from small_models import OPTIMIZERS, SMALL, assert_same_bits, batch, random_model
 
 from pymobilenet import backend
+from pymobilenet.backends import checks
 from pymobilenet.errors import ConfigError, DataError, WeightsError
 
 
@@ -16,6 +17,8 @@ def model():
 IMAGES, LABELS = batch()
 NOT_FINITE = IMAGES.copy()
 NOT_FINITE[1, 2, 3, 4] = np.nan
+INFINITE = IMAGES.copy()
+INFINITE[1, 2, 3, 4], INFINITE[2, 0, 0, 0] = np.inf, -np.inf
 
 
 @pytest.mark.parametrize(
@@ -27,6 +30,7 @@ NOT_FINITE[1, 2, 3, 4] = np.nan
         (IMAGES.astype(np.float32), LABELS, r"must be float64.*Received: float32"),
         (IMAGES[:0], LABELS[:0], r"must not be empty.*\(0, 3, 7, 11\)"),
         (NOT_FINITE, LABELS, r"must be finite. Received: nan at \[1, 2, 3, 4\]"),
+        (INFINITE, LABELS, r"must be finite. Received: inf at \[1, 2, 3, 4\]"),
         (IMAGES, LABELS * 0 + [0, 7, 0], r"in \[0, 7\). Received: 7 at \[1\]"),
         (IMAGES, LABELS * 0 - 1, r"in \[0, 7\). Received: -1 at \[0\]"),
         (IMAGES, LABELS[:2], r"3 integers.*shape \(2,\)"),
@@ -46,6 +50,11 @@ def test_bad_batches_are_refused_and_nothing_moves(model, images, labels, said):
     with pytest.raises(DataError, match=said):
         model.step(images, labels, 0.1)
     assert_same_bits(model.get_state(), before)
+
+
+def test_images_whose_sum_is_too_large_are_finite():
+    large = np.full_like(IMAGES, np.finfo(IMAGES.dtype).max)
+    assert checks.images(SMALL, large.dtype, large) is large
 
 
 def test_one_value_a_channel_can_still_be_predicted(model):

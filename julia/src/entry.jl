@@ -1,5 +1,8 @@
-# A frozen model for a caller that has no Julia objects: it calls an address, with addresses of numbers. Through
-# PythonCall, which makes an object of every argument, a call takes as long as a small net does.
+# For callers that have addresses of numbers instead of Julia's arrays. A frozen model can be called by an address
+# itself: through PythonCall, which makes an object of every argument, a call takes as long as a small net does.
+
+"An `Array` of so many `sizes`, first axis first, over values of type `T` at an address; the caller keeps them."
+array_at(::Type{T}, address, sizes) where {T} = unsafe_wrap(Array, Ptr{T}(address), sizes)
 
 "A frozen model, and what its last call had to say if it failed. The caller keeps it as long as it calls."
 mutable struct Entry{T}

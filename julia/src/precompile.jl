@@ -14,11 +14,12 @@ function rehearse(@nospecialize(images), @nospecialize(config), path)
     foreach(n -> frozen(images[:, :, :, 1:n]), (1, 2))
     entry, scores, shape = Entry(frozen), zeros(dtype, config.num_classes, 2), [2, size(images, 2), size(images, 1)]
     addresses(entry)
-    GC.@preserve images scores shape begin
-        enter(entry, Ptr{Cvoid}(pointer(images)), Ptr{Cvoid}(pointer(scores)), pointer(shape))
-    end
     labels, mask = [0, 1], ones(UInt8, mask_sizes(config, images)["stem.act"])
     masks = Dict{String,Array}("stem.act" => mask)
+    GC.@preserve images labels scores shape begin
+        enter(entry, Ptr{Cvoid}(pointer(images)), Ptr{Cvoid}(pointer(scores)), pointer(shape))
+        foreach(given -> array_at(eltype(given), Int(pointer(given)), size(given)), (images, labels))
+    end
     for given in (nothing, masks)
         activations(model, images; train=true, masks=given)
         loss_and_grads(model, images, labels; masks=given)

@@ -1,5 +1,5 @@
-# A frozen model by its address gives what it gives as a function.
-using MobileNets: Entry, addresses, freeze
+# What a caller with addresses gets: the same memory as an array, and what a frozen model gives as a function.
+using MobileNets: Entry, addresses, array_at, freeze
 
 function call(entry, x, classes)
     code, object = addresses(entry)
@@ -28,4 +28,14 @@ end
     status, scores = call(entry, x, TINY.num_classes)
     @test status == 1 && all(==(-1), scores)
     @test occursin("images must be finite", entry.message)
+end
+
+@testset "an array over a caller's memory: $T" for T in (Float32, Float64, Int64, UInt8)
+    memory = T[1, 2, 3, 4, 5, 6]
+    GC.@preserve memory begin
+        array = array_at(T, Int(pointer(memory)), (2, 3))
+        @test array == T[1 3 5; 2 4 6]
+        array[2, 1] = 7
+        @test memory[2] == 7
+    end
 end

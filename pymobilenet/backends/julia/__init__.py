@@ -72,13 +72,12 @@ class JuliaBackend(Backend):
         import_packages()
         self.julia = main.MobileNets
         self.element_types = {
-            "float32": main.Float32,
-            "float64": main.Float64,
-            "int64": main.Int64,
-            "uint8": main.UInt8,
+            np.dtype("float32"): main.Float32,
+            np.dtype("float64"): main.Float64,
+            np.dtype("int64"): main.Int64,
+            np.dtype("uint8"): main.UInt8,
         }
-        self._pointers = {name: main.Ptr[kind] for name, kind in self.element_types.items()}
-        self._array, self._unsafe_wrap = main.Array, main.unsafe_wrap
+        self._array_at = self.julia.array_at
         self._processes: Any = None
 
     def versions(self) -> dict[str, str]:
@@ -135,8 +134,8 @@ class JuliaBackend(Backend):
 
         The NumPy array has to be kept alive while Julia uses it.
         """
-        pointer = self._pointers[array.dtype.name](array.ctypes.data)
-        return self._unsafe_wrap(self._array, pointer, array.shape[::-1])
+        kind, address = self.element_types[array.dtype], array.ctypes.data
+        return self._array_at(kind, address, array.shape[::-1])
 
     def _new(
         self, config: MobileNetConfig, dtype: np.dtype, device: str = "cpu", **options: Any

@@ -40,7 +40,7 @@ class JuliaModel(Model):
         self._together = {"processes": backend.join_processes()} if distributed else {}
         with translated():
             own = self._julia.from_json(self._julia.MobileNetConfig, config.to_json())
-            kind = backend.element_types[dtype.name]
+            kind = backend.element_types[dtype]
             self.model = self._julia.build(own, dtype=kind, kernels=kernels)
             self.processes = int(self._together["processes"].count) if distributed else 1
             self.leads = not distributed or int(self._together["processes"].rank) == 0
