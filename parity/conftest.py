@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pymobilenet import MobileNetConfig
-from pymobilenet.data import standin
+from pymobilenet.data import synthetic
 from pymobilenet.parity import Scenario, run
 from pymobilenet.parity.handover import HANDOVERS
 from pymobilenet.parity.reference import reference
@@ -42,7 +42,7 @@ def one_handover():
 
 @pytest.fixture(scope="session")
 def images(config):
-    return standin(num_images=256, num_classes=config.num_classes)
+    return synthetic(num_images=256, num_classes=config.num_classes)
 
 
 @pytest.fixture(scope="session")

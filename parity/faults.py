@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from pymobilenet.architecture import layers
 from pymobilenet.backends.base import Model
-from pymobilenet.backends.parts import Batch
+from pymobilenet.backends.batch import Batch
 
 HERE = Path(__file__).parent
 
@@ -176,7 +176,7 @@ class StatisticsOfOnePart(Through):
         result = super()._step(images, labels, rate, masks)
         after = self.inner.get_state()
         count = self.optimizer.accumulate
-        last = Batch(images, labels, masks).part(count - 1, count)
+        last = Batch(images, labels, masks).micro_batch(count - 1, count)
         self.inner.set_optimizer(replace(self.optimizer, accumulate=1))
         self.inner.set_state(before)
         self.inner.step(last.images, last.labels, 0.0, last.masks)

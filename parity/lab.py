@@ -12,7 +12,7 @@ from pymobilenet import TrainConfig, backend
 from pymobilenet.parity.curves import free_curves
 from pymobilenet.parity.handover import hand_over
 from pymobilenet.parity.lockstep import lockstep
-from pymobilenet.parity.report import Report
+from pymobilenet.parity.report import ParityReport
 from pymobilenet.parity.run import compare_models
 from pymobilenet.parity.scenario import start_state
 from pymobilenet.training import Batches
@@ -97,7 +97,7 @@ class Lab:
         return backend(name).build(self.config, dtype=dtype, **options)
 
     def report(self):
-        return Report.of([backend("torch"), backend("numpy")], self.images, seed=0)
+        return ParityReport.of([backend("torch"), backend("numpy")], self.images, seed=0)
 
     def batches(self, train, dtype):
         return Batches(self.images, train, self.config, dtype)
@@ -107,20 +107,20 @@ class Lab:
         report.scenarios.append(compare_models(self.truths[dtype], models))
         return report
 
-    def lockstep(self, train, leader, follower, *twins, steps=STEPS):
+    def lockstep(self, train, leader, follower, *replicas, steps=STEPS):
         report = self.report()
         batches = self.batches(train, leader.dtype)
         leader.set_state(start_state(self.config, 0, leader.dtype.name))
         names = ("leader", "follower")
-        report.lockstep.append(lockstep(leader, follower, twins, batches, steps, names))
+        report.lockstep.append(lockstep(leader, follower, replicas, batches, steps, names))
         return report
 
-    def hand_over(self, train, leader, follower, *twins):
+    def hand_over(self, train, leader, follower, *replicas):
         report = self.report()
         start = start_state(self.config, 0, leader.dtype.name)
         names = ("leader", "follower")
         report.handovers.append(
-            hand_over(leader, follower, twins, self.images, train, start, names)
+            hand_over(leader, follower, replicas, self.images, train, start, names)
         )
         return report
 

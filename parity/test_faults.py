@@ -74,18 +74,18 @@ def test_a_missing_block_is_found(lab, dtype, leads):
 @by_dtype
 @by_fault
 def test_a_fault_is_found_in_lockstep(lab, name, dtype, fault):
-    leader, twin = (lab.build("torch", dtype) for _ in range(2))
-    follower, its_twin = (fault.plant(lab.build(name, dtype)) for _ in range(2))
-    report = lab.lockstep(SGD, leader, follower, twin, its_twin, steps=2)
+    leader, replica = (lab.build("torch", dtype) for _ in range(2))
+    follower, its_replica = (fault.plant(lab.build(name, dtype)) for _ in range(2))
+    report = lab.lockstep(SGD, leader, follower, replica, its_replica, steps=2)
     assert_found(report, fault.lockstep, "follower")
 
 
 @by_backend
 @by_fault
 def test_a_leader_and_its_twin_with_a_fault_are_found_in_lockstep(lab, name, fault):
-    leader, twin = (fault.plant(lab.build(name, "float64")) for _ in range(2))
+    leader, replica = (fault.plant(lab.build(name, "float64")) for _ in range(2))
     follower = lab.build("torch", "float64")
-    assert_found(lab.lockstep(SGD, leader, follower, twin, steps=2), fault.lockstep)
+    assert_found(lab.lockstep(SGD, leader, follower, replica, steps=2), fault.lockstep)
 
 
 @pytest.mark.parametrize(
@@ -94,14 +94,14 @@ def test_a_leader_and_its_twin_with_a_fault_are_found_in_lockstep(lab, name, fau
     ids=["float32 eps", "missing block", "missing block, float32"],
 )
 def test_faults_of_torch_models_are_found_in_lockstep(lab, fault, dtype):
-    leader, twin = (lab.build("torch", dtype) for _ in range(2))
+    leader, replica = (lab.build("torch", dtype) for _ in range(2))
     follower = fault.plant(lab.build("torch", dtype))
-    assert_found(lab.lockstep(SGD, leader, follower, twin, steps=2), fault.lockstep)
+    assert_found(lab.lockstep(SGD, leader, follower, replica, steps=2), fault.lockstep)
 
 
 def test_a_missing_block_of_the_leader_is_found_in_lockstep(lab):
-    leader, twin = (MISSING_BLOCK.plant(lab.build("torch", "float64")) for _ in range(2))
-    report = lab.lockstep(SGD, leader, lab.build("torch", "float64"), twin, steps=2)
+    leader, replica = (MISSING_BLOCK.plant(lab.build("torch", "float64")) for _ in range(2))
+    report = lab.lockstep(SGD, leader, lab.build("torch", "float64"), replica, steps=2)
     assert_found(report, MISSING_BLOCK.lockstep)
 
 
@@ -109,9 +109,9 @@ def test_a_missing_block_of_the_leader_is_found_in_lockstep(lab):
 @by_optimizer
 @by_dtype
 def test_swapped_batches_are_found_at_their_step(lab, name, dtype, train):
-    leader, twin = (lab.build("torch", dtype) for _ in range(2))
+    leader, replica = (lab.build("torch", dtype) for _ in range(2))
     follower = faults.SwappedBatches(lab.build(name, dtype), lab.batches(train, dtype), first=1)
-    report = lab.lockstep(train, leader, follower, twin, steps=4)
+    report = lab.lockstep(train, leader, follower, replica, steps=4)
     assert_found(report, Place(4, "input", "batch", "images or labels", 1), "follower")
     wrong = [step for step, ratio in enumerate(report.lockstep[0].ratios) if ratio > 30]
     assert wrong == [1, 2]
@@ -121,18 +121,18 @@ def test_swapped_batches_are_found_at_their_step(lab, name, dtype, train):
 @by_dtype
 @pytest.mark.parametrize(("train", "slot"), [(SGD, "momentum"), (ADAM, "exp_avg")])
 def test_stale_momentum_is_found_at_the_first_step_that_has_any(lab, name, dtype, train, slot):
-    leader, twin = (lab.build("torch", dtype) for _ in range(2))
+    leader, replica = (lab.build("torch", dtype) for _ in range(2))
     follower = faults.StaleMomentum(lab.build(name, dtype))
-    report = lab.lockstep(train, leader, follower, twin)
+    report = lab.lockstep(train, leader, follower, replica)
     moment = f"optimizer.{slot}.stem.conv.weight"
     assert_found(report, Place(4, "update", "moment", moment, 1), "follower")
 
 
 @by_backend
 def test_a_wrong_rate_of_adam_is_found_in_lockstep(lab, name):
-    leader, twin = (lab.build("torch", "float64") for _ in range(2))
+    leader, replica = (lab.build("torch", "float64") for _ in range(2))
     follower = faults.RateOff(lab.build(name, "float64"))
-    report = lab.lockstep(ADAM, leader, follower, twin, steps=1)
+    report = lab.lockstep(ADAM, leader, follower, replica, steps=1)
     assert_found(report, PLANTED["rate 1 % off"].lockstep, "follower")
 
 

@@ -19,10 +19,10 @@ by_recipe = pytest.mark.parametrize("train", HANDOVERS, ids=kind_of)
 
 
 def handed(lab, train, first, second, dtype, plant=lambda model, _batches: model):
-    leader, its_twin = (lab.build(first, dtype) for _ in range(2))
-    follower, twin = (lab.build(second, dtype) for _ in range(2))
+    leader, its_replica = (lab.build(first, dtype) for _ in range(2))
+    follower, replica = (lab.build(second, dtype) for _ in range(2))
     follower = plant(follower, lab.batches(train, dtype))
-    return lab.hand_over(train, leader, follower, its_twin, twin)
+    return lab.hand_over(train, leader, follower, its_replica, replica)
 
 
 @by_dtype

@@ -31,17 +31,17 @@ def test_honest_models_agree_on_all_levels_in_float32(lab, name):
 @by_optimizer
 @by_other
 def test_honest_models_agree_in_lockstep(lab, other, train):
-    leader, twin = (lab.build("torch", "float64") for _ in range(2))
-    follower, its_twin = (honest(lab, other, "float64") for _ in range(2))
-    assert_agree(lab.lockstep(train, leader, follower, twin, its_twin))
+    leader, replica = (lab.build("torch", "float64") for _ in range(2))
+    follower, its_replica = (honest(lab, other, "float64") for _ in range(2))
+    assert_agree(lab.lockstep(train, leader, follower, replica, its_replica))
 
 
 @by_optimizer
 @by_backend
 def test_honest_models_agree_in_lockstep_in_float32(lab, name, train):
-    leader, twin = (lab.build("torch", "float32") for _ in range(2))
-    follower, its_twin = (honest(lab, name, "float32") for _ in range(2))
-    assert_agree(lab.lockstep(train, leader, follower, twin, its_twin))
+    leader, replica = (lab.build("torch", "float32") for _ in range(2))
+    follower, its_replica = (honest(lab, name, "float32") for _ in range(2))
+    assert_agree(lab.lockstep(train, leader, follower, replica, its_replica))
 
 
 @by_other

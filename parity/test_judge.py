@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from by_hand import curves, verdict
+from synthetic_results import curves, verdict
 
 from pymobilenet import TrainConfig, backend
 from pymobilenet.parity.judge import Row, Verdict, compare, doubtful, verdicts

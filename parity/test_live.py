@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from pymobilenet import MobileNetConfig, backend
-from pymobilenet.data import standin
+from pymobilenet.data import synthetic
 from pymobilenet.parity import read_goldens, run_parity
 from pymobilenet.parity.floors import floors, program, with_free
 from pymobilenet.parity.judge import compare, doubtful, verdicts
@@ -23,7 +23,7 @@ RELU = dataclasses.replace(SMALL, activation="relu", norm_eps=1e-3, norm_momentu
 @pytest.mark.usefixtures("one_handover")
 @pytest.mark.parametrize("names", [("torch", "julia"), ("julia", "torch")], ids="-".join)
 def test_torch_and_julia_agree_on_every_level_whoever_leads(names):
-    report = run_parity(names, standin(512, num_classes=20), steps=3, configs=[SMALL])
+    report = run_parity(names, synthetic(512, num_classes=20), steps=3, configs=[SMALL])
     assert report.julia.startswith("live, Julia 1.")
     assert report.passed, report.first_divergence
     assert len(report.lockstep) == 2
@@ -32,7 +32,7 @@ def test_torch_and_julia_agree_on_every_level_whoever_leads(names):
 
 def test_julia_and_the_oracle_agree_for_relu_and_another_norm():
     report = run_parity(
-        ("julia", "numpy"), standin(512, num_classes=20), 0, ["float64"], configs=[RELU]
+        ("julia", "numpy"), synthetic(512, num_classes=20), 0, ["float64"], configs=[RELU]
     )
     assert report.passed, report.first_divergence
 

@@ -71,18 +71,20 @@ def test_every_optimizer_and_schedule_has_a_recipe():
 
 @by_recipe
 def test_torch_takes_the_oracles_steps(lab, train):
-    leader, twin = (lab.build("torch", "float64") for _ in range(2))
-    follower, its_twin = (lab.build("numpy", "float64") for _ in range(2))
-    assert_agree(lab.lockstep(train, leader, follower, twin, its_twin, steps=STEPS["float64"]))
+    leader, replica = (lab.build("torch", "float64") for _ in range(2))
+    follower, its_replica = (lab.build("numpy", "float64") for _ in range(2))
+    assert_agree(
+        lab.lockstep(train, leader, follower, replica, its_replica, steps=STEPS["float64"])
+    )
 
 
 @pytest.mark.julia
 @by_dtype
 @by_recipe
 def test_julia_takes_torchs_steps(lab, train, dtype):
-    leader, twin = (lab.build("torch", dtype) for _ in range(2))
-    follower, its_twin = (lab.build("julia", dtype) for _ in range(2))
-    assert_agree(lab.lockstep(train, leader, follower, twin, its_twin, steps=STEPS[dtype]))
+    leader, replica = (lab.build("torch", dtype) for _ in range(2))
+    follower, its_replica = (lab.build("julia", dtype) for _ in range(2))
+    assert_agree(lab.lockstep(train, leader, follower, replica, its_replica, steps=STEPS[dtype]))
 
 
 NESTEROV = TrainConfig(rate=0.05, nesterov=True, **BATCH)
@@ -145,9 +147,9 @@ PLANTED = {
 @pytest.mark.parametrize(("plant", "train", "place"), PLANTED.values(), ids=PLANTED)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_a_fault_of_an_optimizer_is_found_where_it_begins(lab, name, plant, train, place, dtype):
-    leader, twin = (lab.build("torch", dtype) for _ in range(2))
+    leader, replica = (lab.build("torch", dtype) for _ in range(2))
     follower = plant(lab.build(name, dtype))
-    assert_found(lab.lockstep(train, leader, follower, twin, steps=2), place, "follower")
+    assert_found(lab.lockstep(train, leader, follower, replica, steps=2), place, "follower")
 
 
 @by_backend

@@ -42,11 +42,11 @@ def test_parity_replays_them_says_so_first_and_passes(no_julia, tmp_path):
     first = done.stdout.splitlines()[0]
     assert first.startswith("julia: recorded, Julia 1.")
     assert "julialang.org" in first
-    assert "STAND-IN" in first
+    assert "SYNTHETIC" in first
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["verdict"] == "agree"
     assert report["julia"].startswith("recorded, Julia 1.")
-    assert report["stand_in"] is True
+    assert report["synthetic"] is True
     assert len(report["scenarios"]) == len(STANDARD)
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 

@@ -6,13 +6,13 @@ import json
 
 import numpy as np
 import pytest
-from by_hand import curves, verdict
 from rich.console import Console
+from synthetic_results import curves, verdict
 
 from pymobilenet import backend
 from pymobilenet.parity.judge import Row, Verdict
 from pymobilenet.parity.observe import Key
-from pymobilenet.parity.report import Report, write_report
+from pymobilenet.parity.report import ParityReport, write_parity_report
 from pymobilenet.parity.run import run_parity
 from pymobilenet.parity.tables import print_report
 
@@ -26,7 +26,7 @@ def report(config, images, one_handover):  # noqa: ARG001
 
 
 def empty(images):
-    return Report.of([backend("torch"), backend("numpy")], images, seed=0)
+    return ParityReport.of([backend("torch"), backend("numpy")], images, seed=0)
 
 
 def test_a_report_with_nothing_compared_does_not_pass(images):
@@ -45,7 +45,7 @@ def test_the_lowest_level_is_the_first_divergence(images, report):
 
 
 def test_the_json_says_everything(report, tmp_path):
-    write_report(report, tmp_path / "out")
+    write_parity_report(report, tmp_path / "out")
 
     def refuse(constant):
         raise AssertionError(constant)
@@ -56,8 +56,8 @@ def test_the_json_says_everything(report, tmp_path):
     assert found["first_divergence"] is None
     assert found["julia"] == "not compared"
     assert found["backends"] == ["torch", "numpy"]
-    assert found["stand_in"] is True
-    assert found["data"].startswith("STAND-IN")
+    assert found["synthetic"] is True
+    assert found["data"].startswith("SYNTHETIC")
     assert found["seed"] == 0
     assert found["versions"]["torch"]["torch"]
     assert found["versions"]["numpy"]["numpy"]
@@ -83,7 +83,7 @@ def test_what_json_has_no_number_for_is_written_as_text(report, images, tmp_path
     found = empty(images)
     found.scenarios = [dataclasses.replace(report.scenarios[0], verdicts=[broken])]
     found.curves = [curves([1, np.nan], [1, 2], [1e-9, 1e-9])]
-    write_report(found, tmp_path)
+    write_parity_report(found, tmp_path)
     read = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
     assert read["verdict"] == "differ"
     assert read["first_divergence"]["name"] == "stem.conv"
@@ -95,4 +95,4 @@ def test_what_json_has_no_number_for_is_written_as_text(report, images, tmp_path
 def test_the_tables_end_with_the_verdict(report):
     console = Console(width=200, file=io.StringIO())
     print_report(report, console)
-    assert "torch and numpy agree on STAND-IN" in console.file.getvalue()
+    assert "torch and numpy agree on SYNTHETIC" in console.file.getvalue()

@@ -10,9 +10,9 @@ from pymobilenet import MobileNetConfig, backend
 from pymobilenet.backends.probe import PROBE, Probe, digest, images
 from pymobilenet.cli import app
 from pymobilenet.errors import WeightsError
+from pymobilenet.formats.exchange import read_weights, write_weights
 from pymobilenet.parity.scenario import start_state
 from pymobilenet.parity.verify import verify
-from pymobilenet.weights import read_weights, write_weights
 
 CONFIG = MobileNetConfig("v2", 0.35, resolution=33, num_classes=7, stem_stride=1)
 EVERY = ["torch", "numpy", pytest.param("julia", marks=pytest.mark.julia)]

@@ -5,9 +5,9 @@ Importing this package loads neither torch nor Julia; `backend` does, when asked
 
 from importlib.metadata import version
 
-from pymobilenet.backends import backend
+from pymobilenet.backends import available_backends, backend
 from pymobilenet.config import MobileNetConfig, TrainConfig
 
-__all__ = ["MobileNetConfig", "TrainConfig", "__version__", "backend"]
+__all__ = ["MobileNetConfig", "TrainConfig", "__version__", "available_backends", "backend"]
 
 __version__ = version("pymobilenet")

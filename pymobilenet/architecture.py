@@ -99,8 +99,8 @@ class Layer:
         return self.name.rpartition(".")[0] or self.name
 
     @property
-    def part(self) -> str:
-        """What the unit is in its block: ``depthwise``, ``project``, ...; ``stem`` and ``head``."""
+    def role(self) -> str:
+        """The unit's role in its block: ``depthwise``, ``project``, ...; or ``stem``, ``head``."""
         return self.name.rpartition(".")[2]
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from pymobilenet.backends import BACKENDS, backend
 from pymobilenet.backends.julia import unavailable
-from pymobilenet.backends.julia.files import blas, sysimage
+from pymobilenet.backends.julia.runtime import blas, sysimage
 from pymobilenet.bench.peak import gemm_peak
 from pymobilenet.bench.report import cores, processor
 

@@ -35,8 +35,8 @@ class Stream(enum.IntEnum):
     """Crop offsets and horizontal flips."""
     MASK = 3
     """Dropout masks."""
-    STANDIN = 4
-    """The generated stand-in images."""
+    SYNTHETIC = 4
+    """The synthetic images."""
     PROBE = 5
     """Noise draws of the parity engine."""
     AUGMENT = 6

@@ -122,7 +122,7 @@ def summary(config: MobileNetConfig, size: tuple[int, int] | None = None) -> Sum
         spacing *= layer.stride
         row = _cost(layer, height, width, field)
         rows.append(row if depthwise is None else _with_full(row, depthwise, layer))
-        depthwise = layer if layer.part == "depthwise" else None
+        depthwise = layer if layer.role == "depthwise" else None
     features, classes = feature_channels(config), config.num_classes
     field += (max(height, width) - 1) * spacing
     shape, params = (classes,), (features + 1) * classes
@@ -134,7 +134,7 @@ def _cost(layer: Layer, height: int, width: int, field: int) -> LayerCost:
     weights = math.prod(layer.weight_shape)
     shape = (layer.out_channels, height, width)
     params, mult_adds = weights + 2 * layer.out_channels, weights * height * width
-    return LayerCost(layer.name, layer.part, shape, params, mult_adds, field)
+    return LayerCost(layer.name, layer.role, shape, params, mult_adds, field)
 
 
 def _with_full(row: LayerCost, depthwise: Layer, pointwise: Layer) -> LayerCost:

@@ -95,5 +95,5 @@ def check(path, split):
     assert data.labels.tolist() == fine.tolist()
     assert data.coarse.tolist() == coarse.tolist()
     assert (data.class_names, data.coarse_names) == (tuple(FINE_NAMES), tuple(COARSE_NAMES))
-    assert not data.stand_in
+    assert not data.synthetic
     return data

@@ -29,4 +29,4 @@ def data_with(labels, classes):
     labels = np.array(labels, np.int64)
     names = tuple(map(str, range(classes)))
     images = np.zeros((len(labels), 3, 4, 4), np.uint8)
-    return Dataset(images, labels, None, names, (), "here", stand_in=False)
+    return Dataset(images, labels, None, names, (), "here", synthetic=False)

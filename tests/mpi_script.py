@@ -14,7 +14,7 @@ import numpy as np
 
 from pymobilenet import MobileNetConfig, TrainConfig, backend
 from pymobilenet.backends.julia import JuliaModel
-from pymobilenet.data import standin
+from pymobilenet.data import synthetic
 from pymobilenet.parity.lockstep import lockstep
 from pymobilenet.parity.scenario import start_state
 from pymobilenet.training import Batches
@@ -22,7 +22,7 @@ from pymobilenet.training import Batches
 CONFIG = MobileNetConfig(
     width_mult=0.1, resolution=32, num_classes=5, stem_stride=2, dropout=0.2, norm_momentum=0
 )
-IMAGES = standin(64, num_classes=5)
+IMAGES = synthetic(64, num_classes=5)
 RECIPE = {"batch_size": 16, "weight_decay": 5e-4, "clip_norm": 1.0, "ema_decay": 0.9}
 RECIPES = {
     "sgd": TrainConfig(rate=0.05, nesterov=True, **RECIPE),
@@ -30,7 +30,7 @@ RECIPES = {
 }
 
 
-class InShares(JuliaModel):
+class InShards(JuliaModel):
     """Two processes that take the two parts of a batch."""
 
     def set_optimizer(self, config):
@@ -40,7 +40,7 @@ class InShares(JuliaModel):
 def locked(train, steps=3, plant=lambda _model: None):
     """Steps from the same state each, held against the floors of torch alone."""
     alone = [backend("torch").build(CONFIG, dtype="float64") for _ in range(2)]
-    together = InShares(backend("julia"), CONFIG, np.dtype("float64"), distributed=True)
+    together = InShards(backend("julia"), CONFIG, np.dtype("float64"), distributed=True)
     plant(together)
     alone[0].set_state(start_state(CONFIG, 0, "float64"))
     batches = Batches(IMAGES, replace(train, accumulate=2), CONFIG, "float64")
@@ -69,21 +69,25 @@ def fitted():
     history = model.fit(IMAGES, replace(RECIPES["sgd"], steps=4))
     state = model.get_state()
     digest = hashlib.sha256(b"".join(state[name].tobytes() for name in sorted(state)))
-    return {"losses": history.losses, "digest": digest.hexdigest(), "choices": history.choices}
+    return {
+        "losses": history.losses,
+        "digest": digest.hexdigest(),
+        "compute_options": history.compute_options,
+    }
 
 
 def main(folder):
     model = backend("julia").build(CONFIG, distributed=True)
     found = {
-        "leads": model.leads,
+        "is_main_process": model.is_main_process,
         "lockstep": {name: locked(train) for name, train in RECIPES.items()},
         "faults": {
             plant.__name__: locked(RECIPES["sgd"], 1, plant) for plant in (by_itself, first_share)
         },
         "fitted": fitted(),
-        "anywhere": [model.anywhere(model.leads), model.anywhere(False)],
+        "any_rank": [model.any_rank(model.is_main_process), model.any_rank(False)],
     }
-    rank = int(model.leads is False)
+    rank = int(model.is_main_process is False)
     Path(folder, f"{rank}.json").write_text(json.dumps(found))
 
 

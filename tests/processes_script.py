@@ -16,7 +16,7 @@ from small_models import batch
 
 from pymobilenet import MobileNetConfig, TrainConfig, backend
 from pymobilenet.backends.torch.processes import Processes
-from pymobilenet.data import standin
+from pymobilenet.data import synthetic
 from pymobilenet.errors import PymobilenetError
 from pymobilenet.parity.curves import free_curves
 from pymobilenet.parity.lockstep import lockstep
@@ -25,7 +25,7 @@ from pymobilenet.training import Batches
 from pymobilenet.weights import initial_state
 
 CONFIG = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5, stem_stride=2, dropout=0.2)
-IMAGES = standin(64, num_classes=5)
+IMAGES = synthetic(64, num_classes=5)
 NAMES = ("one process", "two processes")
 RECIPE = {
     "batch_size": 16,
@@ -78,7 +78,11 @@ def fitted(accumulate=1, **options):
     model = backend("torch").build(CONFIG, distributed=True, **options)
     history = model.fit(IMAGES, TrainConfig(steps=4, accumulate=accumulate, **RECIPE))
     assert np.isfinite(history.losses).all()
-    return {"losses": history.losses, "digest": digest(model), "choices": history.choices}
+    return {
+        "losses": history.losses,
+        "digest": digest(model),
+        "compute_options": history.compute_options,
+    }
 
 
 def unsynchronised():
@@ -110,7 +114,7 @@ def by_itself():
     """What one process asks for while the others are elsewhere."""
     model, alone = together(sync_norm=True), build()
     images, labels = batch(6, (32, 32), CONFIG)
-    if not model.leads:
+    if not model.is_main_process:
         return True
     loss, grads = model.loss_and_grads(images, labels % 5)
     expected_loss, expected = alone.loss_and_grads(images, labels % 5)
@@ -133,13 +137,13 @@ def refusal(count, size=(32, 32), **options):
 
 def faults():
     """Planted: processes that do not average, and that all take the first share."""
-    share, averaged = Processes.share, Processes.together
-    Processes.together = lambda _self, module, _device: module
+    share, averaged = Processes.shard, Processes.ddp
+    Processes.ddp = lambda _self, module, _device: module
     not_averaged = locked(WORKING, together(sync_norm=True), steps=1)
-    Processes.together = averaged
-    Processes.share = lambda self, whole: whole.part(0, self.count)
+    Processes.ddp = averaged
+    Processes.shard = lambda self, whole: whole.micro_batch(0, self.count)
     wrong_share = locked(WORKING, together(sync_norm=True), steps=1)
-    Processes.share = share
+    Processes.shard = share
     return {"not averaged": not_averaged, "wrong share": wrong_share}
 
 
@@ -147,8 +151,8 @@ def main(folder):
     torch.set_num_threads(1)
     model = together()
     found = {
-        "leads": model.leads,
-        "choices": model.choices,
+        "is_main_process": model.is_main_process,
+        "compute_options": model.compute_options,
         "lockstep": {
             "sgd": locked(WORKING, together(sync_norm=True)),
             "adam": locked(CALM, together(sync_norm=True)),

@@ -61,7 +61,7 @@ def torchs(recipe, parameters):
     groups += [{"params": others, "weight_decay": 0}] if others else []
     adam = {"betas": (recipe.beta1, recipe.beta2), "eps": recipe.eps}
     squares = {"alpha": recipe.alpha, "eps": recipe.eps, "momentum": recipe.momentum}
-    updater = {
+    optimizer = {
         "sgd": lambda: torch.optim.SGD(
             groups, 1, momentum=recipe.momentum, nesterov=recipe.nesterov
         ),
@@ -74,8 +74,8 @@ def torchs(recipe, parameters):
     def step(rate):
         if recipe.clip_norm:
             torch.nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
-        for group in updater.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = rate
-        updater.step()
+        optimizer.step()
 
-    return updater, step
+    return optimizer, step

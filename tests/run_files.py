@@ -27,7 +27,7 @@ seed = 3
 epochs = 3
 warmup_epochs = 1
 validation = 8
-watched = 8
+train_eval_images = 8
 save_steps = 3
 """
 

@@ -10,8 +10,8 @@ from torch_reference import STATE, Reference
 
 from pymobilenet import MobileNetConfig, TrainConfig, backend
 from pymobilenet.architecture import parameter_shapes, statistic_shapes
-from pymobilenet.backends.parts import Batch
-from pymobilenet.data import standin
+from pymobilenet.backends.batch import Batch
+from pymobilenet.data import synthetic
 from pymobilenet.errors import ConfigError, DataError
 
 CONFIG = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=7, stem_stride=1)
@@ -42,7 +42,7 @@ def take_step(model, found, rate=0.1):
 @pytest.mark.parametrize("count", [2, 3])
 def test_loss_and_gradients_are_the_means_over_the_parts(name, count):
     model, whole = build(name), batch()
-    found = [model.loss_and_grads(*whole.part(k, count)) for k in range(count)]
+    found = [model.loss_and_grads(*whole.micro_batch(k, count)) for k in range(count)]
     model.set_optimizer(TrainConfig(**PLAIN, accumulate=count))
     loss, grads = take_step(model, whole)
     assert loss == pytest.approx(sum(loss for loss, _ in found) / count, rel=1e-13)
@@ -60,7 +60,7 @@ def test_each_part_moves_the_running_statistics_in_turn(name):
     other.set_optimizer(TrainConfig(**PLAIN))
     take_step(model, whole)
     for number in range(3):
-        take_step(other, whole.part(number, 3), rate=0.0)
+        take_step(other, whole.micro_batch(number, 3), rate=0.0)
     found, expected = model.get_state(), other.get_state()
     names = list(statistic_shapes(CONFIG))
     assert_same_bits({k: found[k] for k in names}, {k: expected[k] for k in names})
@@ -95,7 +95,7 @@ def test_what_does_not_go_into_equal_parts_is_refused_and_moves_nothing(name):
     model = build(name)
     model.set_optimizer(TrainConfig(**PLAIN, accumulate=2))
     before = model.get_state()
-    rule = "must go into 2 equal parts, the optimizer's accumulate. Received: 5 images"
+    rule = "must be a multiple of the optimizer's accumulate, 2. Received: 5"
     with pytest.raises(DataError, match=rule):
         take_step(model, batch(5))
     with pytest.raises(DataError, match="Received: batch 1 with a last map of 1x1"):
@@ -114,11 +114,11 @@ def test_steps_are_those_of_a_loop_of_plain_torch(name):
     model = backend("torch").from_state(CONFIG, STATE)
     model.set_optimizer(TrainConfig(**fields))
     reference = Reference(CONFIG).take(STATE).train()
-    updater, step = torchs(RECIPES[name], reference.parameters())
+    optimizer, step = torchs(RECIPES[name], reference.parameters())
     for seed, rate in enumerate((0.1, 0.02)):
         images, labels, _ = batch(seed=seed)
         loss, _ = model.step(images, labels, rate)
-        updater.zero_grad()
+        optimizer.zero_grad()
         expected = 0.0
         for number in range(3):
             part = slice(2 * number, 2 * number + 2)
@@ -134,7 +134,7 @@ def test_steps_are_those_of_a_loop_of_plain_torch(name):
 
 
 def test_a_run_takes_its_batches_in_parts():
-    data, recipe = standin(40, num_classes=5), TrainConfig(batch_size=8, steps=2, accumulate=2)
+    data, recipe = synthetic(40, num_classes=5), TrainConfig(batch_size=8, steps=2, accumulate=2)
     losses = [
         backend(name).build(CONFIG, dtype="float64").fit(data, recipe).losses
         for name in ("numpy", "torch")
@@ -167,7 +167,7 @@ def test_a_recipe_without_the_field_takes_its_batches_whole():
 
 def test_parts_are_views_that_make_up_the_batch():
     whole = batch()
-    parts = [whole.part(number, 3) for number in range(3)]
+    parts = [whole.micro_batch(number, 3) for number in range(3)]
     assert all(np.shares_memory(part.images, whole.images) for part in parts)
     assert_same_bits(
         {"images": np.concatenate([part.images for part in parts])}, {"images": whole.images}

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from augmenting_by_hand import augmented
+from augmenting_reference import augmented
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from philox_by_hand import philox4x64_10
+from philox_reference import philox4x64_10
 
-from pymobilenet.data import Batch, BatchPlan, apply, targets
+from pymobilenet.data import BatchPlan, BatchSpec, apply, targets
 from pymobilenet.data.augmenting import mix, rotate
 from pymobilenet.errors import ConfigError
 
@@ -160,9 +160,9 @@ def test_mixing_with_the_full_weight_or_none_gives_either_image():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_targets_share_one_between_the_two_classes(dtype):
     labels = np.array([2, 0, 0])
-    plain = Batch(np.array([1, 0]), np.zeros((2, 2), int), np.zeros(2, bool), 0)
+    plain = BatchSpec(np.array([1, 0]), np.zeros((2, 2), int), np.zeros(2, bool), 0)
     assert targets(labels, plain, 4, dtype).tolist() == [[1, 0, 0, 0], [0, 0, 1, 0]]
-    mixed = Batch(
+    mixed = BatchSpec(
         np.array([1, 0, 2]),
         np.zeros((3, 2), int),
         np.zeros(3, bool),

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from pymobilenet import backend, backends
+from pymobilenet import available_backends, backend, backends
 from pymobilenet.backends import BACKENDS, Backend, Model
 from pymobilenet.errors import BackendUnavailable, ConfigError
 
@@ -22,7 +22,7 @@ def run_fresh(program, **environment):
 
 
 def test_the_listing_has_a_line_for_every_backend():
-    listing = backend()
+    listing = available_backends()
     assert list(listing) == ["numpy", "torch", "julia"]
     for line in listing.values():
         assert line.startswith(("available", "unavailable: "))
@@ -51,7 +51,7 @@ def test_a_framework_that_does_not_load_is_said_with_its_reason(monkeypatch, err
     monkeypatch.setattr(importlib, "import_module", fail)
     with pytest.raises(BackendUnavailable, match=f"the torch backend.*{error}.*Install"):
         backend("torch")
-    assert backend()["torch"].startswith("unavailable: the torch backend needs")
+    assert available_backends()["torch"].startswith("unavailable: the torch backend needs")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,15 @@ def test_a_backend_implements_what_is_abstract_and_overrides_no_check(name, base
     assert not own.__abstractmethods__
     mandatory = base.__abstractmethods__ | {"__init__"}
     public = {member for member in vars(base) if not member.startswith("_")} - mandatory
-    optional = {"threads", "computes", "fitting", "product", "choices", "options", "anywhere"}
+    optional = {
+        "threads",
+        "computes",
+        "fitting",
+        "product",
+        "compute_options",
+        "options",
+        "any_rank",
+    }
     assert not (public - optional) & set(vars(own)), "checked once, in the base class"
     for method in base.__abstractmethods__:
         expected = list(inspect.signature(getattr(base, method)).parameters)

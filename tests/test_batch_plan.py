@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pymobilenet.data import Batch, BatchPlan, apply, normalise
+from pymobilenet.data import BatchPlan, BatchSpec, apply, normalise
 from pymobilenet.errors import ConfigError, DataError
 
 VECTORS = json.loads(
@@ -18,7 +18,7 @@ MEAN, STD = VECTORS["normalise"]["mean"], VECTORS["normalise"]["std"]
 
 
 def make_batch(indices, offsets, flips, crop_padding):
-    return Batch(np.array(indices), np.array(offsets), np.array(flips, bool), crop_padding)
+    return BatchSpec(np.array(indices), np.array(offsets), np.array(flips, bool), crop_padding)
 
 
 @pytest.mark.parametrize("case", VECTORS["plans"], ids=lambda case: f"step{case['step']}")

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from pymobilenet import MobileNetConfig, backend, doctor
 from pymobilenet.architecture import mult_adds
-from pymobilenet.backends.julia.files import blas, sysimage
+from pymobilenet.backends.julia.runtime import blas, sysimage
 from pymobilenet.bench import Case, Contender, Timing, available, measure
 from pymobilenet.bench.contenders import CONTENDERS, YARDSTICK
 from pymobilenet.bench.measure import (

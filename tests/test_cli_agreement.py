@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from pymobilenet.cli import app
 from pymobilenet.cli.common import print_written
-from pymobilenet.data import standin
+from pymobilenet.data import synthetic
 from pymobilenet.parity import run
 
 PARITY = ["parity", "--backends", "torch, numpy", "--steps", "0"]
@@ -15,7 +15,7 @@ PARITY = ["parity", "--backends", "torch, numpy", "--steps", "0"]
 
 @pytest.fixture(autouse=True)
 def images(monkeypatch):
-    monkeypatch.setattr("pymobilenet.data.open_cifar100", lambda *_: standin(64))
+    monkeypatch.setattr("pymobilenet.data.open_cifar100", lambda *_: synthetic(64))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pymobilenet import MobileNetConfig, backend
 from pymobilenet.data import load_cifar100
 from pymobilenet.data.preprocessing import preprocess
 from pymobilenet.evaluation import evaluate, read_image
-from pymobilenet.weights import write_weights
+from pymobilenet.formats.exchange import write_weights
 
 CONFIG = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=100)
 MODEL = backend("torch").build(CONFIG)

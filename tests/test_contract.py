@@ -6,7 +6,7 @@ from recipes import RECIPES
 
 from pymobilenet import MobileNetConfig, TrainConfig, backend
 from pymobilenet.architecture import activation_names, parameter_shapes, statistic_shapes
-from pymobilenet.backends import regions
+from pymobilenet.backends import activation_masks
 from pymobilenet.errors import ConfigError, DataError, WeightsError
 from pymobilenet.weights import averaged
 
@@ -195,7 +195,7 @@ def test_plain_sgd_keeps_no_moments(model):
 def test_masks_prescribe_the_side_of_a_kink(model):
     images, labels = batch()
     seen = model.activations(images, train=True)
-    mask = regions(seen["stem.norm"], CONFIG.activation)
+    mask = activation_masks(seen["stem.norm"], CONFIG.activation)
     mask[:] = 0
     flat = model.activations(images, train=True, masks={"stem.act": mask})
     assert not flat["stem.act"].any()
@@ -219,7 +219,7 @@ def test_dropout_factors_multiply_the_pooled_features(model):
 )
 def test_masks_with_values_that_mean_nothing_are_refused(model, name, value, rule):
     images, labels = batch()
-    stem = regions(model.activations(images)["stem.norm"], CONFIG.activation)
+    stem = activation_masks(model.activations(images)["stem.norm"], CONFIG.activation)
     masks = {"stem.act": stem, "dropout": np.ones((4, 256))}
     masks[name][-1] = value
     with pytest.raises(DataError, match=rf"masks\['{name}'\] must be {rule}"):

@@ -36,7 +36,7 @@ def check(path, split):
     assert (data.coarse, data.coarse_names) == (None, ())
     assert data.class_names == tuple(NAMES)
     assert data.statistics == (CIFAR10_MEAN, CIFAR10_STD)
-    assert not data.stand_in
+    assert not data.synthetic
     return data
 
 

@@ -13,7 +13,7 @@ from image_files import encoded, pixels_of, png
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from pymobilenet.data import standin
+from pymobilenet.data import synthetic
 from pymobilenet.data.decoding import decode, resized, unwarned
 from pymobilenet.errors import DataError
 
@@ -119,7 +119,7 @@ def test_16_bits_are_scaled_to_8_and_other_formats_read_only_where_asked():
 
 
 def test_a_data_set_is_resized_image_by_image():
-    data = standin(3)
+    data = synthetic(3)
     small = resized(data, 8)
     assert small.images.shape == (3, 3, 8, 8)
     assert (small.images[1] == decode(png(data.images[1].transpose(1, 2, 0)), 8)).all()

@@ -1,4 +1,4 @@
-"""Downloads are verified, their absence is quick and clear, and a stand-in is never silent."""
+"""Downloads are verified, their absence is quick and clear, and a synthetic is never silent."""
 
 import contextlib
 import socket
@@ -11,9 +11,9 @@ from pymobilenet.data import (
     cache_dir,
     download,
     download_cifar,
+    loading,
     open_cifar100,
-    opening,
-    standin,
+    synthetic,
 )
 from pymobilenet.errors import ConfigError, DataError
 
@@ -22,9 +22,9 @@ from pymobilenet.errors import ConfigError, DataError
 def cache(tmp_path, monkeypatch):
     folder = tmp_path / "cache"
     monkeypatch.setenv("PYMOBILENET_DATA", str(folder))
-    opening._download_refusal.cache_clear()
+    loading._download_refusal.cache_clear()
     yield folder
-    opening._download_refusal.cache_clear()
+    loading._download_refusal.cache_clear()
 
 
 @pytest.fixture
@@ -111,30 +111,30 @@ def test_each_official_archive_is_known_by_its_name():
 def test_opening_takes_the_path_then_the_cache_then_a_download(mirror, tmp_path):
     said = []
     write_binary_layout(tmp_path / "data")
-    assert not open_cifar100(tmp_path / "data", "test", report=said.append).stand_in
+    assert not open_cifar100(tmp_path / "data", "test", report=said.append).synthetic
     mirror()
-    assert not open_cifar100(None, "test", report=said.append).stand_in
+    assert not open_cifar100(None, "test", report=said.append).synthetic
     mirror("file:///nowhere")
-    assert not open_cifar100(None, "train", report=said.append).stand_in
+    assert not open_cifar100(None, "train", report=said.append).synthetic
     assert said == []
 
 
 def test_opening_without_images_gives_a_stand_in_and_says_so(mirror, cache, monkeypatch):
     mirror("file:///nowhere")
-    monkeypatch.setattr(opening, "standin", lambda split: standin(8, split))
+    monkeypatch.setattr(loading, "synthetic", lambda split: synthetic(8, split))
     said = []
     data = open_cifar100(None, "test", report=said.append)
-    assert data.stand_in
+    assert data.synthetic
     assert len(said) == 1
-    assert said[0].startswith("STAND-IN: these are generated images, not CIFAR-100")
+    assert said[0].startswith("SYNTHETIC: these are generated images, not CIFAR-100")
     assert f"put cifar-100-binary.tar.gz in {cache} or pass --data DIR" in said[0]
     with pytest.raises(DataError, match="pass --data DIR"):
-        open_cifar100(None, "test", allow_stand_in=False)
+        open_cifar100(None, "test", allow_synthetic=False)
 
 
 def test_opening_asks_the_network_once_and_not_at_all_when_told(monkeypatch):
     asked = []
-    monkeypatch.setattr(opening, "standin", lambda split: standin(8, split))
+    monkeypatch.setattr(loading, "synthetic", lambda split: synthetic(8, split))
     monkeypatch.setattr(download, "_ask", lambda urls: asked.append(urls) or {})
     open_cifar100(None, "train", download=False, report=str)
     assert asked == []
@@ -154,11 +154,11 @@ def test_opening_never_covers_up_a_bad_path_or_a_bad_cache(tmp_path, cache):
 
 def test_the_warning_of_a_stand_in_goes_to_the_error_output(mirror, monkeypatch, capsys):
     mirror("file:///nowhere")
-    monkeypatch.setattr(opening, "standin", lambda split: standin(8, split))
+    monkeypatch.setattr(loading, "synthetic", lambda split: synthetic(8, split))
     open_cifar100(None)
     out, error = capsys.readouterr()
     assert out == ""
-    assert error.startswith("STAND-IN")
+    assert error.startswith("SYNTHETIC")
     assert error.count("\n") == 1
 
 

@@ -11,14 +11,14 @@ from pymobilenet.data import (
     preprocessing_of,
     scaling,
     scaling_metadata,
-    standin,
     statistics_of,
+    synthetic,
 )
 from pymobilenet.data.preprocessing import PREPROCESSING
 from pymobilenet.errors import ConfigError, WeightsError
 
 OWN = ((0.1, 1 / 3, 0.7), (0.2 + 2**-50, 5e-324, 1.0))
-DATA = replace(standin(4, num_classes=2), statistics=OWN)
+DATA = replace(synthetic(4, num_classes=2), statistics=OWN)
 
 
 @pytest.mark.parametrize("name", PREPROCESSING)

@@ -33,7 +33,7 @@ def test_folders_and_archives_give_the_same_sorted_images(tmp_path, form, outer)
     test = load_image_folder(path, "test", report=no_report)
     assert (test.images == np.stack([pixels_of(i).transpose(2, 0, 1) for i in (6, 7, 5)])).all()
     assert test.labels.tolist() == [0, 0, 1]
-    assert (train.coarse, train.coarse_names, train.stand_in) == (None, (), False)
+    assert (train.coarse, train.coarse_names, train.synthetic) == (None, (), False)
 
 
 def test_both_splits_carry_the_statistics_of_the_training_images(tmp_path):

@@ -8,12 +8,12 @@ import pytest
 
 from pymobilenet import MobileNetConfig, TrainConfig
 from pymobilenet.config import PREPROCESSINGS
-from pymobilenet.data import CIFAR100_MEAN, CIFAR100_STD, normalise, scaling, standin
+from pymobilenet.data import CIFAR100_MEAN, CIFAR100_STD, normalise, scaling, synthetic
 from pymobilenet.data.preprocessing import PREPROCESSING
 from pymobilenet.errors import ConfigError
 from pymobilenet.training import Batches, accuracy
 
-DATA = standin(16, num_classes=5)
+DATA = synthetic(16, num_classes=5)
 OWN = ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 MODEL = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5)
 STILL = {"batch_size": 16, "crop_padding": 0, "flip": False}

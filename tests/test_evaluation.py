@@ -10,7 +10,7 @@ from known_model import Known, data_with
 
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.backends import numpy_layers
-from pymobilenet.data import standin
+from pymobilenet.data import synthetic
 from pymobilenet.data.preprocessing import PREPROCESSING, preprocess
 from pymobilenet.errors import ConfigError, DataError, WeightsError
 from pymobilenet.evaluation import Confusion, Evaluation, evaluate, preprocessing_of
@@ -206,7 +206,7 @@ def test_a_bin_has_its_upper_edge_and_not_its_lower_one():
 # Models
 
 
-DATA = standin(12, num_classes=5)
+DATA = synthetic(12, num_classes=5)
 CONFIG = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5)
 
 
@@ -243,9 +243,9 @@ def test_a_softmax_that_saturates_keeps_its_loss():
 
 
 def test_every_batch_is_told():
-    ticks = []
-    evaluate(Known(np.zeros((12, 5))), DATA, batch_size=5, tick=lambda: ticks.append(1))
-    assert len(ticks) == 3
+    batches = []
+    evaluate(Known(np.zeros((12, 5))), DATA, batch_size=5, on_batch=lambda: batches.append(1))
+    assert len(batches) == 3
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,13 @@ from run_files import write_images, write_recipe
 from typed_commands import refused, run
 
 from pymobilenet import MobileNetConfig, backend
-from pymobilenet.data import load_cifar100, open_data, opening, scaling, standin, statistics_of
+from pymobilenet.data import load_cifar100, loading, open_data, scaling, statistics_of, synthetic
 from pymobilenet.data.decoding import resized
 from pymobilenet.data.preprocessing import preprocess
 from pymobilenet.evaluation import as_trained, evaluate, probabilities, read_image
+from pymobilenet.formats.exchange import read_weights, write_weights
 from pymobilenet.training import begin, load_recipe
 from pymobilenet.training.checkpoint import BEST, LAST
-from pymobilenet.weights import read_weights, write_weights
 
 CONFIG = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=3)
 NAMES = ("airplane", "cat", "ship")
@@ -85,7 +85,7 @@ def test_a_trained_model_says_what_its_images_were_scaled_by(tmp_path, name):
         write_recipe(tmp_path), [f"data={data}", "epochs=1", f"preprocessing={name}"]
     )
     run = begin(recipe, backend("torch"), tmp_path / "run")
-    assert run.go() == "finished"
+    assert run.train() == "finished"
     for file in (LAST, BEST):
         metadata = read_weights(tmp_path / "run" / file).metadata
         found = tuple(tuple(json.loads(metadata[key])) for key in ("mean", "std"))
@@ -156,9 +156,9 @@ def test_test_images_alone_are_enough_where_nothing_asks_for_more(tmp_path):
 
 
 def test_data_may_be_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(opening, "standin", lambda split: standin(8, split))
+    monkeypatch.setattr(loading, "synthetic", lambda split: synthetic(8, split))
     model = saved(tmp_path / "m", replace(CONFIG, num_classes=100))
-    assert figures(model, "--data", "stand-in")["count"] == 8
+    assert figures(model, "--data", "synthetic")["count"] == 8
 
 
 def test_images_of_either_kind_are_resized(tmp_path, monkeypatch):

@@ -43,7 +43,7 @@ def data_of(names, labels):
     """Images whose first pixel is their label."""
     images = np.zeros((len(labels), 3, 4, 4), np.uint8)
     images[:, 0, 0, 0] = labels
-    return Dataset(images, np.array(labels), None, names, (), "here", stand_in=False)
+    return Dataset(images, np.array(labels), None, names, (), "here", synthetic=False)
 
 
 def test_labels_are_paired_by_name():

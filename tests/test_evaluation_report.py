@@ -12,7 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 from pymobilenet import MobileNetConfig, backend
-from pymobilenet.data import standin
+from pymobilenet.data import synthetic
 from pymobilenet.evaluation import (
     Run,
     evaluate,
@@ -22,10 +22,10 @@ from pymobilenet.evaluation import (
     to_dict,
     to_json,
     write_curves,
-    write_report,
+    write_evaluation_report,
 )
 from pymobilenet.evaluation.plots import write_confusion
-from pymobilenet.evaluation.runs import FIELDS
+from pymobilenet.evaluation.run_logs import FIELDS
 
 NAN = float("nan")
 
@@ -71,7 +71,7 @@ def printed(show, *arguments):
 def test_every_case_has_a_table_and_pictures(tmp_path, case):
     found, data = CASES[case]
     assert "top-1" in printed(print_evaluation, found)
-    paths = write_report(found, data, found.to_dict(), tmp_path / "out")
+    paths = write_evaluation_report(found, data, found.to_dict(), tmp_path / "out")
     assert sorted(paths) == sorted((tmp_path / "out").iterdir())
     assert json.loads(paths[0].read_text()) == found.to_dict()
     for path in paths[1:]:
@@ -115,7 +115,7 @@ def test_the_table_has_the_figures():
 
 
 def test_json_says_what_was_computed_by_what():
-    data = standin(6, num_classes=5)
+    data = synthetic(6, num_classes=5)
     model = backend("torch").build(MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5))
     found = evaluate(model, data, "keras")
     values = json.loads(to_json(to_dict(found, model, "m.safetensors")))

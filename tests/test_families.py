@@ -22,7 +22,7 @@ def blocks(config):
     """The units of each block, by their parts."""
     grouped = groupby(layers(config), key=lambda layer: layer.block)
     return [
-        {unit.part: unit for unit in units} for name, units in grouped if name.startswith("blocks")
+        {unit.role: unit for unit in units} for name, units in grouped if name.startswith("blocks")
     ]
 
 
@@ -83,7 +83,7 @@ def test_v2_is_the_papers_table():
 
 def test_a_block_of_v2_ends_linear_and_everything_else_does_not():
     for layer in layers(MobileNetConfig("v2")):
-        assert layer.activation == (layer.part != "project")
+        assert layer.activation == (layer.role != "project")
 
 
 @pytest.mark.parametrize("width_mult", [0.35, 1.0, 1.4])

@@ -45,7 +45,7 @@ def assert_same_distribution(mine, theirs):
 def test_convolutions_are_drawn_as_the_framework_draws_them(rule, part):
     torch.manual_seed(0)
     state = initial_state(CONFIG, 0, init=rule)
-    layer = [layer for layer in layers(CONFIG) if layer.part == part][-1]
+    layer = [layer for layer in layers(CONFIG) if layer.role == part][-1]
     mine = state[f"{layer.name}.conv.weight"].ravel()
     theirs = np.concatenate([framework_draw(rule, layer).ravel() for _ in range(20)])
     assert_same_distribution(mine, theirs)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 
-import initial_by_hand
+import initial_reference
 import numpy as np
 import pytest
 
@@ -12,7 +12,7 @@ from pymobilenet import MobileNetConfig
 from pymobilenet.errors import ConfigError
 from pymobilenet.weights import initial_state, state_shapes
 
-CASES = json.loads(initial_by_hand.VECTORS.read_text(encoding="utf-8"))["cases"]
+CASES = json.loads(initial_reference.VECTORS.read_text(encoding="utf-8"))["cases"]
 SMALL = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5)
 
 
@@ -29,7 +29,7 @@ def test_the_recorded_bits(case):
 
 @pytest.mark.parametrize("case", range(len(CASES)))
 def test_the_recording_is_what_the_definition_gives(case):
-    assert initial_by_hand.record(initial_by_hand.CASES[case]) == CASES[case]
+    assert initial_reference.record(initial_reference.CASES[case]) == CASES[case]
 
 
 def test_names_and_shapes_are_the_architectures():

@@ -14,9 +14,9 @@ pytestmark = pytest.mark.julia
 
 def test_the_cpu_and_one_process_are_chosen_unless_others_are_asked_for():
     model = backend("julia").build(SMALL, device="cpu")
-    assert model.choices == {"kernels": "fast", "device": "cpu", "processes": "1"}
-    assert model.leads
-    assert [model.anywhere(found) for found in (True, False)] == [True, False]
+    assert model.compute_options == {"kernels": "fast", "device": "cpu", "processes": "1"}
+    assert model.is_main_process
+    assert [model.any_rank(found) for found in (True, False)] == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from small_models import OPTIMIZERS, SMALL, assert_same_bits, batch, random_mode
 
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.architecture import activation_names, layers, parameter_shapes
+from pymobilenet.backends import activation_masks
 from pymobilenet.backends import numpy_layers as formulas
-from pymobilenet.backends import regions
 from pymobilenet.backends.numpy import status
 from pymobilenet.errors import DataError
 
@@ -102,7 +102,7 @@ def test_prescribed_regions_replace_the_comparison(model):
     found = model.activations(images, train=True, masks=chosen)
     for name in chosen:
         np.testing.assert_array_equal(found[name], found[name.replace(".act", ".norm")])
-    own = {n: regions(norms[n.replace(".act", ".norm")], SMALL.activation) for n in chosen}
+    own = {n: activation_masks(norms[n.replace(".act", ".norm")], SMALL.activation) for n in chosen}
     free, held = model.loss_and_grads(images, labels), model.loss_and_grads(images, labels, own)
     assert held[0] == free[0] != model.loss_and_grads(images, labels, chosen)[0]
     assert_same_bits(held[1], free[1])
@@ -141,7 +141,7 @@ def test_every_gradient_is_the_slope_of_the_loss(config, count, size):
     rng = np.random.default_rng(3)
     base = model.activations(images, train=True)
     masks = {
-        f"{layer.name}.act": regions(base[f"{layer.name}.norm"], config.activation)
+        f"{layer.name}.act": activation_masks(base[f"{layer.name}.norm"], config.activation)
         for layer in layers(config)
     }
     masks["dropout"] = 2.0 * rng.integers(0, 2, base["pool"].shape)

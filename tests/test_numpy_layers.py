@@ -8,8 +8,8 @@ from finite_differences import slope_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pymobilenet.backends import activation_masks
 from pymobilenet.backends import numpy_layers as formulas
-from pymobilenet.backends import regions
 
 WITHIN = 1e-10
 """Measured: below 5e-12 in every case here."""
@@ -183,7 +183,7 @@ def test_norm_gradients(mode, shape, rng):
 )
 def test_activation_and_its_slope_also_at_the_kinks(activation, outputs, slopes):
     x = np.array([-1.0, 0.0, 3.0, 6.0, 7.0])
-    region = regions(x, activation)
+    region = activation_masks(x, activation)
     assert formulas.activate(x, region).tolist() == outputs
     assert formulas.activate_backward(np.ones(5), region).tolist() == slopes
 
@@ -198,22 +198,22 @@ def test_a_prescribed_region_wins_over_the_value():
 
 def test_activation_does_not_hide_what_is_not_a_number():
     x = np.array([np.nan])
-    assert np.isnan(formulas.activate(x, regions(x, "relu6"))).all()
+    assert np.isnan(formulas.activate(x, activation_masks(x, "relu6"))).all()
 
 
 @pytest.mark.parametrize("activation", ["relu6", "relu"])
 @pytest.mark.parametrize("prescribed", [False, True])
 def test_activation_gradient(activation, prescribed, rng):
     x, grad = 4 * draw(rng, 2, 3, 7, 11), draw(rng, 2, 3, 7, 11)
-    region = regions(x, activation)
+    region = activation_masks(x, activation)
     if prescribed:
         region = rng.integers(0, 3, x.shape).astype(np.uint8)
     else:  # further from a kink than any of the steps taken below
         x = np.where(np.minimum(abs(x), abs(x - 6)) < 0.05, 3.0, x)
-        region = regions(x, activation)
+        region = activation_masks(x, activation)
 
     def loss(moved):
-        piece = region if prescribed else regions(moved, activation)
+        piece = region if prescribed else activation_masks(moved, activation)
         return np.vdot(formulas.activate(moved, piece), grad)
 
     claimed = formulas.activate_backward(grad, region)

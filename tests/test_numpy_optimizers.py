@@ -98,13 +98,13 @@ def test_gradients_are_clipped_by_the_norm_of_all_of_them():
 def by_torch(recipe, start, grads, rates):
     """Parameters and moments after torch's own steps with these gradients."""
     parameters = {name: torch.tensor(value, requires_grad=True) for name, value in start.items()}
-    updater, step = torchs(recipe, parameters.values())
+    optimizer, step = torchs(recipe, parameters.values())
     for found, rate in zip(grads, rates, strict=True):
         for name, parameter in parameters.items():
             parameter.grad = torch.tensor(found[name])
         step(rate)
     moments = {
-        (slot, name): updater.state[parameter][SLOTS[slot]].numpy()
+        (slot, name): optimizer.state[parameter][SLOTS[slot]].numpy()
         for name, parameter in parameters.items()
         for slot in recipe.moments
     }

@@ -13,8 +13,8 @@ from onnx_graphs import CONFIGS, images_of, run
 
 from pymobilenet import MobileNetConfig, TrainConfig, backend
 from pymobilenet.architecture import activation_names
-from pymobilenet.doors.onnx_export import export_onnx, onnx_model, write_onnx
 from pymobilenet.errors import BackendUnavailable, ConfigError, WeightsError
+from pymobilenet.formats.onnx_export import export_onnx, onnx_model, write_onnx
 from pymobilenet.parity.scenario import start_state
 from pymobilenet.weights import state_shapes
 
@@ -126,8 +126,7 @@ def test_without_onnx_the_message_says_how_to_get_it(config, model, monkeypatch)
 
 
 def test_importing_the_door_imports_no_onnx():
-    code = (
-        "import sys, pymobilenet.doors.onnx_export; print({'onnx', 'onnxruntime'} & {*sys.modules})"
-    )
+    module = "pymobilenet.formats.onnx_export"
+    code = f"import sys, {module}; print({{'onnx', 'onnxruntime'}} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -12,7 +12,7 @@ from onnx_graphs import CONFIGS, SIZES, images_of, run
 
 from pymobilenet import backend
 from pymobilenet.architecture import activation_names
-from pymobilenet.doors.onnx_export import onnx_model
+from pymobilenet.formats.onnx_export import onnx_model
 from pymobilenet.parity.floors import (
     Program,
     draw_order,

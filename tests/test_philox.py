@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from philox_by_hand import MASK, philox4x64_10
+from philox_reference import MASK, philox4x64_10
 
 from pymobilenet import philox
 from pymobilenet.errors import ConfigError

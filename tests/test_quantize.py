@@ -9,21 +9,21 @@ import onnxruntime
 import pytest
 
 from pymobilenet import MobileNetConfig, TrainConfig, backend
-from pymobilenet.data import standin
-from pymobilenet.doors import quantize as door
-from pymobilenet.doors.onnx_export import export_onnx, onnx_model, write_onnx
-from pymobilenet.doors.quantize import (
+from pymobilenet.data import synthetic
+from pymobilenet.errors import BackendUnavailable, DataError, WeightsError
+from pymobilenet.formats.onnx_export import export_onnx, onnx_model, write_onnx
+from pymobilenet.parity.floors import distance, least
+from pymobilenet.parity.judge import MOST_WITHIN
+from pymobilenet.parity.scenario import start_state
+from pymobilenet.quantization import quantize as quantize_module
+from pymobilenet.quantization.graph import fold_norms
+from pymobilenet.quantization.quantize import (
     BATCH_SIZE,
     labelled_batches,
     predictor,
     quantization_loss,
     quantize,
 )
-from pymobilenet.doors.quantize_graph import fold_norms
-from pymobilenet.errors import BackendUnavailable, DataError, WeightsError
-from pymobilenet.parity.floors import distance, least
-from pymobilenet.parity.judge import MOST_WITHIN
-from pymobilenet.parity.scenario import start_state
 from pymobilenet.training.metrics import accuracy
 
 SMALL = {"width_mult": 0.25, "resolution": 32, "num_classes": 10, "stem_stride": 1}
@@ -156,7 +156,7 @@ def test_corrected_biases_bring_the_outputs_nearer(path, monkeypatch):
     for name in ("corrected", "as they were"):
         quantize(path, path.with_name("int8.onnx"), images)
         errors[name] = distance(predictor(path.with_name("int8.onnx"))(images), exact)
-        monkeypatch.setattr(door, "correct_biases", lambda *_: None)
+        monkeypatch.setattr(quantize_module, "correct_biases", lambda *_: None)
     assert errors["corrected"] < 0.75 * errors["as they were"]  # 0.56 times measured
 
 
@@ -170,7 +170,7 @@ def test_a_norm_folded_wrongly_is_found(lost, tmp_path, monkeypatch):
                 tensor.CopyFrom(onnx.numpy_helper.from_array(zeros, tensor.name))
         fold_norms(graph)
 
-    monkeypatch.setattr(door, "fold_norms", fold_without)
+    monkeypatch.setattr(quantize_module, "fold_norms", fold_without)
     config = CONFIGS["v1"]
     write_onnx(tmp_path / "m.onnx", config, start_state(config, 1, "float32"))
     quantize(tmp_path / "m.onnx", tmp_path / "int8.onnx", images_of(config))
@@ -180,7 +180,7 @@ def test_a_norm_folded_wrongly_is_found(lost, tmp_path, monkeypatch):
 
 
 def test_the_loss_is_that_of_the_labelled_images(tmp_path):
-    data = standin(256)
+    data = synthetic(256)
     config = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=data.num_classes)
     model = backend("torch").build(config)
     model.fit(data, TrainConfig(optimizer="adam", rate=3e-3, batch_size=32, steps=6))
@@ -195,7 +195,7 @@ def test_the_loss_is_that_of_the_labelled_images(tmp_path):
 
 
 def test_a_file_against_itself_loses_nothing_and_against_another_model_agrees_by_chance(tmp_path):
-    data, config = standin(256), CONFIGS["v1"]
+    data, config = synthetic(256), CONFIGS["v1"]
     for seed in (0, 1):
         write_onnx(tmp_path / f"{seed}.onnx", config, start_state(config, seed, "float32"))
     same, other = (

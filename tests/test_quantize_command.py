@@ -10,9 +10,9 @@ from typed_commands import refused, run
 
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.data import load_cifar100, normalise, scaling
-from pymobilenet.doors import convert
-from pymobilenet.doors import quantize as door
-from pymobilenet.weights import read_weights, write_weights
+from pymobilenet.formats import convert
+from pymobilenet.formats.exchange import read_weights, write_weights
+from pymobilenet.quantization import quantize as quantize_module
 
 SAID = {
     "preprocessing": "standard",
@@ -49,13 +49,13 @@ def data(tmp_path):
 @pytest.fixture
 def asked(monkeypatch):
     """The images that both files were asked about, and their labels."""
-    seen, loss = [], door.quantization_loss
+    seen, loss = [], format.quantization_loss
 
     def noted(path, int8_path, batches):
         seen.extend(batches)
         return loss(path, int8_path, iter(seen))
 
-    monkeypatch.setattr(door, "quantization_loss", noted)
+    monkeypatch.setattr(quantize_module, "quantization_loss", noted)
     return seen
 
 

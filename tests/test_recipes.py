@@ -112,7 +112,7 @@ def test_a_path_to_data_holds_in_any_folder(tmp_path, monkeypatch, given):
     assert absolute(given) == str(tmp_path / "three")
 
 
-@pytest.mark.parametrize("name", ["cifar-100", "cifar-10", "stand-in", "not there", ""])
+@pytest.mark.parametrize("name", ["cifar-100", "cifar-10", "synthetic", "not there", ""])
 def test_a_name_of_data_stays_one(tmp_path, monkeypatch, name):
     """In a recipe, whatever lies there; as `absolute` is asked for a path that is there."""
     monkeypatch.chdir(tmp_path)

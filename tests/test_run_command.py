@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from pymobilenet import backend, training
 from pymobilenet.cli import app
 from pymobilenet.errors import ConfigError
-from pymobilenet.training import Run, resume
+from pymobilenet.training import TrainingRun, resume
 from pymobilenet.training.checkpoint import LAST, read_checkpoint
 
 
@@ -59,12 +59,12 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, images, name):
     stopped = read_checkpoint(folder / LAST).state
     assert stopped.step >= 8
     run = resume(folder, backend(name))
-    assert run.go(is_stopping=lambda: run.state.step > stopped.step) == "interrupted"
+    assert run.train(is_stopping=lambda: run.state.step > stopped.step) == "interrupted"
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # torch's compiler
 def test_the_command_that_goes_on_has_the_options_that_were_given(tmp_path, images, monkeypatch):
-    monkeypatch.setattr(Run, "go", lambda run, *_: run.save() or "interrupted")
+    monkeypatch.setattr(TrainingRun, "train", lambda run, *_: run.save() or "interrupted")
     recipe, folder = write_recipe(tmp_path), tmp_path / "it's [a] run"
     options = ["--amp", "bf16", "--compile", "--log", "tensorboard"]
     begun = ["train", recipe, "--data", images, "--out", folder, *options]
@@ -76,7 +76,7 @@ def test_the_command_that_goes_on_has_the_options_that_were_given(tmp_path, imag
 
 
 def test_a_run_goes_on_from_another_folder(tmp_path, images, monkeypatch):
-    monkeypatch.setattr(Run, "go", lambda run, *_: run.save() or "interrupted")
+    monkeypatch.setattr(TrainingRun, "train", lambda run, *_: run.save() or "interrupted")
     (tmp_path / "three").symlink_to(images)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -8,9 +8,9 @@ from run_files import write_images, write_recipe
 from pymobilenet import backend
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import ConfigError, DataError, WeightsError
+from pymobilenet.formats.exchange import read_weights, write_weights
 from pymobilenet.training import begin, load_recipe, resume
 from pymobilenet.training.checkpoint import LAST
-from pymobilenet.weights import read_weights, write_weights
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,11 @@ from pymobilenet import backend
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import TrainingDiverged, WeightsError
 from pymobilenet.evaluation import evaluate, read_runs
+from pymobilenet.formats.exchange import read_weights
 from pymobilenet.training import begin, load_recipe, resume
-from pymobilenet.training.beginning import parts
 from pymobilenet.training.checkpoint import BEST, LAST, read_checkpoint
-from pymobilenet.weights import averaged, read_weights
+from pymobilenet.training.setup import split_images
+from pymobilenet.weights import averaged
 
 BACKENDS = ["torch", pytest.param("julia", marks=pytest.mark.julia)]
 by_backend = pytest.mark.parametrize("name", BACKENDS)
@@ -38,7 +39,7 @@ def recipe(tmp_path, images):
 def whole(recipe, name, folder):
     """A run that is left alone."""
     run = begin(recipe, backend(name), folder)
-    assert run.go() == "finished"
+    assert run.train() == "finished"
     return folder
 
 
@@ -78,20 +79,20 @@ def test_a_run_leaves_checkpoint_best_model_and_log(recipe, tmp_path):
 
 def test_the_log_says_what_evaluating_the_best_model_gives(recipe, tmp_path):
     run = begin(recipe, backend("torch"), tmp_path / "run")
-    run.go()
+    run.train()
     best = backend("torch").load(tmp_path / "run" / BEST)
     found = evaluate(best, run.images.validation)
     line = run.state.best
     assert (found.top1, found.loss) == (line["val_accuracy"], line["val_loss"])
     assert line["val_accuracy"] == max(each["val_accuracy"] for each in run.state.log)
-    watched = evaluate(best, run.images.watched)
-    assert watched.top1 == line["train_accuracy"]
+    train_eval_images = evaluate(best, run.images.train_eval_images)
+    assert train_eval_images.top1 == line["train_accuracy"]
 
 
 def test_training_loss_is_the_mean_over_the_epochs_steps(recipe, tmp_path):
     losses = []
     run = begin(recipe, backend("torch"), tmp_path / "run")
-    run.go([lambda record: losses.append(record.loss)])
+    run.train([lambda record: losses.append(record.loss)])
     means = [sum(losses[start : start + 4]) / 4 for start in (0, 4, 8)]
     assert [line["train_loss"] for line in run.state.log] == means
 
@@ -104,21 +105,21 @@ def test_the_best_model_has_the_averaged_weights(recipe, tmp_path):
 
 
 def test_the_parts_of_the_training_images_do_not_overlap(recipe):
-    run = replace(recipe.run, validation=10, limit=20, watched=5)
-    held, trained, watched = parts(run, 40, 3)
-    assert [len(part) for part in (held, trained, watched)] == [10, 20, 5]
+    run = replace(recipe.run, validation=10, limit=20, train_eval_images=5)
+    held, trained, train_eval_images = split_images(run, 40, 3)
+    assert [len(part) for part in (held, trained, train_eval_images)] == [10, 20, 5]
     assert not set(held) & set(trained)
-    assert set(watched) <= set(trained)
-    everything = parts(replace(run, limit=0), 40, 3)
+    assert set(train_eval_images) <= set(trained)
+    everything = split_images(replace(run, limit=0), 40, 3)
     assert sorted([*everything[0], *everything[1]]) == list(range(40))
-    assert set(parts(run, 40, 4)[0]) != set(held)
+    assert set(split_images(run, 40, 4)[0]) != set(held)
 
 
 def test_a_run_stops_when_epochs_no_longer_help(recipe, tmp_path):
     calm = replace(recipe, train=recipe.train | {"rate": 0.0, "ema_decay": 0.0})
     patient = replace(calm, run=replace(calm.run, epochs=9, patience=2))
     run = begin(patient, backend("torch"), tmp_path / "run")
-    ending = run.go()
+    ending = run.train()
     best, last = run.state.best["epoch"], len(run.state.log)
     assert ending == "no better epoch in a while"
     assert last == best + 2 < 9
@@ -129,13 +130,13 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_its_checkpoint(recipe
     step = run.model.step
     run.model.step = lambda *batch: (np.nan, {}) if run.state.step == 5 else step(*batch)
     with pytest.raises(TrainingDiverged, match=r"must be finite. Received: nan at step 5, rate 0"):
-        run.go()
+        run.train()
     assert read_checkpoint(tmp_path / "run" / LAST).state.step == 4
 
 
 def test_loggers_get_each_line(recipe, tmp_path):
     lines = []
-    begin(recipe, backend("torch"), tmp_path / "run").go(loggers=[lines.append])
+    begin(recipe, backend("torch"), tmp_path / "run").train(loggers=[lines.append])
     assert lines == lines_of(tmp_path / "run", ())
 
 
@@ -178,9 +179,9 @@ def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_bits(
 ):
     alone = whole(recipe, name, tmp_path / "alone")
     run = begin(recipe, backend(name), tmp_path / "stopped")
-    assert run.go(is_stopping=lambda: run.state.step >= stop_after) == "interrupted"
+    assert run.train(is_stopping=lambda: run.state.step >= stop_after) == "interrupted"
     assert read_checkpoint(tmp_path / "stopped" / LAST).state.step == stop_after
-    assert resume(tmp_path / "stopped", backend(name)).go() == "finished"
+    assert resume(tmp_path / "stopped", backend(name)).train() == "finished"
     assert_same_end(alone, tmp_path / "stopped")
 
 
@@ -202,9 +203,9 @@ def test_measuring_can_be_stopped_and_is_done_again(recipe, tmp_path):
         asked.append(run.state.step)
         return asked.count(4) > 1
 
-    assert run.go(is_stopping=is_stopping) == "interrupted"
+    assert run.train(is_stopping=is_stopping) == "interrupted"
     assert (run.state.step, len(run.state.log)) == (4, 0)
-    resume(tmp_path / "stopped", backend("torch")).go()
+    resume(tmp_path / "stopped", backend("torch")).train()
     assert_same_end(alone, tmp_path / "stopped")
 
 
@@ -220,12 +221,12 @@ draw = random.Random(0)
 for _ in range(int(sys.argv[2])):
     child = os.fork()
     if not child:
-        resume(sys.argv[1], one).go()
+        resume(sys.argv[1], one).train()
         os._exit(0)
     time.sleep(draw.uniform(0, float(sys.argv[3])))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-print(resume(sys.argv[1], one).go())
+print(resume(sys.argv[1], one).train())
 """
 
 
@@ -251,7 +252,7 @@ GOING = """
 import sys
 from pymobilenet import backend
 from pymobilenet.training import resume
-print(resume(sys.argv[1], backend("julia")).go([lambda record: print(record.step, flush=True)]))
+print(resume(sys.argv[1], backend("julia")).train([lambda record: print(record.step, flush=True)]))
 """
 
 
@@ -284,13 +285,13 @@ def test_a_run_goes_there_and_back_again(recipe, tmp_path, other):
     wide = replace(recipe, run=replace(recipe.run, dtype="float64"))
     folder = tmp_path / "run"
     run = begin(wide, backend("torch"), folder)
-    run.go(is_stopping=lambda: run.state.step >= 5)
+    run.train(is_stopping=lambda: run.state.step >= 5)
     there = resume(folder, backend(other))
     assert_same_bits(in_order(there), in_order(run))
-    there.go(is_stopping=lambda: there.state.step >= 10)
+    there.train(is_stopping=lambda: there.state.step >= 10)
     back = resume(folder, backend("torch"))
     assert_same_bits(in_order(back), in_order(there))
-    assert back.go() == "finished"
+    assert back.train() == "finished"
     alone = whole(wide, "torch", tmp_path / "alone")
     lines = lines_of(folder)
     assert [line["backend"] for line in lines] == ["torch", other, "torch"]

@@ -10,13 +10,13 @@ import tracemalloc
 import numpy as np
 import pytest
 import safetensors.numpy
-import safetensors_by_hand as by_hand
+import safetensors_reference as by_hand
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from pymobilenet.errors import WeightsError
-from pymobilenet.weights.safetensors import encode, read_tensors, write_tensors
+from pymobilenet.formats.exchange import encode, read_tensors, write_tensors
 
 VECTORS = json.loads(by_hand.VECTORS.read_text(encoding="utf-8"))["cases"]
 DTYPES = {"F64": "<f8", "I64": "<i8", "F32": "<f4", "U8": "|u1"}
@@ -103,7 +103,7 @@ def test_the_order_in_which_things_are_given_does_not_matter(tmp_path):
 def test_two_processes_write_the_same_bytes(tmp_path):
     program = (
         "import sys, numpy as np\n"
-        "from pymobilenet.weights.safetensors import write_tensors\n"
+        "from pymobilenet.formats.exchange import write_tensors\n"
         "names = {f'name{i}' for i in range(40)}\n"  # a set's order follows the hash seed
         "write_tensors(sys.argv[1], {n: np.ones(2) for n in names}, {n: n for n in names})\n"
         "print(list(names))\n"

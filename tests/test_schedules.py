@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from schedules_by_hand import CASES, VECTORS, rates
+from schedules_reference import CASES, VECTORS, rates
 
 from pymobilenet import TrainConfig
 from pymobilenet.config import SCHEDULES
@@ -42,15 +42,15 @@ def test_the_record_is_what_is_written_by_hand():
 
 def torchs(config, count):
     """The rates of torch's own scheduler."""
-    updater = torch.optim.SGD([torch.zeros(1, requires_grad=True)], config.rate, momentum=0.9)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], config.rate, momentum=0.9)
     kinds, length = torch.optim.lr_scheduler, config.steps
     scheduler = {
-        "constant": lambda: kinds.ConstantLR(updater, factor=1.0),
-        "step": lambda: kinds.StepLR(updater, config.step_size, config.gamma),
-        "milestones": lambda: kinds.MultiStepLR(updater, list(config.milestones), config.gamma),
-        "cosine": lambda: kinds.CosineAnnealingLR(updater, length, config.final_rate),
+        "constant": lambda: kinds.ConstantLR(optimizer, factor=1.0),
+        "step": lambda: kinds.StepLR(optimizer, config.step_size, config.gamma),
+        "milestones": lambda: kinds.MultiStepLR(optimizer, list(config.milestones), config.gamma),
+        "cosine": lambda: kinds.CosineAnnealingLR(optimizer, length, config.final_rate),
         "one_cycle": lambda: kinds.OneCycleLR(
-            updater,
+            optimizer,
             config.rate,
             total_steps=length,
             pct_start=config.pct_start,
@@ -60,8 +60,8 @@ def torchs(config, count):
     }[config.schedule]()
     found = []
     for _ in range(count):
-        found.append(updater.param_groups[0]["lr"])
-        updater.step()
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
         if len(found) < count:
             scheduler.step()
     return found

@@ -8,7 +8,7 @@ from small_models import SMALL, assert_same_bits, batch
 from torch_reference import STATE, Reference, assert_close, torch_model
 
 from pymobilenet import MobileNetConfig, backend
-from pymobilenet.backends import regions
+from pymobilenet.backends import activation_masks
 from pymobilenet.errors import ConfigError, DataError
 from pymobilenet.weights import initial_state
 
@@ -58,7 +58,7 @@ def test_masks_that_say_what_is_so_change_nothing(model, train):
     images, _ = batch()
     free = model.activations(images, train)
     masks = {
-        name: regions(free[name.replace(".act", ".norm")], "relu6")
+        name: activation_masks(free[name.replace(".act", ".norm")], "relu6")
         for name in free
         if name.endswith(".act")
     }

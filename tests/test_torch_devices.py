@@ -11,9 +11,9 @@ from small_models import SMALL, assert_same_bits, batch
 from torch_reference import STATE, torch_model
 
 from pymobilenet import MobileNetConfig, TrainConfig, backend
-from pymobilenet.backends import regions
+from pymobilenet.backends import activation_masks
 from pymobilenet.backends.torch import devices
-from pymobilenet.data import standin
+from pymobilenet.data import synthetic
 from pymobilenet.errors import BackendUnavailable, ConfigError
 
 NARROW = {"dtype": "float32"}
@@ -33,8 +33,8 @@ def elsewhere(monkeypatch):
 
 def test_the_cpu_is_the_device_unless_another_is_asked_for():
     model = torch_model(device="cpu")
-    assert model.choices["device"] == torch_model().choices["device"] == "cpu"
-    assert model.choices["amp"] == "no"
+    assert model.compute_options["device"] == torch_model().compute_options["device"] == "cpu"
+    assert model.compute_options["amp"] == "no"
     assert_same_bits(model.loss_and_grads(*batch())[1], torch_model().loss_and_grads(*batch())[1])
 
 
@@ -85,7 +85,7 @@ def test_float64_on_mps_is_refused():
 def test_all_that_a_model_needs_goes_to_its_device(elsewhere, use):
     images, labels = batch()
     seen = torch_model().activations(images, train=True)
-    masks = {"stem.act": regions(seen["stem.norm"], "relu6"), "dropout": np.ones((3, 102))}
+    masks = {"stem.act": activation_masks(seen["stem.norm"], "relu6"), "dropout": np.ones((3, 102))}
     with pytest.raises(RuntimeError, match=r"copy out of meta tensor|item\(\) cannot be called on"):
         use(elsewhere, images, labels, masks)
 
@@ -95,7 +95,7 @@ def test_a_state_with_moments_goes_to_the_device(elsewhere):
     here.set_optimizer(RECIPE)
     here.step(*batch(), 0.1)
     elsewhere.set_state(here.get_state())
-    moments = [kept["momentum_buffer"] for kept in elsewhere.updater.state.values()]
+    moments = [kept["momentum_buffer"] for kept in elsewhere.torch_optimizer.state.values()]
     tensors = [*elsewhere.module.state_dict().values(), *elsewhere.averages.values(), *moments]
     assert len(moments) == len(list(elsewhere.module.parameters()))
     assert {tensor.device.type for tensor in tensors} == {"meta"}
@@ -139,9 +139,9 @@ def test_mixed_precision_learns():
     config = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5, stem_stride=1)
     model = backend("torch").build(config, amp="bf16")
     recipe = TrainConfig(optimizer="adam", rate=3e-3, batch_size=40, steps=30, crop_padding=0)
-    history = model.fit(standin(40, num_classes=5), recipe)
+    history = model.fit(synthetic(40, num_classes=5), recipe)
     assert history.losses[-1] < 0.6 * history.losses[0]
-    assert history.choices["amp"] == "bf16"
+    assert history.compute_options["amp"] == "bf16"
 
 
 @pytest.mark.parametrize(

@@ -41,15 +41,15 @@ def both(tmp_path_factory):
 
 
 def test_the_first_process_leads(both):
-    assert [found["leads"] for found in both] == [True, False]
-    assert backend("torch").build(SMALL).leads
+    assert [found["is_main_process"] for found in both] == [True, False]
+    assert backend("torch").build(SMALL).is_main_process
 
 
 def test_choices_name_the_processes(both):
-    assert {found["choices"]["processes"] for found in both} == {"2"}
-    assert both[0]["fitted"]["True"]["choices"]["sync_norm"] == "yes"
-    assert both[0]["choices"]["sync_norm"] == "no"
-    alone = backend("torch").build(SMALL).choices
+    assert {found["compute_options"]["processes"] for found in both} == {"2"}
+    assert both[0]["fitted"]["True"]["compute_options"]["sync_norm"] == "yes"
+    assert both[0]["compute_options"]["sync_norm"] == "no"
+    alone = backend("torch").build(SMALL).compute_options
     assert (alone["processes"], alone["sync_norm"]) == ("1", "no")
 
 
@@ -139,7 +139,7 @@ def test_ctrl_c_saves_where_several_train(tmp_path):
     stopped = read_checkpoint(folder / LAST).state
     assert f"Stopped after step {stopped.step} of 2000 and saved." in said
     run = resume(folder, backend("torch"))
-    assert run.go(is_stopping=lambda: run.state.step > stopped.step) == "interrupted"
+    assert run.train(is_stopping=lambda: run.state.step > stopped.step) == "interrupted"
 
 
 def test_one_process_alone_computes_as_if_there_were_no_torchrun():

@@ -9,7 +9,7 @@ from small_models import SMALL, assert_same_bits, batch
 from torch_reference import STATE, Reference
 
 from pymobilenet import MobileNetConfig, TrainConfig, backend
-from pymobilenet.data import standin
+from pymobilenet.data import synthetic
 
 RATES = (0.1, 0.02, 0.3)
 
@@ -27,7 +27,7 @@ def advance(model, seeds, rates=RATES):
 def by_hand(recipe):
     """torch's own layers and optimizer, the rate set before each step as torch's schedulers do."""
     reference = Reference(SMALL).take(STATE).train()
-    updater, step = torchs(recipe, reference.parameters())
+    optimizer, step = torchs(recipe, reference.parameters())
     average = torch.optim.swa_utils.AveragedModel(
         reference, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema_decay)
     )
@@ -35,7 +35,7 @@ def by_hand(recipe):
     losses = []
     for seed, rate in enumerate(RATES):
         images, labels = (torch.from_numpy(array.copy()) for array in batch(seed=seed))
-        updater.zero_grad()
+        optimizer.zero_grad()
         loss = F.cross_entropy(reference(images), labels)
         loss.backward()
         step(rate)
@@ -44,7 +44,7 @@ def by_hand(recipe):
     state, names = reference.state(), reference.canonical_names()
     for name, parameter in reference.named_parameters():
         for slot in recipe.moments:
-            moment = updater.state[parameter][SLOTS[slot]]
+            moment = optimizer.state[parameter][SLOTS[slot]]
             state[f"optimizer.{slot}.{names[name]}"] = moment.numpy()
     if recipe.ema_decay > 0:
         for name, parameter in average.module.named_parameters():
@@ -151,7 +151,7 @@ def test_fit_lays_maps_out_for_speed_and_puts_them_back(memory_format, meanwhile
     kernel = model.module.stem.conv.weight
     before, seen = kernel.stride(), []
     train = TrainConfig(steps=2, batch_size=4)
-    model.fit(standin(8, num_classes=5), train, (lambda _: seen.append(kernel.stride()),))
+    model.fit(synthetic(8, num_classes=5), train, (lambda _: seen.append(kernel.stride()),))
     channels_last = torch.empty(kernel.shape).to(memory_format=torch.channels_last).stride()
     assert [stride == channels_last for stride in seen] == [meanwhile] * 2
     assert kernel.stride() == before

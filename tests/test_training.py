@@ -8,13 +8,13 @@ import torch
 from known_model import Known, data_with
 
 from pymobilenet import MobileNetConfig, TrainConfig, backend
-from pymobilenet.data import CIFAR100_MEAN, CIFAR100_STD, BatchPlan, apply, standin
+from pymobilenet.data import CIFAR100_MEAN, CIFAR100_STD, BatchPlan, apply, synthetic
 from pymobilenet.errors import ConfigError, DataError
 from pymobilenet.training import Batches, accuracy, fit, rate_at
 
 MODEL = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5)
 DROPPING = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5, dropout=0.25)
-DATA = standin(40, num_classes=5)
+DATA = synthetic(40, num_classes=5)
 RECIPE = TrainConfig(batch_size=8, steps=3, rate=0.05, seed=1)
 
 
@@ -86,7 +86,7 @@ def test_dropout_factors_belong_to_the_seed():
 
 def test_a_model_with_too_few_classes_is_refused():
     few = MobileNetConfig(width_mult=0.1, num_classes=4)
-    with pytest.raises(DataError, match=r"STAND-IN.*has 5 classes.*Received: num_classes 4"):
+    with pytest.raises(DataError, match=r"SYNTHETIC.*has 5 classes.*Received: num_classes 4"):
         Batches(DATA, RECIPE, few, "float32")
     Batches(DATA, RECIPE, MobileNetConfig(num_classes=1000), "float32")
 
@@ -140,11 +140,11 @@ def test_smoothed_labels_give_torchs_loss():
 
 
 class Spy:
-    """A stand-in for a model that notes what it is given."""
+    """A fake model that notes what it is given."""
 
     def __init__(self, config=MODEL):
         self.config, self.dtype, self.seen, self.optimizers = config, np.dtype("float64"), [], []
-        self.choices = {}
+        self.compute_options = {}
 
     def set_optimizer(self, config):
         self.optimizers.append(config)
@@ -219,7 +219,7 @@ def test_two_backends_see_the_same_batches_and_begin_with_fresh_moments(monkeypa
         assert (rate, masks["dropout"].tobytes()) == (other[2], other[3]["dropout"].tobytes())
 
 
-def test_training_learns_the_stand_in():
+def test_training_learns_the_synthetic():
     config = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5, stem_stride=1)
     model = backend("torch").build(config)
     recipe = TrainConfig(optimizer="adam", rate=3e-3, batch_size=40, steps=30, crop_padding=0)

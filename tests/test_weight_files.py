@@ -10,8 +10,8 @@ from small_models import OPTIMIZERS, SMALL, assert_same_bits, batch
 
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.errors import WeightsError
-from pymobilenet.weights import initial_state, read_weights, write_weights
-from pymobilenet.weights.safetensors import read_tensors, write_tensors
+from pymobilenet.formats.exchange import read_tensors, read_weights, write_tensors, write_weights
+from pymobilenet.weights import initial_state
 
 VERSIONS = {"torch": "2.13.0", "numpy": "2.0"}
 STATE = initial_state(SMALL, 0)

@@ -3,46 +3,58 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, overload
+from typing import Any
 
 from pymobilenet.backends.base import Backend, Model
-from pymobilenet.backends.parts import regions
+from pymobilenet.backends.batch import activation_masks
 from pymobilenet.errors import BackendUnavailable, ConfigError
 
-__all__ = ["BACKENDS", "Backend", "Model", "backend", "regions"]
+__all__ = ["BACKENDS", "Backend", "Model", "activation_masks", "available_backends", "backend"]
 
 BACKENDS = ("numpy", "torch", "julia")
 
 _loaded: dict[str, Backend] = {}
 
 
-@overload
-def backend(name: str) -> Backend: ...
-@overload
-def backend(name: None = None) -> dict[str, str]: ...
+def backend(name: str) -> Backend:
+    """Return a backend by name.
 
-
-def backend(name: str | None = None) -> Backend | dict[str, str]:
-    """The backend called `name`; without a name, every backend and whether it can be had.
-
-    There is no current backend: two can be used side by side in one process. The Julia backend
+    There is no current backend: several can be used side by side in one process. The Julia backend
     starts Julia on its first use.
 
-    >>> backend("numpy").name
-    'numpy'
+    Args:
+        name: "torch", "julia" or "numpy".
+
+    Returns:
+        The backend; the same object on every call.
 
     Raises:
-        ConfigError: There is no backend of that name.
-        BackendUnavailable: Its framework is not there or does not load; the message says how to get
-            it.
+        ConfigError: No backend has this name.
+        BackendUnavailable: The framework is not installed or does not load. The message says how
+            to install it.
+
+    Example:
+        >>> backend("numpy").name
+        'numpy'
     """
-    if name is None:
-        return {name: _status(name) for name in BACKENDS}
     if name not in BACKENDS:
         raise ConfigError(f"backend must be one of {', '.join(BACKENDS)}. Received: {name!r}")
     if name not in _loaded:
         _loaded[name] = _module(name).load_backend()
     return _loaded[name]
+
+
+def available_backends() -> dict[str, str]:
+    """Return each backend's name and status, without starting any of them.
+
+    Returns:
+        Name -> "available ..." or "unavailable: " and the reason.
+
+    Example:
+        >>> sorted(available_backends())
+        ['julia', 'numpy', 'torch']
+    """
+    return {name: _status(name) for name in BACKENDS}
 
 
 def _status(name: str) -> str:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pymobilenet.backends import checks
-from pymobilenet.backends.parts import Batch
+from pymobilenet.backends.batch import Batch
 from pymobilenet.backends.probe import probe_metadata
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import ConfigError
-from pymobilenet.weights import State, check_state, initial_state, read_weights, write_weights
+from pymobilenet.weights import State, check_state, initial_state
 from pymobilenet.weights.state import slots_of
 
 if TYPE_CHECKING:
@@ -36,12 +36,12 @@ class Model(abc.ABC):
         dtype (numpy.dtype): float32 or float64: of the images, the results and the state.
         optimizer (TrainConfig or None): What `step` does; see `set_optimizer`.
         options (dict): The backend's own, as in `Backend.build`.
-        leads (bool): Whether this process writes files and prints; where several train one model
-            together, the first alone does.
+        is_main_process (bool): Whether this process writes files and prints. True for the first of
+            several processes that train one model, and for a single process.
     """
 
     backend: Backend
-    leads = True
+    is_main_process = True
 
     def __init__(self, config: MobileNetConfig, dtype: np.dtype) -> None:
         self.config = config
@@ -49,7 +49,7 @@ class Model(abc.ABC):
         self.optimizer: TrainConfig | None = None
         self.options: dict[str, Any] = {}
 
-    def twin(self, state: Mapping[str, np.ndarray] | None = None, **changes: Any) -> Model:
+    def replica(self, state: Mapping[str, np.ndarray] | None = None, **changes: Any) -> Model:
         """Another model of this backend, with the same options and no moments.
 
         Args:
@@ -110,10 +110,9 @@ class Model(abc.ABC):
             images: (N, C, H, W), of the model's dtype.
             labels: (N,), integers in [0, classes); or (N, classes) of the model's dtype, a
                 distribution in each row.
-            masks: Optional. ``<layer>.act`` -> uint8 (N, C, H, W) from `regions`: the piece of the
-                activation each value is to be treated as being on, whatever side of the kink it
-                fell. ``dropout`` -> (N, C): factors for the pooled features; without it none is
-                dropped.
+            masks: Optional. ``<layer>.act`` -> uint8 (N, C, H, W) from `activation_masks`: the
+                linear piece of the activation that each value is treated as lying on. ``dropout``
+                -> (N, C): factors for the pooled features; without it no feature is dropped.
         """
         batch = Batch(images, labels, dict(masks or {}))
         return self._loss_and_grads(*checks.batch(self.config, self.dtype, batch))
@@ -133,8 +132,8 @@ class Model(abc.ABC):
         """
         if self.optimizer is None:
             raise ConfigError("step needs an optimizer: call set_optimizer(TrainConfig(...)) first")
-        batch, parts = Batch(images, labels, dict(masks or {})), self.optimizer.accumulate
-        images, labels, known = checks.batch(self.config, self.dtype, batch, parts)
+        batch, micro_batches = Batch(images, labels, dict(masks or {})), self.optimizer.accumulate
+        images, labels, known = checks.batch(self.config, self.dtype, batch, micro_batches)
         return self._step(images, labels, checks.rate(rate), known)
 
     def set_optimizer(self, config: TrainConfig) -> None:
@@ -148,7 +147,7 @@ class Model(abc.ABC):
         return () if self.optimizer is None else self.optimizer.slots
 
     @property
-    def choices(self) -> dict[str, str]:
+    def compute_options(self) -> dict[str, str]:
         """What this model computes by where its backend knows several ways, for logs."""
         return {}
 
@@ -171,11 +170,13 @@ class Model(abc.ABC):
         self._set_state({name: np.asarray(tensor, order="C") for name, tensor in state.items()})
 
     def save(self, path: str | Path) -> None:
-        """Write config and state as the exchange file (see `pymobilenet.weights.safetensors`).
+        """Write config and state as the exchange file (see `pymobilenet.formats.exchange`).
 
         The file carries a probe (see `pymobilenet.backends.probe`), by which `pymobilenet verify`
         tells whether it still gives the logits it gave here.
         """
+        from pymobilenet.formats.exchange import write_weights
+
         metadata = probe_metadata(self)
         write_weights(path, self.config, self.get_state(), self.backend.versions(), metadata)
 
@@ -187,7 +188,7 @@ class Model(abc.ABC):
 
         return fit(self, data, config, callbacks, start)
 
-    def anywhere(self, found: bool) -> bool:
+    def any_rank(self, found: bool) -> bool:
         """Whether it is so in any of the processes that train this model; all have to ask."""
         return found
 
@@ -201,7 +202,7 @@ class Model(abc.ABC):
     def _predict(self, images: np.ndarray) -> np.ndarray: ...
 
     def _freeze(self) -> Callable[[np.ndarray], np.ndarray]:
-        return self.twin()._predict
+        return self.replica()._predict
 
     @abc.abstractmethod
     def _activations(
@@ -292,5 +293,7 @@ class Backend(abc.ABC):
 
     def load(self, path: str | Path, **options: Any) -> Model:
         """A model from an exchange file, with the config and dtype the file names."""
+        from pymobilenet.formats.exchange import read_weights
+
         file = read_weights(path, mmap=True)
         return self.from_state(file.config, file.state, **options)

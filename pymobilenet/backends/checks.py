@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pymobilenet.architecture import feature_channels, last_map_size, layers
-from pymobilenet.backends.parts import Batch
+from pymobilenet.backends.batch import Batch
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import ConfigError, DataError
 
@@ -172,16 +172,18 @@ def _check_values(name: str, mask: np.ndarray, largest: int) -> None:
         raise DataError(f"masks[{name!r}] must be in 0..{largest}. Received: {mask.max()}")
 
 
-def batch(config: MobileNetConfig, kind: np.dtype, received: Batch, parts: int = 1) -> Batch:
-    """A batch to train on, in so many equal parts."""
+def batch(
+    config: MobileNetConfig, kind: np.dtype, received: Batch, micro_batches: int = 1
+) -> Batch:
+    """A checked training batch that divides into `micro_batches` equal slices."""
     found = images(config, kind, received.images)
     wanted = labels(config, kind, received.labels, len(found))
-    if len(found) % parts:
+    if len(found) % micro_batches:
         raise DataError(
-            f"images must go into {parts} equal parts, the optimizer's accumulate. "
-            f"Received: {len(found)} images"
+            f"the number of images must be a multiple of the optimizer's accumulate, "
+            f"{micro_batches}. Received: {len(found)}"
         )
-    trainable(config, found[: len(found) // parts])
+    trainable(config, found[: len(found) // micro_batches])
     return Batch(found, wanted, masks(config, kind, received.masks, found))
 
 

@@ -16,9 +16,9 @@ import numpy as np
 from pymobilenet.architecture import Layer, layers, parameter_shapes
 from pymobilenet.backends import numpy_layers as formulas
 from pymobilenet.backends.base import Backend, Model
+from pymobilenet.backends.batch import Batch, activation_masks
 from pymobilenet.backends.checks import DROPOUT
 from pymobilenet.backends.numpy_optimizers import RULES, clipped, decayed
-from pymobilenet.backends.parts import Batch, regions
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import ConfigError
 from pymobilenet.weights import OPTIMIZER_STEP, State
@@ -129,7 +129,7 @@ class NumpyModel(Model):
         normalised = formulas.normalise(conv, statistics, self.config.norm_eps)
         norm = formulas.affine(normalised, of_norm["weight"], of_norm["bias"])
         if region is None and layer.activation:
-            region = regions(norm, self.config.activation)
+            region = activation_masks(norm, self.config.activation)
         act = norm if region is None else formulas.activate(norm, region)
         output = entered + act if layer.residual else act
         return _Pass(layer, x, conv, normalised, norm, region, act, output, statistics)
@@ -199,7 +199,7 @@ class NumpyModel(Model):
         count, batch = self.optimizer.accumulate, Batch(images, labels, masks)
         loss = 0.0
         grads: State = {}
-        for part in (batch.part(number, count) for number in range(count)):
+        for part in (batch.micro_batch(number, count) for number in range(count)):
             passes = list(self._passes(part.images, train=True, masks=part.masks))
             of_part, found = self._backward(passes, part.labels, part.masks)
             self._update_running(passes)

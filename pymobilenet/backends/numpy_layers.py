@@ -205,7 +205,7 @@ def _per_channel(values: np.ndarray) -> np.ndarray:
 
 
 def activate(x: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """ReLU or ReLU6 as the piece of it that `region` (see `backends.base.regions`) names.
+    """ReLU or ReLU6 as the piece of it that `region` (see `backends.base.activation_masks`) names.
 
     Products, not a choice: what is not a number stays so.
     """

@@ -135,8 +135,8 @@ def logits(model: Model, given: np.ndarray, dtype: str) -> np.ndarray:
         for name, tensor in model.get_state().items()
         if not name.startswith("optimizer.")
     }
-    twin = model.backend.from_state(model.config, state)
-    return twin.activations(given.astype(dtype))["logits"]
+    replica = model.backend.from_state(model.config, state)
+    return replica.activations(given.astype(dtype))["logits"]
 
 
 def _rows(values: np.ndarray) -> list[list[float]]:

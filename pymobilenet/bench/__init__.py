@@ -3,7 +3,7 @@
 from pymobilenet.bench.contenders import CONTENDERS, Contender, available
 from pymobilenet.bench.measure import Case, Timing, measure
 from pymobilenet.bench.peak import gemm_peak
-from pymobilenet.bench.report import print_table, to_dict, write_report
+from pymobilenet.bench.report import print_table, to_dict, write_bench_report
 
 __all__ = [
     "CONTENDERS",
@@ -15,5 +15,5 @@ __all__ = [
     "measure",
     "print_table",
     "to_dict",
-    "write_report",
+    "write_bench_report",
 ]

@@ -15,7 +15,7 @@ import numpy as np
 from pymobilenet.backends import backend
 from pymobilenet.backends.base import Model
 from pymobilenet.backends.julia import unavailable
-from pymobilenet.backends.julia.files import allocated, bench_peers, has_metalhead
+from pymobilenet.backends.julia.runtime import allocated, bench_peers, has_metalhead
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import BackendUnavailable, ConfigError
 
@@ -76,20 +76,20 @@ def _build(name: str, config: MobileNetConfig, options: dict[str, Any]) -> Model
 
 
 def _step_by_hand(config: MobileNetConfig, images: np.ndarray, labels: np.ndarray) -> Job:
-    from pymobilenet.backends.torch.by_hand import training_step
+    from pymobilenet.backends.torch.baseline import training_step
 
     return training_step(config, images, labels, RATE)
 
 
 def _predict_by_hand(config: MobileNetConfig, images: np.ndarray, _labels: np.ndarray) -> Job:
-    from pymobilenet.backends.torch.by_hand import prediction
+    from pymobilenet.backends.torch.baseline import prediction
 
     return prediction(config, images)
 
 
 def _onnxruntime(config: MobileNetConfig, images: np.ndarray, _labels: np.ndarray) -> Job:
-    from pymobilenet.doors.onnx_export import export_onnx
-    from pymobilenet.doors.quantize import predictor
+    from pymobilenet.formats.onnx_export import export_onnx
+    from pymobilenet.quantization.quantize import predictor
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"

@@ -99,7 +99,7 @@ def measure(
     case: Case,
     contenders: Sequence[Contender],
     repeats: int = 9,
-    tick: Callable[[], None] = lambda: None,
+    advance: Callable[[], None] = lambda: None,
 ) -> list[Timing]:
     """Time one case for each contender that does such jobs, all in turns, `repeats` times.
 
@@ -126,7 +126,7 @@ def measure(
                 time.sleep(PAUSE)
                 job()  # as in a loop of its own: with its data in the caches, its threads awake
                 found[name].append(_seconds(job, count))
-        tick()
+        advance()
     return [Timing(case, name, tuple(found[name]), allocated_bytes[name]) for name in jobs]
 
 

@@ -118,7 +118,9 @@ def print_table(timings: Sequence[Timing], fresh: Sequence[FreshProcess], consol
         console.print(table)
 
 
-def write_report(found: dict[str, Any], timings: Sequence[Timing], folder: Path) -> list[Path]:
+def write_bench_report(
+    found: dict[str, Any], timings: Sequence[Timing], folder: Path
+) -> list[Path]:
     """Write ``bench.json`` and, for each job and family, a picture where something varied.
 
     Raises:

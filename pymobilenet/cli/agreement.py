@@ -12,16 +12,16 @@ from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 
-from pymobilenet.backends import BACKENDS, backend
-from pymobilenet.cli.common import DataOption, console, print_written, progress, told
+from pymobilenet.backends import BACKENDS, available_backends, backend
+from pymobilenet.cli.common import DataOption, console, exit_on_error, print_written, progress_bars
 
 DTYPES = ("float64", "float32")
 
 
 def backends() -> None:
     """List the backends, and why one is not available."""
-    with told():
-        for name, status in backend().items():
+    with exit_on_error():
+        for name, status in available_backends().items():
             console.print(f"{name:6} {status}", markup=False)
 
 
@@ -47,11 +47,11 @@ def parity(
     from pymobilenet.config import MobileNetConfig
     from pymobilenet.data import open_cifar100
     from pymobilenet.files import make_folder
-    from pymobilenet.parity import print_report, read_goldens, write_report
+    from pymobilenet.parity import print_report, read_goldens, write_parity_report
     from pymobilenet.parity.report import recorded
     from pymobilenet.parity.run import replay, run_parity
 
-    with told(), progress() as tell:
+    with exit_on_error(), progress_bars() as progress:
         names = _names(backends)
         if report is not None:
             make_folder(report)
@@ -63,10 +63,10 @@ def parity(
             unused = "" if data is None else f"; {data} is not used"
             console.print(
                 f"[bold]julia: {escape(recorded(recordings[0]))}[/], {escape(why)}. The images are "
-                f"the generated STAND-IN images the recordings were made on{escape(unused)}.",
+                f"the generated SYNTHETIC images the recordings were made on{escape(unused)}.",
                 soft_wrap=True,
             )
-            result = replay(recordings, other, tell)
+            result = replay(recordings, other, progress)
         else:
             images = open_cifar100(data, "train")
             configs = [
@@ -77,11 +77,11 @@ def parity(
                 for width in width_mult
                 for s in stem_stride
             ]
-            result = run_parity(names, images, steps, dtype, configs, seed, tell)
+            result = run_parity(names, images, steps, dtype, configs, seed, progress)
     print_report(result, console)
     if report is not None:
-        with told():
-            write_report(result, report)
+        with exit_on_error():
+            write_parity_report(result, report)
         print_written(sorted(report.iterdir()))
     raise typer.Exit(0 if result.passed else 1)
 
@@ -92,19 +92,19 @@ def record(
     """Run the standard scenarios in a live Julia and keep what it gave."""
     from pymobilenet.files import make_folder
     from pymobilenet.parity import record as record_one
-    from pymobilenet.parity.observe import guide
+    from pymobilenet.parity.observe import compute_shared_masks
     from pymobilenet.parity.recording import STANDARD, recording_images
 
-    with told(), progress() as tell:
+    with exit_on_error(), progress_bars() as progress:
         julia, images = backend("julia"), recording_images()
         make_folder(out)
         for scenario in STANDARD:
-            tick = tell(scenario.name, 1)
+            advance = progress(scenario.name, 1)
             inputs = scenario.inputs(images)
             oracle = backend("numpy").build(scenario.config, dtype="float64")
-            masks = guide(oracle, inputs.astype("float64"))
+            masks = compute_shared_masks(oracle, inputs.astype("float64"))
             record_one(julia, scenario, inputs, masks, out / f"{scenario.name}.safetensors")
-            tick()
+            advance()
     console.print(f"Written: {len(STANDARD)} recordings in {out}", soft_wrap=True, markup=False)
 
 
@@ -117,10 +117,10 @@ def verify(
 ) -> None:
     """Recompute the logits a saved model carries, in every backend; status 1 if they differ."""
     from pymobilenet.backends.julia import unavailable
-    from pymobilenet.doors import load_any
+    from pymobilenet.formats import load_any
     from pymobilenet.parity.verify import verify as checks
 
-    with told():
+    with exit_on_error():
         if backends is not None:
             names = list(_names(backends))
         else:
@@ -160,7 +160,7 @@ def equivalence(
     from pymobilenet.training.recipe import absolute
     from pymobilenet.training.seeds import run_seeds
 
-    with told():
+    with exit_on_error():
         names = _names(backends)
         if len(names) != 2 or names[0] == names[1]:
             raise ConfigError(f"two different backends are compared. Received: {backends}")
@@ -168,9 +168,9 @@ def equivalence(
         place = [] if data is None else [f"run.data={absolute(data)}"]
         loaded = load_recipe(recipe, [*changes, *place])
         pair = [backend(name) for name in names]
-        with progress() as tell:
-            tick = tell(f"{seeds} seeds in {names[0]} and {names[1]}", 2 * seeds)
-            values = run_seeds(loaded, pair, range(seeds), out, tick)
+        with progress_bars() as progress:
+            advance = progress(f"{seeds} seeds in {names[0]} and {names[1]}", 2 * seeds)
+            values = run_seeds(loaded, pair, range(seeds), out, advance)
         first, second = (values[name] for name in names)
         found = test(first, second, margin)
         result = {"accuracy": values, **asdict(found), "equivalent": found.shown}

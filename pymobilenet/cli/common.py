@@ -24,7 +24,7 @@ DataOption = Annotated[
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def exit_on_error() -> Iterator[None]:
     """One line and status 2 for what a user can put right."""
     try:
         yield
@@ -40,7 +40,7 @@ def print_written(paths: Iterable[Path]) -> None:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str, int], Callable[[], None]]]:
+def progress_bars() -> Iterator[Callable[[str, int], Callable[[], None]]]:
     """A bar for each part of the work, on the standard error."""
     columns = (
         TextColumn("{task.description}"),
@@ -51,8 +51,8 @@ def progress() -> Iterator[Callable[[str, int], Callable[[], None]]]:
     )
     with Progress(*columns, console=errors) as bars:
 
-        def tell(title: str, ticks: int) -> Callable[[], None]:
-            task = bars.add_task(title, total=ticks)
+        def start_bar(title: str, total: int) -> Callable[[], None]:
+            task = bars.add_task(title, total=total)
             return lambda: bars.advance(task)
 
-        yield tell
+        yield start_bar

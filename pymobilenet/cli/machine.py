@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pymobilenet.backends import backend
-from pymobilenet.cli.common import console, print_written, progress, told
+from pymobilenet.cli.common import console, exit_on_error, print_written, progress_bars
 
 
 def doctor() -> None:
@@ -19,7 +19,7 @@ def doctor() -> None:
     from pymobilenet.doctor import findings
 
     table = Table(box=SIMPLE, show_header=False)
-    with told():
+    with exit_on_error():
         for row in findings():
             table.add_row(*map(escape, row))
     console.print(table)
@@ -31,7 +31,7 @@ def sysimage(
     """Build a system image with which Julia starts faster: some ten minutes, 5 GB of memory."""
     from pymobilenet.backends.julia.sysimage import VARIABLE, build_sysimage
 
-    with told():
+    with exit_on_error():
         build_sysimage(path)
     said = f"Used wherever {VARIABLE}={path.absolute()} is set."
     console.print(said, soft_wrap=True, markup=False)
@@ -60,12 +60,12 @@ def bench(
     ] = False,
 ) -> None:
     """Time the backends and their peers side by side, in turns, float32, Adam."""
-    from pymobilenet.bench import available, gemm_peak, print_table, to_dict, write_report
+    from pymobilenet.bench import available, gemm_peak, print_table, to_dict, write_bench_report
     from pymobilenet.bench.measure import cases, measure
     from pymobilenet.bench.process import fresh_process, use_threads
     from pymobilenet.files import make_folder
 
-    with told(), progress() as tell:
+    with exit_on_error(), progress_bars() as progress:
         axes = (family, width_mult, resolution, batch_size, stem_stride, job)
         measured = cases(*axes, sweep=sweep)
         if threads is not None:
@@ -79,8 +79,8 @@ def bench(
         peaks = gemm_peak(names)
         timings, fresh = [], []
         for case in measured:
-            tick = tell(str(case), repeats)
-            timings += measure(case, chosen, repeats, tick)
+            advance = progress(str(case), repeats)
+            timings += measure(case, chosen, repeats, advance)
             if memory:
                 able = [one.name for one in chosen if getattr(one, case.job) is not None]
                 fresh += [fresh_process(case, name) for name in able]
@@ -88,5 +88,5 @@ def bench(
         print_table(timings, fresh, console)
         gemm = ", ".join(f"{name} {gflops:.0f}" for name, gflops in peaks.items())
         console.print(f"Products of large matrices, GFLOP/s: {gemm}")
-        written = write_report(to_dict(timings, fresh, peaks, about), timings, out)
+        written = write_bench_report(to_dict(timings, fresh, peaks, about), timings, out)
     print_written(written)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pymobilenet.cli.common import DataOption, console, told
+from pymobilenet.cli.common import DataOption, console, exit_on_error
 
 
 def convert(
@@ -26,9 +26,9 @@ def convert(
 ) -> None:
     """Carry a model from one file format or project to another, tensor by tensor, by name."""
     from pymobilenet.config import MobileNetConfig
-    from pymobilenet.doors import convert as carry
+    from pymobilenet.formats import convert as carry
 
-    with told():
+    with exit_on_error():
         given = MobileNetConfig.from_toml(config) if config else None
         report = carry(src, dst, source, target, given)
     console.print(str(report), soft_wrap=True, markup=False)
@@ -49,12 +49,12 @@ def quantize(
 ) -> None:
     """Make an ONNX model int8, calibrated on CIFAR-100; print what it costs on the test images."""
     from pymobilenet.data import open_cifar100, preprocessing_of
-    from pymobilenet.doors.quantize import about, labelled_batches, quantization_loss
-    from pymobilenet.doors.quantize import quantize as make
     from pymobilenet.errors import DataError
     from pymobilenet.evaluation import as_trained
+    from pymobilenet.quantization.quantize import about, labelled_batches, quantization_loss
+    from pymobilenet.quantization.quantize import quantize as make
 
-    with told():
+    with exit_on_error():
         config, metadata = about(src)
         scaled = preprocessing_of(metadata, preprocessing, str(src))
         train, test = (
@@ -65,7 +65,7 @@ def quantize(
             raise DataError(
                 f"{test.source} has {test.num_classes} classes; the model must have as many. "
                 f"Received: num_classes {config.num_classes}. In Python, "
-                "pymobilenet.doors.quantize takes any images"
+                "pymobilenet.quantization.quantize takes any images"
             )
         known = labelled_batches(train.subset(range(min(images, len(train)))), scaled)
         make(src, dst, (batch for batch, _ in known))
@@ -79,10 +79,10 @@ def info(
 ) -> None:
     """Print what each layer costs, and what full convolutions in its place would."""
     from pymobilenet.config import MobileNetConfig
-    from pymobilenet.doors import load_any
+    from pymobilenet.formats import load_any
     from pymobilenet.summary import print_summary, summary
 
-    with told():
+    with exit_on_error():
         with config.open("rb") as file:
             text = b"\0" not in file.read(4096)  # every file of weights has one there
         found = summary(MobileNetConfig.from_toml(config) if text else load_any(config).config)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from pymobilenet.backends import BACKENDS, backend
-from pymobilenet.cli.common import console, print_written, progress, told
+from pymobilenet.cli.common import console, exit_on_error, print_written, progress_bars
 from pymobilenet.files import make_folder
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def evaluate(
     model: ModelArgument,
     data: Annotated[
         str | None,
-        typer.Option(help="cifar-100, cifar-10, stand-in, or a folder or archive with images."),
+        typer.Option(help="cifar-100, cifar-10, synthetic, or a folder or archive with images."),
     ] = None,
     backend_name: Annotated[str, typer.Option("--backend", help=SOME)] = "torch",
     out: Annotated[Path | None, typer.Option(help="Folder for JSON and pictures.")] = None,
@@ -43,7 +43,6 @@ def evaluate(
 ) -> None:
     """Ask a model about labelled images: loss, top-1, top-5, each class, confusion, calibration."""
     from pymobilenet.data import open_or_cifar100
-    from pymobilenet.doors import load_any
     from pymobilenet.evaluation import (
         as_trained,
         model_of,
@@ -51,11 +50,12 @@ def evaluate(
         print_evaluation,
         to_dict,
         to_json,
-        write_report,
+        write_evaluation_report,
     )
     from pymobilenet.evaluation import evaluate as ask
+    from pymobilenet.formats import load_any
 
-    with told(), progress() as tell:
+    with exit_on_error(), progress_bars() as progress:
         loaded = load_any(model)
         scaled = preprocessing_of(loaded.metadata, preprocessing, str(model))
         if out is not None:
@@ -67,10 +67,10 @@ def evaluate(
             images = images.subset([place * len(images) // count for place in range(count)])
         asked = model_of(loaded, backend(backend_name))
         batch_size = 256
-        tick = tell(f"{model.name}, {backend_name}", -(-len(images) // batch_size))
-        found = ask(asked, images, scaled, batch_size, tick)
+        advance = progress(f"{model.name}, {backend_name}", -(-len(images) // batch_size))
+        found = ask(asked, images, scaled, batch_size, advance)
         values = to_dict(found, asked, model)
-        written = write_report(found, images, values, out) if out is not None else []
+        written = write_evaluation_report(found, images, values, out) if out is not None else []
     if as_json:
         typer.echo(to_json(values), nl=False)
         return
@@ -94,7 +94,6 @@ def predict(
 ) -> None:
     """Print the most likely classes of images, in one backend or in several side by side."""
     from pymobilenet.data import statistics_of
-    from pymobilenet.doors import load_any
     from pymobilenet.evaluation import (
         class_names,
         model_of,
@@ -103,8 +102,9 @@ def predict(
         probabilities,
         read_image,
     )
+    from pymobilenet.formats import load_any
 
-    with told():
+    with exit_on_error():
         loaded = load_any(model)
         config = loaded.config
         scaled = preprocessing_of(loaded.metadata, preprocessing, str(model))
@@ -127,7 +127,7 @@ def compare(
     """Lay the curves of training runs over each other, and print their best values."""
     from pymobilenet.evaluation import print_runs, read_runs, write_curves
 
-    with told():
+    with exit_on_error():
         found = read_runs(runs)
         make_folder(out)
         write_curves(found, out / "curves.png")

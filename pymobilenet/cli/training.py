@@ -14,10 +14,10 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pymobilenet.backends import BACKENDS, backend
-from pymobilenet.cli.common import console, errors, told
+from pymobilenet.cli.common import console, errors, exit_on_error
 
 if TYPE_CHECKING:
-    from pymobilenet.training import Run, StepRecord
+    from pymobilenet.training import StepRecord, TrainingRun
     from pymobilenet.training.log import Line
 
 INTERRUPTED = 130
@@ -46,7 +46,7 @@ def train(
     ] = "torch",
     data: Annotated[
         str | None,
-        typer.Option(help="cifar-100, cifar-10, stand-in, or a folder or archive with images."),
+        typer.Option(help="cifar-100, cifar-10, synthetic, or a folder or archive with images."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="A new run's folder; `run` if left out.")] = None,
     changes: Annotated[
@@ -81,7 +81,7 @@ def train(
     from pymobilenet.training.log import check_loggers, new_logger
     from pymobilenet.training.recipe import absolute
 
-    with told():
+    with exit_on_error():
         if (recipe is None) == (resume is None):
             raise ConfigError("either a recipe or --resume FOLDER must be given, and not both")
         if resume is not None and changes:
@@ -107,15 +107,15 @@ def train(
         else:
             assert resume is not None
             run = go_on(resume, chosen, None if data is None else absolute(data), **options)
-        if not run.model.leads:
+        if not run.model.is_main_process:
             with _stoppable(lambda: None) as is_stopping:
-                ending = run.go(is_stopping=is_stopping)
+                ending = run.train(is_stopping=is_stopping)
             raise typer.Exit(INTERRUPTED if ending == "interrupted" else 0)
-        settings = run.train.to_dict() | run.run.to_dict() | run.model.config.to_dict()
+        settings = run.train_config.to_dict() | run.run.to_dict() | run.model.config.to_dict()
         loggers = [new_logger(name, run.folder, settings, run.state.log) for name in logs]
         _print_start(run)
         with _stoppable(_say_stopping) as is_stopping, _bars(run) as (on_step, on_line):
-            ending = run.go([on_step], [*loggers, on_line], is_stopping)
+            ending = run.train([on_step], [*loggers, on_line], is_stopping)
         _print_end(run, ending, options, logs)
     if ending == "interrupted":
         raise typer.Exit(INTERRUPTED)
@@ -166,7 +166,9 @@ def _stoppable(say: Callable[[], None]) -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def _bars(run: Run) -> Iterator[tuple[Callable[[StepRecord], None], Callable[[Line], None]]]:
+def _bars(
+    run: TrainingRun,
+) -> Iterator[tuple[Callable[[StepRecord], None], Callable[[Line], None]]]:
     """A bar for the epoch, and a line for each that is over."""
     epochs = run.run.epochs
     columns = (
@@ -187,7 +189,7 @@ def _bars(run: Run) -> Iterator[tuple[Callable[[StepRecord], None], Callable[[Li
 
         def on_step(record: StepRecord) -> None:
             taken = run.state.step - len(run.state.log) * total
-            speed = taken * run.train.batch_size / run.state.epoch_seconds
+            speed = taken * run.train_config.batch_size / run.state.epoch_seconds
             mean = run.state.epoch_loss / taken
             best = run.state.best
             accuracy = f"  best {best['val_accuracy']:.2%}" if best else ""
@@ -205,13 +207,16 @@ def _bars(run: Run) -> Iterator[tuple[Callable[[StepRecord], None], Callable[[Li
         yield on_step, on_line
 
 
-def _print_start(run: Run) -> None:
+def _print_start(run: TrainingRun) -> None:
     images = run.images
-    where = f"step {run.state.step} of {run.train.steps}"
+    where = f"step {run.state.step} of {run.train_config.steps}"
     with run.model.fitting():
-        choices = ", ".join(f"{key} {value}" for key, value in run.model.choices.items())
+        compute_options = ", ".join(
+            f"{key} {value}" for key, value in run.model.compute_options.items()
+        )
     console.print(
-        f"{run.folder}: {where}, in {run.model.backend.name} ({choices}), {run.model.dtype}; "
+        f"{run.folder}: {where}, in {run.model.backend.name} ({compute_options}), "
+        f"{run.model.dtype}; "
         f"{len(images.train):,} images of {images.train.source}, "
         f"{len(images.validation):,} for validation",
         soft_wrap=True,
@@ -219,7 +224,7 @@ def _print_start(run: Run) -> None:
     )
 
 
-def _command(run: Run, options: Mapping[str, object], logs: Sequence[str]) -> str:
+def _command(run: TrainingRun, options: Mapping[str, object], logs: Sequence[str]) -> str:
     """What goes on with a run as it went so far, to be pasted into a shell."""
     words = ["--resume", str(run.folder), "--backend", run.model.backend.name]
     for name, word in WORDS.items():
@@ -230,19 +235,21 @@ def _command(run: Run, options: Mapping[str, object], logs: Sequence[str]) -> st
     return shlex.join(["pymobilenet", "train", *words])
 
 
-def _print_end(run: Run, ending: str, options: Mapping[str, object], logs: Sequence[str]) -> None:
+def _print_end(
+    run: TrainingRun, ending: str, options: Mapping[str, object], logs: Sequence[str]
+) -> None:
     folder, best = run.folder, run.state.best
     if ending == "interrupted":
         how = ", in processes started as these" if "distributed" in options else ""
         console.print(
-            f"Stopped after step {run.state.step} of {run.train.steps} and saved. Go on, in any "
-            f"backend{how}, with: {_command(run, options, logs)}",
+            f"Stopped after step {run.state.step} of {run.train_config.steps} and saved. "
+            f"Go on, in any backend{how}, with: {_command(run, options, logs)}",
             soft_wrap=True,
             markup=False,
         )
         return
     from pymobilenet.evaluation import read_runs, write_curves
-    from pymobilenet.evaluation.runs import CURVES
+    from pymobilenet.evaluation.run_logs import CURVES
 
     if best is None:
         console.print(f"{folder}: finished; no epoch was asked for", markup=False)

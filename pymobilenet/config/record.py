@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pymobilenet.errors import ConfigError
 from pymobilenet.strict_json import parse_object
@@ -29,6 +30,9 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 class Record:
     """Conversions shared by the configurations; each field's annotation is its type."""
 
+    _former_names: ClassVar[Mapping[str, str]] = {}
+    """Names of fields in files written by earlier versions -> their present names."""
+
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)  # type: ignore[call-overload]
 
@@ -39,6 +43,7 @@ class Record:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Build from a mapping; unknown names are refused, absent ones take their default."""
+        values = {cls._former_names.get(name, name): value for name, value in values.items()}
         known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         unknown = sorted(set(values) - known)
         if unknown:

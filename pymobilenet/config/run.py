@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pymobilenet.config.record import Record
 from pymobilenet.errors import ConfigError
 
 MOST_EPOCHS = 10**6
+
+FORMER_SYNTHETIC = "stand-in"
+"""What files written by earlier versions call the data set ``synthetic``."""
 
 
 @dataclass(frozen=True)
@@ -15,13 +20,13 @@ class RunConfig(Record):
     """The data of a run, its length and its schedule in epochs, what is measured and kept.
 
     Attributes:
-        data: What `pymobilenet.data.open_data` takes: ``cifar-100``, ``cifar-10``, ``stand-in`` or
+        data: What `pymobilenet.data.open_data` takes: ``cifar-100``, ``cifar-10``, ``synthetic`` or
             a path. Empty: the user has to name it.
         on_corrupt: Of image folders: ``refuse`` files that are no images, or ``skip`` them.
         validation: How many training images are held out, chosen by the seed, to choose the best
             epoch by; 0 takes the test images for that.
         limit: How many of the others are trained on, chosen by the seed; 0 for all.
-        watched: How many of these, as they are, give an epoch's training accuracy.
+        train_eval_images: How many of these, as they are, give an epoch's training accuracy.
         epochs: Of the whole run, warm-up included.
         warmup_epochs: In which the rate rises evenly.
         step_epochs: Of the schedule ``step``: epochs between two of its steps.
@@ -42,7 +47,7 @@ class RunConfig(Record):
     on_corrupt: str = "refuse"
     limit: int = 0
     validation: int = 0
-    watched: int = 2000
+    train_eval_images: int = 2000
     epochs: int = 1
     warmup_epochs: int = 0
     step_epochs: int = 0
@@ -54,8 +59,11 @@ class RunConfig(Record):
     dtype: str = "float32"
 
     _table = "run"
+    _former_names: ClassVar[Mapping[str, str]] = {"watched": "train_eval_images"}
 
     def __post_init__(self) -> None:
+        if self.data == FORMER_SYNTHETIC:
+            object.__setattr__(self, "data", "synthetic")
         for name in ("data", "start", "init"):
             if not isinstance(getattr(self, name), str):
                 raise ConfigError(f"{name} must be a text. Received: {getattr(self, name)!r}")
@@ -63,7 +71,7 @@ class RunConfig(Record):
         self._check_choice("dtype", ("float32", "float64"))
         self._set_number("limit", int, 0, 10**9, "at least 0")
         self._set_number("validation", int, 0, 10**9, "at least 0")
-        self._set_number("watched", int, 1, 10**9, "at least 1")
+        self._set_number("train_eval_images", int, 1, 10**9, "at least 1")
         self._set_number("epochs", int, 0, MOST_EPOCHS, f"in [0, {MOST_EPOCHS}]")
         self._set_number("warmup_epochs", int, 0, MOST_EPOCHS, f"in [0, {MOST_EPOCHS}]")
         self._set_number("step_epochs", int, 0, MOST_EPOCHS, f"in [0, {MOST_EPOCHS}]")

@@ -1,8 +1,8 @@
-"""Images: CIFAR-10 and -100 in their official forms, any image folder, a generated stand-in, and
+"""Images: CIFAR-10 and -100 in their official forms, any image folder, a generated synthetic, and
 the plan of batches."""
 
 from pymobilenet.data.augmenting import apply, targets
-from pymobilenet.data.batch_plan import Batch, BatchPlan
+from pymobilenet.data.batch_plan import BatchPlan, BatchSpec
 from pymobilenet.data.cache import cache_dir
 from pymobilenet.data.cifar import find_cifar, load_cifar10, load_cifar100
 from pymobilenet.data.cifar_table import CIFAR10_MEAN, CIFAR10_STD, CIFAR100_MEAN, CIFAR100_STD
@@ -10,18 +10,18 @@ from pymobilenet.data.dataset import Dataset
 from pymobilenet.data.download import download_cifar
 from pymobilenet.data.file_metadata import preprocessing_of, scaling_metadata, statistics_of
 from pymobilenet.data.image_folder import load_image_folder
-from pymobilenet.data.opening import open_cifar100, open_data, open_or_cifar100
+from pymobilenet.data.loading import open_cifar100, open_data, open_or_cifar100
+from pymobilenet.data.notices import print_to_stderr
 from pymobilenet.data.preprocessing import normalise, scaling
-from pymobilenet.data.reports import print_to_stderr
-from pymobilenet.data.standin import standin, write_binary
+from pymobilenet.data.synthetic import synthetic, write_binary
 
 __all__ = [
     "CIFAR10_MEAN",
     "CIFAR10_STD",
     "CIFAR100_MEAN",
     "CIFAR100_STD",
-    "Batch",
     "BatchPlan",
+    "BatchSpec",
     "Dataset",
     "apply",
     "cache_dir",
@@ -38,8 +38,8 @@ __all__ = [
     "print_to_stderr",
     "scaling",
     "scaling_metadata",
-    "standin",
     "statistics_of",
+    "synthetic",
     "targets",
     "write_binary",
 ]

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from pymobilenet import philox
-from pymobilenet.data.batch_plan import MIXED, Batch
+from pymobilenet.data.batch_plan import MIXED, BatchSpec
 from pymobilenet.errors import DataError
 
 _AT_ONCE = 2**16  # pixels rotated at a time: what is made of them stays in the cache
 
 
-def apply(images: NDArray[np.uint8], batch: Batch) -> NDArray[np.uint8]:
+def apply(images: NDArray[np.uint8], batch: BatchSpec) -> NDArray[np.uint8]:
     """Return the images of a batch, after everything the plan does to them.
 
     Args:
@@ -44,7 +44,7 @@ def apply(images: NDArray[np.uint8], batch: Batch) -> NDArray[np.uint8]:
     return pixels
 
 
-def crop_and_flip(images: NDArray[np.uint8], batch: Batch) -> NDArray[np.uint8]:
+def crop_and_flip(images: NDArray[np.uint8], batch: BatchSpec) -> NDArray[np.uint8]:
     """Return the images of a batch, zero-padded, cropped to their size, then flipped."""
     height, width = images.shape[2:]
     crops = np.zeros((len(batch), *images.shape[1:]), np.uint8)
@@ -133,7 +133,7 @@ def mix(
 
 
 def targets(
-    labels: NDArray[np.int64], batch: Batch, num_classes: int, dtype: DTypeLike = np.float32
+    labels: NDArray[np.int64], batch: BatchSpec, num_classes: int, dtype: DTypeLike = np.float32
 ) -> np.ndarray:
     """Return what the images of a batch are to be learned as: (B, num_classes), rows summing to 1.
 

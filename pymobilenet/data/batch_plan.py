@@ -17,7 +17,7 @@ MIXED = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class BatchSpec:
     """The images of one step and what is done to them.
 
     Attributes:
@@ -103,7 +103,7 @@ class BatchPlan:
         """Return the order of the images in an epoch: int64 (num_images,), read-only."""
         return _order(self.seed, philox.check_word("epoch", epoch), self.num_images)
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> BatchSpec:
         """Return the batch of a step, counted from 0 over all epochs.
 
         Raises:
@@ -113,7 +113,7 @@ class BatchPlan:
         span = slice(position * self.batch_size, (position + 1) * self.batch_size)
         dy, dx, flip = _words(self.seed, philox.Stream.CROP, epoch, self.num_images)[:, span]
         places = 2 * self.crop_padding + 1
-        return Batch(
+        return BatchSpec(
             indices=self.order(epoch)[span],
             offsets=np.stack([philox.bounded(dy, places), philox.bounded(dx, places)], axis=1),
             flips=(flip >> np.uint64(63)).astype(bool) & self.flip,

@@ -30,7 +30,7 @@ def load_cifar100(path: str | Path, split: Split = "train") -> Dataset:
 
     Returns:
         images uint8 (N, 3, 32, 32), fine and coarse labels, in the order of the file. Files
-        written by `write_binary` come back as the stand-in they are.
+        written by `write_binary` come back as the synthetic they are.
 
     Raises:
         DataError: another split; nothing of the above at `path`; a file of it missing, truncated

@@ -20,8 +20,8 @@ PIXEL_BYTES = 3 * 32 * 32
 MAX_BYTES = 256 * 2**20
 """More than a file may hold. The largest official one, `train.bin`, has 154 MB."""
 
-STANDIN_NAME = "standin_"
-"""What the class names of a stand-in begin with, so that its files cannot pass for real ones."""
+SYNTHETIC_PREFIX = "synthetic_"
+"""What the class names of a synthetic begin with, so that its files cannot pass for real ones."""
 
 _IMAGE_KEYS = {"filenames", "batch_label", "data"}
 
@@ -107,7 +107,7 @@ def _dataset(
     names: list[tuple[str, ...]],
     origin: str,
 ) -> Dataset:
-    stand_in = names[-1][0].startswith(STANDIN_NAME)
+    synthetic = names[-1][0].startswith(SYNTHETIC_PREFIX)
     has_coarse = len(labels) > 1
     return Dataset(
         images=pixels.reshape(-1, 3, 32, 32),
@@ -115,8 +115,8 @@ def _dataset(
         coarse=labels[0].astype(np.int64) if has_coarse else None,
         class_names=names[-1],
         coarse_names=names[0] if has_coarse else (),
-        source=f"{'STAND-IN for ' if stand_in else ''}{cifar.title} ({origin}",
-        stand_in=stand_in,
+        source=f"{'SYNTHETIC for ' if synthetic else ''}{cifar.title} ({origin}",
+        synthetic=synthetic,
         statistics=cifar.statistics,
     )
 

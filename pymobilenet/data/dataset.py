@@ -33,14 +33,14 @@ class Dataset:
         class_names: one name for each class.
         coarse_names: one name for each coarse class; empty where there are none.
         source: where the images are from, for reports.
-        stand_in: True for generated images; then `source` begins with "STAND-IN".
+        synthetic: True for generated images; then `source` begins with "SYNTHETIC".
         statistics: mean and deviation of the *training* images, of which these may be the test
             images, or what gives them; `preprocessing.scaling` asks for them where the
             preprocessing is "standard". None stands for CIFAR-100's.
 
     Raises:
         DataError: a wrong dtype or shape, a label out of range, no image at all, or a source that
-            hides or feigns that the images are a stand-in.
+            hides or feigns that the images are a synthetic.
     """
 
     images: NDArray[np.uint8]
@@ -49,7 +49,7 @@ class Dataset:
     class_names: tuple[str, ...]
     coarse_names: tuple[str, ...]
     source: str
-    stand_in: bool
+    synthetic: bool
     statistics: Known | None = None
 
     def __post_init__(self) -> None:
@@ -65,10 +65,10 @@ class Dataset:
         if self.coarse is not None:
             coarse = _labels("coarse", self.coarse, len(images), len(self.coarse_names))
             object.__setattr__(self, "coarse", coarse)
-        if self.source.startswith("STAND-IN") != self.stand_in:
+        if self.source.startswith("SYNTHETIC") != self.synthetic:
             raise DataError(
-                'source must begin with "STAND-IN" exactly when stand_in is True. '
-                f"Received: source {self.source!r}, stand_in {self.stand_in}"
+                'source must begin with "SYNTHETIC" exactly when synthetic is True. '
+                f"Received: source {self.source!r}, synthetic {self.synthetic}"
             )
 
     def __len__(self) -> int:

@@ -19,7 +19,7 @@ from pymobilenet.data.cifar_table import SPLITS, Split
 from pymobilenet.data.dataset import Dataset, Known, Statistics
 from pymobilenet.data.decoding import check_memory, check_resolution, decode, unwarned
 from pymobilenet.data.image_files import list_images, read_images
-from pymobilenet.data.reports import Report, print_to_stderr
+from pymobilenet.data.notices import Notify, print_to_stderr
 from pymobilenet.errors import ConfigError, DataError
 
 _AT_ONCE = 32  # files read before they are decoded, by threads
@@ -41,7 +41,7 @@ def load_image_folder(
     test_fraction: float = 0.2,
     seed: int = 0,
     statistics: Known | None = None,
-    report: Report = print_to_stderr,
+    report: Notify = print_to_stderr,
 ) -> Dataset:
     """Return one split of a folder of PNG and JPEG files, decoded into memory.
 
@@ -99,7 +99,7 @@ def load_image_folder(
         class_names=folder.class_names,
         coarse_names=(),
         source=f"image folder {path.resolve().name}, {split}, {len(names)} images{skipped}",
-        stand_in=False,
+        synthetic=False,
     )
     if statistics is None and split == "train":
         statistics = data.mean, data.std
@@ -111,7 +111,7 @@ def load_image_folder(
     return replace(data, statistics=statistics)
 
 
-def _statistics_of(read: Callable[..., Dataset], report: Report) -> Statistics:
+def _statistics_of(read: Callable[..., Dataset], report: Notify) -> Statistics:
     """Mean and deviation of the training images that `read` gives."""
     try:
         train = read(report=report)

@@ -9,16 +9,21 @@ from pymobilenet.evaluation.curves import print_runs, write_curves
 from pymobilenet.evaluation.images import read_image
 from pymobilenet.evaluation.names import class_names, known_names, paired
 from pymobilenet.evaluation.predict import print_prediction, probabilities
-from pymobilenet.evaluation.report import print_evaluation, to_dict, to_json, write_report
+from pymobilenet.evaluation.report import (
+    print_evaluation,
+    to_dict,
+    to_json,
+    write_evaluation_report,
+)
 from pymobilenet.evaluation.result import Bin, Confusion, Evaluation
-from pymobilenet.evaluation.runs import Run, read_runs
+from pymobilenet.evaluation.run_logs import RunLog, read_runs
 from pymobilenet.evaluation.scoring import as_trained, evaluate, model_of
 
 __all__ = [
     "Bin",
     "Confusion",
     "Evaluation",
-    "Run",
+    "RunLog",
     "as_trained",
     "class_names",
     "evaluate",
@@ -35,5 +40,5 @@ __all__ = [
     "to_dict",
     "to_json",
     "write_curves",
-    "write_report",
+    "write_evaluation_report",
 ]

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pymobilenet.evaluation.plots import literal
-from pymobilenet.evaluation.runs import Run
+from pymobilenet.evaluation.run_logs import RunLog
 from pymobilenet.files import atomic_write
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
@@ -25,7 +25,7 @@ LEGEND_COLUMNS = 4
 KINDS = ("loss", "accuracy")
 
 
-def print_runs(runs: Sequence[Run], console: Console) -> None:
+def print_runs(runs: Sequence[RunLog], console: Console) -> None:
     """The best values of each run, those of validation with their epoch."""
     table = Table("run", box=SIMPLE)
     for column in (
@@ -48,7 +48,7 @@ def print_runs(runs: Sequence[Run], console: Console) -> None:
     console.print("Each value is the best of its run; in brackets is its epoch.")
 
 
-def _best(run: Run, key: str) -> str:
+def _best(run: RunLog, key: str) -> str:
     found = run.best(key)
     if found is None:
         return "-"
@@ -57,7 +57,7 @@ def _best(run: Run, key: str) -> str:
     return f"{text} ({epoch})" if key.startswith("val") else text
 
 
-def write_curves(runs: Sequence[Run], path: str | Path) -> None:
+def write_curves(runs: Sequence[RunLog], path: str | Path) -> None:
     """Loss and accuracy over epochs: validation solid, training dashed, the best marked."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D

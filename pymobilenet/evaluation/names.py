@@ -14,7 +14,7 @@ from pymobilenet.config import MobileNetConfig
 from pymobilenet.data import Dataset
 from pymobilenet.errors import DataError, WeightsError
 from pymobilenet.strict_json import shown
-from pymobilenet.weights.state import some
+from pymobilenet.weights.state import truncate
 
 CLASSES = "classes"
 """The metadata key: JSON, a list of names in the order of the classes, or one of `OFFICIAL`."""
@@ -103,7 +103,8 @@ def paired(data: Dataset, names: Sequence[str], source: str) -> Dataset:
         if wrong:
             raise DataError(
                 f"{data.source}: the name of each class must be that of {rule}; {source} has "
-                f"{some(names)}. Received: {some(wrong)}. Rename what is only called otherwise"
+                f"{truncate(names)}. Received: {truncate(wrong)}. "
+                "Rename what is only called otherwise"
             )
     places = {name: place for place, name in enumerate(names)}
     numbers = np.array([places.get(name, -1) for name in data.class_names], np.int64)

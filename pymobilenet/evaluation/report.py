@@ -46,7 +46,7 @@ def to_json(values: dict[str, Any]) -> str:
     return "{" + ",\n ".join(lines) + "}\n"
 
 
-def write_report(
+def write_evaluation_report(
     found: Evaluation, data: Dataset, values: dict[str, Any], folder: str | Path
 ) -> list[Path]:
     """Write ``evaluation.json`` and the pictures into `folder`; return their paths.

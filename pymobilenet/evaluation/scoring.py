@@ -12,10 +12,10 @@ from pymobilenet.backends.base import Backend, Model
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.data import Dataset, normalise, scaling, statistics_of
 from pymobilenet.data.file_metadata import DEFAULT
-from pymobilenet.doors import Loaded
 from pymobilenet.errors import ConfigError, DataError
 from pymobilenet.evaluation.names import known_names, paired
 from pymobilenet.evaluation.result import LAST, NO_CLASS, Evaluation
+from pymobilenet.formats import Loaded
 
 
 def evaluate(
@@ -23,7 +23,7 @@ def evaluate(
     data: Dataset,
     preprocessing: str = DEFAULT,
     batch_size: int = 256,
-    tick: Callable[[], None] = lambda: None,
+    on_batch: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Ask `model`, frozen, about all images of `data`, as they are.
 
@@ -34,7 +34,7 @@ def evaluate(
         preprocessing: A name of `pymobilenet.data.preprocessing.PREPROCESSING`; "standard" is by
             `data.statistics`.
         batch_size: Images at once.
-        tick: Called after each batch.
+        on_batch: Called after each batch.
 
     Raises:
         ConfigError: An unknown preprocessing; `batch_size` below 1.
@@ -54,7 +54,7 @@ def evaluate(
         batch = slice(start, start + batch_size)
         logits = predict(normalise(data.images[batch], mean, std, model.dtype))
         parts.append(_scores(logits, data.labels[batch]))
-        tick()
+        on_batch()
     predicted, confidence, ranks, losses = map(np.concatenate, zip(*parts, strict=True))
     return Evaluation(
         labels=data.labels,
@@ -76,7 +76,7 @@ def without_softmax(model: Model) -> Model:
     """
     if not model.config.softmax:
         return model
-    return model.twin(softmax=False)
+    return model.replica(softmax=False)
 
 
 def log_softmax(logits: np.ndarray) -> NDArray[np.float64]:

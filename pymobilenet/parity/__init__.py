@@ -6,7 +6,7 @@ curve. Every tolerance is measured while it runs, as the noise floor of that ver
 
 from pymobilenet.parity.judge import Divergence, Row, Verdict
 from pymobilenet.parity.recording import Recording, read_goldens, read_recording, record
-from pymobilenet.parity.report import Report, write_report
+from pymobilenet.parity.report import ParityReport, write_parity_report
 from pymobilenet.parity.run import STANDARD_CONFIGS, run_parity
 from pymobilenet.parity.scenario import Scenario
 from pymobilenet.parity.tables import print_report
@@ -14,8 +14,8 @@ from pymobilenet.parity.tables import print_report
 __all__ = [
     "STANDARD_CONFIGS",
     "Divergence",
+    "ParityReport",
     "Recording",
-    "Report",
     "Row",
     "Scenario",
     "Verdict",
@@ -24,5 +24,5 @@ __all__ = [
     "read_recording",
     "record",
     "run_parity",
-    "write_report",
+    "write_parity_report",
 ]

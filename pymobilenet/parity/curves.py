@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pymobilenet.backends.base import Model
-from pymobilenet.backends.parts import Batch
+from pymobilenet.backends.batch import Batch
 from pymobilenet.parity.floors import (
     DRAWS,
     FIRST_DRAWS,
@@ -25,7 +25,7 @@ from pymobilenet.parity.floors import (
     widened,
 )
 from pymobilenet.parity.judge import MOST_WITHIN, Divergence
-from pymobilenet.parity.observe import masks_of, of_parts
+from pymobilenet.parity.observe import activations_of_micro_batches, masks_of
 from pymobilenet.training import Batches, rate_at
 from pymobilenet.weights import State
 
@@ -112,9 +112,9 @@ def free_losses(
     batches: Batches,
     steps: int,
     draw: int | None = None,
-    tick: Callable[[], None] = lambda: None,
+    advance: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """The losses (steps,) of a run from `start`; with `draw`, of its perturbed twin."""
+    """The losses (steps,) of a run from `start`; with `draw`, of its perturbed replica."""
 
     def run() -> Iterator[float]:
         for step in range(steps):
@@ -124,7 +124,7 @@ def free_losses(
                 images = move_ulps(images[order], draw, 1000 + step)
                 labels, masks = labels[order], permuted(masks, order)
             yield model.step(images, labels, rate_at(batches.train, step), masks)[0]
-            tick()
+            advance()
 
     model.set_state(start if draw is None else move_parameters(start, draw))
     model.set_optimizer(batches.train)
@@ -138,16 +138,16 @@ def free_curves(
     start: State,
     batches: Batches,
     steps: int,
-    tick: Callable[[], None] = lambda: None,
+    advance: Callable[[], None] = lambda: None,
 ) -> Curves:
     """The curves of two models from `start`, the first of which leads and gives the envelope.
 
     The less exact program may be the one that follows: before a curve counts as outside, the
     follower's own perturbed runs widen the envelope, within bounds (see `floors.WIDEST`).
     """
-    mine, theirs, flip = pair_losses(models, start, batches, steps, tick)
+    mine, theirs, flip = pair_losses(models, start, batches, steps, advance)
     leader, follower = models
-    curves = enveloped(title, names, (mine, theirs), leader, start, batches, flip, tick)
+    curves = enveloped(title, names, (mine, theirs), leader, start, batches, flip, advance)
     if curves.passed:
         return curves
     around = envelope(follower, start, batches, theirs, range(DRAWS))
@@ -162,11 +162,11 @@ def enveloped(
     start: State,
     batches: Batches,
     flipped: int | None = None,
-    tick: Callable[[], None] = lambda: None,
+    advance: Callable[[], None] = lambda: None,
 ) -> Curves:
     """Two curves with the envelope of `FIRST_DRAWS` draws if they pass by it, else of `DRAWS`: more
     draws only widen it."""
-    around = envelope(leader, start, batches, losses[0], range(FIRST_DRAWS), tick)
+    around = envelope(leader, start, batches, losses[0], range(FIRST_DRAWS), advance)
     curves = Curves(title, names, losses, around, flipped)
     if curves.passed:
         return curves
@@ -179,7 +179,7 @@ def pair_losses(
     start: State,
     batches: Batches,
     steps: int,
-    tick: Callable[[], None] = lambda: None,
+    advance: Callable[[], None] = lambda: None,
 ) -> tuple[np.ndarray, np.ndarray, int | None]:
     """The losses (steps,) of two runs from `start`, and the step of their first few flips.
 
@@ -194,20 +194,21 @@ def pair_losses(
         images, labels, masks = batches.at(step)
         if not flips:
             batch = Batch(images, labels, {})
-            part = _flipped_part(models, batch, batches.train.accumulate)
+            part = _flipped_fraction(models, batch, batches.train.accumulate)
             flips += [(step, part)] if part else []
         rate = rate_at(batches.train, step)
         for model, row in zip(models, losses, strict=True):
             row[step] = model.step(images, labels, rate, masks)[0]
-            tick()
+            advance()
     first = flips[0][0] if flips and flips[0][1] <= FEW else None
     return losses[0], losses[1], first
 
 
-def _flipped_part(models: tuple[Model, Model], batch: Batch, parts: int) -> float:
+def _flipped_fraction(models: tuple[Model, Model], batch: Batch, parts: int) -> float:
     """The part of all activation values that are on different sides of a kink in two models."""
     mine, theirs = (
-        masks_of(of_parts(model, batch, parts), model.config.activation) for model in models
+        masks_of(activations_of_micro_batches(model, batch, parts), model.config.activation)
+        for model in models
     )
     flipped = sum(int((mask != theirs[name]).sum()) for name, mask in mine.items())
     return flipped / sum(mask.size for mask in mine.values())
@@ -219,11 +220,11 @@ def envelope(
     batches: Batches,
     losses: np.ndarray,
     draws: Sequence[int],
-    tick: Callable[[], None] = lambda: None,
+    advance: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
     """The running maximum of how far perturbed runs of `model` are from its `losses`."""
     runs: Sequence[np.ndarray] = [
-        relative(free_losses(model, start, batches, len(losses), draw, tick), losses)
+        relative(free_losses(model, start, batches, len(losses), draw, advance), losses)
         for draw in draws
     ]
     largest = np.maximum(np.max(runs, axis=0), least(model.dtype))

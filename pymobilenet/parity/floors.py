@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from pymobilenet.backends.base import Model
-from pymobilenet.parity.observe import FREE, UNJUDGED, Guide, Key, Observations, observe
+from pymobilenet.parity.observe import FREE, UNJUDGED, Key, Observations, SharedMasks, observe
 from pymobilenet.parity.scenario import Inputs
 from pymobilenet.philox import Stream, permutation, raw_words
 from pymobilenet.weights import State
@@ -147,7 +147,7 @@ def _bounded(moves: Floors, dtype: np.dtype | str) -> Floors:
 def program(
     model: Model,
     inputs: Inputs,
-    guide: Guide,
+    shared_masks: SharedMasks,
     base: Observations,
     keep: Callable[[Observations], Observations] = lambda seen: seen,
 ) -> Program:
@@ -159,8 +159,8 @@ def program(
     """
 
     def draw(number: int) -> Observations:
-        moved, moved_guide, order = perturbed(inputs, guide, number)
-        return keep(unpermuted(observe(model, moved, moved_guide, free=False), order))
+        moved, moved_masks, order = perturbed(inputs, shared_masks, number)
+        return keep(unpermuted(observe(model, moved, moved_masks, free=False), order))
 
     judged = {k: v for k, v in base.items() if k.quantity not in (*FREE, *UNJUDGED)}
     return Program(judged, draw)
@@ -172,7 +172,9 @@ def with_free(found: Floors) -> Floors:
     return found | {Key(2, f"free_{key.quantity}", key.name): found[key] for key in masked}
 
 
-def perturbed(inputs: Inputs, guide: Guide, draw: int) -> tuple[Inputs, Guide, np.ndarray]:
+def perturbed(
+    inputs: Inputs, shared_masks: SharedMasks, draw: int
+) -> tuple[Inputs, SharedMasks, np.ndarray]:
     """Inputs and masks of one draw, and the order (N,) its first batch was put into."""
     orders = [draw_order(draw, step, len(batch)) for step, batch in enumerate(inputs.images)]
     images = tuple(
@@ -182,10 +184,10 @@ def perturbed(inputs: Inputs, guide: Guide, draw: int) -> tuple[Inputs, Guide, n
     labels = tuple(batch[order] for batch, order in zip(inputs.labels, orders, strict=True))
     masks = {
         name: tuple(permuted(step, order) for step, order in zip(steps, orders, strict=True))
-        for name, steps in guide.masks.items()
+        for name, steps in shared_masks.masks.items()
     }
     state = move_parameters(inputs.state, draw)
-    return Inputs(inputs.config, state, images, labels), Guide(masks), orders[0]
+    return Inputs(inputs.config, state, images, labels), SharedMasks(masks), orders[0]
 
 
 def permuted(masks: Mapping[str, np.ndarray], order: np.ndarray) -> dict[str, np.ndarray]:

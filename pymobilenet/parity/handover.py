@@ -52,25 +52,25 @@ HANDOVERS = (
 def hand_over(
     leader: Model,
     follower: Model,
-    twins: Sequence[Model],
+    replicas: Sequence[Model],
     data: Dataset,
     train: TrainConfig,
     start: State,
     names: tuple[str, str],
-    tick: Callable[[], None] = lambda: None,
+    advance: Callable[[], None] = lambda: None,
 ) -> Verdict:
     """Take `BEFORE` steps in `leader`, hand over to `follower`, and compare `AFTER` more.
 
-    `twins` are models for the floors, the first of the leader's backend. In float32 the leader's
+    `replicas` are models for the floors, the first of the leader's backend. In float32 the leader's
     activation masks are given to everyone, as in lockstep.
     """
     batches = Batches(data, train, leader.config, leader.dtype)
     leader.set_optimizer(train)
     leader.set_state({**leader.get_state(), **start})
     for step in range(BEFORE):
-        arrays = batches.at(step)
-        leader.step(arrays.images, arrays.labels, rate_at(train, step), arrays.masks)
-        tick()
+        batch = batches.at(step)
+        leader.step(batch.images, batch.labels, rate_at(train, step), batch.masks)
+        advance()
     found = carried(leader, TrainState(step=BEFORE), data)
     follower.set_optimizer(found.train)
     follower.set_state(found.file.state)
@@ -80,19 +80,19 @@ def hand_over(
     for offset in range(AFTER):
         step = BEFORE + offset
         start = leader.get_state()
-        arrays = batches.at(step)
-        mine_masks = arrays.masks
+        batch = batches.at(step)
+        mine_masks = batch.masks
         if leader.dtype == np.float32:
-            seen = leader.activations(arrays.images, train=True)
+            seen = leader.activations(batch.images, train=True)
             mine_masks = mine_masks | masks_of(seen, leader.config.activation)
-        arrays = arrays._replace(masks=mine_masks)
+        batch = batch._replace(masks=mine_masks)
         own = theirs.at(found.state.step + offset)._replace(masks=mine_masks)
         if offset:
             follower.set_state(start)
         handed = step_from(follower, own, rate_at(found.train, found.state.step + offset), step)
-        mine = taken(leader, start, arrays, train, step)
-        rows += rows_of_step(mine, {names[1]: handed}, twins, (start, arrays, train, step), False)
-        tick()
+        mine = taken(leader, start, batch, train, step)
+        rows += rows_of_step(mine, {names[1]: handed}, replicas, (start, batch, train, step), False)
+        advance()
         if any(row.ratio > ALL_WITHIN for row in rows):
             break  # the follower has another model by now
     scenario = f"{title}, {leader.dtype}"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pymobilenet.backends.base import Model
-from pymobilenet.backends.parts import Batch
+from pymobilenet.backends.batch import Batch
 from pymobilenet.config import TrainConfig
 from pymobilenet.parity.floors import (
     Floors,
@@ -43,13 +43,12 @@ from pymobilenet.parity.judge import (
 from pymobilenet.parity.observe import (
     Key,
     Observations,
+    activations_of_micro_batches,
     joined,
     masks_of,
-    of_parts,
     with_joined_moments,
 )
 from pymobilenet.training import Batches, rate_at
-from pymobilenet.training.batches import Arrays
 from pymobilenet.weights import OPTIMIZER_STEP, State
 
 
@@ -71,13 +70,13 @@ class Lockstep:
 def lockstep(
     leader: Model,
     follower: Model,
-    twins: Sequence[Model],
+    replicas: Sequence[Model],
     batches: Batches,
     steps: int,
     names: tuple[str, str],
-    tick: Callable[[], None] = lambda: None,
+    advance: Callable[[], None] = lambda: None,
 ) -> Lockstep:
-    """Take `steps` steps; `twins` are models for the floors, the first of the leader's backend.
+    """Take `steps` steps; `replicas` are models for the floors, the first of the leader's backend.
 
     Leader and follower start from the leader's present state. In float32 the leader's activation
     masks are given to everyone: whether a value falls left or right of a kink is there a lottery.
@@ -89,18 +88,18 @@ def lockstep(
     scenario = f"{title}, batch {train.batch_size}, {leader.dtype}"
     worst: dict[tuple[str, str], Row] = {}
     losses, ratios, inside, judged = [], [], 0, 0
-    outside: dict[float, tuple[list[Row], State, Arrays]] = {}
+    outside: dict[float, tuple[list[Row], State, Batch]] = {}
     leader.set_optimizer(train)
     for step in range(steps):
-        arrays = batches.at(step)
+        batch = batches.at(step)
         start = leader.get_state()
         if leader.dtype == np.float32:
-            seen = of_parts(leader, Batch(arrays.images, arrays.labels, {}), train.accumulate)
-            arrays = arrays._replace(masks=arrays.masks | masks_of(seen, leader.config.activation))
-        mine = taken(leader, start, arrays, train, step)
-        theirs = {names[1]: taken(follower, start, arrays, train, step)}
+            seen = activations_of_micro_batches(leader, batch._replace(masks={}), train.accumulate)
+            batch = batch._replace(masks=batch.masks | masks_of(seen, leader.config.activation))
+        mine = taken(leader, start, batch, train, step)
+        theirs = {names[1]: taken(follower, start, batch, train, step)}
         settled = ALL_WITHIN in outside
-        rows = rows_of_step(mine, theirs, twins, (start, arrays, train, step), settled)
+        rows = rows_of_step(mine, theirs, replicas, (start, batch, train, step), settled)
         for row in rows:
             where = (row.key.quantity, row.key.name)
             worst[where] = max(worst.get(where, row), row, key=lambda row: row.ratio)
@@ -110,8 +109,8 @@ def lockstep(
         judged += len(rows)
         for bound in (ALL_WITHIN, MOST_WITHIN):
             if ratios[-1] > bound:
-                outside.setdefault(bound, (rows, start, arrays))
-        tick()
+                outside.setdefault(bound, (rows, start, batch))
+        advance()
         if not all(np.isfinite(value).all() for value in mine.values()):
             break  # there is no state to go on from
     verdict = Verdict(scenario, 4, title, tuple(worst.values()))
@@ -119,23 +118,21 @@ def lockstep(
     bound = ALL_WITHIN if ALL_WITHIN in outside else MOST_WITHIN
     first = None
     if bound in outside and (bound == ALL_WITHIN or within < MOST):
-        models = (leader, follower, twins[0])
+        models = (leader, follower, replicas[0])
         first = _locate(scenario, names[1], models, train, *outside[bound])
     return Lockstep(verdict, losses, ratios, within, first)
 
 
-def taken(
-    model: Model, start: State, arrays: Arrays, train: TrainConfig, step: int
-) -> Observations:
+def taken(model: Model, start: State, batch: Batch, train: TrainConfig, step: int) -> Observations:
     """Everything one step from `start` gives, in the order in which a difference would arise."""
     model.set_optimizer(train)
     model.set_state(start)
-    return step_from(model, arrays, rate_at(train, step), step)
+    return step_from(model, batch, rate_at(train, step), step)
 
 
-def step_from(model: Model, arrays: Arrays, rate: float, step: int) -> Observations:
+def step_from(model: Model, batch: Batch, rate: float, step: int) -> Observations:
     """Everything the next step of a model as it is gives, in the same order."""
-    loss, found = model.step(arrays.images, arrays.labels, rate, arrays.masks)
+    loss, found = model.step(batch.images, batch.labels, rate, batch.masks)
     grads = joined(found, model.config)
     seen: Observations = {Key(4, "loss", "loss", step): np.array(loss)}
     seen |= {Key(4, "grad", name, step): np.array(grads[name]) for name in reversed(list(grads))}
@@ -159,22 +156,22 @@ def _kinds(state: State) -> dict[str, list[str]]:
 def rows_of_step(
     mine: Observations,
     theirs: Mapping[str, Observations],
-    twins: Sequence[Model],
-    taking: tuple[State, Arrays, TrainConfig, int],
+    replicas: Sequence[Model],
+    taking: tuple[State, Batch, TrainConfig, int],
     settled: bool,
 ) -> list[Row]:
-    """The follower's step against the leader's, by the floors of the twins.
+    """The follower's step against the leader's, by the floors of the replicas.
 
     Once the run has failed, its verdict `settled`, no doubt calls for more draws.
     """
-    start, arrays, train, step = taking
+    start, batch, train, step = taking
 
-    def program(twin: Model) -> Program:
+    def program(replica: Model) -> Program:
         def draw(number: int) -> Observations:
-            moved, _ = _perturbed(arrays, train, step, number)
-            return taken(twin, move_parameters(start, number), moved, train, step)
+            moved, _ = _perturbed(batch, train, step, number)
+            return taken(replica, move_parameters(start, number), moved, train, step)
 
-        return Program(taken(twin, start, arrays, train, step), draw)
+        return Program(taken(replica, start, batch, train, step), draw)
 
     def judged(allowed: Floors) -> list[Row]:
         exact = Key(4, "moment", OPTIMIZER_STEP, step)
@@ -183,7 +180,7 @@ def rows_of_step(
     def in_doubt(allowed: Floors) -> bool:
         return not settled and doubtful(judged(allowed))
 
-    first, *others = twins
+    first, *others = replicas
     leading = program(first)
     rows = judged(lower_floors(leading, first.dtype))
     if all(row.ratio <= MOST_WITHIN for row in rows):
@@ -191,13 +188,11 @@ def rows_of_step(
     return judged(floors(leading, map(program, others), first.dtype, in_doubt))
 
 
-def _perturbed(
-    arrays: Arrays, train: TrainConfig, step: int, draw: int
-) -> tuple[Arrays, np.ndarray]:
+def _perturbed(batch: Batch, train: TrainConfig, step: int, draw: int) -> tuple[Batch, np.ndarray]:
     """The batch of one draw, permuted and its images moved, and the order (N,) it is put into."""
-    order = draw_order(draw, step, len(arrays.images), train.accumulate)
-    images = move_ulps(arrays.images[order], draw, 1000 + step)
-    return Arrays(images, arrays.labels[order], permuted(arrays.masks, order)), order
+    order = draw_order(draw, step, len(batch.images), train.accumulate)
+    images = move_ulps(batch.images[order], draw, 1000 + step)
+    return Batch(images, batch.labels[order], permuted(batch.masks, order)), order
 
 
 def _locate(
@@ -207,7 +202,7 @@ def _locate(
     train: TrainConfig,
     rows: list[Row],
     start: State,
-    arrays: Arrays,
+    batch: Batch,
 ) -> Divergence:
     """Trace a loss or a gradient that differs to the first activation that does.
 
@@ -218,25 +213,25 @@ def _locate(
     found = divergence(scenario, row)
     if row.key.quantity not in ("loss", "grad"):
         return found
-    leader, follower, twin = models
+    leader, follower, replica = models
 
-    def forward(model: Model, state: State, arrays: Arrays) -> Observations:
+    def forward(model: Model, state: State, batch: Batch) -> Observations:
         model.set_state(state)
-        seen = of_parts(model, Batch(*arrays), train.accumulate)
+        seen = activations_of_micro_batches(model, batch, train.accumulate)
         return {Key(4, "train", name, row.key.step): value for name, value in seen.items()}
 
     def draw(number: int) -> Observations:
-        moved, order = _perturbed(arrays, train, row.key.step or 0, number)
-        seen = forward(twin, move_parameters(start, number), moved)
+        moved, order = _perturbed(batch, train, row.key.step or 0, number)
+        seen = forward(replica, move_parameters(start, number), moved)
         return {key: value[np.argsort(order)] for key, value in seen.items()}
 
-    noise = Program(forward(twin, start, arrays), draw)
+    noise = Program(forward(replica, start, batch), draw)
     allowed = floors(noise, [], leader.dtype, lambda _: False)
-    theirs = {name: forward(follower, start, arrays)}
-    for activation in compare(forward(leader, start, arrays), theirs, allowed):
+    theirs = {name: forward(follower, start, batch)}
+    for activation in compare(forward(leader, start, batch), theirs, allowed):
         if activation.ratio > MOST_WITHIN:
             return divergence(scenario, activation)
-    parts = [Batch(*arrays).part(k, train.accumulate) for k in range(train.accumulate)]
+    parts = [batch.micro_batch(k, train.accumulate) for k in range(train.accumulate)]
     losses = [
         np.mean([model.loss_and_grads(*part)[0] for part in parts]) for model in (leader, follower)
     ]

@@ -15,7 +15,7 @@ import numpy as np
 
 from pymobilenet.architecture import layers
 from pymobilenet.backends.base import Model
-from pymobilenet.backends.parts import Batch, regions
+from pymobilenet.backends.batch import Batch, activation_masks
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.parity.scenario import OPTIMIZERS, Inputs
 from pymobilenet.weights import State
@@ -52,7 +52,7 @@ FREE = ("free_loss", "free_grad")
 
 
 @dataclass(frozen=True)
-class Guide:
+class SharedMasks:
     """The oracle's activation masks, by optimizer, for every step of a scenario.
 
     Below the kinks' noise a value may fall on either side of 0 or 6 in two correct programs, and
@@ -68,24 +68,24 @@ class Guide:
 
 
 def masks_of(activations: Mapping[str, np.ndarray], activation: str) -> dict[str, np.ndarray]:
-    """The masks (`regions`) of all activations, from those of a pass in training mode."""
+    """The masks (`activation_masks`) of all activations, from those of a pass in training mode."""
     return {
-        name: regions(activations[name.removesuffix("act") + "norm"], activation)
+        name: activation_masks(activations[name.removesuffix("act") + "norm"], activation)
         for name in activations
         if name.endswith(".act")
     }
 
 
-def of_parts(model: Model, batch: Batch, count: int) -> State:
+def activations_of_micro_batches(model: Model, batch: Batch, count: int) -> State:
     """A batch's activations in training mode, taken in `count` equal parts as a step takes it."""
     if count == 1:
         return model.activations(batch.images, train=True, masks=batch.masks)
-    parts = (batch.part(number, count) for number in range(count))
+    parts = (batch.micro_batch(number, count) for number in range(count))
     seen = [model.activations(part.images, train=True, masks=part.masks) for part in parts]
     return {name: np.concatenate([one[name] for one in seen]) for name in seen[0]}
 
 
-def guide(oracle: Model, inputs: Inputs) -> Guide:
+def compute_shared_masks(oracle: Model, inputs: Inputs) -> SharedMasks:
     """Let the oracle take every optimizer's steps and keep the masks it had on the way."""
     masks = {}
     for optimizer in OPTIMIZERS:
@@ -96,7 +96,7 @@ def guide(oracle: Model, inputs: Inputs) -> Guide:
             steps.append(masks_of(seen, inputs.config.activation))
             oracle.step(images, labels, optimizer.rate, steps[-1])
         masks[optimizer.optimizer] = tuple(steps)
-    return Guide(masks)
+    return SharedMasks(masks)
 
 
 def joined(tensors: Mapping[str, np.ndarray], config: MobileNetConfig) -> State:
@@ -115,17 +115,19 @@ def joined(tensors: Mapping[str, np.ndarray], config: MobileNetConfig) -> State:
     return found
 
 
-def observe(model: Model, inputs: Inputs, guide: Guide, free: bool = True) -> Observations:
+def observe(
+    model: Model, inputs: Inputs, shared_masks: SharedMasks, free: bool = True
+) -> Observations:
     """Put `model` through the scenario; `free` adds loss and gradients without masks."""
     inputs.give_to(model)
     seen = _structure(model)
-    seen |= _outputs(model, inputs, guide)
-    seen |= _gradients(model, inputs, guide.first, "")
+    seen |= _outputs(model, inputs, shared_masks)
+    seen |= _gradients(model, inputs, shared_masks.first, "")
     if free:
         seen |= _gradients(model, inputs, {}, "free_")
     for optimizer in OPTIMIZERS:
         inputs.give_to(model, optimizer)
-        for step, masks in enumerate(guide.masks[optimizer.optimizer]):
+        for step, masks in enumerate(shared_masks.masks[optimizer.optimizer]):
             model.step(inputs.images[step], inputs.labels[step], optimizer.rate, masks)
             if step == 0 and optimizer is OPTIMIZERS[0]:
                 seen |= _statistics(model.get_state())
@@ -133,10 +135,10 @@ def observe(model: Model, inputs: Inputs, guide: Guide, free: bool = True) -> Ob
     return seen
 
 
-def observe_outputs(model: Model, inputs: Inputs, guide: Guide) -> Observations:
+def observe_outputs(model: Model, inputs: Inputs, shared_masks: SharedMasks) -> Observations:
     """Level 1 alone."""
     inputs.give_to(model)
-    return _outputs(model, inputs, guide)
+    return _outputs(model, inputs, shared_masks)
 
 
 def with_joined_moments(state: State, config: MobileNetConfig) -> State:
@@ -153,14 +155,14 @@ def _structure(model: Model) -> Observations:
     }
 
 
-def _outputs(model: Model, inputs: Inputs, guide: Guide) -> Observations:
+def _outputs(model: Model, inputs: Inputs, shared_masks: SharedMasks) -> Observations:
     images = inputs.images[0]
     seen: Observations = {}
     for quantity, train in (("eval", False), ("train", True)):
         values = model.activations(images, train=train)
         seen |= {Key(1, quantity, name): tensor for name, tensor in values.items()}
     seen[Key(1, "predict", "logits")] = model.predict(images)
-    return seen | _flips(values, guide.first, inputs.config.activation)
+    return seen | _flips(values, shared_masks.first, inputs.config.activation)
 
 
 def _flips(activations: State, masks: Mapping[str, np.ndarray], activation: str) -> Observations:

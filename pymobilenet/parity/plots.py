@@ -9,7 +9,7 @@ from pymobilenet.files import atomic_write
 from pymobilenet.parity.curves import Curves
 
 
-def write_curves(curves: Sequence[Curves], path: str | Path, julia: str, stand_in: bool) -> None:
+def write_curves(curves: Sequence[Curves], path: str | Path, julia: str, synthetic: bool) -> None:
     """One column for each run: both losses above, their difference and the envelope below (log)."""
     from matplotlib.figure import Figure
 
@@ -33,7 +33,7 @@ def write_curves(curves: Sequence[Curves], path: str | Path, julia: str, stand_i
         below.set_xlabel("step")
         below.set_ylabel("relative difference of the loss")
         below.legend(loc="lower right", fontsize="small")
-    images = "STAND-IN images" if stand_in else "CIFAR-100"
+    images = "SYNTHETIC images" if synthetic else "CIFAR-100"
     figure.suptitle(f"{images}; Julia: {julia}", fontsize="medium")
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=110)

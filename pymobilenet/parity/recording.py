@@ -18,13 +18,13 @@ import numpy as np
 
 from pymobilenet.backends.base import Backend
 from pymobilenet.config import MobileNetConfig, TrainConfig
-from pymobilenet.data import Dataset, standin
+from pymobilenet.data import Dataset, synthetic
 from pymobilenet.errors import BackendUnavailable, WeightsError
+from pymobilenet.formats.exchange import read_tensors, write_tensors
 from pymobilenet.parity.curves import free_losses
-from pymobilenet.parity.observe import Guide, Key, Observations, observe
+from pymobilenet.parity.observe import Key, Observations, SharedMasks, observe
 from pymobilenet.parity.scenario import Inputs, Scenario
 from pymobilenet.training import Batches
-from pymobilenet.weights.safetensors import read_tensors, write_tensors
 
 FORMAT = "pymobilenet-recording-1"
 KEPT = 128
@@ -65,7 +65,7 @@ class Recording:
 
 def recording_images() -> Dataset:
     """The images of all recordings: generated, the same bits everywhere."""
-    return standin(num_images=4096, split="train", num_classes=100, seed=0)
+    return synthetic(num_images=4096, split="train", num_classes=100, seed=0)
 
 
 def thin(seen: Observations) -> Observations:
@@ -80,10 +80,10 @@ def _spaced(value: np.ndarray) -> np.ndarray:
     return value.ravel()[np.linspace(0, value.size - 1, KEPT).astype(int)]
 
 
-def inputs_digest(inputs: Inputs, guide: Guide) -> str:
+def inputs_digest(inputs: Inputs, shared_masks: SharedMasks) -> str:
     """sha256 in hex over all that a scenario's model is given, the oracle's masks included."""
     hasher = hashlib.sha256(inputs.digest().encode())
-    for steps in guide.masks.values():
+    for steps in shared_masks.masks.values():
         for masks in steps:
             for name in sorted(masks):
                 hasher.update(name.encode())
@@ -92,7 +92,11 @@ def inputs_digest(inputs: Inputs, guide: Guide) -> str:
 
 
 def record(
-    backend: Backend, scenario: Scenario, inputs: Inputs, guide: Guide, path: str | Path
+    backend: Backend,
+    scenario: Scenario,
+    inputs: Inputs,
+    shared_masks: SharedMasks,
+    path: str | Path,
 ) -> Recording:
     """Run `scenario` in a live Julia and write what it gave to `path`.
 
@@ -104,7 +108,7 @@ def record(
             f"only a live Julia backend can be recorded. Received: {backend.name}"
         )
     model = backend.build(scenario.config, dtype=scenario.dtype)
-    seen = thin(observe(model, inputs, guide))
+    seen = thin(observe(model, inputs, shared_masks))
     curves = {}
     for title in RECORDED_CURVES if scenario.dtype == "float64" else ():
         train = CURVES[title]
@@ -115,7 +119,7 @@ def record(
         scenario=scenario,
         versions=backend.versions(),
         machine=f"{platform.system()} {platform.machine()}",
-        digest=inputs_digest(inputs, guide),
+        digest=inputs_digest(inputs, shared_masks),
         observations=seen,
         curves=curves,
     )
@@ -171,9 +175,9 @@ def read_recording(path: str | Path) -> Recording:
         raise WeightsError(f"{path} is no recording of this package: {error!r}") from None
 
 
-def check_inputs(recording: Recording, inputs: Inputs, guide: Guide) -> None:
+def check_inputs(recording: Recording, inputs: Inputs, shared_masks: SharedMasks) -> None:
     """Refuse to replay a recording on inputs other than those it was made on."""
-    received = inputs_digest(inputs, guide)
+    received = inputs_digest(inputs, shared_masks)
     if received != recording.digest:
         raise WeightsError(
             f"the recording of {recording.scenario.name} was made on inputs with digest "

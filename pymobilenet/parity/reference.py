@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pymobilenet.backends import backend
 from pymobilenet.data import Dataset
-from pymobilenet.parity.observe import Guide, Observations, guide, observe
+from pymobilenet.parity.observe import Observations, SharedMasks, compute_shared_masks, observe
 from pymobilenet.parity.scenario import Inputs, Scenario
 
 
@@ -16,7 +16,7 @@ class Reference:
 
     scenario: Scenario
     inputs: Inputs
-    masks: Guide
+    masks: SharedMasks
     seen: Observations
 
 
@@ -29,5 +29,5 @@ def reference_for(scenario: Scenario, inputs: Inputs) -> Reference:
     """Put the float64 oracle through a scenario with these inputs."""
     exact = inputs.astype("float64")
     oracle = backend("numpy").build(scenario.config, dtype="float64")
-    masks = guide(oracle, exact)
+    masks = compute_shared_masks(oracle, exact)
     return Reference(scenario, inputs, masks, observe(oracle, exact, masks))

@@ -28,7 +28,7 @@ class ScenarioResult:
     """Levels 0 to 3 of one scenario, and its figures (see `pymobilenet.parity.figures`).
 
     `logits`, `gradients` and `activations` are by backend, against the oracle, and for the pair
-    as "B against A"; `choices` are what each live model computed by (`Model.choices`).
+    as "B against A"; `compute_options` are each live model's (`Model.compute_options`).
     """
 
     scenario: Scenario
@@ -37,17 +37,17 @@ class ScenarioResult:
     logits: dict[str, float]
     gradients: dict[str, float]
     activations: dict[str, dict[str, float]]
-    choices: dict[str, dict[str, str]] = field(default_factory=dict)
+    compute_options: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 @dataclass
-class Report:
+class ParityReport:
     """Everything a comparison found."""
 
     backends: tuple[str, str]
     julia: str
     data: str
-    stand_in: bool
+    synthetic: bool
     seed: int
     versions: dict[str, dict[str, str]]
     machine: dict[str, Any]
@@ -59,7 +59,7 @@ class Report:
     @classmethod
     def of(
         cls, live: Sequence[Backend], data: Dataset, seed: int, recording: Recording | None = None
-    ) -> Report:
+    ) -> ParityReport:
         """An empty report that says who is compared, on what, and where."""
         versions = {backend.name: backend.versions() for backend in live}
         julia = "not compared"
@@ -73,7 +73,7 @@ class Report:
             backends=(first, second),
             julia=julia,
             data=data.source,
-            stand_in=data.stand_in,
+            synthetic=data.synthetic,
             seed=seed,
             versions=versions,
             machine={
@@ -112,7 +112,7 @@ class Report:
             "backends": list(self.backends),
             "julia": self.julia,
             "data": self.data,
-            "stand_in": self.stand_in,
+            "synthetic": self.synthetic,
             "seed": self.seed,
             "versions": self.versions,
             "machine": self.machine,
@@ -144,7 +144,7 @@ def _scenario(result: ScenarioResult) -> dict[str, Any]:
         "logits_row_error": result.logits,
         "median_gradient_error": result.gradients,
         "activation_errors": result.activations,
-        "computed_by": result.choices,
+        "computed_by": result.compute_options,
         "levels": [_verdict(verdict) for verdict in result.verdicts],
     }
 
@@ -205,7 +205,7 @@ def _curves(curves: Curves) -> dict[str, Any]:
     }
 
 
-def write_report(report: Report, folder: str | Path) -> None:
+def write_parity_report(report: ParityReport, folder: str | Path) -> None:
     """Write ``report.json`` and, where curves were run, ``curves.png`` into `folder`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -213,7 +213,7 @@ def write_report(report: Report, folder: str | Path) -> None:
     with atomic_write(folder / "report.json") as file:
         file.write(text.encode())
     if report.curves:
-        write_curves(report.curves, folder / "curves.png", report.julia, report.stand_in)
+        write_curves(report.curves, folder / "curves.png", report.julia, report.synthetic)
 
 
 def _plain(value: Any) -> Any:

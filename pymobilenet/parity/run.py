@@ -27,7 +27,7 @@ from pymobilenet.parity.recording import (
     thin,
 )
 from pymobilenet.parity.reference import Reference, reference
-from pymobilenet.parity.report import Report, ScenarioResult
+from pymobilenet.parity.report import ParityReport, ScenarioResult
 from pymobilenet.parity.scenario import OPTIMIZERS, Scenario
 from pymobilenet.training import Batches
 from pymobilenet.weights import initial_state
@@ -39,8 +39,8 @@ STANDARD_CONFIGS = tuple(
 )
 """What levels 0 to 3 compare unless told otherwise."""
 
-Tell = Callable[[str, int], Callable[[], None]]
-"""Told a title and a number of ticks, gives the function to call at each tick."""
+Progress = Callable[[str, int], Callable[[], None]]
+"""Told a title and a number of ticks, gives the function to call at each advance."""
 
 
 def silent(_title: str, _ticks: int) -> Callable[[], None]:
@@ -54,8 +54,8 @@ def run_parity(
     dtypes: Iterable[str] = ("float64", "float32"),
     configs: Sequence[MobileNetConfig] = STANDARD_CONFIGS,
     seed: int = 0,
-    tell: Tell = silent,
-) -> Report:
+    progress: Progress = silent,
+) -> ParityReport:
     """Compare two live backends on `data`; the first of them leads.
 
     Levels 0 to 3 for every config and dtype, level 4 in float64 for the first config: lockstep for
@@ -77,16 +77,16 @@ def run_parity(
                 f"a dtype must be one that both backends compute in, and {one.name} does not. "
                 f"Received: {kind}"
             )
-    report = Report.of(pair, data, seed)
+    report = ParityReport.of(pair, data, seed)
     for config in configs:
         for dtype in kinds:
             scenario = Scenario(config, dtype, seed=seed)
-            tick = tell(scenario.name, 1)
+            advance = progress(scenario.name, 1)
             report.scenarios.append(live_scenario(scenario, pair, data))
-            tick()
+            advance()
     if steps:
-        _level4(report, pair, data, steps, seed, configs[0], tell)
-        _level6(report, pair, data, seed, configs[0], tell)
+        _level4(report, pair, data, steps, seed, configs[0], progress)
+        _level6(report, pair, data, seed, configs[0], progress)
     return report
 
 
@@ -95,7 +95,7 @@ def live_scenario(scenario: Scenario, pair: Sequence[Backend], data: Dataset) ->
     truth = reference(scenario, data)
     models = {b.name: b.build(scenario.config, dtype=scenario.dtype) for b in pair}
     result = compare_models(truth, models)
-    result.choices = {name: model.choices for name, model in models.items()}
+    result.compute_options = {name: model.compute_options for name, model in models.items()}
     if scenario.dtype == "float32" and "torch" in models:
         last = backend("torch").build(
             scenario.config, dtype="float32", memory_format="channels_last"
@@ -114,17 +114,19 @@ def compare_models(truth: Reference, models: Mapping[str, Model]) -> ScenarioRes
     return _result(truth.scenario, truth.seen, seen, programs)
 
 
-def replay(recordings: Sequence[Recording], name: str = "torch", tell: Tell = silent) -> Report:
+def replay(
+    recordings: Sequence[Recording], name: str = "torch", progress: Progress = silent
+) -> ParityReport:
     """Compare the live backend `name` with recordings of Julia, on the images they were made on.
 
     Lockstep needs a live backend and is left out; the recorded curves are compared instead.
     """
     live = backend(name)
     data = recording_images()
-    report = Report.of([live], data, recordings[0].scenario.seed, recordings[0])
+    report = ParityReport.of([live], data, recordings[0].scenario.seed, recordings[0])
     for recording in recordings:
         scenario = recording.scenario
-        tick = tell(f"{scenario.name}, recorded", 1)
+        advance = progress(f"{scenario.name}, recorded", 1)
         truth = reference(scenario, data)
         inputs, masks = truth.inputs, truth.masks
         check_inputs(recording, inputs, masks)
@@ -132,67 +134,69 @@ def replay(recordings: Sequence[Recording], name: str = "torch", tell: Tell = si
         seen = {name: thin(observe(model, inputs, masks)), "julia": recording.observations}
         programs = [program(model, inputs, masks, seen[name], keep=thin)]
         report.scenarios.append(_result(scenario, thin(truth.seen), seen, programs))
-        tick()
+        advance()
         for title, losses in recording.curves.items():
             batches = Batches(data, CURVES[title], scenario.config, scenario.dtype)
             runs = 1 + FIRST_DRAWS
-            tick = tell(f"{title}, {scenario.name}, recorded", runs * CURVE_STEPS)
-            mine = free_losses(model, inputs.state, batches, CURVE_STEPS, tick=tick)
+            advance = progress(f"{title}, {scenario.name}, recorded", runs * CURVE_STEPS)
+            mine = free_losses(model, inputs.state, batches, CURVE_STEPS, advance=advance)
             label, both = _title(title, CURVES[title], scenario), (name, "julia")
             report.curves.append(
-                enveloped(label, both, (mine, losses), model, inputs.state, batches, tick=tick)
+                enveloped(
+                    label, both, (mine, losses), model, inputs.state, batches, advance=advance
+                )
             )
     return report
 
 
 def _level4(
-    report: Report,
+    report: ParityReport,
     pair: Sequence[Backend],
     data: Dataset,
     steps: int,
     seed: int,
     config: MobileNetConfig,
-    tell: Tell,
+    progress: Progress,
 ) -> None:
     names = (pair[0].name, pair[1].name)
     scenario = Scenario(config, "float64", seed=seed)
     leader, follower = (b.build(config, seed, "float64") for b in pair)
-    twins = [b.build(config, seed, "float64") for b in pair]
+    replicas = [b.build(config, seed, "float64") for b in pair]
     for optimizer in OPTIMIZERS:
         train = dataclasses.replace(optimizer, seed=seed)
         batches = Batches(data, train, config, "float64")
-        tick = tell(f"lockstep, {train.optimizer} {train.rate:g}", steps)
+        advance = progress(f"lockstep, {train.optimizer} {train.rate:g}", steps)
         leader.set_state(initial_state(config, seed, "float64"))
-        report.lockstep.append(lockstep(leader, follower, twins, batches, steps, names, tick))
+        report.lockstep.append(lockstep(leader, follower, replicas, batches, steps, names, advance))
     for title, recipe in CURVES.items():
         train = dataclasses.replace(recipe, seed=seed)
         batches = Batches(data, train, config, "float64")
         start = initial_state(config, seed, "float64")
         label = _title(title, train, scenario)
-        tick = tell(label, (2 + FIRST_DRAWS) * steps)
+        advance = progress(label, (2 + FIRST_DRAWS) * steps)
         models = (leader, follower)
-        report.curves.append(free_curves(label, names, models, start, batches, steps, tick))
+        report.curves.append(free_curves(label, names, models, start, batches, steps, advance))
 
 
 def _level6(
-    report: Report,
+    report: ParityReport,
     pair: Sequence[Backend],
     data: Dataset,
     seed: int,
     config: MobileNetConfig,
-    tell: Tell,
+    progress: Progress,
 ) -> None:
     start = initial_state(config, seed, "float64")
     for first, second in (pair, pair[::-1]):
-        leader, follower, *twins = (
+        leader, follower, *replicas = (
             b.build(config, seed, "float64") for b in (first, second, first, second)
         )
         for recipe in HANDOVERS:
             train = dataclasses.replace(recipe, seed=seed)
-            tick = tell(f"hand-over, {first.name} to {second.name}", BEFORE + AFTER)
+            advance = progress(f"hand-over, {first.name} to {second.name}", BEFORE + AFTER)
             names = (first.name, second.name)
             report.handovers.append(
-                hand_over(leader, follower, twins, data, train, start, names, tick)
+                hand_over(leader, follower, replicas, data, train, start, names, advance)
             )
 
 

@@ -7,10 +7,10 @@ from rich.table import Table
 
 from pymobilenet.parity.figures import largest_ratio
 from pymobilenet.parity.judge import Flips, Verdict
-from pymobilenet.parity.report import Report
+from pymobilenet.parity.report import ParityReport
 
 
-def print_report(report: Report, console: Console) -> None:
+def print_report(report: ParityReport, console: Console) -> None:
     """Print the tables: a line for each level of each scenario, then the curves, then the word."""
     first, second = report.backends
     between = f"{second} against {first}"

@@ -10,11 +10,12 @@ import numpy as np
 from pymobilenet.backends import backend
 from pymobilenet.backends.base import Backend
 from pymobilenet.backends.probe import PROBE, Probe, digest, images, logits
-from pymobilenet.doors import Loaded
 from pymobilenet.errors import WeightsError
+from pymobilenet.formats import Loaded
+from pymobilenet.formats.exchange import WeightsFile
 from pymobilenet.parity.floors import DRAWS, distance, least, move_parameters, move_ulps
 from pymobilenet.parity.judge import ALL_WITHIN
-from pymobilenet.weights import State, WeightsFile
+from pymobilenet.weights import State
 
 DTYPES = ("float64", "float32")
 

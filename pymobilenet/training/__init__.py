@@ -4,7 +4,7 @@ from pymobilenet.training.batches import Batches
 from pymobilenet.training.loop import Callback, History, StepRecord, fit
 from pymobilenet.training.metrics import accuracy
 from pymobilenet.training.recipe import SHIPPED, Recipe, load_recipe
-from pymobilenet.training.run import Run, begin, resume
+from pymobilenet.training.run import TrainingRun, begin, resume
 from pymobilenet.training.schedules import rate_at
 
 __all__ = [
@@ -13,8 +13,8 @@ __all__ = [
     "Callback",
     "History",
     "Recipe",
-    "Run",
     "StepRecord",
+    "TrainingRun",
     "accuracy",
     "begin",
     "fit",

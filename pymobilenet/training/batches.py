@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from pymobilenet.architecture import feature_channels
+from pymobilenet.backends.batch import Batch
 from pymobilenet.backends.checks import DROPOUT
 from pymobilenet.config import MobileNetConfig, TrainConfig
-from pymobilenet.data import Batch, BatchPlan, Dataset, apply, normalise, scaling, targets
+from pymobilenet.data import BatchPlan, BatchSpec, Dataset, apply, normalise, scaling, targets
 from pymobilenet.errors import DataError
 from pymobilenet.philox import Stream, raw_words, uniform64
 
 
-class Arrays(NamedTuple):
-    """One batch: images (B, 3, H, W) of the model's dtype, labels, masks by name.
-
-    Labels are int64 (B,) or, with mixup or label smoothing, targets (B, classes) of the model's
-    dtype.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    masks: dict[str, np.ndarray]
-
-
 class Batches:
-    """Batch number `step` of a run, for any step, in any order.
+    """BatchSpec number `step` of a run, for any step, in any order.
 
     Images are moved about as the batch plan says and scaled as `train.preprocessing` says; the
     masks hold the dropout factors, if the config drops anything.
@@ -53,18 +40,23 @@ class Batches:
             train.mixup,
         )
 
-    def at(self, step: int) -> Arrays:
-        batch = self.plan.batch(step)
-        pixels = apply(self.data.images, batch)
+    def at(self, step: int) -> Batch:
+        """Batch number `step`: images (B, 3, H, W) of the model's dtype, labels and masks by name.
+
+        Labels are int64 (B,) or, with mixup or label smoothing, targets (B, classes) of the model's
+        dtype.
+        """
+        spec = self.plan.batch(step)
+        pixels = apply(self.data.images, spec)
         mean, std = scaling(self.train.preprocessing, self.data)
         images = normalise(pixels, mean, std, self.dtype)
-        return Arrays(images, self._labels(batch), self._masks(step))
+        return Batch(images, self._labels(spec), self._masks(step))
 
-    def _labels(self, batch: Batch) -> np.ndarray:
+    def _labels(self, spec: BatchSpec) -> np.ndarray:
         smoothing = self.train.label_smoothing
         if not self.train.mixup and not smoothing:
-            return self.data.labels[batch.indices]
-        wanted = targets(self.data.labels, batch, self.model.num_classes, np.float64)
+            return self.data.labels[spec.indices]
+        wanted = targets(self.data.labels, spec, self.model.num_classes, np.float64)
         return smoothed(wanted, smoothing).astype(self.dtype)
 
     def _masks(self, step: int) -> dict[str, np.ndarray]:

@@ -23,11 +23,14 @@ from pymobilenet.config import RunConfig, TrainConfig
 from pymobilenet.data import Dataset, scaling_metadata
 from pymobilenet.errors import WeightsError
 from pymobilenet.evaluation.names import CLASSES
+from pymobilenet.formats.exchange import WeightsFile, read_weights, write_weights
 from pymobilenet.strict_json import parse_object, shown
-from pymobilenet.weights import OPTIMIZER_STEP, read_weights, write_weights
-from pymobilenet.weights.safetensors import WeightsFile
+from pymobilenet.weights import OPTIMIZER_STEP
 
 LAST, BEST = "last.safetensors", "best.safetensors"
+
+_PRESENT_KEYS = {"choices": "compute_options"}
+"""Keys of a log's line in checkpoints of earlier versions -> their present names."""
 
 
 @dataclass
@@ -67,6 +70,8 @@ class TrainState:
             accuracy = line.get("val_accuracy") if isinstance(line, dict) else None
             if not isinstance(accuracy, float) or line.get("epoch") != number:
                 raise ValueError(f"line {number} of the log is none. Received: {shown(line)}")
+            if "choices" in line:  # what files of earlier versions call it
+                state.log[number - 1] = {_PRESENT_KEYS.get(k, k): v for k, v in line.items()}
         if state.step < 0:
             raise ValueError(f"step must be at least 0. Received: {state.step}")
         return state

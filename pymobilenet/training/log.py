@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pymobilenet.errors import BackendUnavailable, ConfigError
-from pymobilenet.evaluation.runs import LOG
+from pymobilenet.evaluation.run_logs import LOG
 from pymobilenet.files import atomic_write
 
 TABLE = "log.csv"

@@ -29,11 +29,11 @@ Callback = Callable[[StepRecord], None]
 class History:
     """The training curve: the loss of every step, before its update.
 
-    `choices` is what the model computed by meanwhile (see `Model.choices`).
+    `compute_options` is what the model computed by meanwhile (see `Model.compute_options`).
     """
 
     losses: list[float] = field(default_factory=list)
-    choices: dict[str, str] = field(default_factory=dict)
+    compute_options: dict[str, str] = field(default_factory=dict)
 
 
 def fit(
@@ -67,7 +67,7 @@ def fit(
         model.set_optimizer(config)
     history, callbacks = History(), tuple(callbacks)
     with model.fitting():
-        history.choices = model.choices
+        history.compute_options = model.compute_options
         for record in take_steps(
             model, Batches(data, config, model.config, model.dtype), range(start, config.steps)
         ):

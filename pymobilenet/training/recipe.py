@@ -15,7 +15,7 @@ from typing import Any
 
 from pymobilenet.config import MobileNetConfig, RunConfig, TrainConfig, read_toml
 from pymobilenet.data.cifar_table import CIFARS
-from pymobilenet.data.opening import STAND_IN
+from pymobilenet.data.loading import SYNTHETIC
 from pymobilenet.errors import ConfigError
 
 FOLDER = Path(__file__).parent.parent / "recipes"
@@ -31,7 +31,7 @@ COUNTED = {
 }
 """Fields of [train] that count steps, and those of [run] that count epochs in their place."""
 
-NAMES = (*CIFARS, STAND_IN)
+NAMES = (*CIFARS, SYNTHETIC)
 """What `open_data` takes for the name of a data set, and not for a path."""
 
 AMBIGUOUS = {"alpha": "model.width_mult (MobileNet's alpha) or train.alpha (RMSprop's)"}

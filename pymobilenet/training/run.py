@@ -22,10 +22,9 @@ from pymobilenet.config import RunConfig
 from pymobilenet.data import BatchPlan
 from pymobilenet.errors import ConfigError, DataError, TrainingDiverged
 from pymobilenet.evaluation import evaluate
-from pymobilenet.evaluation.runs import CURVES, LOG
+from pymobilenet.evaluation.run_logs import CURVES, LOG
 from pymobilenet.files import remove_leftovers
 from pymobilenet.training.batches import Batches
-from pymobilenet.training.beginning import Images, first_state, open_images
 from pymobilenet.training.checkpoint import (
     BEST,
     LAST,
@@ -39,13 +38,14 @@ from pymobilenet.training.log import TABLE, Logger, write_log
 from pymobilenet.training.loop import Callback, take_steps
 from pymobilenet.training.recipe import Recipe
 from pymobilenet.training.schedules import rate_at
+from pymobilenet.training.setup import Images, first_state, open_images
 from pymobilenet.weights import averaged
 
 Ending = Literal["finished", "no better epoch in a while", "interrupted"]
 
 
-class Run:
-    """A run under way; `begin` and `resume` make one, `go` takes it on.
+class TrainingRun:
+    """A run under way; `begin` and `resume` make one, `train` continues it.
 
     Attributes:
         model (Model): In training.
@@ -59,13 +59,13 @@ class Run:
     ) -> None:
         assert model.optimizer is not None
         self.folder, self.model, self.run = folder, model, run
-        self.images, self.state, self.train = images, state, model.optimizer
-        self.batches = Batches(images.train, self.train, model.config, model.dtype)
+        self.images, self.state, self.train_config = images, state, model.optimizer
+        self.batches = Batches(images.train, self.train_config, model.config, model.dtype)
         self.steps_per_epoch = self.batches.plan.steps_per_epoch
         self._digests = images.digests()
-        self._about = metadata_of(self.train, images.train)
+        self._about = metadata_of(self.train_config, images.train)
 
-    def go(
+    def train(
         self,
         callbacks: Iterable[Callback] = (),
         loggers: Sequence[Logger] = (),
@@ -84,13 +84,13 @@ class Run:
         self._write_log()
 
         def is_stopping_anywhere() -> bool:
-            return self.model.anywhere(is_stopping())
+            return self.model.any_rank(is_stopping())
 
         with self.model.fitting(), contextlib.suppress(_Interrupted):
             while True:
                 if state.step == self.steps_per_epoch * (len(state.log) + 1):
                     self._close_epoch(loggers, is_stopping_anywhere)
-                if state.step >= self.train.steps:
+                if state.step >= self.train_config.steps:
                     return "finished"
                 if self.run.patience and state.epochs_since_best >= self.run.patience:
                     return "no better epoch in a while"
@@ -100,12 +100,12 @@ class Run:
                 if self.run.save_steps and state.step % self.run.save_steps == 0:
                     self.save()
         self.save()
-        self.model.anywhere(False)  # no process ends before the one that saves has done so
+        self.model.any_rank(False)  # no process ends before the one that saves has done so
         return "interrupted"
 
     def save(self) -> None:
         """Write the checkpoint."""
-        if self.model.leads:
+        if self.model.is_main_process:
             path = self.folder / LAST
             write_checkpoint(path, self.model, self.run, self.state, self._digests, self._about)
 
@@ -128,16 +128,19 @@ class Run:
         """Measure, log and save. If that is interrupted, the epoch stays open."""
         state, asked = self.state, self._asked()
 
-        def tick() -> None:
+        def check_stop() -> None:
             if is_stopping():
                 raise _Interrupted
 
-        preprocessing = self.train.preprocessing
+        preprocessing = self.train_config.preprocessing
         found = {
-            part: evaluate(asked, data, preprocessing, tick=tick)
-            for part, data in (("train", self.images.watched), ("val", self.images.validation))
+            part: evaluate(asked, data, preprocessing, on_batch=check_stop)
+            for part, data in (
+                ("train", self.images.train_eval),
+                ("val", self.images.validation),
+            )
         }
-        steps = self.steps_per_epoch
+        steps, options = self.steps_per_epoch, self.model.compute_options
         line = {
             "epoch": len(state.log) + 1,
             "step": state.step,
@@ -146,38 +149,38 @@ class Run:
             "val_loss": _finite(found["val"].loss),
             "val_accuracy": found["val"].top1,
             "val_top5": found["val"].top5,
-            "rate": rate_at(self.train, state.step - 1),
+            "rate": rate_at(self.train_config, state.step - 1),
             "backend": self.model.backend.name,
-            "choices": " ".join(f"{key}={value}" for key, value in self.model.choices.items()),
+            "compute_options": " ".join(f"{key}={value}" for key, value in options.items()),
             "seconds": state.epoch_seconds,
-            "images_per_second": steps * self.train.batch_size / state.epoch_seconds,
+            "images_per_second": steps * self.train_config.batch_size / state.epoch_seconds,
         }
         state.log.append(line)
         state.epoch_loss = state.epoch_seconds = 0.0
-        if state.best is line and self.model.leads:
+        if state.best is line and self.model.is_main_process:
             write_best(self.folder / BEST, asked, self._about)
         self._write_log()
         self.save()
-        for logger in loggers if self.model.leads else ():
+        for logger in loggers if self.model.is_main_process else ():
             logger(line)
 
     def _write_log(self) -> None:
-        if self.model.leads:
+        if self.model.is_main_process:
             write_log(self.folder, self.state.log)
 
     def _asked(self) -> Model:
         """The model that is measured and kept: with averaged weights where there are any."""
         state = self.model.get_state()
-        if self.train.ema_decay > 0:
+        if self.train_config.ema_decay > 0:
             state = averaged(state)
-        return self.model.twin(state)
+        return self.model.replica(state)
 
 
 class _Interrupted(Exception):
     """Measuring was stopped."""
 
 
-def begin(recipe: Recipe, backend: Backend, folder: str | Path, **options: Any) -> Run:
+def begin(recipe: Recipe, backend: Backend, folder: str | Path, **options: Any) -> TrainingRun:
     """A new run in `folder`, with a checkpoint of its first state.
 
     Args:
@@ -198,7 +201,7 @@ def begin(recipe: Recipe, backend: Backend, folder: str | Path, **options: Any) 
     model = backend.from_state(config, state, **options)
     plan = BatchPlan(0, len(images.train), recipe.train_config(1).batch_size)
     model.set_optimizer(recipe.train_config(plan.steps_per_epoch))
-    run = Run(folder, model, recipe.run, images, TrainState())
+    run = TrainingRun(folder, model, recipe.run, images, TrainState())
     folder.mkdir(parents=True, exist_ok=True)
     run.save()
     return run
@@ -206,7 +209,7 @@ def begin(recipe: Recipe, backend: Backend, folder: str | Path, **options: Any) 
 
 def resume(
     folder: str | Path, backend: Backend, data: str | Path | None = None, **options: Any
-) -> Run:
+) -> TrainingRun:
     """The run in `folder`, from its checkpoint, in any backend.
 
     Args:
@@ -232,10 +235,10 @@ def resume(
     model = backend.from_state(found.file.config, found.file.state, **options)
     model.set_optimizer(found.train)
     model.set_state(found.file.state)
-    if model.leads:
+    if model.is_main_process:
         for name in (LAST, BEST, LOG, TABLE, CURVES):
             remove_leftovers(folder / name)
-    return Run(folder, model, run, images, found.state)
+    return TrainingRun(folder, model, run, images, found.state)
 
 
 def _finite(value: float) -> float | None:

@@ -19,7 +19,7 @@ def run_seeds(
     backends: Sequence[Backend],
     seeds: Sequence[int],
     folder: Path,
-    tick: Callable[[], None] = lambda: None,
+    on_run: Callable[[], None] = lambda: None,
 ) -> dict[str, list[float]]:
     """The validation accuracy of the last epoch of each run, by backend, in the order of `seeds`.
 
@@ -53,9 +53,9 @@ def run_seeds(
                 run = resume(places[key], backend, recipe.run.data or None)
             else:
                 run = begin(with_seed(recipe, seed), backend, places[key])
-            run.go()
+            run.train()
             found[backend.name].append(run.state.log[-1]["val_accuracy"])
-            tick()
+            on_run()
     return found
 
 

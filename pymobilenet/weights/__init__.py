@@ -1,7 +1,6 @@
 """Weights: what a model's state is, where it comes from at first, and how it travels."""
 
 from pymobilenet.weights.initial import initial_state
-from pymobilenet.weights.safetensors import WeightsFile, read_weights, write_weights
 from pymobilenet.weights.state import (
     OPTIMIZER_STEP,
     State,
@@ -14,12 +13,9 @@ from pymobilenet.weights.state import (
 __all__ = [
     "OPTIMIZER_STEP",
     "State",
-    "WeightsFile",
     "averaged",
     "check_state",
     "initial_state",
     "optimizer_shapes",
-    "read_weights",
     "state_shapes",
-    "write_weights",
 ]

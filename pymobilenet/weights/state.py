@@ -83,7 +83,7 @@ def check_state(
     if missing or extra:
         raise WeightsError(
             f"{source}: tensor names differ from those of {config.to_json()}: "
-            f"missing {some(missing)}, left over {some(extra)}"
+            f"missing {truncate(missing)}, left over {truncate(extra)}"
         )
     for name, shape in shapes.items():
         tensor = np.asarray(tensors[name])
@@ -104,10 +104,10 @@ def check_state(
             raise WeightsError(f"{source}: {name} must not be negative. Received: {tensor.min()}")
 
 
-def some(names: Sequence[str], most: int = 5) -> str:
+def truncate(names: Sequence[str], most: int = 5) -> str:
     """The first few names, and how many more there are.
 
-    >>> some(["a", "b", "c"], most=2)
+    >>> truncate(["a", "b", "c"], most=2)
     'a, b and 1 more'
     """
     if not names:

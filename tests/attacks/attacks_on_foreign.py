@@ -8,7 +8,7 @@ import zipfile
 
 import numpy as np
 from attack import CONFIG, STATE, attacks
-from torch_by_hand import programs
+from torch_files import programs
 
 NEITHER = (
     "must be safetensors, npz, torch's, HDF5 (Keras), JLD2 or BSON. "

@@ -6,7 +6,7 @@ from dataclasses import replace
 import h5py
 import numpy as np
 from attack import attacks
-from door_models import KERAS_V1, peer_tensors
+from format_models import KERAS_V1, peer_tensors
 
 ARRAY = np.arange(4, dtype=np.float32)
 PLACE = "x/x/kernel:0"

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import safetensors.numpy
 from attack import CONFIG, STATE, TEXTS, attacks
-from door_models import V1, V2, peer_tensors
+from format_models import V1, V2, peer_tensors
 
 from pymobilenet import MobileNetConfig, TrainConfig, backend
 from pymobilenet.backends.probe import probe

@@ -4,7 +4,7 @@ import struct
 import zipfile
 
 from attack import attacks
-from npz_by_hand import END, ENTRY, header, member, patched, zipped
+from npz_files import END, ENTRY, header, member, patched, zipped
 
 GOOD = zipped([("x.npy", member())])
 LONG = member(bytes(40_000), shape="(10000,)")

@@ -9,9 +9,9 @@ from collections import OrderedDict
 
 import torch
 from attack import attacks
-from torch_by_hand import programs, repacked, saved, tensor_pickle, with_pickle
+from torch_files import programs, repacked, saved, tensor_pickle, with_pickle
 
-from pymobilenet.weights.torch_outline import MOST_PICKLE_BYTES
+from pymobilenet.formats.torch_outline import MOST_PICKLE_BYTES
 
 ONE = {"x": torch.zeros(1)}
 FOUR = {"x": torch.arange(4.0)}

@@ -12,7 +12,7 @@ import torch
 from attack import STATE, TEXTS, Attack
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from torch_by_hand import saved
+from torch_files import saved
 
 EACH = 40
 """Files of each container."""

@@ -16,9 +16,9 @@ from attack import CONFIG, STATE
 from typer.testing import CliRunner
 
 from pymobilenet.cli import app
-from pymobilenet.doors import convert, load_any, save_as
-from pymobilenet.doors.hdf5 import h5py_module
 from pymobilenet.errors import PymobilenetError
+from pymobilenet.formats import convert, load_any, save_as
+from pymobilenet.formats.hdf5 import h5py_module
 from pymobilenet.weights import check_state
 from pymobilenet.weights.state import slots_of
 

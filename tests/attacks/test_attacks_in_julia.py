@@ -11,10 +11,10 @@ from mutations import mutations, truncations
 from victims import written
 
 from pymobilenet import backend
-from pymobilenet.doors import load_any, npz, save_as
 from pymobilenet.errors import JuliaError, PymobilenetError
+from pymobilenet.formats import load_any, npz, save_as
+from pymobilenet.formats.exchange import read_weights
 from pymobilenet.parity.verify import verify
-from pymobilenet.weights import read_weights
 
 pytestmark = pytest.mark.julia
 

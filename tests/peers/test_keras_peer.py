@@ -15,9 +15,9 @@ import torch
 
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.data.preprocessing import preprocess
-from pymobilenet.doors import load_any, save_as
-from pymobilenet.doors.keras_h5 import read
 from pymobilenet.errors import WeightsError
+from pymobilenet.formats import load_any, save_as
+from pymobilenet.formats.keras_h5 import read
 from pymobilenet.parity.floors import DRAWS, distance, draw_order, least, move_ulps
 from pymobilenet.parity.judge import ALL_WITHIN, MOST_WITHIN
 from pymobilenet.weights import initial_state

@@ -70,8 +70,8 @@ def both(mpiexec, tmp_path_factory):
 
 
 def test_the_first_process_leads(both):
-    assert [found["leads"] for found in both] == [True, False]
-    assert both[1]["fitted"]["choices"]["processes"] == "2"
+    assert [found["is_main_process"] for found in both] == [True, False]
+    assert both[1]["fitted"]["compute_options"]["processes"] == "2"
 
 
 @pytest.mark.parametrize("recipe", ["sgd", "adam"])
@@ -91,7 +91,7 @@ def test_both_processes_end_with_the_same_bits(both):
 
 
 def test_all_stop_where_one_says_so(both):
-    assert [found["anywhere"] for found in both] == [[True, False]] * 2
+    assert [found["any_rank"] for found in both] == [[True, False]] * 2
 
 
 def train(*arguments):
@@ -110,21 +110,21 @@ def test_the_command_trains_stops_and_goes_on(mpiexec, tmp_path):
     assert "Traceback" not in errors, errors
     stopped = read_checkpoint(folder / LAST).state
     assert f"Stopped after step {stopped.step} of 2000 and saved." in said
-    assert all("processes=2" in line["choices"] for line in lines_of(folder))
+    assert all("processes=2" in line["compute_options"] for line in lines_of(folder))
     run = resume(folder, backend("torch"))
-    assert run.go(is_stopping=lambda: run.state.step > stopped.step) == "interrupted"
+    assert run.train(is_stopping=lambda: run.state.step > stopped.step) == "interrupted"
 
 
 FAILING = """
 from pymobilenet import MobileNetConfig, TrainConfig, backend
-from pymobilenet.data import standin
+from pymobilenet.data import synthetic
 
 model = backend("julia").build(
     MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5), distributed=True
 )
-if model.leads:
+if model.is_main_process:
     raise RuntimeError("alone")
-model.fit(standin(64, num_classes=5), TrainConfig(batch_size=32, steps=4))
+model.fit(synthetic(64, num_classes=5), TrainConfig(batch_size=32, steps=4))
 """
 
 

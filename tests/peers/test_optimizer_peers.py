@@ -36,26 +36,26 @@ def oracle(config):
     return p
 
 
-def by_keras(updater):
+def by_keras(optimizer):
     variable = keras.Variable(START, dtype="float64")
     for grad in GRADS:
-        updater.apply([torch.from_numpy(grad)], [variable])
+        optimizer.apply([torch.from_numpy(grad)], [variable])
     return keras.ops.convert_to_numpy(variable)
 
 
 def by_torch(make):
     parameter = torch.tensor(START, requires_grad=True)
-    updater = make([parameter])
+    optimizer = make([parameter])
     for grad in GRADS:
         parameter.grad = torch.tensor(grad)
-        updater.step()
+        optimizer.step()
     return parameter.detach().numpy()
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.75])
 def test_rmsprop_is_keras(momentum):
-    updater = keras.optimizers.RMSprop(RATE, rho=0.875, momentum=momentum, epsilon=1e-3)
-    expected = by_keras(updater)
+    optimizer = keras.optimizers.RMSprop(RATE, rho=0.875, momentum=momentum, epsilon=1e-3)
+    expected = by_keras(optimizer)
     np.testing.assert_allclose(oracle(TrainConfig(momentum=momentum, **TF)), expected, rtol=1e-12)
 
 
@@ -67,23 +67,23 @@ def test_rmsprop_is_that_of_timm_whose_mean_square_starts_at_one(momentum):
     np.testing.assert_allclose(oracle(config), expected, rtol=1e-12)
 
     def own(given):
-        updater = RMSpropTF([{"params": given, "weight_decay": 0.01}], config)
-        updater.param_groups[0]["lr"] = RATE
-        return updater
+        optimizer = RMSpropTF([{"params": given, "weight_decay": 0.01}], config)
+        optimizer.param_groups[0]["lr"] = RATE
+        return optimizer
 
     np.testing.assert_allclose(by_torch(own), expected, rtol=1e-12)
 
 
 def test_nesterov_is_keras_while_the_rate_is_constant():
-    updater = keras.optimizers.SGD(RATE, momentum=0.75, nesterov=True)
+    optimizer = keras.optimizers.SGD(RATE, momentum=0.75, nesterov=True)
     found = oracle(TrainConfig(momentum=0.75, nesterov=True))
-    np.testing.assert_allclose(found, by_keras(updater), rtol=1e-12)
+    np.testing.assert_allclose(found, by_keras(optimizer), rtol=1e-12)
 
 
 def test_adamw_is_keras_but_for_where_it_adds_its_eps():
     """Keras adds eps to the root before its correction: the same where eps is nothing."""
-    updater = keras.optimizers.AdamW(
+    optimizer = keras.optimizers.AdamW(
         RATE, weight_decay=0.0625, beta_1=0.75, beta_2=0.875, epsilon=0
     )
     config = TrainConfig("adamw", beta1=0.75, beta2=0.875, eps=0, weight_decay=0.0625)
-    np.testing.assert_allclose(oracle(config), by_keras(updater), rtol=1e-6)
+    np.testing.assert_allclose(oracle(config), by_keras(optimizer), rtol=1e-6)

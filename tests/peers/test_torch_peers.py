@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import save_file
 
 from pymobilenet import MobileNetConfig, backend
-from pymobilenet.backends.torch.checkpoint import WRAPPERS
-from pymobilenet.doors import convert, load_any, save_as
 from pymobilenet.errors import WeightsError
+from pymobilenet.formats import convert, load_any, save_as
+from pymobilenet.formats.torch_file import WRAPPERS
 from pymobilenet.parity.floors import DRAWS, distance, draw_order, least, move_ulps
 from pymobilenet.parity.judge import MOST_WITHIN
 

@@ -1,9 +1,8 @@
-"""MobileNets.jl through juliacall: all of the border between the languages is here.
+"""MobileNets.jl through juliacall: all interop between Python and Julia is in this package.
 
-Arrays cross as views of the same memory, in both directions. A NumPy array (N, C, H, W) in C order
-and a Julia array (W, H, C, N) are the same bytes, and MobileNets.jl keeps every tensor so; nothing
-is permuted or copied on the way. Julia objects that Python looks at stay alive as long as Python
-holds the view.
+Arrays are passed as views of the same memory, in both directions. A NumPy array (N, C, H, W) in C
+order and a Julia array (W, H, C, N) are the same bytes, and MobileNets.jl stores every tensor so;
+nothing is permuted or copied. A Julia array stays alive as long as Python holds a view of it.
 
 Environment variables, read when Julia starts (those not set are chosen here):
 
@@ -30,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from pymobilenet.backends.base import Backend
-from pymobilenet.backends.julia.crossing import translated
+from pymobilenet.backends.julia.interop import translated
 from pymobilenet.backends.julia.model import JuliaModel
 from pymobilenet.backends.julia.start import (
     HOW_TO_GET_JULIA,

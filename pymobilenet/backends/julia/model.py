@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pymobilenet.backends.base import Model
-from pymobilenet.backends.julia.crossing import Arrays, Entry, pairs, translated, view
+from pymobilenet.backends.julia.interop import FrozenCall, JuliaArrays, pairs, translated, view
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import ConfigError
 from pymobilenet.weights import OPTIMIZER_STEP, State
@@ -43,35 +43,35 @@ class JuliaModel(Model):
             kind = backend.element_types[dtype]
             self.model = self._julia.build(own, dtype=kind, kernels=kernels)
             self.processes = int(self._together["processes"].count) if distributed else 1
-            self.leads = not distributed or int(self._together["processes"].rank) == 0
+            self.is_main_process = not distributed or int(self._together["processes"].rank) == 0
         self.kernels, self.device = kernels, device
         self._workspace = backend.workspace(self.model, device)
         self._elsewhere = {} if device == "cpu" else {"workspace": self._workspace}
         self._is_fitting = False
-        self.updater: Any = None
+        self.julia_optimizer: Any = None
 
     @property
-    def choices(self) -> dict[str, str]:
+    def compute_options(self) -> dict[str, str]:
         kernels = self.kernels if self.device == "cpu" else "Flux's"
         return {"kernels": kernels, "device": self.device, "processes": str(self.processes)}
 
     def get_state(self) -> State:
         with translated():
-            moments = (self.updater,) if self.slots else ()
+            moments = (self.julia_optimizer,) if self.slots else ()
             found = self._julia.get_state(self.model, *moments)
             return {name: np.array(tensor, order="C") for name, tensor in pairs(found)}
 
     def _set_state(self, state: Mapping[str, np.ndarray]) -> None:
         with translated():
             if OPTIMIZER_STEP in state:
-                self._julia.set_state_b(self.model, self.updater, self._dict(state))
+                self._julia.set_state_b(self.model, self.julia_optimizer, self._dict(state))
             else:
                 self._julia.set_state_b(self.model, self._dict(state))
 
     def _reset_optimizer(self, config: TrainConfig) -> None:
         with translated():
             own = self._julia.from_json(self._julia.TrainConfig, config.to_json())
-            self.updater = self._julia.setup(own, self.model)
+            self.julia_optimizer = self._julia.setup(own, self.model)
 
     def _predict(self, images: np.ndarray) -> np.ndarray:
         with translated():
@@ -82,8 +82,8 @@ class JuliaModel(Model):
         with translated():
             run = self._julia.freeze(self.model, *self._elsewhere.values())
             if self.device == "cpu":
-                entry = self._julia.Entry(run)
-                return Entry(
+                entry = self._julia.FrozenCall(run)
+                return FrozenCall(
                     entry, self._julia.addresses(entry), self.config.num_classes, self.dtype
                 )
 
@@ -124,7 +124,7 @@ class JuliaModel(Model):
         with translated():
             loss, grads = self._julia.train_step_b(
                 self.model,
-                self.updater,
+                self.julia_optimizer,
                 self._array(images),
                 self._array(labels),
                 rate,
@@ -133,14 +133,14 @@ class JuliaModel(Model):
                 **self._together,
             )
             if self._is_fitting:
-                return float(loss), Arrays(grads)
+                return float(loss), JuliaArrays(grads)
             return float(loss), {name: array.copy() for name, array in pairs(grads)}
 
-    def anywhere(self, found: bool) -> bool:
+    def any_rank(self, found: bool) -> bool:
         if self.processes == 1:
             return found
         with translated():
-            return bool(self._julia.anywhere(self._together["processes"], found))
+            return bool(self._julia.any_rank(self._together["processes"], found))
 
     @contextmanager
     def fitting(self) -> Iterator[None]:

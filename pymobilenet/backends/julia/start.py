@@ -53,7 +53,7 @@ UUIDS = {
 
 def start() -> Any:
     """Start Julia and return its Main module, with the settings explained at the top."""
-    demand()
+    ensure_julia()
     interrupt = signal.getsignal(signal.SIGINT)
     with _environment_defaults(), warnings.catch_warnings():
         # Tested in both orders in fresh processes; the warning cannot be acted on after the fact.
@@ -72,7 +72,7 @@ def start() -> Any:
     return juliacall.Main
 
 
-def demand() -> None:
+def ensure_julia() -> None:
     """Have Julia and its packages set up; raises `BackendUnavailable` if that cannot be."""
     reason = unavailable()
     if reason is not None:
@@ -81,7 +81,7 @@ def demand() -> None:
 
 
 def installed() -> tuple[str, str]:
-    """Executable and project of what `demand` has set up."""
+    """Executable and project of what `ensure_julia` has set up."""
     names = ("PYTHON_JULIACALL_EXE", "PYTHON_JULIACALL_PROJECT")
     if names[0] in os.environ:
         return os.environ[names[0]], os.environ.get(names[1], "")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pymobilenet.backends.julia.start import demand, installed
+from pymobilenet.backends.julia.start import ensure_julia, installed
 from pymobilenet.errors import BackendUnavailable, ConfigError
 
 VARIABLE = "PYTHON_JULIACALL_SYSIMAGE"
@@ -33,7 +33,7 @@ def build_sysimage(path: Path) -> None:
         raise ConfigError(
             f"a system image must be a file in a folder that exists. Received: {path}"
         )
-    demand()
+    ensure_julia()
     executable, project = installed()
     script = next(PACKAGES.glob("*julia/build_sysimage.jl"))
     julia = [executable, "--startup-file=no", f"--project={project}", str(script), str(image)]

@@ -21,7 +21,7 @@ def to_numpy(tensor: Tensor) -> np.ndarray:
     return np.array(tensor.detach().cpu().numpy(), order="C")
 
 
-class Arrays(Mapping[str, np.ndarray]):
+class TorchArrays(Mapping[str, np.ndarray]):
     """Tensors by name that nothing changes any more; each crosses to the CPU when asked for."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:

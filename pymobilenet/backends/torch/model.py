@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from pymobilenet.backends import checks
 from pymobilenet.backends.base import Model
+from pymobilenet.backends.batch import Batch
 from pymobilenet.backends.checks import DROPOUT
-from pymobilenet.backends.parts import Batch
-from pymobilenet.backends.torch.arrays import Arrays, to_numpy, to_tensor
+from pymobilenet.backends.torch.arrays import TorchArrays, to_numpy, to_tensor
 from pymobilenet.backends.torch.devices import check_amp, find_device, mixed, without_tf32
 from pymobilenet.backends.torch.frozen import freeze
 from pymobilenet.backends.torch.module import Activation, Add, MobileNet, Norm, Pool
@@ -73,18 +73,18 @@ class TorchModel(Model):
         self.device = find_device(check_started(device) if distributed else device, dtype)
         self.amp = check_amp(amp, dtype)
         self.processes = join(self.device) if distributed else Processes()
-        self.leads = self.processes.rank == 0
+        self.is_main_process = self.processes.rank == 0
         self.sync_norm = sync_norm
         self._number = getattr(torch, dtype.name)
         module = MobileNet(config).to(self.device, self._number)
         self.module = module.to(memory_format=self.memory_format).eval()
         self.trained = torch.compile(self.module) if compiled else self.module
         self._together: nn.Module | None = None
-        self.updater: torch.optim.Optimizer
+        self.torch_optimizer: torch.optim.Optimizer
         self.averages: dict[str, Tensor] = {}
 
     @property
-    def choices(self) -> dict[str, str]:
+    def compute_options(self) -> dict[str, str]:
         last = self.memory_format is torch.channels_last
         compiled = self.trained is not self.module
         return {
@@ -104,7 +104,7 @@ class TorchModel(Model):
         for name, average in self.averages.items():
             state[f"optimizer.ema.{name}"] = to_numpy(average)
         for name, parameter in self.module.named_parameters():
-            kept = self.updater.state.get(parameter, {})
+            kept = self.torch_optimizer.state.get(parameter, {})
             for slot in self.optimizer.moments:
                 moment = kept.get(SLOTS[slot])
                 state[f"optimizer.{slot}.{name}"] = (
@@ -125,14 +125,14 @@ class TorchModel(Model):
         for name, average in self.averages.items():
             average.copy_(self._tensor(state[f"optimizer.ema.{name}"]))
         for name, parameter in self.module.named_parameters():
-            kept = self.updater.state[parameter]
+            kept = self.torch_optimizer.state[parameter]
             for slot in self.optimizer.moments:
                 moment = self._tensor(state[f"optimizer.{slot}.{name}"]).clone()
                 kept[SLOTS[slot]] = moment.to(memory_format=self._format_of(parameter))
             kept["step"] = torch.tensor(float(state[OPTIMIZER_STEP]))
 
     def _reset_optimizer(self, config: TrainConfig) -> None:
-        self.updater = new_optimizer(config, self.module)
+        self.torch_optimizer = new_optimizer(config, self.module)
         averaged = self.module.named_parameters() if config.ema_decay > 0 else ()
         self.averages = {name: parameter.detach().clone() for name, parameter in averaged}
 
@@ -154,8 +154,8 @@ class TorchModel(Model):
 
         return frozen
 
-    def anywhere(self, found: bool) -> bool:
-        return self.processes.anywhere(found, self.device)
+    def any_rank(self, found: bool) -> bool:
+        return self.processes.any_rank(found, self.device)
 
     @contextmanager
     def fitting(self) -> Iterator[None]:
@@ -197,7 +197,7 @@ class TorchModel(Model):
 
     def _loss_and_grads(
         self, images: np.ndarray, labels: np.ndarray, masks: dict[str, np.ndarray]
-    ) -> tuple[float, Arrays]:
+    ) -> tuple[float, TorchArrays]:
         self.module.zero_grad(set_to_none=True)
         with self._training(masks, keep_statistics=True):
             loss = self._backward(self.trained, images, labels, "no", count=1)
@@ -207,40 +207,40 @@ class TorchModel(Model):
 
     def _step(
         self, images: np.ndarray, labels: np.ndarray, rate: float, masks: dict[str, np.ndarray]
-    ) -> tuple[float, Arrays]:
+    ) -> tuple[float, TorchArrays]:
         assert self.optimizer is not None
         count, batch = self.optimizer.accumulate, Batch(images, labels, masks)
-        shares = [self.processes.share(batch.part(number, count)) for number in range(count)]
+        shares = [self.processes.shard(batch.micro_batch(number, count)) for number in range(count)]
         if not self.sync_norm:
             checks.trainable(self.config, shares[0].images)
         if self._together is None:
-            self._together = self.processes.together(self.trained, self.device)
+            self._together = self.processes.ddp(self.trained, self.device)
         self.module.zero_grad(set_to_none=True)
         losses = [self._add_part(share, count, share is shares[-1]) for share in shares]
         loss, grads = torch.stack(losses).sum(), self._grads()
         self._update(rate)
         self.module.zero_grad(set_to_none=True)
         if not self.sync_norm:
-            self.processes.hand_out(list(self.module.buffers()))
+            self.processes.broadcast(list(self.module.buffers()))
         return self.processes.mean(loss).item(), grads
 
     def _add_part(self, share: Batch, count: int, is_last: bool) -> Tensor:
         """Add the gradients of one of a step's `count` parts; after the last all processes meet."""
         assert self._together is not None
         norms = synchronised(self.module, self.processes) if self.sync_norm else nullcontext()
-        apart = nullcontext() if is_last else self.processes.apart(self._together)
-        with self._training(share.masks, keep_statistics=False), norms, apart:
+        no_sync = nullcontext() if is_last else self.processes.no_sync(self._together)
+        with self._training(share.masks, keep_statistics=False), norms, no_sync:
             return self._backward(self._together, share.images, share.labels, self.amp, count)
 
     @torch.no_grad()
     def _update(self, rate: float) -> None:
         """Move parameters, moments and averages by the parameters' gradients."""
         assert self.optimizer is not None
-        for group in self.updater.param_groups:
+        for group in self.torch_optimizer.param_groups:
             group["lr"] = rate
         if self.optimizer.clip_norm > 0:
             clip(self.module.parameters(), self.optimizer.clip_norm)
-        self.updater.step()
+        self.torch_optimizer.step()
         if self.averages:
             own = list(self.module.parameters())
             torch._foreach_lerp_(list(self.averages.values()), own, 1 - self.optimizer.ema_decay)
@@ -256,11 +256,13 @@ class TorchModel(Model):
             loss.backward()
         return loss.detach()
 
-    def _grads(self) -> Arrays:
+    def _grads(self) -> TorchArrays:
         """They share memory with each parameter's `grad`, which the caller has to let go of, lest
         a backward pass of the user's own adds to what was returned.
         """
-        return Arrays({name: parameter.grad for name, parameter in self.module.named_parameters()})
+        return TorchArrays(
+            {name: parameter.grad for name, parameter in self.module.named_parameters()}
+        )
 
     @contextmanager
     def _training(self, masks: dict[str, np.ndarray], keep_statistics: bool) -> Iterator[None]:
@@ -271,7 +273,7 @@ class TorchModel(Model):
         kept = [buffer.clone() for buffer in self.module.buffers()] if keep_statistics else []
         for name, mask in masks.items():
             if name != DROPOUT:
-                self.module.get_submodule(name).regions = self._tensor(mask)
+                self.module.get_submodule(name).masks = self._tensor(mask)
         factors = masks.get(DROPOUT)
         one = torch.ones((), dtype=self._number, device=self.device)
         self.module.dropout.factors = one if factors is None else self._tensor(factors)
@@ -282,7 +284,7 @@ class TorchModel(Model):
             self.module.eval()
             self.module.dropout.factors = None
             for name in masks.keys() - {DROPOUT}:
-                self.module.get_submodule(name).regions = None
+                self.module.get_submodule(name).masks = None
             for buffer, values in zip(self.module.buffers(), kept, strict=False):
                 buffer.copy_(values)
 

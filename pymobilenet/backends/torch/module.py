@@ -61,17 +61,20 @@ class Norm(nn.Module):
 
 
 class Activation(nn.Module):
-    """ReLU or ReLU6; with `regions` set, each value's linear piece is prescribed (base.regions)."""
+    """ReLU or ReLU6; with `masks` set, the linear piece of each value is prescribed.
+
+    See `pymobilenet.backends.activation_masks`.
+    """
 
     def __init__(self, kind: str) -> None:
         super().__init__()
         self.function = {"relu6": F.relu6, "relu": F.relu}[kind]
-        self.regions: Tensor | None = None
+        self.masks: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.regions is None:
+        if self.masks is None:
             return self.function(x)
-        return torch.where(self.regions == 1, x, 6 * (self.regions == 2).to(x.dtype))
+        return torch.where(self.masks == 1, x, 6 * (self.masks == 2).to(x.dtype))
 
 
 class Dropout(nn.Dropout):
@@ -114,7 +117,7 @@ class Block(nn.Sequential):
     def __init__(self, units: list[Layer], config: MobileNetConfig) -> None:
         super().__init__()
         for layer in units:
-            self.add_module(layer.part, Unit(layer, config))
+            self.add_module(layer.role, Unit(layer, config))
 
 
 class Add(nn.Module):

@@ -23,11 +23,11 @@ def new_optimizer(config: TrainConfig, module: nn.Module) -> torch.optim.Optimiz
     """What moves the parameters of `module`; set `lr` of its groups before each step."""
     groups = _groups(config, module)
     if config.optimizer == "sgd":
-        updater = torch.optim.SGD(
+        optimizer = torch.optim.SGD(
             groups, config.rate, momentum=config.momentum, nesterov=config.nesterov
         )
-        updater.register_step_post_hook(_count_steps)
-        return updater
+        optimizer.register_step_post_hook(_count_steps)
+        return optimizer
     if config.optimizer == "rmsprop":
         return torch.optim.RMSprop(
             groups, config.rate, alpha=config.alpha, eps=config.eps, momentum=config.momentum
@@ -47,11 +47,11 @@ def _groups(config: TrainConfig, module: nn.Module) -> list[dict[str, Any]]:
     return [{"params": found, "weight_decay": decay} for decay, found in groups.items()]
 
 
-def _count_steps(updater: torch.optim.Optimizer, *_: Any) -> None:
+def _count_steps(optimizer: torch.optim.Optimizer, *_: Any) -> None:
     """SGD counts no steps of its own; the state has one count for all parameters."""
-    for group in updater.param_groups:
+    for group in optimizer.param_groups:
         for parameter in group["params"]:
-            kept = updater.state[parameter]
+            kept = optimizer.state[parameter]
             kept["step"] = kept.get("step", 0) + 1
 
 

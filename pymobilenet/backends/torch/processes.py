@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pymobilenet.backends.parts import Batch
+from pymobilenet.backends.batch import Batch
 from pymobilenet.backends.torch.module import Norm
 from pymobilenet.errors import ConfigError
 
@@ -47,7 +47,7 @@ class Processes:
     rank: int = 0
     count: int = 1
 
-    def share(self, batch: Batch) -> Batch:
+    def shard(self, batch: Batch) -> Batch:
         """This process' images of a batch.
 
         Raises:
@@ -58,13 +58,13 @@ class Processes:
                 f"each of {self.count} processes takes an equal share of what is computed at once: "
                 f"choose batch_size so. Received: {len(batch.images)} images"
             )
-        return batch.part(self.rank, self.count)
+        return batch.micro_batch(self.rank, self.count)
 
     def mean(self, x: Tensor) -> Tensor:
         """The mean of `x` over all processes, through which gradients go back."""
         return x if self.count == 1 else _Mean.apply(x)
 
-    def anywhere(self, found: bool, device: torch.device) -> bool:
+    def any_rank(self, found: bool, device: torch.device) -> bool:
         """Whether any of the processes says so; all have to ask."""
         if self.count == 1:
             return found
@@ -72,18 +72,18 @@ class Processes:
         dist.all_reduce(flag, dist.ReduceOp.MAX)
         return bool(flag.item())
 
-    def together(self, module: nn.Module, device: torch.device) -> nn.Module:
+    def ddp(self, module: nn.Module, device: torch.device) -> nn.Module:
         """`module`, averaging its gradients over all processes at the end of a backward pass."""
         if self.count == 1:
             return module
         devices = [device] if device.type == "cuda" else None
         return DistributedDataParallel(module, devices)
 
-    def apart(self, module: nn.Module) -> AbstractContextManager:
-        """Inside, gradients of what `together` gave are added up in each process, not averaged."""
+    def no_sync(self, module: nn.Module) -> AbstractContextManager:
+        """Inside, gradients of what `ddp` gave are added up in each process, not averaged."""
         return module.no_sync() if self.count > 1 else nullcontext()
 
-    def hand_out(self, tensors: list[Tensor]) -> None:
+    def broadcast(self, tensors: list[Tensor]) -> None:
         """Overwrite `tensors` with those of the first process."""
         if self.count == 1:
             return

@@ -1,0 +1,183 @@
+"""The way in: real images where they can be had, a synthetic that says so where they cannot."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+from typing import Literal
+
+from pymobilenet.data.archive import MAX_BYTES, is_archive, tar_names
+from pymobilenet.data.cache import cache_dir
+from pymobilenet.data.cifar import find_cifar, load_cifar10, load_cifar100
+from pymobilenet.data.cifar_table import CIFARS, FORMS, Split
+from pymobilenet.data.dataset import Dataset, Known
+from pymobilenet.data.decoding import resized
+from pymobilenet.data.download import ARCHIVES, download_cifar
+from pymobilenet.data.image_files import SUFFIXES
+from pymobilenet.data.image_folder import load_image_folder
+from pymobilenet.data.notices import Notify, print_to_stderr
+from pymobilenet.data.synthetic import synthetic
+from pymobilenet.errors import DataError
+
+SYNTHETIC = "synthetic"
+_LOADERS = {"cifar-100": load_cifar100, "cifar-10": load_cifar10}
+
+
+def open_data(
+    where: str | Path,
+    split: Split = "train",
+    resolution: int | None = None,
+    download: bool = True,
+    on_corrupt: Literal["refuse", "skip"] = "refuse",
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    statistics: Known | None = None,
+    report: Notify = print_to_stderr,
+) -> Dataset:
+    """Return one split of a data set, known by its name or by what lies at a path.
+
+    Args:
+        where: "cifar-100" or "cifar-10", from `cache_dir()` or else downloaded into it;
+            "synthetic"; or a path (a `Path` always is one) to what `load_cifar100`, `load_cifar10`
+            or `load_image_folder` take, told apart by the names of the files in it.
+        split: "train" or "test".
+        resolution: pixels each way, see `decoding.resize`; None leaves images as they are.
+        download: with False, the network is not asked.
+        on_corrupt: of an image folder, as `test_fraction`, `seed` and `statistics`; see
+            `load_image_folder`.
+        report: gets a sentence for what people should know of the images.
+
+    Raises:
+        DataError: nothing at `where`, or something bad; two data sets at once; no download. There
+            is no synthetic for images that cannot be had.
+        ConfigError: an argument outside these.
+    """
+    if where == SYNTHETIC:
+        return resized(synthetic(split=split), resolution)
+    name = where if isinstance(where, str) and where in _LOADERS else None
+    if name is not None:
+        if find_cifar(name, cache_dir()) is None and (no := _refusal(name, download)):
+            raise DataError(no)
+        path = cache_dir()
+    else:
+        path = Path(os.path.expanduser(where))
+        name = _cifar_at(path)
+    if name is None:
+        return load_image_folder(
+            path, split, resolution, on_corrupt, test_fraction, seed, statistics, report
+        )
+    dataset = _LOADERS[name](path, split)
+    if dataset.synthetic:
+        report(f"SYNTHETIC: these are generated images, not {name.upper()}: {dataset.source}")
+    return resized(dataset, resolution)
+
+
+def open_or_cifar100(
+    where: str | Path | None, split: Split = "train", resolution: int | None = None
+) -> Dataset:
+    """`open_data`, or `open_cifar100` where nothing is named: of one size either way.
+
+    Raises:
+        DataError, ConfigError: as these.
+    """
+    if where is None:
+        return resized(open_cifar100(None, split), resolution)
+    return open_data(where, split, resolution)
+
+
+def open_cifar100(
+    path: str | Path | None = None,
+    split: Split = "train",
+    allow_synthetic: bool = True,
+    download: bool = True,
+    report: Notify = print_to_stderr,
+) -> Dataset:
+    """Return one split of CIFAR-100, or a synthetic where no images can be had.
+
+    Args:
+        path: what `load_cifar100` takes; then nothing else is tried. None means `cache_dir()`
+            (that is, $PYMOBILENET_DATA where it is set), then a download into it, then the
+            synthetic.
+        split: "train" or "test".
+        allow_synthetic: with False, a DataError takes the place of the synthetic.
+        download: with False, the network is not asked.
+        report: gets the sentence that says that the images are a synthetic.
+
+    Raises:
+        DataError: a `path` or a cache that holds nothing or something bad; no images and no
+            synthetic allowed.
+    """
+    if path is not None:
+        dataset = load_cifar100(path, split)
+    elif find_cifar("cifar-100", cache_dir()):
+        dataset = load_cifar100(cache_dir(), split)
+    else:
+        refusal = _refusal("cifar-100", download)
+        if refusal is None:
+            return load_cifar100(cache_dir(), split)
+        if not allow_synthetic:
+            raise DataError(refusal)
+        dataset = synthetic(split=split)
+        report(f"SYNTHETIC: these are generated images, not CIFAR-100, because {refusal}")
+        return dataset
+    if dataset.synthetic:
+        if not allow_synthetic:
+            raise DataError(f"{dataset.source}: real images were asked for; pass --data DIR")
+        report(f"SYNTHETIC: these are generated images, not CIFAR-100: {dataset.source}")
+    return dataset
+
+
+def _cifar_at(path: Path) -> str | None:
+    """Which CIFAR lies at a path, or None for another thing.
+
+    Of a tar, the first file that is an image or of a CIFAR decides.
+
+    Raises:
+        DataError: nothing at `path`, or both.
+    """
+    if path.is_file():
+        return _cifar_in_tar(path) if is_archive(path) else None
+    if not path.is_dir():
+        raise DataError(
+            f"no data at {path}: it must be a folder, an archive, or one of the names "
+            f"{', '.join((*_LOADERS, SYNTHETIC))}"
+        )
+    found = [name for name in _LOADERS if find_cifar(name, path)]
+    if len(found) > 1:
+        raise DataError(f"{path}: holds {' and '.join(found)}; name the folder or archive of one")
+    return found[0] if found else None
+
+
+def _cifar_in_tar(path: Path) -> str | None:
+    for name in tar_names(path, MAX_BYTES):
+        base = name.rsplit("/", 1)[-1]
+        for cifar in CIFARS.values():
+            if any(base in cifar.files(form) for form in FORMS):
+                return cifar.name
+        if name.lower().endswith(SUFFIXES):
+            return None
+    return None
+
+
+def _refusal(name: str, download: bool) -> str | None:
+    """Try to download; None where that worked, else the reason."""
+    return _download_refusal(name, cache_dir()) if download else _not_downloaded(name, cache_dir())
+
+
+@functools.cache
+def _download_refusal(name: str, folder: Path) -> str | None:
+    """Try once in a process: a second split need not wait for the same answer."""
+    try:
+        download_cifar(name, folder)
+    except DataError as error:
+        return str(error)
+    return None
+
+
+def _not_downloaded(name: str, folder: Path) -> str:
+    archive = ARCHIVES[f"{name}-binary"].name
+    return (
+        f"none are in {folder} and no download was asked for; "
+        f"put {archive} there or pass --data DIR"
+    )

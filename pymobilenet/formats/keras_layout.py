@@ -1,0 +1,159 @@
+"""Keras' MobileNet and MobileNetV2: names and axes of their layers.
+
+Source: keras 3.15, applications/mobilenet.py and mobilenet_v2.py. Arrays are named
+``<layer>/<variable>``, as `pymobilenet.formats.keras_h5` gives them. Axes: convolutions
+(kH, kW, I, O), depthwise ones (kH, kW, C, 1), MobileNet's classifier, a 1x1 convolution,
+(1, 1, features, classes), MobileNetV2's (features, classes).
+
+What Keras computes is what a config with ``padding="keras"`` computes, at most sizes. That padding
+puts one row and column of zeros below and to the right wherever the stride is 2. Keras does the
+same where the map has an even number of rows and columns. Where it is odd,
+
+- the stem (both nets, "same") pads on both sides, which gives one row more;
+- MobileNet's depthwise convolutions pad below and to the right all the same;
+- MobileNetV2's depthwise convolutions (`correct_pad`) pad on both sides.
+
+So MobileNet agrees at every even height and width, MobileNetV2 at multiples of 32, and these
+layouts refuse a config whose resolution is another. At such sizes the weights are good for both
+programs, but they are two different nets.
+
+Also Keras' own: at a `width_mult` nobody publishes, such as 0.745, MobileNetV2's widths can differ
+from those of ``rounding="multiple_of_8"`` (24 times 0.745 is cut to 17 before it is rounded). Keras
+then refuses the file by its shapes. MobileNet's classifier drops a thousandth of the features in
+training (`dropout`); that and the softmax after the logits are arguments of the model in Keras,
+which no file of weights shows, and so they are the config's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from pymobilenet.architecture import Layer as Unit
+from pymobilenet.architecture import layers
+from pymobilenet.config import MobileNetConfig
+from pymobilenet.errors import ConfigError, WeightsError
+from pymobilenet.formats.layout import Layout
+
+NORM = {
+    "weight": "gamma",
+    "bias": "beta",
+    "running_mean": "moving_mean",
+    "running_var": "moving_variance",
+}
+
+HINT = "A Keras model without its classifier (include_top=False) is not read: save it with one"
+
+COMMON = {"stem_stride": 2, "padding": "keras", "activation": "relu6", "norm_eps": 1e-3}
+
+
+def _mobilenet_unit(unit: Unit) -> tuple[str, str]:
+    """Keras' names of a unit's convolution and of its norm."""
+    if unit.name == "stem":
+        return "conv1", "conv1_bn"
+    short = {"depthwise": "dw", "pointwise": "pw"}[unit.role]
+    convolution = f"conv_{short}_{_block(unit) + 1}"
+    return convolution, f"{convolution}_bn"
+
+
+def _mobilenet_v2_unit(unit: Unit) -> tuple[str, str]:
+    """Keras' names of a unit's convolution and of its norm."""
+    if unit.name == "stem":
+        return "Conv1", "bn_Conv1"
+    if unit.name == "head":
+        return "Conv_1", "Conv_1_bn"
+    block = f"block_{_block(unit)}" if _block(unit) else "expanded_conv"
+    return f"{block}_{unit.role}", f"{block}_{unit.role}_BN"
+
+
+def _block(unit: Unit) -> int:
+    return int(unit.block.removeprefix("blocks."))
+
+
+def _renamer(
+    model: str, unit_names: Callable[[Unit], tuple[str, str]], classifier: str, multiple: int
+) -> Callable[[MobileNetConfig], dict[str, str]]:
+    """The `rename` of a layout, which agrees with Keras at sizes that are a `multiple`."""
+
+    def rename(config: MobileNetConfig) -> dict[str, str]:
+        if config.resolution % multiple:
+            raise ConfigError(
+                f"resolution must be a multiple of {multiple} for Keras' {model}, which pads odd "
+                f"maps in a way of its own. Received: {config.resolution}"
+            )
+        names: dict[str, str] = {}
+        for unit in layers(config):
+            convolution, norm = unit_names(unit)
+            names[f"{unit.name}.conv.weight"] = f"{convolution}/kernel"
+            names |= {f"{unit.name}.norm.{ours}": f"{norm}/{its}" for ours, its in NORM.items()}
+        names["classifier.weight"] = f"{classifier}/kernel"
+        names["classifier.bias"] = f"{classifier}/bias"
+        return names
+
+    return rename
+
+
+def from_keras(name: str, array: np.ndarray) -> np.ndarray:
+    """A view of one of Keras' arrays with the canonical axes of tensor `name`.
+
+    Raises:
+        WeightsError: Another number of axes than Keras has there.
+    """
+    if name == "classifier.weight":
+        if array.ndim == 4 and array.shape[:2] == (1, 1):
+            array = array[0, 0]
+        _check_axes(name, array, 2, "([1, 1,] features, classes)")
+        return array.T
+    if name.endswith(".conv.weight"):
+        _check_axes(name, array, 4, "(kH, kW, I, O), or (kH, kW, C, 1) for a depthwise one")
+        return array.transpose(2, 3, 0, 1) if "depthwise" in name else array.transpose(3, 2, 0, 1)
+    return array
+
+
+def _to_dense(name: str, array: np.ndarray) -> np.ndarray:
+    """The inverse of `from_keras`, with the classifier of MobileNetV2: (features, classes)."""
+    if name == "classifier.weight":
+        return array.T
+    if name.endswith(".conv.weight"):
+        return array.transpose(2, 3, 0, 1) if "depthwise" in name else array.transpose(2, 3, 1, 0)
+    return array
+
+
+def _to_convolution(name: str, array: np.ndarray) -> np.ndarray:
+    """The inverse of `from_keras`, with that of MobileNet: (1, 1, features, classes)."""
+    array = _to_dense(name, array)
+    return array[None, None] if name == "classifier.weight" else array
+
+
+def _check_axes(name: str, array: np.ndarray, count: int, axes: str) -> None:
+    if array.ndim != count:
+        raise WeightsError(f"{name} must have Keras' axes {axes}. Received: shape {array.shape}")
+
+
+def _fixed(**fields: Any) -> Mapping[str, Any]:
+    return COMMON | fields
+
+
+MOBILENET = Layout(
+    name="keras",
+    families=("v1",),
+    fixed=_fixed(rounding="floor", norm_momentum=0.01),  # 1 - Keras' default momentum, 0.99
+    rename=_renamer("MobileNet", _mobilenet_unit, "conv_preds", multiple=2),
+    from_peer=from_keras,
+    to_peer=_to_convolution,
+    hint=HINT,
+)
+
+MOBILENET_V2 = Layout(
+    name="keras",
+    families=("v2",),
+    fixed=_fixed(rounding="multiple_of_8", norm_momentum=0.001),  # 1 - 0.999
+    rename=_renamer("MobileNetV2", _mobilenet_v2_unit, "predictions", multiple=32),
+    from_peer=from_keras,
+    to_peer=_to_dense,
+    hint=HINT,
+)
+
+LAYOUTS = (MOBILENET, MOBILENET_V2)

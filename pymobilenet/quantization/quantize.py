@@ -1,0 +1,215 @@
+"""From a float32 ONNX file to an int8 one, and what that costs.
+
+Static quantization by ONNX Runtime
+(https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html), in the QDQ format:
+weights are int8 with one scale for each output channel, activations uint8 with one scale for each
+tensor, from the smallest to the largest value that the calibration images cause. Before that each
+norm is folded into the convolution it follows, and after it the biases make good what the rounding
+of the weights does to the means. The logits come out in float32: with 8 bits many classes would
+have equal scores.
+
+Weights use 7 of their 8 bits. x86 processors without VNNI add pairs of products in 16 bits, and
+255 * 127 twice is more than those hold: the same file would give other results there.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pymobilenet.backends import checks
+from pymobilenet.config import MobileNetConfig
+from pymobilenet.data import Dataset, normalise, scaling
+from pymobilenet.errors import DataError, WeightsError
+from pymobilenet.files import atomic_write
+from pymobilenet.formats.onnx_export import load_package, versions
+from pymobilenet.formats.registry import check_destination
+from pymobilenet.quantization.graph import InputMeans, correct_biases, fold_norms
+
+if TYPE_CHECKING:
+    import onnx
+
+BATCH_SIZE = 64
+
+_OPERATORS = ["Conv", "Relu", "Clip", "Add", "GlobalAveragePool", "Flatten", "Gemm"]
+"""What is computed in 8 bits: everything but the softmax."""
+
+
+@dataclass(frozen=True)
+class QuantizationLoss:
+    """What int8 cost on labelled images.
+
+    Attributes:
+        images: How many there were.
+        top1, top1_int8: Fractions of them whose largest output is their label's.
+        agreement: The fraction for which both files name the same class.
+        size, size_int8: Bytes of the files.
+    """
+
+    images: int
+    top1: float
+    top1_int8: float
+    agreement: float
+    size: int
+    size_int8: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.images} images: top-1 {self.top1:.2%} -> {self.top1_int8:.2%} in int8, the "
+            f"same class for {self.agreement:.2%}; {self.size} -> {self.size_int8} bytes"
+        )
+
+
+def quantize(
+    path: str | Path, int8_path: str | Path, images: np.ndarray | Iterable[np.ndarray]
+) -> None:
+    """Write the int8 version of an ONNX file that `export_onnx` wrote.
+
+    Args:
+        path: The float32 file.
+        int8_path: Where the int8 file appears, whole, after ONNX's own checker has passed it.
+        images: Calibration images, normalised as the model was trained: float32 (N, C, H, W), or
+            an iterable of such batches. Some hundred, of the kind the model is meant for.
+
+    Raises:
+        WeightsError: `path` is no float32 ONNX file of this package's.
+        ConfigError: `int8_path` is in a folder that does not exist.
+        DataError: No images, or images the model cannot take.
+        BackendUnavailable: onnx or onnxruntime is not installed.
+    """
+    onnx, quantization = load_package("onnx"), load_package("onnxruntime.quantization")
+    check_destination(Path(int8_path))
+    config, graph, metadata = _read(path)
+    batches = _batches(config, images)
+    fold_norms(graph)
+    means, folded = InputMeans(graph), copy.deepcopy(graph)
+    quantization.quant_utils.add_pre_process_metadata(graph)  # or the log would ask for it
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(folder) / "int8.onnx"
+        quantization.quantize_static(
+            graph,
+            found,
+            _reader(batches, means),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=_OPERATORS,
+            per_channel=True,
+            reduce_range=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            calibrate_method=quantization.CalibrationMethod.MinMax,
+            extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"]},
+        )
+        made = onnx.load(found)
+    correct_biases(made, folded, means)
+    metadata["versions"] = versions("onnx", "onnxruntime", "pymobilenet")
+    onnx.helper.set_model_props(made, dict(sorted(metadata.items())))
+    onnx.checker.check_model(made, full_check=True)
+    with atomic_write(int8_path) as file:
+        file.write(made.SerializeToString(deterministic=True))
+
+
+def quantization_loss(
+    path: str | Path, int8_path: str | Path, batches: Iterable[tuple[np.ndarray, np.ndarray]]
+) -> QuantizationLoss:
+    """Run both files on labelled images: batches of images as in `quantize`, and labels (N,).
+
+    Raises:
+        DataError: No images.
+    """
+    predict, predict_int8 = predictor(path), predictor(int8_path)
+    hits = hits_int8 = same = count = 0
+    for images, labels in batches:
+        best, best_int8 = (run(images).argmax(axis=1) for run in (predict, predict_int8))
+        hits += int((best == labels).sum())
+        hits_int8 += int((best_int8 == labels).sum())
+        same += int((best == best_int8).sum())
+        count += len(images)
+    if not count:
+        raise DataError("the loss of quantization needs at least one labelled image. Received: 0")
+    sizes = (Path(file).stat().st_size for file in (path, int8_path))
+    return QuantizationLoss(count, hits / count, hits_int8 / count, same / count, *sizes)
+
+
+def predictor(path: str | Path, threads: int = 0) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from images (N, C, H, W), float32, to what an ONNX file gives: (N, classes).
+
+    With `threads` 0, ONNX Runtime chooses: one for each core.
+    """
+    runtime = load_package("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(None, {"images": images})[0]
+
+
+def labelled_batches(
+    data: Dataset, preprocessing: str = "standard"
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Images (N, C, H, W), float32, scaled as `scaling` says, and labels, in batches."""
+    mean, std = scaling(preprocessing, data)
+    for start in range(0, len(data), BATCH_SIZE):
+        batch = slice(start, start + BATCH_SIZE)
+        yield normalise(data.images[batch], mean, std), data.labels[batch]
+
+
+def about(path: str | Path) -> tuple[MobileNetConfig, dict[str, str]]:
+    """Config and metadata of a float32 ONNX file that `export_onnx` or `convert` wrote.
+
+    Raises:
+        WeightsError: It is none.
+    """
+    config, _, metadata = _read(path)
+    return config, metadata
+
+
+def _read(path: str | Path) -> tuple[MobileNetConfig, onnx.ModelProto, dict[str, str]]:
+    """Config, graph and metadata of a float32 file of this package's."""
+    onnx = load_package("onnx")
+    protobuf = load_package("google.protobuf.message")
+    try:
+        graph = onnx.load(path, load_external_data=False)
+    except (protobuf.DecodeError, OSError) as error:
+        raise WeightsError(f"{path} is no ONNX file that can be read: {error}") from None
+    metadata = {entry.key: entry.value for entry in graph.metadata_props}
+    quantized = any(node.op_type == "QuantizeLinear" for node in graph.graph.node)
+    if "config" not in metadata or quantized:
+        raise WeightsError(
+            f"{path} must be a float32 ONNX file that pymobilenet wrote. Received: one "
+            + ("that is quantized already" if quantized else "without a config in its metadata")
+        )
+    return MobileNetConfig.from_json(metadata["config"]), graph, metadata
+
+
+def _batches(
+    config: MobileNetConfig, images: np.ndarray | Iterable[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """The calibration images in batches, each checked."""
+    if isinstance(images, np.ndarray):
+        images = [images[at : at + BATCH_SIZE] for at in range(0, len(images), BATCH_SIZE)]
+    checked = (checks.images(config, np.dtype(np.float32), batch) for batch in images)
+    first = next(checked, None)
+    if first is None:
+        raise DataError("calibration needs at least one image. Received: none")
+    return itertools.chain([first], checked)
+
+
+def _reader(batches: Iterator[np.ndarray], means: InputMeans) -> Any:
+    """The batches as ONNX Runtime asks for them; `means` sees them on the way."""
+    quantization = load_package("onnxruntime.quantization")
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined]
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            batch = next(batches, None)
+            if batch is None:
+                return None
+            means.add(batch)
+            return {"images": batch}
+
+    return Reader()

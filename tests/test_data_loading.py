@@ -1,0 +1,125 @@
+"""One way in: what a name or a path stands for is told by content."""
+
+import pytest
+from cifar10_files import write_archive as write_archive_10
+from cifar10_files import write_binary_layout as write_binary_10
+from cifar_files import write_archive, write_binary_layout
+from image_files import FORMS, pixels_of, png, split_files, write_folder, write_tar
+
+from pymobilenet.data import download, loading, open_data, synthetic, write_binary
+from pymobilenet.errors import ConfigError, DataError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("PYMOBILENET_DATA", str(folder))
+    loading._download_refusal.cache_clear()
+    yield folder
+    loading._download_refusal.cache_clear()
+
+
+def kind(path, **arguments):
+    return open_data(path, **arguments).source.split(",")[0].split(" (")[0]
+
+
+def test_folders_are_told_by_what_they_hold(tmp_path):
+    write_binary_layout(tmp_path / "a" / "cifar-100-binary")
+    write_binary_10(tmp_path / "b")
+    write_folder(tmp_path / "c", split_files())
+    kinds = [kind(tmp_path / name) for name in ("a", "a/cifar-100-binary", "b", "c")]
+    assert kinds == ["CIFAR-100", "CIFAR-100", "CIFAR-10", "image folder c"]
+
+
+@pytest.mark.parametrize("layout", ["binary", "python"])
+def test_archives_are_told_by_what_they_hold_not_by_their_names(tmp_path, layout):
+    hundred = write_archive(tmp_path / "x.tar.gz", layout)
+    ten = write_archive_10(tmp_path / "y.tar.xz", layout)
+    assert kind(hundred.rename(tmp_path / "cats")) == "CIFAR-100"
+    assert kind(str(ten.rename(tmp_path / "dogs"))) == "CIFAR-10"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_archives_of_images_are_told(tmp_path, form):
+    path = FORMS[form](tmp_path / "pets", {"readme.txt": b"x", **split_files()})
+    assert kind(path, report=str) == "image folder pets"
+
+
+def test_the_options_of_an_image_folder_reach_it(tmp_path):
+    files = {f"cat/{i}.png": png(pixels_of(i, 6, 6)) for i in range(9)}
+    path = write_folder(tmp_path / "pets", {**files, "cat/bad.png": b"x"})
+    said, given = [], ((0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
+    options = {"test_fraction": 0.5, "seed": 3, "on_corrupt": "skip", "statistics": given}
+    data = open_data(path, "test", 4, report=said.append, **options)
+    assert data.images.shape[1:] == (3, 4, 4)
+    assert data.statistics == given
+    other = open_data(path, "test", 4, report=said.append, **{**options, "seed": 4})
+    assert data.digest() != other.digest()
+    train = open_data(path, "train", 4, report=said.append, **options)
+    assert len(data) + len(train) == 9
+    assert "skipped as corrupt: cat/bad.png" in said[0] + said[-1]
+
+
+def test_a_folder_of_both_is_refused(tmp_path):
+    write_archive(tmp_path / "cifar-100-binary.tar", "binary")
+    write_archive_10(tmp_path / "cifar-10-binary.tar", "binary")
+    with pytest.raises(DataError, match="holds cifar-100 and cifar-10; name the folder or archive"):
+        open_data(tmp_path)
+    assert kind(tmp_path / "cifar-10-binary.tar") == "CIFAR-10"
+
+
+@pytest.mark.parametrize("name", ["cifar-10", "cifar-100"])
+def test_a_name_is_looked_for_in_the_cache_then_downloaded(tmp_path, cache, monkeypatch, name):
+    with pytest.raises(DataError, match=rf"no download was asked .*put {name}-binary.tar.gz there"):
+        open_data(name, download=False)
+    asked = []
+    monkeypatch.setattr(download, "_ask", lambda urls: asked.append(urls) or {})
+    for split in ("train", "test"):
+        with pytest.raises(DataError, match=f"{name}-binary.tar.gz could not be downloaded"):
+            open_data(name, split)
+    assert len(asked) == 1
+    writer = write_archive_10 if name == "cifar-10" else write_archive
+    source = writer(tmp_path / f"{name}-binary.tar.gz", "binary")
+    content = source.read_bytes()
+    md5 = download._md5(content).hexdigest()
+    kept = download.Archive(source.name, (source.as_uri(),), len(content), md5)
+    monkeypatch.undo()
+    monkeypatch.setenv("PYMOBILENET_DATA", str(cache))
+    monkeypatch.setitem(download.ARCHIVES, f"{name}-binary", kept)
+    loading._download_refusal.cache_clear()
+    assert kind(name) == name.upper()
+    source.unlink()
+    assert kind(name, split="test", download=False) == name.upper()
+
+
+def test_a_stand_in_is_given_by_name_alone_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "synthetic", lambda split: synthetic(8, split))
+    assert open_data("synthetic", "test").source.startswith("SYNTHETIC")
+    write_binary(synthetic(100), tmp_path / "new")
+    said = []
+    assert open_data(tmp_path / "new", report=said.append).synthetic
+    assert said[0].startswith("SYNTHETIC: these are generated images, not CIFAR-100:")
+
+
+def test_cifar_and_the_stand_in_are_resized_where_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "synthetic", lambda split: synthetic(8, split))
+    write_binary_10(tmp_path / "ten")
+    assert open_data(tmp_path / "ten").images.shape[2:] == (32, 32)
+    for where in (tmp_path / "ten", "synthetic"):
+        assert open_data(where, resolution=48).images.shape[2:] == (48, 48)
+        with pytest.raises(ConfigError, match="Received: -1"):
+            open_data(where, resolution=-1)
+
+
+def test_a_path_with_nothing_is_refused_with_the_names_that_can_be_given(tmp_path):
+    with pytest.raises(DataError, match=r"no data at .*nowhere: .* cifar-100, cifar-10, synthetic"):
+        open_data(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(DataError, match=r"empty: images must lie in .* Received: no image"):
+        open_data(tmp_path / "empty")
+    with pytest.raises(DataError, match="text: neither a folder nor a tar or zip archive"):
+        open_data(tmp_path / "text")
+    path = write_tar(tmp_path / "other.tar", {"a.txt": b"x"})
+    with pytest.raises(DataError, match="Received: no image"):
+        open_data(path, report=str)

@@ -1,0 +1,194 @@
+"""torch's files: state dicts are read, nothing is run, and no claim is believed."""
+
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+import torch_files as by_hand
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pymobilenet.errors import WeightsError
+from pymobilenet.formats.torch_file import (
+    WRAPPERS,
+    read,
+    write,
+)
+from pymobilenet.formats.torch_outline import outline
+from pymobilenet.formats.torch_unpickler import Claim
+
+ZIP, LEGACY = True, False
+both_formats = pytest.mark.parametrize("new", [ZIP, LEGACY], ids=["zip", "legacy"])
+
+
+def saved(content, path, new=ZIP):
+    path.write_bytes(by_hand.saved(content, new))
+    return path
+
+
+def refusal(path):
+    with pytest.raises(WeightsError) as caught:
+        read(path)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+TENSORS = OrderedDict(
+    a=torch.arange(6.0).reshape(2, 3),
+    b=torch.arange(3, dtype=torch.float64),
+    count=torch.tensor(7),
+    none=torch.zeros(0, 4),
+    flag=torch.tensor([True, False]),
+)
+
+
+# What is read
+
+
+@both_formats
+def test_a_state_dict_comes_back(tmp_path, new):
+    found, metadata = read(saved(TENSORS, tmp_path / "a.pt", new))
+    assert metadata == {}
+    assert list(found) == list(TENSORS)
+    for name, tensor in TENSORS.items():
+        expected = tensor.numpy()
+        assert (found[name].dtype, found[name].shape) == (expected.dtype, expected.shape)
+        assert found[name].tobytes() == expected.tobytes()
+        assert found[name].flags.writeable
+
+
+@both_formats
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_the_state_dict_is_found_beside_other_things(tmp_path, wrapper, new):
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.Adam([parameter])
+    parameter.sum().backward()
+    optimizer.step()
+    content = {wrapper: TENSORS, "optimizer": optimizer.state_dict(), "epoch": 3, "acc": 0.7}
+    assert list(read(saved(content, tmp_path / "a.pt", new))[0]) == list(TENSORS)
+
+
+@both_formats
+def test_a_prefix_of_all_names_is_taken_off(tmp_path, new):
+    parallel = {f"module.{name}": tensor for name, tensor in TENSORS.items()}
+    assert list(read(saved(parallel, tmp_path / "a.pt", new))[0]) == list(TENSORS)
+
+
+def test_a_prefix_of_some_names_stays(tmp_path):
+    content = {"module.a": torch.zeros(1), "n_averaged": torch.tensor(3)}
+    assert list(read(saved(content, tmp_path / "a"))[0]) == ["module.a", "n_averaged"]
+
+
+@both_formats
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_becomes_float32_exactly(tmp_path, dtype, new):
+    values = torch.tensor([0, -0.0, 1.5, 2**-20, 6e4, -1 / 3]).to(dtype)
+    found = read(saved({"a": values}, tmp_path / "a.pt", new))[0]["a"]
+    assert found.dtype == np.float32
+    assert found.tobytes() == values.float().numpy().tobytes()
+
+
+@both_formats
+@pytest.mark.parametrize(
+    "view", [lambda a: a.T, lambda a: a[:, ::2], lambda a: a[1:], lambda a: a.flip(0)]
+)
+def test_strides_and_offsets_are_followed(tmp_path, view, new):
+    tensor = view(torch.arange(12.0).reshape(3, 4))
+    found = read(saved({"a": tensor}, tmp_path / "a.pt", new))[0]["a"]
+    assert found.flags.c_contiguous
+    np.testing.assert_array_equal(found, tensor.numpy())
+
+
+def test_a_suffix_of_another_format_changes_nothing(tmp_path):
+    path = saved({"a": torch.ones(2)}, tmp_path / "a.safetensors")
+    assert read(path)[0]["a"].tolist() == [1, 1]
+
+
+def test_parameters_are_tensors(tmp_path):
+    content = dict(torch.nn.Linear(2, 3).named_parameters())
+    assert set(read(saved(content, tmp_path / "a"))[0]) == {"weight", "bias"}
+
+
+# What is written
+
+
+def test_metadata_travels_beside_a_plain_state_dict(tmp_path):
+    module = torch.nn.Linear(2, 3)
+    tensors = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
+    write(tmp_path / "a", tensors, {"b": "ü", "a": "1"})
+    assert read(tmp_path / "a")[1] == {"a": "1", "b": "ü"}
+    loaded = torch.load(tmp_path / "a", weights_only=True)
+    assert list(loaded) == ["weight", "bias"]
+    torch.nn.Linear(2, 3).load_state_dict(loaded, strict=True)
+
+
+def test_equal_content_is_equal_bytes(tmp_path):
+    tensors = {"a": np.arange(3.0), "b": np.zeros((2, 2), np.float32)}
+    write(tmp_path / "a", tensors, {"x": "1", "y": "2"})
+    write(tmp_path / "b", tensors, {"y": "2", "x": "1"})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("tensor", [np.arange(6.0).reshape(2, 3).T, np.array([1.5], ">f4")])
+def test_any_order_of_axes_and_bytes_is_written(tmp_path, tensor):
+    tensor.flags.writeable = False
+    write(tmp_path / "a", {"x": tensor}, {})
+    np.testing.assert_array_equal(read(tmp_path / "a")[0]["x"], tensor)
+
+
+def test_a_dtype_torch_has_not_leaves_no_file(tmp_path):
+    with pytest.raises(TypeError):
+        write(tmp_path / "a", {"x": np.array(["text"])}, {})
+    assert not list(tmp_path.iterdir())
+
+
+# What is refused (see also tests/attacks)
+
+
+def test_the_pickle_of_these_tests_is_read_where_its_claims_hold(tmp_path):
+    (tmp_path / "a.pt").write_bytes(by_hand.with_pickle(by_hand.tensor_pickle()))
+    assert read(tmp_path / "a.pt")[0]["x"].tolist() == [0, 1, 2, 3]
+
+
+def test_tensors_that_torch_reads_otherwise_than_they_are_described_are_refused(
+    tmp_path, monkeypatch
+):
+    path = saved(TENSORS, tmp_path / "a.pt")
+    monkeypatch.setattr(torch, "load", lambda *_, **__: {**TENSORS, "a": torch.zeros(9)})
+    assert "torch reads other tensors in it than it describes" in refusal(path)
+
+
+def test_no_file_is_refused(tmp_path):
+    assert "no such file" in refusal(tmp_path / "nowhere")
+
+
+SMALL = {"a": torch.arange(3.0), "b": torch.tensor(1)}
+WHOLE = {new: by_hand.saved(SMALL, new) for new in (ZIP, LEGACY)}
+
+
+@both_formats
+def test_a_truncated_file_is_refused(tmp_path, new):
+    for length in range(0, len(WHOLE[new]), 11):
+        (tmp_path / "a.pt").write_bytes(WHOLE[new][:length])
+        refusal(tmp_path / "a.pt")
+
+
+@both_formats
+@settings(deadline=None, database=None, max_examples=300)
+@given(data=st.data())
+def test_changed_bytes_give_a_refusal_or_tensors_and_nothing_else(tmp_path_factory, new, data):
+    content = bytearray(WHOLE[new])
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / "changed.pt"
+    path.write_bytes(content)
+    try:
+        read(path)
+    except WeightsError as error:
+        assert str(path) in str(error)  # noqa: PT017
+
+
+@both_formats
+def test_an_outline_needs_no_torch_and_holds_no_values(new):
+    assert outline(WHOLE[new]) == {"a": Claim("float32", (3,)), "b": Claim("int64", ())}
