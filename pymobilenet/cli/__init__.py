@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import pymobilenet
-from pymobilenet.cli import agreement, machine, models, results, training
+from pymobilenet.cli import agreement, machine, models, pretrained, results, training
 from pymobilenet.cli.common import console
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ COMMANDS = (
     models.convert,
     models.quantize,
     models.info,
+    pretrained.pretrained,
     training.train,
     training.recipes,
     agreement.equivalence,
