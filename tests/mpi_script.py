@@ -1,7 +1,7 @@
-"""What peers/test_mpi_peer.py has mpiexec start; each process writes what it found as JSON.
+"""Runs in each process that mpiexec starts in peers/test_mpi_peer.py; writes its results as JSON.
 
-A step of two processes is a step in two parts of one: the same means of the same gradients. Only
-the running statistics differ, and those stay put here, with a momentum of 0.
+A step of two processes averages the same gradients as a step of one process in two micro-batches.
+Only the running statistics differ; a momentum of 0 keeps them constant here.
 """
 
 import hashlib
@@ -30,41 +30,43 @@ RECIPES = {
 }
 
 
-class InShards(JuliaModel):
-    """Two processes that take the two parts of a batch."""
+class ShardedModel(JuliaModel):
+    """Takes one shard per process where the reference takes two micro-batches."""
 
     def set_optimizer(self, config):
         super().set_optimizer(replace(config, accumulate=1))
 
 
-def locked(train, steps=3, plant=lambda _model: None):
-    """Steps from the same state each, held against the floors of torch alone."""
-    alone = [backend("torch").build(CONFIG, dtype="float64") for _ in range(2)]
-    together = InShards(backend("julia"), CONFIG, np.dtype("float64"), distributed=True)
-    plant(together)
-    alone[0].set_state(start_state(CONFIG, 0, "float64"))
+def run_lockstep(train, steps=3, plant=lambda _model: None):
+    """Compare steps from the same state; the noise floors are those of torch in one process."""
+    references = [backend("torch").build(CONFIG, dtype="float64") for _ in range(2)]
+    sharded = ShardedModel(backend("julia"), CONFIG, np.dtype("float64"), distributed=True)
+    plant(sharded)
+    references[0].set_state(start_state(CONFIG, 0, "float64"))
     batches = Batches(IMAGES, replace(train, accumulate=2), CONFIG, "float64")
-    found = lockstep(alone[0], together, alone[1:], batches, steps, ("torch, parts", "Julia, MPI"))
-    first = found.divergence
+    names = ("torch, micro-batches", "Julia, MPI")
+    result = lockstep(references[0], sharded, references[1:], batches, steps, names)
+    first = result.divergence
     return {
-        "passed": found.passed,
-        "worst": max(found.ratios),
+        "passed": result.passed,
+        "worst": max(result.ratios),
         "first": None if first is None else [first.quantity, first.name],
     }
 
 
-def by_itself(model):
-    """Planted: it averages with nobody."""
-    model._together = {}
+def no_averaging(model):
+    """Planted fault: gradients are not averaged over the processes."""
+    model._process_options = {}
 
 
-def first_share(model):
-    """Planted: all take the share of the first."""
-    own = model._together["processes"]
-    model._together = {"processes": model.backend.julia.Processes(0, own.count, own.backend)}
+def same_shard(model):
+    """Planted fault: every process takes the shard of the main process."""
+    processes = model._process_options["processes"]
+    first = model.backend.julia.Processes(0, processes.count, processes.backend)
+    model._process_options = {"processes": first}
 
 
-def fitted():
+def run_fit():
     model = backend("julia").build(CONFIG, distributed=True)
     history = model.fit(IMAGES, replace(RECIPES["sgd"], steps=4))
     state = model.get_state()
@@ -78,17 +80,18 @@ def fitted():
 
 def main(folder):
     model = backend("julia").build(CONFIG, distributed=True)
-    found = {
+    results = {
         "is_main_process": model.is_main_process,
-        "lockstep": {name: locked(train) for name, train in RECIPES.items()},
+        "lockstep": {name: run_lockstep(train) for name, train in RECIPES.items()},
         "faults": {
-            plant.__name__: locked(RECIPES["sgd"], 1, plant) for plant in (by_itself, first_share)
+            plant.__name__: run_lockstep(RECIPES["sgd"], 1, plant)
+            for plant in (no_averaging, same_shard)
         },
-        "fitted": fitted(),
+        "fit": run_fit(),
         "any_rank": [model.any_rank(model.is_main_process), model.any_rank(False)],
     }
     rank = int(model.is_main_process is False)
-    Path(folder, f"{rank}.json").write_text(json.dumps(found))
+    Path(folder, f"{rank}.json").write_text(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The border between Python and Julia: memory, errors, signals, threads, import order."""
+"""Interop between Python and Julia: memory, errors, signals, threads, import order."""
 
 import gc
 import json
@@ -34,19 +34,20 @@ model.set_optimizer(TrainConfig())
 
 def run(code, **environment):
     """Run Python code in a fresh process, warnings as errors; its standard output as JSON."""
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=300,
     )
-    assert done.returncode == 0, f"status {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return json.loads(done.stdout.splitlines()[-1])
+    output = f"status {process.returncode}\n{process.stdout}\n{process.stderr}"
+    assert process.returncode == 0, output
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize("first", ["torch", "julia"])
-def test_torch_and_julia_live_in_one_process_in_either_order(first):
+def test_torch_and_julia_work_in_one_process_in_either_import_order(first):
     second = {"torch": "julia", "julia": "torch"}[first]
     code = f"""
 import json, numpy as np
@@ -56,18 +57,19 @@ config = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=7)
 images = np.random.default_rng(0).normal(size=(4, 3, 32, 32)).astype(np.float32)
 labels = np.arange(4)
 losses = []
-for one in (a, b):
-    model = one.build(config)
+for framework in (a, b):
+    model = framework.build(config)
     model.set_optimizer(TrainConfig())
     losses.append([model.step(images, labels, 0.1)[0] for _ in range(5)])
 print(json.dumps(losses))
 """
-    mine, theirs = run(code)
-    assert mine[0] == pytest.approx(theirs[0], rel=1e-5)  # later ones drift: that is parity's part
-    assert np.isfinite(mine + theirs).all()
+    first_losses, second_losses = run(code)
+    # Only the first step is compared: later ones drift, and are tested in parity/.
+    assert first_losses[0] == pytest.approx(second_losses[0], rel=1e-5)
+    assert np.isfinite(first_losses + second_losses).all()
 
 
-def test_several_threads_by_default_and_the_environment_overrides():
+def test_the_default_is_one_thread_per_core_and_the_environment_overrides_it():
     code = (
         TRAIN + "import json, os; print(json.dumps([backend('julia').threads(), dict(os.environ)]))"
     )
@@ -80,12 +82,12 @@ def test_several_threads_by_default_and_the_environment_overrides():
     assert threads["julia"] == 1
 
 
-def test_ctrl_c_is_a_keyboard_interrupt():
+def test_ctrl_c_raises_keyboard_interrupt():
     code = (
         TRAIN
         + """
 import signal, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore SIGINT
 model.step(images, labels, 0.1)
 print("ready", flush=True)
 try:
@@ -109,7 +111,7 @@ except KeyboardInterrupt:
         process.stdout.close()
 
 
-def test_a_numpy_array_crosses_as_the_same_memory():
+def test_a_numpy_array_is_passed_to_julia_without_a_copy():
     julia = backend("julia")
     array = np.arange(24.0).reshape(2, 3, 4)
     wrapped = julia.wrap(array)
@@ -119,15 +121,15 @@ def test_a_numpy_array_crosses_as_the_same_memory():
     assert wrapped[3, 2, 1] == -5
 
 
-def test_a_julia_array_crosses_as_the_same_memory():
+def test_a_julia_array_is_viewed_in_numpy_without_a_copy():
     julia = backend("julia")
     model = julia.build(CONFIG)
-    own = model.model.stem.conv.weight
-    view = np.asarray(own).T
-    assert view.ctypes.data == int(julia.main.UInt(julia.main.pointer(own)))
+    weight = model.model.stem.conv.weight
+    view = np.asarray(weight).T
+    assert view.ctypes.data == int(julia.main.UInt(julia.main.pointer(weight)))
     assert view.shape == (8, 3, 3, 3)
     assert view.flags.c_contiguous
-    own[0, 0, 0, 0] = 42
+    weight[0, 0, 0, 0] = 42
     assert view[0, 0, 0, 0] == 42
 
 
@@ -137,22 +139,22 @@ def test_gradients_are_views_that_keep_julias_arrays_alive():
     images = np.random.default_rng(0).normal(size=(4, 3, 32, 32)).astype(np.float32)
     _, grads = model.loss_and_grads(images, np.arange(4))
     assert all(grad.base is not None and grad.flags.c_contiguous for grad in grads.values())
-    kept = {name: grad.copy() for name, grad in grads.items()}
+    copies = {name: grad.copy() for name, grad in grads.items()}
     for _ in range(3):
         model.loss_and_grads(images, np.arange(4))
         gc.collect()
         julia.main.GC.gc()
-    assert all(np.array_equal(grads[name], kept[name]) for name in kept)
+    assert all(np.array_equal(grads[name], copies[name]) for name in copies)
 
 
-def test_a_julia_error_is_a_python_error_with_julias_text():
+def test_a_julia_error_is_raised_in_python_with_its_text():
     julia = backend("julia")
     model = julia.build(CONFIG)
     with pytest.raises(JuliaError, match=r"images must be.*Received"):
         model._predict(np.zeros((2, 4, 32, 32), np.float32))
 
 
-def test_a_frozen_models_error_is_a_python_error_too_and_it_goes_on():
+def test_a_frozen_model_raises_julia_errors_and_works_afterwards():
     frozen = backend("julia").build(CONFIG)._freeze()
     images = np.ones((2, 3, 32, 32), np.float32)
     before = frozen(images)
@@ -161,29 +163,29 @@ def test_a_frozen_models_error_is_a_python_error_too_and_it_goes_on():
     assert np.array_equal(frozen(images), before)
 
 
-def test_a_frozen_model_may_be_called_by_several_threads():
+def test_a_frozen_model_may_be_called_from_several_threads():
     frozen = backend("julia").build(CONFIG).freeze()
     images = np.random.default_rng(0).normal(size=(12, 3, 32, 32)).astype(np.float32)
-    alone = [frozen(images[k : k + 1]) for k in range(12)]
+    expected = [frozen(images[k : k + 1]) for k in range(12)]
 
-    def ask(k):
-        return [np.array_equal(frozen(images[k : k + 1]), alone[k]) for _ in range(50)]
+    def is_reproduced(k):
+        return all(np.array_equal(frozen(images[k : k + 1]), expected[k]) for _ in range(50))
 
     with ThreadPoolExecutor(4) as threads:
-        assert all(all(same) for same in threads.map(ask, range(12)))
-    assert not np.array_equal(alone[0], alone[1])
+        assert all(threads.map(is_reproduced, range(12)))
+    assert not np.array_equal(expected[0], expected[1])
 
 
-def test_a_frozen_models_scores_are_pythons_own_memory():
+def test_a_frozen_models_logits_are_owned_by_python():
     frozen = backend("julia").build(CONFIG).freeze()
-    scores = frozen(np.ones((2, 3, 32, 32), np.float32))
-    kept = scores.copy()
+    logits = frozen(np.ones((2, 3, 32, 32), np.float32))
+    copy = logits.copy()
     frozen(np.zeros((2, 3, 32, 32), np.float32))
-    assert scores.base is None
-    assert np.array_equal(scores, kept)
+    assert logits.base is None
+    assert np.array_equal(logits, copy)
 
 
-def test_a_julia_that_does_not_start_is_said_to_be_so():
+def test_a_julia_that_does_not_start_is_reported():
     code = """
 import json
 from pymobilenet import backend
@@ -193,33 +195,35 @@ try:
 except BackendUnavailable as error:
     print(json.dumps(str(error)))
 """
-    words = run(code, PYTHON_JULIACALL_EXE="/no/such/julia", PYTHON_JULIACALL_PROJECT=os.getcwd())
-    assert "PYTHON_JULIACALL_EXE" in words
+    message = run(code, PYTHON_JULIACALL_EXE="/no/such/julia", PYTHON_JULIACALL_PROJECT=os.getcwd())
+    assert "PYTHON_JULIACALL_EXE" in message
     assert issubclass(BackendUnavailable, RuntimeError)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_both_writers_give_the_same_bytes_probe_and_all(tmp_path, dtype):
+def test_python_and_julia_write_the_same_bytes_including_the_probe(tmp_path, dtype):
     model = backend("julia").build(CONFIG, seed=11, dtype=dtype)
-    theirs, mine = tmp_path / "julia.safetensors", tmp_path / "python.safetensors"
-    model.backend.julia.save(str(theirs), model.model)
-    model.save(mine)
-    assert theirs.read_bytes() == mine.read_bytes()
+    by_julia, by_python = tmp_path / "julia.safetensors", tmp_path / "python.safetensors"
+    model.backend.julia.save(str(by_julia), model.model)
+    model.save(by_python)
+    assert by_julia.read_bytes() == by_python.read_bytes()
 
 
-def test_julia_builds_the_same_weights_from_a_seed():
+def test_julia_builds_the_same_initial_weights_from_a_seed():
     julia = backend("julia")
-    own = julia.julia.build(julia.julia.MobileNetConfig(width_mult=0.25, num_classes=7), seed=11)
+    julia_model = julia.julia.build(
+        julia.julia.MobileNetConfig(width_mult=0.25, num_classes=7), seed=11
+    )
     expected = backend("numpy").build(
         MobileNetConfig(width_mult=0.25, num_classes=7), seed=11, dtype="float64"
     )
-    state = {str(name): np.asarray(array).T for name, array in julia.julia.get_state(own)}
+    state = {str(name): np.asarray(array).T for name, array in julia.julia.get_state(julia_model)}
     assert list(state) == list(expected.get_state())
     for name, tensor in expected.get_state().items():
         assert np.array_equal(state[name], tensor), name
 
 
-def test_a_project_without_mobilenets_is_refused_by_name(tmp_path):
+def test_a_project_without_mobilenets_is_named_in_the_error(tmp_path):
     import juliapkg
 
     for name in ("Project.toml", "Manifest.toml"):
@@ -236,18 +240,18 @@ except BackendUnavailable as error:
     print(json.dumps(str(error)))
 """
     exe = juliapkg.executable()
-    said = run(code, PYTHON_JULIACALL_EXE=exe, PYTHON_JULIACALL_PROJECT=str(tmp_path))
-    assert "Package MobileNets not found in current path" in said
-    assert f"The project {tmp_path} must hold it" in said
+    message = run(code, PYTHON_JULIACALL_EXE=exe, PYTHON_JULIACALL_PROJECT=str(tmp_path))
+    assert "Package MobileNets not found in current path" in message
+    assert f"The project {tmp_path} must contain MobileNets and PythonCall" in message
 
 
-def test_a_mobilenets_that_refuses_to_start_is_not_used(tmp_path):
+def test_a_mobilenets_whose_init_fails_is_not_used(tmp_path):
     import juliapkg
 
     for name in ("Project.toml", "Manifest.toml"):
         text = (Path(juliapkg.project()) / name).read_text()
-        own = r"(\[\[deps\.MobileNets\]\][\s\S]*?\npath = ).*"
-        (tmp_path / name).write_text(re.sub(own, rf'\g<1>"{tmp_path}/fake"', text))
+        package_path = r"(\[\[deps\.MobileNets\]\][\s\S]*?\npath = ).*"
+        (tmp_path / name).write_text(re.sub(package_path, rf'\g<1>"{tmp_path}/fake"', text))
     (tmp_path / "fake" / "src").mkdir(parents=True)
     module = 'module MobileNets\n__init__() = error("older than the project")\nend\n'
     (tmp_path / "fake" / "src" / "MobileNets.jl").write_text(module)
@@ -264,5 +268,5 @@ except BackendUnavailable as error:
     print(json.dumps(str(error)))
 """
     exe = juliapkg.executable()
-    said = run(code, PYTHON_JULIACALL_EXE=exe, PYTHON_JULIACALL_PROJECT=str(tmp_path))
-    assert "MobileNets.jl could not be loaded: InitError: older than the project" in said
+    message = run(code, PYTHON_JULIACALL_EXE=exe, PYTHON_JULIACALL_PROJECT=str(tmp_path))
+    assert "MobileNets.jl could not be loaded: InitError: older than the project" in message

@@ -1,4 +1,4 @@
-"""Julia's packages by their two lists: the project's, and what juliapkg installs for Python."""
+"""julia/Project.toml and julia/juliapkg.json declare the same package versions."""
 
 import json
 import tomllib
@@ -7,7 +7,7 @@ from pathlib import Path
 JULIA = Path(__file__).parents[1] / "julia"
 
 
-def test_python_has_the_versions_installed_that_the_project_admits():
+def test_juliapkg_installs_the_versions_of_the_project():
     project = tomllib.loads((JULIA / "Project.toml").read_text())
     installed = json.loads((JULIA / "juliapkg.json").read_text())
     uuids = project["deps"] | project["weakdeps"] | {project["name"]: project["uuid"]}

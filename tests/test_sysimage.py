@@ -1,4 +1,4 @@
-"""`pymobilenet sysimage`, all but Julia's part in it: what is run, and what is refused."""
+"""`pymobilenet sysimage` without Julia: the commands it runs, and the paths it refuses."""
 
 import subprocess
 import sys
@@ -15,34 +15,34 @@ start = sys.modules["pymobilenet.backends.julia.start"]
 
 @pytest.fixture
 def commands(monkeypatch):
-    """What would be run, as (command, environment); the last ends with `commands.status`."""
+    """The commands that would run, as (command, environment); `statuses`: their exit statuses."""
 
     class Commands(list):
         statuses = (0, 0)
 
-    seen = Commands()
+    recorded = Commands()
 
     def run(command, stdout, env):
         assert stdout is sys.stderr
-        seen.append((command, env))
-        return subprocess.CompletedProcess(command, seen.statuses[len(seen) - 1])
+        recorded.append((command, env))
+        return subprocess.CompletedProcess(command, recorded.statuses[len(recorded) - 1])
 
     monkeypatch.setattr(sysimage.subprocess, "run", run)
     monkeypatch.setattr(start, "unavailable", lambda: None)
     monkeypatch.setenv("PYTHON_JULIACALL_EXE", "my-julia")
     monkeypatch.setenv("PYTHON_JULIACALL_PROJECT", "my-project")
     monkeypatch.delenv(sysimage.VARIABLE, raising=False)
-    return seen
+    return recorded
 
 
 def build(path):
     return CliRunner().invoke(app, ["sysimage", str(path)])
 
 
-def test_julia_builds_the_image_and_is_then_started_with_it(commands, tmp_path):
+def test_julia_builds_the_image_and_then_starts_with_it(commands, tmp_path):
     image = tmp_path / "image.so"
-    done = build(image)
-    assert done.exit_code == 0, done.output
+    result = build(image)
+    assert result.exit_code == 0, result.output
     (julia, environment), (python, with_image) = commands
     assert julia[:3] == ["my-julia", "--startup-file=no", "--project=my-project"]
     script = Path(julia[3])
@@ -52,36 +52,36 @@ def test_julia_builds_the_image_and_is_then_started_with_it(commands, tmp_path):
     assert sysimage.VARIABLE not in environment
     assert python[0] == sys.executable
     assert with_image[sysimage.VARIABLE] == str(image)
-    assert f"{sysimage.VARIABLE}={image}" in done.output
+    assert f"{sysimage.VARIABLE}={image}" in result.output
 
 
 @pytest.mark.parametrize(
-    ("statuses", "words"),
+    ("statuses", "message"),
     [
-        ((3, 0), "no system image was built. It takes a C compiler"),
+        ((3, 0), "the system image could not be built. Building requires a C compiler"),
         ((0, 3), "was built, but Julia does not start with it"),
     ],
 )
-def test_a_failure_says_which_part_failed(commands, tmp_path, statuses, words):
+def test_a_failure_names_the_step_that_failed(commands, tmp_path, statuses, message):
     commands.statuses = statuses
-    done = build(tmp_path / "image.so")
-    assert done.exit_code == 2
-    assert words in done.stderr
-    assert "status 3" in done.stderr
+    result = build(tmp_path / "image.so")
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Exit status: 3" in result.stderr
     assert len(commands) == 1 + statuses.index(3)
 
 
 @pytest.mark.parametrize("name", ["no-such-folder/image.so", ""])
-def test_a_path_that_cannot_be_a_file_is_refused_before_anything_is_run(commands, tmp_path, name):
-    done = build(tmp_path / name)
-    assert done.exit_code == 2
-    assert "must be a file in a folder that exists. Received: " in done.stderr
+def test_an_impossible_path_is_refused_before_any_command_runs(commands, tmp_path, name):
+    result = build(tmp_path / name)
+    assert result.exit_code == 2
+    assert "must be a file in an existing folder. Received: " in result.stderr
     assert not commands
 
 
-def test_without_julia_nothing_is_run(commands, tmp_path, monkeypatch):
-    monkeypatch.setattr(start, "unavailable", lambda: "it is a test")
-    done = build(tmp_path / "image.so")
-    assert done.exit_code == 2
-    assert "the Julia backend cannot be had: it is a test" in done.stderr
+def test_without_julia_no_command_runs(commands, tmp_path, monkeypatch):
+    monkeypatch.setattr(start, "unavailable", lambda: "no Julia is installed")
+    result = build(tmp_path / "image.so")
+    assert result.exit_code == 2
+    assert "the Julia backend is unavailable: no Julia is installed" in result.stderr
     assert not commands

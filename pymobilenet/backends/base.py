@@ -188,9 +188,15 @@ class Model(abc.ABC):
 
         return fit(self, data, config, callbacks, start)
 
-    def any_rank(self, found: bool) -> bool:
-        """Whether it is so in any of the processes that train this model; all have to ask."""
-        return found
+    def any_rank(self, flag: bool) -> bool:
+        """Return whether `flag` is true in any of the processes that train this model.
+
+        Every process must call it.
+
+        Args:
+            flag: This process's value.
+        """
+        return flag
 
     def fitting(self) -> AbstractContextManager[None]:
         """What `fit` wraps its steps in: a backend may lay out its maps for speed meanwhile."""

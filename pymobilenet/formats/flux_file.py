@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pymobilenet.backends.julia.interop import pairs, translated
+from pymobilenet.backends.julia.interop import named_views, translate_julia_errors
 from pymobilenet.backends.julia.runtime import backend_with_jld2, running_backend
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.formats.exchange import FORMAT_VERSION
@@ -21,10 +21,11 @@ def read(path: Path) -> tuple[State, dict[str, str]]:
     """
     with path.open("rb") as opened:
         one = backend_with_jld2() if opened.read(4) == b"HDF5" else running_backend()
-    with translated():
+    with translate_julia_errors():
         file = one.julia.read_weights(str(path))
         state = {
-            name: np.array(view, order="C") for name, view in pairs(one.main.collect(file.state))
+            name: np.array(view, order="C")
+            for name, view in named_views(one.main.collect(file.state))
         }
         metadata = {str(name): str(file.metadata[name]) for name in file.metadata}
         config = str(one.julia.to_json(file.config))
@@ -38,7 +39,7 @@ def write(
     one = backend_with_jld2()
     tensors = one.new_dict()
     kept = {name: np.ascontiguousarray(tensor) for name, tensor in state.items()}
-    with translated():
+    with translate_julia_errors():
         for name, tensor in kept.items():
             tensors[name] = one.wrap(tensor)
         texts = one.main.Dict[one.main.String, one.main.String]()

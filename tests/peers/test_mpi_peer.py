@@ -1,4 +1,4 @@
-"""Two processes that train one Julia model, started by the mpiexec of MPI.jl."""
+"""Two processes train one Julia model, started by the mpiexec of MPI.jl."""
 
 import json
 import os
@@ -27,19 +27,19 @@ Pkg.add([PackageSpec(name="MPI"), PackageSpec(name="PythonCall", version="{versi
 using MPI
 println(join(MPI.mpiexec().exec, '\\n'))
 """
-"""A project with MPI.jl in it; its last lines are how its MPI starts processes."""
+"""Creates a project with MPI.jl and prints its mpiexec command, one argument per line."""
 
 
 @pytest.fixture(scope="module")
 def mpiexec(tmp_path_factory):
-    """Starts Python with these arguments in `count` processes; gives the `Popen`."""
+    """A function that starts Python with these arguments in `count` processes."""
     julia, project = juliapkg.executable(), tmp_path_factory.mktemp("project")
-    done = subprocess.run(
+    setup = subprocess.run(
         [julia, f"--project={project}", "-e", SET_UP], capture_output=True, text=True, timeout=900
     )
-    assert done.returncode == 0, done.stderr
-    launcher = [line for line in done.stdout.splitlines() if line]
-    surroundings = os.environ | {
+    assert setup.returncode == 0, setup.stderr
+    launcher = [line for line in setup.stdout.splitlines() if line]
+    environment = os.environ | {
         "PYTHON_JULIACALL_EXE": julia,
         "PYTHON_JULIACALL_PROJECT": str(project),
         "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests"))),
@@ -50,7 +50,7 @@ def mpiexec(tmp_path_factory):
     def start(*arguments, count=2):
         return subprocess.Popen(
             [*launcher, "-n", str(count), sys.executable, *map(str, arguments)],
-            env=surroundings,
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -60,45 +60,45 @@ def mpiexec(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def both(mpiexec, tmp_path_factory):
-    """What the script found, in each process."""
+def results(mpiexec, tmp_path_factory):
+    """The results of mpi_script.py in each process."""
     folder = tmp_path_factory.mktemp("processes")
     process = mpiexec(ROOT / "tests" / "mpi_script.py", folder)
-    said, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, said + errors
+    output, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, output + errors
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
-def test_the_first_process_leads(both):
-    assert [found["is_main_process"] for found in both] == [True, False]
-    assert both[1]["fitted"]["compute_options"]["processes"] == "2"
+def test_the_first_process_is_the_main_process(results):
+    assert [result["is_main_process"] for result in results] == [True, False]
+    assert results[1]["fit"]["compute_options"]["processes"] == "2"
 
 
 @pytest.mark.parametrize("recipe", ["sgd", "adam"])
-def test_two_julia_processes_take_the_steps_of_torch_in_two_parts(both, recipe):
-    """Loss, gradients, moments, averages and weights, by torch's own floors."""
-    for found in both:
-        assert found["lockstep"][recipe]["passed"], found["lockstep"][recipe]
+def test_two_julia_processes_take_the_steps_of_torch_with_two_micro_batches(results, recipe):
+    """Loss, gradients, moments, averages and weights agree within torch's noise floors."""
+    for result in results:
+        assert result["lockstep"][recipe]["passed"], result["lockstep"][recipe]
 
 
-@pytest.mark.parametrize("fault", ["by_itself", "first_share"])
-def test_a_planted_fault_is_found(both, fault):
-    assert not both[0]["faults"][fault]["passed"]
+@pytest.mark.parametrize("fault", ["no_averaging", "same_shard"])
+def test_a_planted_fault_is_detected(results, fault):
+    assert not results[0]["faults"][fault]["passed"]
 
 
-def test_both_processes_end_with_the_same_bits(both):
-    assert both[0]["fitted"] == both[1]["fitted"]
+def test_both_processes_end_with_identical_states(results):
+    assert results[0]["fit"] == results[1]["fit"]
 
 
-def test_all_stop_where_one_says_so(both):
-    assert [found["any_rank"] for found in both] == [[True, False]] * 2
+def test_any_rank_is_true_if_one_process_passes_true(results):
+    assert [result["any_rank"] for result in results] == [[True, False]] * 2
 
 
 def train(*arguments):
     return "-m", "pymobilenet.cli", "train", *arguments, "--backend", "julia"
 
 
-def test_the_command_trains_stops_and_goes_on(mpiexec, tmp_path):
+def test_the_train_command_stops_and_resumes(mpiexec, tmp_path):
     recipe, images = write_recipe(tmp_path), write_images(tmp_path / "images")
     folder = tmp_path / "run"
     process = mpiexec(*train(recipe, "--data", images, "--out", folder, "--set", "epochs=500"))
@@ -106,10 +106,10 @@ def test_the_command_trains_stops_and_goes_on(mpiexec, tmp_path):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    said, errors = process.communicate(timeout=60)  # MPICH's status is then 0 or that of Python
+    output, errors = process.communicate(timeout=60)  # MPICH exits with 0 or with Python's status
     assert "Traceback" not in errors, errors
     stopped = read_checkpoint(folder / LAST).state
-    assert f"Stopped after step {stopped.step} of 2000 and saved." in said
+    assert f"Stopped after step {stopped.step} of 2000 and saved." in output
     assert all("processes=2" in line["compute_options"] for line in lines_of(folder))
     run = resume(folder, backend("torch"))
     assert run.train(is_stopping=lambda: run.state.step > stopped.step) == "interrupted"
@@ -128,15 +128,15 @@ model.fit(synthetic(64, num_classes=5), TrainConfig(batch_size=32, steps=4))
 """
 
 
-def test_a_process_that_fails_ends_the_others(mpiexec):
-    """They would wait for it for ever, and it for them."""
+def test_a_process_that_fails_aborts_the_others(mpiexec):
+    """Otherwise all would wait for ever."""
     process = mpiexec("-c", FAILING)
     _, errors = process.communicate(timeout=120)
     assert process.returncode != 0
     assert "RuntimeError: alone" in errors
 
 
-def test_one_process_is_told_how_several_are_started(mpiexec):
+def test_a_single_process_is_refused_with_the_command_that_starts_several(mpiexec):
     code = "from pymobilenet import *; backend('julia').build(MobileNetConfig(), distributed=True)"
     process = mpiexec("-c", code, count=1)
     _, errors = process.communicate(timeout=120)

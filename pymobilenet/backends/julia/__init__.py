@@ -1,20 +1,21 @@
-"""MobileNets.jl through juliacall: all interop between Python and Julia is in this package.
+"""The Julia backend: MobileNets.jl, called through juliacall.
 
-Arrays are passed as views of the same memory, in both directions. A NumPy array (N, C, H, W) in C
-order and a Julia array (W, H, C, N) are the same bytes, and MobileNets.jl stores every tensor so;
-nothing is permuted or copied. A Julia array stays alive as long as Python holds a view of it.
+All interop between Python and Julia is in this package. Arrays are passed as views of the same
+memory in both directions: a NumPy array (N, C, H, W) in C order and a Julia array (W, H, C, N) are
+the same bytes, and MobileNets.jl stores every tensor so. Nothing is permuted or copied. A Julia
+array stays alive as long as Python holds a view of it.
 
-Environment variables, read when Julia starts (those not set are chosen here):
+Environment variables, read when Julia starts. Where one is not set, the default applies:
 
-- ``PYTHON_JULIACALL_THREADS`` or ``JULIA_NUM_THREADS``: Julia threads. Default ``auto``, one for
-  each core.
-- ``JULIA_THREAD_SLEEP_THRESHOLD``: nanoseconds for which a Julia thread waits awake for work.
-  Default a millisecond: by Julia's own default threads fall asleep between two layers.
-- ``PYTHON_JULIACALL_HANDLE_SIGNALS``: default ``yes``, because several Julia threads need the
-  SIGSEGV of their safepoints; Ctrl-C is given back to Python afterwards.
-- ``PYTHON_JULIACALL_EXE`` with ``PYTHON_JULIACALL_PROJECT``: a Julia and a project that holds
-  MobileNets and PythonCall; nothing is resolved or downloaded then.
-- ``PYTHON_JULIACALL_SYSIMAGE``: a system image, as `sysimage.build_sysimage` makes one.
+- ``PYTHON_JULIACALL_THREADS`` or ``JULIA_NUM_THREADS``: number of Julia threads. Default ``auto``,
+  one per core.
+- ``JULIA_THREAD_SLEEP_THRESHOLD``: nanoseconds for which an idle Julia thread spins before it
+  sleeps. Default 1,000,000 (1 ms): with Julia's own default, threads fall asleep between layers.
+- ``PYTHON_JULIACALL_HANDLE_SIGNALS``: default ``yes``, because Julia with several threads uses
+  SIGSEGV for its safepoints. Python's handler of Ctrl-C is restored after the start.
+- ``PYTHON_JULIACALL_EXE`` with ``PYTHON_JULIACALL_PROJECT``: a Julia executable and a project that
+  contains MobileNets and PythonCall. No package is then resolved or downloaded.
+- ``PYTHON_JULIACALL_SYSIMAGE``: a system image, as built by `sysimage.build_sysimage`.
 - ``PYTHON_JULIAPKG_*``: see https://github.com/JuliaPy/pyjuliapkg.
 """
 
@@ -29,12 +30,12 @@ from typing import Any
 import numpy as np
 
 from pymobilenet.backends.base import Backend
-from pymobilenet.backends.julia.interop import translated
+from pymobilenet.backends.julia.interop import translate_julia_errors
 from pymobilenet.backends.julia.model import JuliaModel
 from pymobilenet.backends.julia.start import (
     HOW_TO_GET_JULIA,
-    found_julia,
-    import_added,
+    find_julia,
+    import_optional_packages,
     import_packages,
     start,
     unavailable,
@@ -51,16 +52,25 @@ __all__ = [
 ]
 
 
-LAST_SECONDS = 600.0
-"""How long a process that ends waits for the others that train with it: the first still writes."""
+EXIT_TIMEOUT_SECONDS = 600.0
+"""How long a process waits at its exit for the other processes of a distributed run. The main
+process may still be writing its files."""
 
 
 class JuliaBackend(Backend):
-    """The running Julia; one for each process, since Julia can only be started once.
+    """The running Julia. There is one per process, because Julia can be started only once.
 
-    Options of `build` and `load`: ``kernels``, "fast" or "reference" (NNlib's convolutions, slow);
-    ``device``, "cpu" or "cuda", where Flux's own layers compute; ``distributed``, whether this
-    process is one of several that mpiexec has started and that train together.
+    Options of `build` and `load`:
+
+    - ``kernels``: "fast", or "reference" for NNlib's convolutions, which are slow.
+    - ``device``: "cpu", or "cuda" to compute with Flux's own layers on a GPU.
+    - ``distributed`` (bool): whether this process is one of several that mpiexec has started and
+      that train one model together.
+
+    Attributes:
+        main: Julia's ``Main`` module.
+        julia: The module ``MobileNets``.
+        element_types: NumPy dtype -> Julia type.
     """
 
     name = "julia"
@@ -80,81 +90,119 @@ class JuliaBackend(Backend):
         self._processes: Any = None
 
     def versions(self) -> dict[str, str]:
-        with translated():
-            found = self.julia.versions()
-            return {str(name): str(found[name]) for name in found}
+        """Return the versions of Julia and of the packages that compute, by name."""
+        with translate_julia_errors():
+            versions = self.julia.versions()
+            return {str(name): str(versions[name]) for name in versions}
 
     def threads(self) -> dict[str, int]:
-        with translated():
+        """Return the numbers of Julia and BLAS threads."""
+        with translate_julia_errors():
             return {
                 "julia": int(self.main.Threads.nthreads()),
                 "blas": int(self.main.LinearAlgebra.BLAS.get_num_threads()),
             }
 
     def product(self, a: np.ndarray, b: np.ndarray) -> Callable[[], Any]:
+        """Return a function that multiplies two square matrices in Julia.
+
+        Args:
+            a: (n, n), float32 or float64.
+            b: The same shape and dtype.
+        """
         left, right = self.wrap(a), self.wrap(b)
-        multiply, kept = getattr(self.main, "*"), (a, b)
-        return lambda: (multiply(left, right), kept)
+        multiply, keep_alive = getattr(self.main, "*"), (a, b)
+        return lambda: (multiply(left, right), keep_alive)
 
     def join_processes(self) -> Any:
-        """All processes that mpiexec has started, MobileNets.jl's `Processes`; they meet once."""
+        """Initialize MPI and return the group of processes that mpiexec has started.
+
+        The first call waits for the other processes; later calls return the same object.
+
+        Returns:
+            A ``Processes`` of MobileNets.jl.
+
+        Raises:
+            BackendUnavailable: MPI.jl is not in the Julia project.
+            JuliaError: mpiexec has not started this process, or has started only one.
+        """
         if self._processes is None:
-            import_added(("MPI",), "distributed=True")
-            with translated():
+            import_optional_packages(("MPI",), "distributed=True")
+            with translate_julia_errors():
                 self._processes = self.julia.join_processes()
-            atexit.register(self._part)
+            atexit.register(self._leave_processes)
         return self._processes
 
-    def _part(self) -> None:
-        """End together with the other processes, or end them all, if they do not come or this one
-        has failed: MPI itself would wait for them for ever, and they for this one.
+    def _leave_processes(self) -> None:
+        """Wait at exit for the other processes; abort all if they do not arrive in time.
+
+        A process that ends with an exception aborts the others at once. Without this, MPI would
+        let the remaining processes wait for ever.
         """
         mpi, has_failed = self.main.MPI, hasattr(sys, "last_value")
-        met = mpi.Ibarrier(mpi.COMM_WORLD)
-        deadline = time.monotonic() + (0 if has_failed else LAST_SECONDS)
-        while not mpi.Test(met):
+        barrier = mpi.Ibarrier(mpi.COMM_WORLD)
+        deadline = time.monotonic() + (0 if has_failed else EXIT_TIMEOUT_SECONDS)
+        while not mpi.Test(barrier):
             if time.monotonic() > deadline:
                 mpi.Abort(mpi.COMM_WORLD, 1)
             time.sleep(0.02)
 
     def workspace(self, model: Any, device: str) -> Any:
-        """Where MobileNets.jl's `model` computes; elsewhere than on the CPU, on CUDA.jl's GPU."""
-        with translated():
+        """Allocate the buffers in which a Julia model computes.
+
+        Args:
+            model: A ``MobileNet`` of MobileNets.jl.
+            device: "cpu", or "cuda" for a copy of the model on CUDA.jl's GPU.
+
+        Returns:
+            A ``Workspace`` or a ``DeviceWorkspace`` of MobileNets.jl.
+
+        Raises:
+            JuliaError: The device is unknown or not available.
+        """
+        with translate_julia_errors():
             if device == "cpu":
                 return self.julia.Workspace()
             return self.julia.DeviceWorkspace(model, device)
 
     def new_dict(self) -> Any:
-        """An empty ``Dict{String,Array}``."""
+        """Return an empty ``Dict{String,Array}``."""
         return self.main.Dict[self.main.String, self.main.Array]()
 
     def wrap(self, array: np.ndarray) -> Any:
-        """A Julia `Array` over the memory of a C-contiguous NumPy array, its axes reversed.
+        """Return a Julia ``Array`` over the memory of a NumPy array, with its axes reversed.
 
-        The NumPy array has to be kept alive while Julia uses it.
+        The caller must keep the NumPy array alive while Julia uses it.
+
+        Args:
+            array: C-contiguous; float32, float64, int64 or uint8.
         """
-        kind, address = self.element_types[array.dtype], array.ctypes.data
-        return self._array_at(kind, address, array.shape[::-1])
+        element_type, address = self.element_types[array.dtype], array.ctypes.data
+        return self._array_at(element_type, address, array.shape[::-1])
 
     def _new(
         self, config: MobileNetConfig, dtype: np.dtype, device: str = "cpu", **options: Any
     ) -> JuliaModel:
-        if device == "cuda":  # before processes meet: each of them then takes a GPU of its own
-            import_added(("CUDA", "cuDNN"), "device='cuda'")
+        if device == "cuda":  # before MPI is initialized, so that each process takes its own GPU
+            import_optional_packages(("CUDA", "cuDNN"), "device='cuda'")
         return JuliaModel(self, config, dtype, device=device, **options)
 
 
 def status() -> str:
-    found = found_julia()
-    if found is not None:
-        return f"available ({found})"
+    """Return whether Julia is available, and where or why not, without starting it."""
+    path = find_julia()
+    if path is not None:
+        return f"available ({path})"
     reason = unavailable()
-    return (
-        f"unavailable: {reason}. {HOW_TO_GET_JULIA}"
-        if reason
-        else "available after a download, once"
-    )
+    if reason is not None:
+        return f"unavailable: {reason}. {HOW_TO_GET_JULIA}"
+    return "available after a one-time download"
 
 
 def load_backend() -> JuliaBackend:
+    """Start Julia and return the backend.
+
+    Raises:
+        BackendUnavailable: Julia or its packages are not installed or do not load.
+    """
     return JuliaBackend()

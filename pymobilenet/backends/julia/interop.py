@@ -14,24 +14,35 @@ from pymobilenet.errors import JuliaError
 
 
 def view(array: Any) -> np.ndarray:
-    """A NumPy view of a Julia array, its axes reversed: C order over the same memory."""
+    """Return a NumPy view of a Julia array, with its axes reversed: C order over the same memory.
+
+    Args:
+        array: A Julia ``Array``, which the view keeps alive.
+    """
     return np.asarray(array).T
 
 
-def pairs(vector: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, view) of each of a Julia vector of ``name => array``."""
+def named_views(vector: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """Iterate over a Julia vector of ``name => array`` as (name, NumPy view).
+
+    Args:
+        vector: A Julia ``Vector`` of pairs.
+    """
     return ((str(name), view(array)) for name, array in vector)
 
 
 class JuliaArrays(Mapping[str, np.ndarray]):
-    """The views of a Julia vector of ``name => array``, made when one is first asked for."""
+    """A read-only mapping over a Julia vector of ``name => array``.
+
+    The NumPy views are created on first access.
+    """
 
     def __init__(self, vector: Any) -> None:
         self._vector = vector
 
     @cached_property
     def _views(self) -> dict[str, np.ndarray]:
-        return dict(pairs(self._vector))
+        return dict(named_views(self._vector))
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._views[name]
@@ -44,11 +55,16 @@ class JuliaArrays(Mapping[str, np.ndarray]):
 
 
 class FrozenCall:
-    """A frozen model, called with addresses alone: juliacall makes an object of each argument,
-    which takes as long as a small net does.
+    """Call a frozen model through a C function pointer instead of juliacall.
 
-    `entry` is a `FrozenCall` of MobileNets.jl, for images of `dtype`; ``entry(images)`` returns
-    (N, classes).
+    juliacall wraps each argument in an object, which takes as long as a small model's forward pass.
+    A call takes images (N, C, H, W), C-contiguous and of `dtype`, and returns logits (N, classes).
+
+    Args:
+        julia_call: A ``FrozenCall`` of MobileNets.jl, which is kept alive.
+        addresses: The addresses of the C function and of the object it is called with.
+        classes: Number of classes.
+        dtype: float32 or float64, the dtype of images and logits.
     """
 
     _SIGNATURE = ctypes.PYFUNCTYPE(
@@ -58,26 +74,31 @@ class FrozenCall:
         ctypes.c_void_p,
         ctypes.POINTER(ctypes.c_ssize_t),
     )
-    """Of a call that keeps Python's lock: Julia's collector may let go of Python's objects."""
+    """PYFUNCTYPE holds the GIL during the call: Julia's garbage collector may release Python
+    objects."""
 
     def __init__(
-        self, entry: Any, addresses: tuple[int, int], classes: int, dtype: np.dtype
+        self, julia_call: Any, addresses: tuple[int, int], classes: int, dtype: np.dtype
     ) -> None:
-        self._entry, self._classes, self._dtype = entry, classes, dtype
-        self._call, self._at = self._SIGNATURE(addresses[0]), addresses[1]
+        self._julia_call, self._classes, self._dtype = julia_call, classes, dtype
+        self._function, self._object_address = self._SIGNATURE(addresses[0]), addresses[1]
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         count, _, height, width = images.shape
-        scores = np.empty((count, self._classes), self._dtype)
+        logits = np.empty((count, self._classes), self._dtype)
         shape = (ctypes.c_ssize_t * 3)(count, height, width)
-        if self._call(self._at, images.ctypes.data, scores.ctypes.data, shape):
-            raise JuliaError(f"Julia: {self._entry.message}")
-        return scores
+        if self._function(self._object_address, images.ctypes.data, logits.ctypes.data, shape):
+            raise JuliaError(f"Julia: {self._julia_call.message}")
+        return logits
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Turn an error of Julia's into a `JuliaError` that keeps its text."""
+def translate_julia_errors() -> Iterator[None]:
+    """Raise errors of Julia as `JuliaError` with Julia's text, inside a ``with`` block.
+
+    Raises:
+        JuliaError: Julia has thrown an exception.
+    """
     import juliacall
 
     try:

@@ -1,4 +1,4 @@
-"""What the running Julia reports of itself, and the peers that benchmarks run in it."""
+"""Queries to the running Julia, and the benchmark peers that run in it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from pymobilenet.backends.base import Model
 from pymobilenet.backends.julia import JuliaBackend
-from pymobilenet.backends.julia.interop import translated
+from pymobilenet.backends.julia.interop import translate_julia_errors
 from pymobilenet.backends.julia.model import JuliaModel
 from pymobilenet.errors import BackendUnavailable
 
@@ -18,43 +18,62 @@ from pymobilenet.errors import BackendUnavailable
 def bench_peers(
     function: str, model: Model, images: np.ndarray, labels: np.ndarray
 ) -> Callable[[], Any]:
-    """A job of julia/bench/peers.jl, which one call without arguments runs."""
-    one = running_backend()
+    """Prepare a benchmark of ``julia/bench/peers.jl``.
+
+    Args:
+        function: The name of a function in that file.
+        model: A `JuliaModel`.
+        images: (N, C, H, W), of the model's dtype.
+        labels: (N,), int64.
+
+    Returns:
+        A function without arguments that runs the benchmarked code once.
+
+    Raises:
+        JuliaError: The Julia function throws.
+    """
+    julia_backend = running_backend()
     assert isinstance(model, JuliaModel)
-    with translated():
-        run = getattr(_peers(one), function)(model.model, one.wrap(images), one.wrap(labels))
-    kept = images, labels
-    return lambda: (run(), kept)
+    with translate_julia_errors():
+        prepare = getattr(_peers_module(julia_backend), function)
+        run = prepare(model.model, julia_backend.wrap(images), julia_backend.wrap(labels))
+    keep_alive = images, labels
+    return lambda: (run(), keep_alive)
 
 
 def has_metalhead() -> bool:
-    """Whether the Julia project holds Metalhead.jl."""
-    with translated():
-        return bool(_peers(running_backend()).has_metalhead())
+    """Return whether the Julia project contains Metalhead.jl."""
+    with translate_julia_errors():
+        return bool(_peers_module(running_backend()).has_metalhead())
 
 
 def allocated() -> int:
-    """Bytes that Julia has allocated since it was started."""
-    with translated():
+    """Return the number of bytes that Julia has allocated since its start."""
+    with translate_julia_errors():
         return int(running_backend().main.Base.gc_bytes())
 
 
 @functools.cache
-def _peers(one: JuliaBackend) -> Any:
-    return one.main.include(f"{one.main.pkgdir(one.julia)}/bench/peers.jl")
+def _peers_module(julia_backend: JuliaBackend) -> Any:
+    main = julia_backend.main
+    return main.include(f"{main.pkgdir(julia_backend.julia)}/bench/peers.jl")
 
 
 def blas() -> dict[str, str]:
-    """What multiplies Julia's matrices: library, core whose kernels it chose, threads."""
-    one = running_backend()
-    with translated():
-        found = one.julia.blas_report()
-        names = [str(name) for name in one.main.propertynames(found)]
-        return {name: str(getattr(found, name)) for name in names}
+    """Return Julia's BLAS library, the processor its kernels are for, and its threads.
+
+    Returns:
+        The fields of ``MobileNets.blas_report()``, as text: ``library``, ``core``, ``threads``.
+    """
+    julia_backend = running_backend()
+    with translate_julia_errors():
+        report = julia_backend.julia.blas_report()
+        names = [str(name) for name in julia_backend.main.propertynames(report)]
+        return {name: str(getattr(report, name)) for name in names}
 
 
 def sysimage() -> str | None:
-    """The system image that Julia was started with; None if it is Julia's own."""
+    """Return the path of the custom system image in use, or None for Julia's default image."""
     import juliacall
 
     running_backend()
@@ -62,24 +81,32 @@ def sysimage() -> str | None:
 
 
 def running_backend() -> JuliaBackend:
-    """The backend, with its Julia started."""
+    """Return the Julia backend, and start Julia if it is not running.
+
+    Raises:
+        BackendUnavailable: Julia or its packages are not installed or do not load.
+    """
     from pymobilenet.backends import backend
 
-    one = backend("julia")
-    assert isinstance(one, JuliaBackend)
-    return one
+    julia_backend = backend("julia")
+    assert isinstance(julia_backend, JuliaBackend)
+    return julia_backend
 
 
 def backend_with_jld2() -> JuliaBackend:
-    """The backend, with the package loaded that MobileNets.jl needs for ``.jld2`` files."""
+    """Return the Julia backend with JLD2.jl loaded, which ``.jld2`` files require.
+
+    Raises:
+        BackendUnavailable: Julia is not available, or JLD2.jl is not in its project.
+    """
     import juliacall
 
-    one = running_backend()
+    julia_backend = running_backend()
     try:
-        one.main.seval("import JLD2")
+        julia_backend.main.seval("import JLD2")
     except juliacall.JuliaError as error:
         raise BackendUnavailable(
             f"JLD2.jl could not be loaded: {error}. Add it to the project "
             f"{juliacall.CONFIG['project']}: `juliapkg.add` in Python, or `Pkg.add` in Julia"
         ) from error
-    return one
+    return julia_backend

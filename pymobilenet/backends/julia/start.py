@@ -1,4 +1,7 @@
-"""Finding, setting up and starting Julia; the package tells what the environment decides."""
+"""Find, set up and start Julia.
+
+The environment variables are listed in `pymobilenet.backends.julia`.
+"""
 
 from __future__ import annotations
 
@@ -21,19 +24,20 @@ DOWNLOAD_HOST = "julialang-s3.julialang.org"
 CONNECT_SECONDS = 3
 
 SLEEP_THRESHOLD = "1000000"
-"""Nanoseconds for which a Julia thread waits awake for work. Julia's own 16,000 are over between
-two layers, and waking a virtual processor takes longer than many a layer."""
+"""Nanoseconds for which an idle Julia thread spins before it sleeps. With Julia's default, 16,000,
+threads fall asleep between two layers, and waking a virtual processor takes longer than many
+layers."""
 
 HEAP_SIZE_HINT = "4G"
-"""Where Julia begins to collect eagerly: it does not see what torch and NumPy take beside it."""
+"""Heap size at which Julia's garbage collector becomes aggressive: it does not see the memory that
+torch and NumPy use in the same process."""
 
 HOW_TO_GET_JULIA = (
     "Install Julia 1.10 or later from https://julialang.org/downloads and have `julia` on PATH, "
-    "or connect to the internet once: it is then downloaded by itself"
+    "or connect to the internet once: it is then downloaded automatically"
 )
 
-
-IMPORT = """
+IMPORT_CODE = """
 try
     import {}
     ""
@@ -41,60 +45,77 @@ catch error
     sprint(showerror, error)
 end
 """
-"""Gives the text of the error, empty where there is none."""
+"""Julia code that imports packages and returns the text of the error, or an empty string."""
 
-UUIDS = {
+OPTIONAL_PACKAGE_UUIDS = {
     "CUDA": "052768ef-5323-5732-b1bb-66c8b64840ba",
     "cuDNN": "02a925ec-e4fe-4b08-9a7e-0d78e3d38ccd",
     "MPI": "da04e1cc-30fd-572f-bb4f-1f8673147195",
 }
-"""Julia packages that users who need them add to the project themselves."""
+"""Julia packages that are not dependencies: users who need them add them to the project."""
 
 
 def start() -> Any:
-    """Start Julia and return its Main module, with the settings explained at the top."""
+    """Start Julia, or return it if it is running.
+
+    Installs Julia and its packages on first use. Python's handler of SIGINT stays in place.
+
+    Returns:
+        Julia's ``Main`` module.
+
+    Raises:
+        BackendUnavailable: Julia is not installed and cannot be downloaded, its packages cannot be
+            installed, or it does not start.
+    """
     ensure_julia()
-    interrupt = signal.getsignal(signal.SIGINT)
+    interrupt_handler = signal.getsignal(signal.SIGINT)
     with _environment_defaults(), warnings.catch_warnings():
-        # Tested in both orders in fresh processes; the warning cannot be acted on after the fact.
+        # Both import orders are tested in fresh processes, so the warning does not apply.
         warnings.filterwarnings("ignore", message="torch was imported before juliacall")
         try:
             import juliacall
         except Exception as error:
             raise BackendUnavailable(
-                f"Julia was found but did not start: {error}. Running `python -m juliapkg resolve "
-                "--force` in this environment sets up its packages again"
+                f"Julia is installed but did not start: {error}. Run `python -m juliapkg resolve "
+                "--force` in this environment to set up its packages again"
             ) from error
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGINT, interrupt_handler)
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     return juliacall.Main
 
 
 def ensure_julia() -> None:
-    """Have Julia and its packages set up; raises `BackendUnavailable` if that cannot be."""
+    """Install Julia and its packages if they are missing.
+
+    Raises:
+        BackendUnavailable: Julia is not installed and cannot be downloaded, or its packages cannot
+            be installed.
+    """
     reason = unavailable()
     if reason is not None:
-        raise BackendUnavailable(f"the Julia backend cannot be had: {reason}. {HOW_TO_GET_JULIA}")
+        raise BackendUnavailable(f"the Julia backend is unavailable: {reason}. {HOW_TO_GET_JULIA}")
     _resolve()
 
 
-def installed() -> tuple[str, str]:
-    """Executable and project of what `ensure_julia` has set up."""
-    names = ("PYTHON_JULIACALL_EXE", "PYTHON_JULIACALL_PROJECT")
-    if names[0] in os.environ:
-        return os.environ[names[0]], os.environ.get(names[1], "")
+def julia_executable_and_project() -> tuple[str, str]:
+    """Return the paths of the Julia executable and of the project; call `ensure_julia` first."""
+    if "PYTHON_JULIACALL_EXE" in os.environ:
+        return os.environ["PYTHON_JULIACALL_EXE"], os.environ.get("PYTHON_JULIACALL_PROJECT", "")
     import juliapkg
 
     return juliapkg.executable(), juliapkg.project()
 
 
 def import_packages() -> None:
-    """Load MobileNets.jl, and with it PythonCall's conversions, precompiled.
+    """Import MobileNets.jl, and with it the precompiled conversions of PythonCall.
 
-    libjulia's own function does it: `Main.seval` would be compiled for this one call. What failed
-    is not tried again, since Julia takes a package whose `__init__` failed for loaded.
+    A failed import is not retried, because Julia regards a package whose ``__init__`` has failed
+    as loaded.
+
+    Raises:
+        BackendUnavailable: MobileNets.jl is not in the project or does not load.
     """
     import juliacall
 
@@ -102,34 +123,49 @@ def import_packages() -> None:
     if error:
         raise BackendUnavailable(
             f"Julia started, but MobileNets.jl could not be loaded: {error}. The project "
-            f"{juliacall.CONFIG['project']} must hold it, and PythonCall"
+            f"{juliacall.CONFIG['project']} must contain MobileNets and PythonCall"
         )
 
 
-def import_added(names: tuple[str, ...], use: str) -> None:
-    """Load packages of `UUIDS`, or say what they are needed for and how to get them."""
+def import_optional_packages(names: tuple[str, ...], option: str) -> None:
+    """Import Julia packages that users add to the project themselves.
+
+    Args:
+        names: Keys of `OPTIONAL_PACKAGE_UUIDS`.
+        option: The option that requires them, as the error message quotes it.
+
+    Raises:
+        BackendUnavailable: A package does not load. The message says how to add it.
+    """
     import juliacall
 
     error = _import(", ".join(names))
     if error:
-        how = ", ".join(f"`python -m juliapkg add {name} --uuid {UUIDS[name]}`" for name in names)
+        commands = ", ".join(
+            f"`python -m juliapkg add {name} --uuid {OPTIONAL_PACKAGE_UUIDS[name]}`"
+            for name in names
+        )
         raise BackendUnavailable(
-            f"{use} needs {' and '.join(names)} in the project {juliacall.CONFIG['project']}: "
-            f"{how}, then `python -m juliapkg resolve`. Received: {error}"
+            f"{option} requires {' and '.join(names)} in the project "
+            f"{juliacall.CONFIG['project']}. Run {commands}, then `python -m juliapkg resolve`. "
+            f"Received: {error}"
         )
 
 
 def _import(names: str) -> str:
-    """Import packages into Main; the text of what went wrong, empty if nothing did."""
+    """Import packages into ``Main``; return the text of the error, or an empty string.
+
+    Calls libjulia directly, because ``Main.seval`` would have to be compiled for this one call.
+    """
     import juliacall
 
     lib = juliacall.CONFIG["lib"]
     lib.jl_string_ptr.argtypes, lib.jl_string_ptr.restype = [ctypes.c_void_p], ctypes.c_char_p
-    return lib.jl_string_ptr(lib.jl_eval_string(IMPORT.format(names).encode())).decode()
+    return lib.jl_string_ptr(lib.jl_eval_string(IMPORT_CODE.format(names).encode())).decode()
 
 
 def _resolve() -> None:
-    """Let juliapkg install what is missing, and say so before it takes its minutes."""
+    """Install missing packages with juliapkg, after a message that this takes some minutes."""
     if "PYTHON_JULIACALL_EXE" in os.environ:
         return
     import juliapkg
@@ -138,23 +174,23 @@ def _resolve() -> None:
         try:
             if juliapkg.resolve(dry_run=True):
                 return
-            say(
+            print_status(
                 "first use of the Julia backend in this environment: setting up "
-                f"{found_julia() or 'a Julia that is downloaded now'} and compiling MobileNets.jl. "
-                "This takes some minutes, once; what is done follows"
+                f"{find_julia() or 'a downloaded Julia'} and compiling MobileNets.jl. "
+                "This takes some minutes and happens once. The output of Pkg follows"
             )
             juliapkg.resolve()
         except Exception as error:
             raise BackendUnavailable(
-                f"the Julia packages could not be installed: {error}. What Pkg said stands above. "
+                f"the Julia packages could not be installed: {error}. The output of Pkg is above. "
                 "Check the connection, or set PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT "
-                "to a Julia and a project that has MobileNets and PythonCall"
+                "to a Julia executable and a project that contains MobileNets and PythonCall"
             ) from error
 
 
 @contextlib.contextmanager
 def _environment_defaults() -> Iterator[None]:
-    """Settings juliacall reads when it is imported; the environment is left as it was."""
+    """Set environment defaults that juliacall reads at import; restore the environment after."""
     defaults = {
         "PYTHON_JULIACALL_HANDLE_SIGNALS": "yes",
         "PYTHON_JULIACALL_HEAP_SIZE_HINT": HEAP_SIZE_HINT,
@@ -172,8 +208,12 @@ def _environment_defaults() -> Iterator[None]:
 
 
 def unavailable() -> str | None:
-    """Why no Julia can be had: none is installed and none can be downloaded. None if one can."""
-    if found_julia() is not None or "juliacall" in sys.modules:
+    """Return why Julia cannot be used: none is installed and none can be downloaded.
+
+    Returns:
+        The reason, or None if Julia is installed or can be downloaded.
+    """
+    if find_julia() is not None or "juliacall" in sys.modules:
         return None
     if os.environ.get("PYTHON_JULIAPKG_OFFLINE") == "yes":
         return "no Julia is installed, and PYTHON_JULIAPKG_OFFLINE=yes forbids downloading one"
@@ -184,16 +224,21 @@ def unavailable() -> str | None:
     return None
 
 
-def found_julia() -> str | None:
-    """The Julia that is there already: told by the environment, set up before, or on PATH."""
+def find_julia() -> str | None:
+    """Return the path of an installed Julia, or None.
+
+    Looks at the environment variables, then at PATH, then at the Julia that juliapkg has
+    downloaded.
+    """
     from juliapkg.state import STATE
 
-    told = os.environ.get("PYTHON_JULIACALL_EXE") or STATE["override_executable"]
-    if told:
-        return told
+    configured = os.environ.get("PYTHON_JULIACALL_EXE") or STATE["override_executable"]
+    if configured:
+        return configured
     downloaded = Path(STATE["install"]) / "bin" / "julia"
     return shutil.which("julia") or shutil.which("juliaup") or shutil.which(downloaded)
 
 
-def say(sentence: str) -> None:
+def print_status(sentence: str) -> None:
+    """Print a status line to the standard error."""
     print(f"pymobilenet: {sentence}.", file=sys.stderr, flush=True)  # noqa: T201

@@ -1,4 +1,4 @@
-"""A system image of what MobileNets.jl rests on: Julia then starts with Flux loaded."""
+"""Build a system image with the dependencies of MobileNets.jl, so that Julia starts faster."""
 
 from __future__ import annotations
 
@@ -7,50 +7,57 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pymobilenet.backends.julia.start import ensure_julia, installed
+from pymobilenet.backends.julia.start import ensure_julia, julia_executable_and_project
 from pymobilenet.errors import BackendUnavailable, ConfigError
 
 VARIABLE = "PYTHON_JULIACALL_SYSIMAGE"
-"""juliacall's: the image that Julia is started with."""
+"""juliacall's environment variable for the system image that Julia starts with."""
 
-PACKAGES = Path(__file__).parents[3]
-"""Where pymobilenet is, and MobileNets.jl beside it: `julia` in a checkout, else as in a wheel."""
+PACKAGES_FOLDER = Path(__file__).parents[3]
+"""The folder that holds pymobilenet and MobileNets.jl (``julia`` in a checkout,
+``pymobilenet_julia`` in a wheel)."""
 
-FIRST_USE = "from pymobilenet import backend; backend('julia')"
+START_CODE = "from pymobilenet import backend; backend('julia')"
 
 
 def build_sysimage(path: Path) -> None:
-    """Build a system image at `path`, and compile MobileNets.jl for it; takes some ten minutes.
+    """Build a system image, and precompile MobileNets.jl for it. Takes about ten minutes.
 
-    What Julia says goes to the standard error.
+    Julia's output goes to the standard error.
+
+    Args:
+        path: The file to write, usually ``.so``, ``.dylib`` or ``.dll``.
 
     Raises:
-        ConfigError: the folder does not exist.
-        BackendUnavailable: there is no Julia, or it could not build the image or start with it.
+        ConfigError: The folder of `path` does not exist, or `path` is a folder.
+        BackendUnavailable: Julia is not available, the build failed, or Julia does not start with
+            the image.
     """
     image = path.absolute()
     if path.is_dir() or not image.parent.is_dir():
         raise ConfigError(
-            f"a system image must be a file in a folder that exists. Received: {path}"
+            f"the system image must be a file in an existing folder. Received: {path}"
         )
     ensure_julia()
-    executable, project = installed()
-    script = next(PACKAGES.glob("*julia/build_sysimage.jl"))
+    executable, project = julia_executable_and_project()
+    script = next(PACKAGES_FOLDER.glob("*julia/build_sysimage.jl"))
     julia = [executable, "--startup-file=no", f"--project={project}", str(script), str(image)]
     _run(
         julia,
-        "no system image was built. It takes a C compiler (gcc or clang on PATH) and, once, "
-        "PackageCompiler from Julia's registry",
+        "the system image could not be built. Building requires a C compiler (gcc or clang on "
+        "PATH) and PackageCompiler, which is downloaded from Julia's registry once",
     )
     _run(
-        [sys.executable, "-c", FIRST_USE],
+        [sys.executable, "-c", START_CODE],
         f"{image} was built, but Julia does not start with it",
         {VARIABLE: str(image)},
     )
 
 
 def _run(command: list[str], failure: str, environment: dict[str, str] | None = None) -> None:
-    """Run a command with what it prints on the standard error."""
-    done = subprocess.run(command, stdout=sys.stderr, env=os.environ | (environment or {}))
-    if done.returncode:
-        raise BackendUnavailable(f"{failure}. What it said is above; status {done.returncode}")
+    """Run a command with its output on the standard error; raise if its exit status is not 0."""
+    process = subprocess.run(command, stdout=sys.stderr, env=os.environ | (environment or {}))
+    if process.returncode:
+        raise BackendUnavailable(
+            f"{failure}. Its output is above. Exit status: {process.returncode}"
+        )
