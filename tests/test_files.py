@@ -1,6 +1,7 @@
 """A file appears whole under its name, or not at all."""
 
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -112,6 +113,79 @@ def test_a_name_that_is_taken_by_a_folder_is_named(tmp_path):
     with pytest.raises(IsADirectoryError) as refused, atomic_write(tmp_path / "folder"):
         pass
     assert (refused.value.filename, refused.value.filename2) == (str(tmp_path / "folder"), None)
+
+
+def test_a_link_stays_and_the_file_it_points_to_is_written(path, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / "link"
+    link.symlink_to(path)
+    with atomic_write(link) as file:
+        file.write(b"new")
+    assert link.is_symlink()
+    assert path.read_bytes() == b"new"
+    assert [entry.name for entry in link.parent.iterdir()] == ["link"]
+
+
+def test_a_link_to_nothing_creates_the_file_it_points_to(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "new")
+    with atomic_write(tmp_path / "link") as file:
+        file.write(b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "new").read_bytes() == b"new"
+
+
+def make_pipe(path):
+    os.mkfifo(path)
+
+
+def make_socket(path):
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(path))
+
+
+def make_device(path):
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("only root makes devices")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [(make_pipe, "a named pipe"), (make_socket, "a socket"), (make_device, "a device")],
+)
+def test_what_is_no_regular_file_is_never_replaced(tmp_path, make, kind):
+    make(tmp_path / "file")
+    before = (tmp_path / "file").lstat()
+    rule = f"must be a regular file or a new one. Received: {kind}"
+    for name in ("file", "link"):
+        if name == "link":
+            (tmp_path / "link").symlink_to(tmp_path / "file")
+        with pytest.raises(OSError, match=rule) as refused, atomic_write(tmp_path / name):
+            pass
+        assert refused.value.filename == str(tmp_path / name)
+    after = (tmp_path / "file").lstat()
+    assert (before.st_mode, before.st_rdev, before.st_ino) == (
+        after.st_mode,
+        after.st_rdev,
+        after.st_ino,
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps one bit of a mode")
+def test_a_replaced_file_keeps_its_mode(path):
+    path.chmod(0o640)
+    with atomic_write(path) as file:
+        file.write(b"new")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_other_hard_links_keep_the_old_content(path, tmp_path):
+    os.link(path, tmp_path / "other")
+    with atomic_write(path) as file:
+        file.write(b"new")
+    assert (tmp_path / "other").read_bytes() == b"old"
 
 
 def test_an_error_of_another_file_keeps_its_name(path, tmp_path):
