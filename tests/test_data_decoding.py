@@ -131,10 +131,16 @@ def test_a_data_set_is_resized_image_by_image():
 @pytest.mark.parametrize(
     ("content", "rule"),
     [
-        (b"", "^no PNG or JPEG file$"),
-        (b"<html>404</html>", "^no PNG or JPEG file$"),
-        (encoded(Image.fromarray(pixels_of(0)), "GIF"), "^no PNG or JPEG file$"),
-        (encoded(Image.fromarray(pixels_of(0)), "BMP"), "^no PNG or JPEG file$"),
+        (b"", "^no PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM file$"),
+        (b"<html>404</html>", "^no PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM file$"),
+        (
+            encoded(Image.fromarray(pixels_of(0)), "TGA"),
+            "^no PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM file$",
+        ),
+        (
+            encoded(Image.fromarray(pixels_of(0)), "PCX"),
+            "^no PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM file$",
+        ),
         (PNG[: len(PNG) // 2], "truncated"),
         (JPEG[: len(JPEG) // 2], "Truncated"),
         (png_that_claims(10_000, 9_000), "at most 89478485 pixels. Received: "),

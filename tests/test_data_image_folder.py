@@ -4,11 +4,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from image_files import FORMS, flat_files, pixels_of, png, split_files, write_folder, write_tar
+from image_files import (
+    FORMS,
+    encoded,
+    flat_files,
+    pixels_of,
+    png,
+    split_files,
+    write_folder,
+    write_tar,
+)
 from PIL import Image
 
 from pymobilenet.data import image_folder, load_image_folder, scaling
-from pymobilenet.data.image_folder import _divided
+from pymobilenet.data.folder_layout import divide
 from pymobilenet.errors import ConfigError, DataError
 from pymobilenet.evaluation import read_image
 
@@ -107,7 +116,7 @@ def test_a_flat_folder_is_split_by_the_seed(tmp_path):
 
 def test_the_recorded_split():
     classes = {f"{name}/{i}": name for name in "ab" for i in range(10)}
-    test = _divided(classes, 0.3, 7)["test"]
+    test = divide(classes, 0.3, 7)["test"]
     assert list(test) == ["a/1", "a/2", "a/8", "b/1", "b/2", "b/6"]
 
 
@@ -119,7 +128,7 @@ def test_the_recorded_split():
 )
 def test_a_split_shares_no_image_and_loses_none(counts, fraction, seed):
     classes = {f"{name}/{i:02d}": name for name in sorted(counts) for i in range(counts[name])}
-    splits = _divided(classes, fraction, seed)
+    splits = divide(classes, fraction, seed)
     assert {**splits["train"], **splits["test"]} == classes
     assert len(splits["train"]) + len(splits["test"]) == len(classes)
     assert all(list(part) == sorted(part) for part in splits.values())
@@ -133,13 +142,14 @@ def test_a_split_shares_no_image_and_loses_none(counts, fraction, seed):
     [
         ([], "Received: no image"),
         (["a.png"], r"Received: a\.png"),
-        (["train/a.png", "test/b.png"], r"Received: test/b\.png, train/a\.png"),
+        (["train/a.png", "test/b.png"], r"must lie in train/CLASS/. Received: train/a\.png"),
         (["train/cat/a.png", "test/b.png"], r"Received: test/b\.png"),
         (["train/cat/old/a.png", "train/cat/b.png"], r"Received: train/cat/old/a\.png"),
+        (["cat/images/old/a.png", "cat/b.png"], r"Received: cat/images/old/a\.png"),
         (["cat/a.png", "cat/old/b.png"], r"Received: cat/old/b\.png"),
         (["train/cat/a.png", "cat/b.png"], "must lie in train/CLASS/"),
         (["test/cat/a.png"], "none of its 1 images are for the split 'train'"),
-        (["train/cat/a.png", "test/cow/a.png"], "test/ has classes that train/ has not: cow"),
+        (["train/cat/a.png", "test/cow/a.png"], "classes that the training images have not: cow"),
     ],
 )
 def test_images_that_lie_elsewhere_are_named(tmp_path, names, rule):
@@ -153,6 +163,85 @@ def test_a_split_without_images_is_refused(tmp_path, name):
     path = write_folder(tmp_path, {name: png(pixels_of(0))})
     with pytest.raises(DataError, match="none of its 1 images are for the split 'test'"):
         load_image_folder(path, "test")
+
+
+def renamed(names):
+    """The files of `split_files` with other names of the folders `train` and `test`."""
+    return {
+        "/".join([names[name.split("/")[0]], *name.split("/")[1:]]): content
+        for name, content in split_files().items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("train", "val"), ("training", "testing"), ("Train", "Validation"), ("train", "valid")],
+)
+def test_splits_have_the_names_that_people_give_them(tmp_path, train, test):
+    path = write_folder(tmp_path / "pets", renamed({"train": train, "test": test}))
+    for split in ("train", "test"):
+        expected = load_image_folder(
+            write_folder(tmp_path / "plain" / "pets", split_files()), split
+        )
+        data = load_image_folder(path, split, report=no_report)
+        assert data.digest() == expected.digest()
+        assert data.class_names == expected.class_names
+
+
+def test_of_a_test_and_a_validation_folder_the_first_is_used_and_the_other_reported(tmp_path):
+    files = split_files() | {"val/cat/z.png": png(pixels_of(9))}
+    path, notes = write_folder(tmp_path / "pets", files), []
+    assert len(load_image_folder(path, "test", report=notes.append)) == 3
+    assert notes == [f"{path}: val/ is not used: the split 'test' has images already"]
+
+
+def test_a_folder_of_images_in_each_class_is_ignored(tmp_path):
+    files = {name.replace("dog/", "dog/images/"): c for name, c in split_files().items()}
+    data = load_image_folder(write_folder(tmp_path, files), "train", report=no_report)
+    assert data.class_names == ("cat", "dog")
+    one = {"cat/images/a.png": png(pixels_of(0)), "cat/images/b.png": png(pixels_of(1))}
+    only = load_image_folder(write_folder(tmp_path / "one", one), report=no_report, seed=1)
+    assert only.class_names == ("cat",)
+
+
+TINY_IMAGENET = {
+    **{f"tiny/train/n0/images/n0_{i}.JPEG": png(pixels_of(i)) for i in range(2)},
+    **{f"tiny/train/n1/images/n1_{i}.JPEG": png(pixels_of(2 + i)) for i in range(2)},
+    "tiny/train/n0/n0_boxes.txt": b"n0_0.JPEG\t0\t0\t5\t5\n",
+    "tiny/val/images/val_0.JPEG": png(pixels_of(4)),
+    "tiny/val/images/val_1.JPEG": png(pixels_of(5)),
+    "tiny/val/val_annotations.txt": b"val_0.JPEG\tn1\t0\t0\t5\t5\nval_1.JPEG\tn0\t0\t0\t5\t5\n",
+    "tiny/test/images/test_0.JPEG": png(pixels_of(6)),
+}
+"""The layout of http://cs231n.stanford.edu/tiny-imagenet-200.zip; PNG content is recognized."""
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_tiny_imagenet_is_read_with_its_annotations(tmp_path, form):
+    path, notes = FORMS[form](tmp_path / "tiny", TINY_IMAGENET), []
+    train = load_image_folder(path, "train", report=notes.append)
+    assert (train.labels.tolist(), train.class_names) == ([0, 0, 1, 1], ("n0", "n1"))
+    test = load_image_folder(path, "test", report=notes.append)
+    assert test.labels.tolist() == [1, 0]
+    assert (test.images[0] == pixels_of(4).transpose(2, 0, 1)).all()
+    assert f"{path}: test/ is not used: its images have no class" in notes
+
+
+def test_a_validation_image_without_an_annotation_is_named(tmp_path):
+    files = TINY_IMAGENET | {"tiny/val/images/val_9.JPEG": png(pixels_of(7))}
+    with pytest.raises(DataError, match=r"has no class for tiny/val/images/val_9\.JPEG"):
+        load_image_folder(write_folder(tmp_path, files), report=str)
+
+
+@pytest.mark.parametrize("form", ["WEBP", "BMP", "GIF", "TIFF", "PPM"])
+def test_other_image_formats_are_read(tmp_path, form):
+    pixels = np.full((6, 6, 3), 77, np.uint8)
+    options = {"lossless": True} if form == "WEBP" else {}
+    content = encoded(Image.fromarray(pixels), form, **options)
+    files = {f"train/wasp/a.{form.lower()}": content, "train/ant/b.png": png(pixels)}
+    data = load_image_folder(write_folder(tmp_path, files), report=no_report)
+    assert data.class_names == ("ant", "wasp")
+    assert (data.images == 77).all()
 
 
 def test_many_names_are_cut_short(tmp_path):
@@ -213,7 +302,7 @@ def test_other_files_are_passed_over_aloud_and_hidden_ones_quietly(tmp_path):
         path = writer(tmp_path / str(number), {**files, **hidden})
         assert len(load_image_folder(path, report=said.append)) == 5
         assert said.pop() == (
-            f"{path}: notes.txt, train/dog/Thumbs.db passed over: no PNG or JPEG files, or links"
+            f"{path}: notes.txt, train/dog/Thumbs.db passed over: no image files, or links"
         )
         assert said == []
 

@@ -25,6 +25,9 @@ MAX_PIXELS = 2**30 // 4 // 3
 MAX_BYTES = 16 * 2**30
 """More than the decoded images of a split may take, which are kept in memory."""
 
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+"""Pillow's names of the formats in a data set, those of `image_files.SUFFIXES`."""
+
 PROGRAMS = ("EPS",)
 """Formats that Pillow has another program run, here Ghostscript."""
 
@@ -54,7 +57,7 @@ def decode(
     Args:
         source: the file's content, or its path.
         resolution: in pixels; None leaves the size as it is.
-        any_format: take whatever Pillow reads, but `PROGRAMS`, and not PNG and JPEG alone.
+        any_format: take whatever Pillow reads, except `PROGRAMS`, and not `FORMATS` alone.
 
     Raises:
         DataError: anything else: no such image, a damaged one, more than `MAX_PIXELS`, or values
@@ -62,7 +65,7 @@ def decode(
     """
     from PIL import Image
 
-    kind = "image that Pillow reads" if any_format else "PNG or JPEG file"
+    kind = "image that Pillow reads" if any_format else f"{', '.join(FORMATS)} file"
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
         with Image.open(file, formats=_formats(any_format)) as image:
@@ -100,7 +103,7 @@ def _formats(any_format: bool) -> list[str]:
     from PIL import Image
 
     if not any_format:
-        return ["PNG", "JPEG"]
+        return list(FORMATS)
     Image.init()
     return [name for name in Image.ID if name not in PROGRAMS]
 

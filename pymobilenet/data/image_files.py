@@ -14,7 +14,11 @@ from typing import NamedTuple
 from pymobilenet.data.archive import is_archive, tar_contents, tar_names
 from pymobilenet.errors import DataError
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".webp", ".bmp"),
+    *(".gif", ".tif", ".tiff", ".ppm", ".pgm"),
+)
+"""In lower case; torchvision's ``IMG_EXTENSIONS`` and ``.gif``."""
 
 MAX_FILE_BYTES = 64 * 2**20
 """More than an image file may hold."""

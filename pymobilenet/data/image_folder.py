@@ -9,28 +9,20 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pymobilenet import philox
 from pymobilenet.data.cifar_table import SPLITS, Split
 from pymobilenet.data.dataset import Dataset, Known, Statistics
 from pymobilenet.data.decoding import check_memory, check_resolution, decode, unwarned
+from pymobilenet.data.folder_layout import arrange, shorten
 from pymobilenet.data.image_files import list_images, read_images
 from pymobilenet.data.notices import Notify, print_to_stderr
 from pymobilenet.errors import ConfigError, DataError
 
 _AT_ONCE = 32  # files read before they are decoded, by threads
-_NAMED = 10  # names in a message
-
-
-class Folder(NamedTuple):
-    """What an image folder holds: for each split, name of each image -> its class."""
-
-    class_names: tuple[str, ...]
-    splits: dict[Split, dict[str, str]]
 
 
 def load_image_folder(
@@ -43,12 +35,14 @@ def load_image_folder(
     statistics: Known | None = None,
     report: Notify = print_to_stderr,
 ) -> Dataset:
-    """Return one split of a folder of PNG and JPEG files, decoded into memory.
+    """Return one split of a folder of image files, decoded into memory.
 
     Args:
         path: a folder, a tar (plain, gzip or xz) or a zip that holds `train/CLASS/FILE` and
-            `test/CLASS/FILE`, or one of them, or `CLASS/FILE`; one folder around these is ignored.
-            Links are not followed.
+            `test/CLASS/FILE`, or one of them, or `CLASS/FILE`; folders around these are ignored.
+            The names of `folder_layout.SPLIT_FOLDERS` are accepted for `train` and `test`, a folder
+            `images` between the class and its files, and Tiny ImageNet's `val/images` with its
+            annotations. Links are not followed.
         split: "train" or "test". Of `CLASS/FILE`, the images of each class, sorted by name, are
             put in the order `philox.permutation` of `Stream.SPLIT` (index: the class's number);
             the first `test_fraction` of them, to the nearest image, are the test images.
@@ -77,8 +71,14 @@ def load_image_folder(
     check_resolution(resolution)
     listing = list_images(path)
     if listing.others:
-        report(f"{path}: {_some(listing.others)} passed over: no PNG or JPEG files, or links")
-    folder = _arranged(path, listing.images, test_fraction, seed)
+        report(f"{path}: {shorten(listing.others)} passed over: no image files, or links")
+
+    def read(name: str) -> bytes:
+        return dict(read_images(path, [name]))[name]
+
+    folder = arrange(path, listing.images, listing.others, read, test_fraction, seed)
+    for note in folder.notes:
+        report(f"{path}: {note}")
     chosen = folder.splits[split]
     if not chosen:
         raise DataError(
@@ -86,7 +86,7 @@ def load_image_folder(
         )
     images, names, corrupt = _decoded(path, list(chosen), resolution)
     if corrupt:
-        reasons = _some([f"{name} ({reason})" for name, reason in corrupt.items()])
+        reasons = shorten([f"{name} ({reason})" for name, reason in corrupt.items()])
         if on_corrupt == "refuse" or not names:
             raise DataError(f'{path}: corrupt: {reasons}; on_corrupt="skip" leaves such files out')
         report(f"{path}: skipped as corrupt: {reasons}")
@@ -104,10 +104,10 @@ def load_image_folder(
     if statistics is None and split == "train":
         statistics = data.mean, data.std
     elif statistics is None:
-        read = functools.partial(
+        load_training_images = functools.partial(
             load_image_folder, path.absolute(), "train", resolution, on_corrupt, test_fraction, seed
         )
-        statistics = functools.cache(lambda: _statistics_of(read, report))
+        statistics = functools.cache(lambda: _statistics_of(load_training_images, report))
     return replace(data, statistics=statistics)
 
 
@@ -130,59 +130,6 @@ def _check_arguments(split: str, on_corrupt: str, test_fraction: float) -> None:
         raise ConfigError(f'on_corrupt must be "refuse" or "skip". Received: {on_corrupt!r}')
     if not 0 < test_fraction < 1:
         raise ConfigError(f"test_fraction must be in (0, 1). Received: {test_fraction!r}")
-
-
-def _arranged(path: Path, images: list[str], test_fraction: float, seed: int) -> Folder:
-    """Classes and splits from the sorted names of the images."""
-    parts = _without_outer_folders(images)
-    depths = {len(inner) for inner in parts.values()}
-    tops = {inner[0] for inner in parts.values()}
-    splits: dict[Split, dict[str, str]]
-    if depths == {3} and tops <= set(SPLITS):
-        splits = {
-            split: {name: inner[1] for name, inner in parts.items() if inner[0] == split}
-            for split in SPLITS
-        }
-        classes = tuple(sorted(set((splits["train"] or splits["test"]).values())))
-    elif depths == {2} and not tops & set(SPLITS):
-        classes = tuple(sorted(tops))
-        splits = _divided({name: inner[0] for name, inner in parts.items()}, test_fraction, seed)
-    else:
-        wrong = [n for n, inner in parts.items() if len(inner) - (inner[0] in SPLITS) != 2]
-        raise DataError(
-            f"{path}: images must lie in train/CLASS/ and test/CLASS/, or all in CLASS/. "
-            f"Received: {_some(wrong or images) if images else 'no image'}"
-        )
-    if unknown := set(splits["test"].values()) - set(classes):
-        raise DataError(f"{path}: test/ has classes that train/ has not: {_some(sorted(unknown))}")
-    return Folder(classes, splits)
-
-
-def _without_outer_folders(images: list[str]) -> dict[str, list[str]]:
-    """Name -> its parts from `train`, `test` or the class on; `images` are sorted."""
-    parts = {name: name.split("/") for name in images}
-    while parts:
-        first, last = parts[images[0]], parts[images[-1]]  # what they share, all share
-        if first[0] != last[0] or first[0] in SPLITS or min(map(len, parts.values())) < 3:
-            break
-        parts = {name: inner[1:] for name, inner in parts.items()}
-    return parts
-
-
-def _divided(
-    classes: dict[str, str], test_fraction: float, seed: int
-) -> dict[Split, dict[str, str]]:
-    """A seeded share of each class for the test; `classes` and both splits are sorted by name."""
-    test: set[str] = set()
-    for number, class_name in enumerate(sorted(set(classes.values()))):
-        members = [name for name, of in classes.items() if of == class_name]
-        words = philox.raw_words(seed, philox.Stream.SPLIT, 0, number, len(members))
-        count = int(len(members) * test_fraction + 0.5)
-        test.update(members[i] for i in philox.permutation(words)[:count])
-    return {
-        "train": {name: of for name, of in classes.items() if name not in test},
-        "test": {name: of for name, of in classes.items() if name in test},
-    }
 
 
 def _decoded(
@@ -231,9 +178,3 @@ def _decode_or_say(content: bytes, resolution: int | None) -> NDArray[np.uint8] 
         return decode(content, resolution)
     except DataError as error:
         return error
-
-
-def _some(names: list[str]) -> str:
-    """Names for a message: the first ones, and how many there are."""
-    shown = ", ".join(names[:_NAMED])
-    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
