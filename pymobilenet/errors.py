@@ -27,3 +27,7 @@ class JuliaError(PymobilenetError, RuntimeError):
 
 class TrainingDiverged(PymobilenetError, ArithmeticError):
     """A loss in training that is not finite: there is nothing to go on from."""
+
+
+class RunLocked(PymobilenetError, RuntimeError):
+    """A run's folder that another process writes now."""

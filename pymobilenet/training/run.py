@@ -20,7 +20,7 @@ import numpy as np
 from pymobilenet.backends.base import Backend, Model
 from pymobilenet.config import RunConfig
 from pymobilenet.data import BatchPlan
-from pymobilenet.errors import ConfigError, DataError, TrainingDiverged
+from pymobilenet.errors import ConfigError, DataError, RunLocked, TrainingDiverged
 from pymobilenet.evaluation import evaluate
 from pymobilenet.evaluation.run_logs import CURVES, LOG
 from pymobilenet.files import remove_leftovers
@@ -34,6 +34,7 @@ from pymobilenet.training.checkpoint import (
     write_best,
     write_checkpoint,
 )
+from pymobilenet.training.lock import RunLock
 from pymobilenet.training.log import TABLE, Logger, write_log
 from pymobilenet.training.loop import Callback, take_steps
 from pymobilenet.training.recipe import Recipe
@@ -62,6 +63,7 @@ class TrainingRun:
         self.images, self.state, self.train_config = images, state, model.optimizer
         self.batches = Batches(images.train, self.train_config, model.config, model.dtype)
         self.steps_per_epoch = self.batches.plan.steps_per_epoch
+        self._lock: RunLock | None = None
         self._digests = images.digests()
         self._about = metadata_of(self.train_config, images.train)
 
@@ -79,8 +81,32 @@ class TrainingRun:
 
         Raises:
             TrainingDiverged: A loss that is not finite. The last checkpoint stays.
+            RunLocked: Another process writes the folder now.
         """
-        callbacks, state = tuple(callbacks), self.state
+        self.lock()
+        try:
+            return self._train(tuple(callbacks), loggers, is_stopping)
+        finally:
+            self.unlock()
+
+    def lock(self) -> None:
+        """Lock the folder, so that no other process writes it, until `train` returns."""
+        if self._lock is None and self.model.is_main_process:
+            self._lock = RunLock(self.folder)
+
+    def unlock(self) -> None:
+        """Let other processes write the folder."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _train(
+        self,
+        callbacks: Sequence[Callback],
+        loggers: Sequence[Logger],
+        is_stopping: Callable[[], bool],
+    ) -> Ending:
+        state = self.state
         self._write_log()
 
         def is_stopping_anywhere() -> bool:
@@ -193,18 +219,30 @@ def begin(recipe: Recipe, backend: Backend, folder: str | Path, **options: Any) 
         ConfigError: A run is there; a batch larger than the data.
         DataError: No data, or more classes than the model has.
         WeightsError: No weights at `start`, or of another net.
+        RunLocked: Another process writes the folder now.
     """
     folder = Path(folder)
-    if (folder / LAST).exists():
-        raise ConfigError(f"{folder} holds a run: resume it, or choose another folder")
+    _require_no_run(folder)
     config, state, images = first_state(recipe)
     model = backend.from_state(config, state, **options)
     plan = BatchPlan(0, len(images.train), recipe.train_config(1).batch_size)
     model.set_optimizer(recipe.train_config(plan.steps_per_epoch))
     run = TrainingRun(folder, model, recipe.run, images, TrainState())
     folder.mkdir(parents=True, exist_ok=True)
-    run.save()
+    run.lock()
+    try:
+        if model.is_main_process:
+            _require_no_run(folder)
+        run.save()
+    except BaseException:
+        run.unlock()
+        raise
     return run
+
+
+def _require_no_run(folder: Path) -> None:
+    if (folder / LAST).exists():
+        raise ConfigError(f"{folder} holds a run: resume it, or choose another folder")
 
 
 def resume(
@@ -221,8 +259,10 @@ def resume(
     Raises:
         WeightsError: No checkpoint there, or a damaged one.
         DataError: No data, or other images than the run has seen so far.
+        RunLocked: Another process writes the folder now.
     """
     folder = Path(folder)
+    checkpoint = _version(folder / LAST)
     found = read_checkpoint(folder / LAST)
     run = found.run if data is None else replace(found.run, data=str(data))
     images = open_images(run, found.file.config.resolution, found.train.seed)
@@ -235,10 +275,24 @@ def resume(
     model = backend.from_state(found.file.config, found.file.state, **options)
     model.set_optimizer(found.train)
     model.set_state(found.file.state)
+    resumed = TrainingRun(folder, model, run, images, found.state)
+    resumed.lock()
     if model.is_main_process:
+        if _version(folder / LAST) != checkpoint:
+            resumed.unlock()
+            raise RunLocked(f"{folder}: another process wrote the checkpoint meanwhile; try again")
         for name in (LAST, BEST, LOG, TABLE, CURVES):
             remove_leftovers(folder / name)
-    return TrainingRun(folder, model, run, images, found.state)
+    return resumed
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """Inode and time of a file, which change when another takes its place; None without one."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def _finite(value: float) -> float | None:

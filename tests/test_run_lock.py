@@ -1,0 +1,95 @@
+"""The lock of a run's folder: one process writes it, and the other is told which."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from run_files import write_images, write_recipe
+
+from pymobilenet import backend
+from pymobilenet.errors import RunLocked
+from pymobilenet.training import begin, load_recipe, resume
+from pymobilenet.training.checkpoint import LAST
+from pymobilenet.training.lock import NAME, RunLock
+
+TRAIN = """
+import sys, time
+from pymobilenet import backend
+from pymobilenet.training import begin, load_recipe
+run = begin(load_recipe(sys.argv[1], ["data=" + sys.argv[2]]), backend("torch"), sys.argv[3])
+print("begun", flush=True)
+run.train(callbacks=[lambda record: time.sleep(60)])
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    return write_recipe(tmp_path), write_images(tmp_path / "images")
+
+
+@pytest.fixture
+def running(recipe, tmp_path):
+    """Another process that trains in tmp_path/run."""
+    arguments = [*map(str, recipe), str(tmp_path / "run")]
+    process = subprocess.Popen(
+        [sys.executable, "-c", TRAIN, *arguments], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "begun\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def command(*words):
+    return subprocess.run(
+        [sys.executable, "-m", "pymobilenet.cli", "train", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_a_second_process_is_refused_with_the_name_of_the_first(running, recipe, tmp_path):
+    folder = tmp_path / "run"
+    owner = f"process {running.pid} on "
+    again = command("--resume", folder)
+    assert again.returncode == 2
+    assert owner in again.stderr
+    (folder / LAST).unlink()  # as if the first had not saved yet
+    beside = command(recipe[0], "--data", recipe[1], "--out", folder)
+    assert beside.returncode == 2
+    assert owner in beside.stderr
+
+
+def test_resuming_a_running_run_leaves_its_temporary_files(running, tmp_path):
+    writing = tmp_path / "run" / f".{LAST}.abc.tmp"
+    writing.touch()
+    with pytest.raises(RunLocked, match=f"process {running.pid} on .* trains there now"):
+        resume(tmp_path / "run", backend("torch"))
+    assert writing.exists()
+
+
+def test_a_killed_process_leaves_no_lock(running, tmp_path):
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    run = resume(tmp_path / "run", backend("torch"))
+    assert run.train() == "finished"
+    assert not (tmp_path / "run" / NAME).exists()
+
+
+def test_a_run_that_has_ended_is_unlocked(recipe, tmp_path):
+    run = begin(load_recipe(recipe[0], [f"data={recipe[1]}"]), backend("torch"), tmp_path / "run")
+    run.train(is_stopping=lambda: True)
+    assert resume(tmp_path / "run", backend("torch")).train() == "finished"
+
+
+def test_a_run_that_nobody_holds_any_more_is_unlocked(tmp_path):
+    lock = RunLock(tmp_path)
+    with pytest.raises(RunLocked, match=f"process {os.getpid()} on"):
+        RunLock(tmp_path)
+    del lock
+    RunLock(tmp_path).release()
+    assert os.listdir(tmp_path) == []
