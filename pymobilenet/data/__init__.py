@@ -6,6 +6,7 @@ from pymobilenet.data.batch_plan import BatchPlan, BatchSpec
 from pymobilenet.data.cache import cache_dir
 from pymobilenet.data.cifar import find_cifar, load_cifar10, load_cifar100
 from pymobilenet.data.cifar_table import CIFAR10_MEAN, CIFAR10_STD, CIFAR100_MEAN, CIFAR100_STD
+from pymobilenet.data.conversion import to_dataset
 from pymobilenet.data.dataset import Dataset
 from pymobilenet.data.download import download_cifar
 from pymobilenet.data.file_metadata import preprocessing_of, scaling_metadata, statistics_of
@@ -41,5 +42,6 @@ __all__ = [
     "statistics_of",
     "synthetic",
     "targets",
+    "to_dataset",
     "write_binary",
 ]

@@ -11,6 +11,7 @@ from pymobilenet.data.archive import MAX_BYTES, is_archive, tar_names
 from pymobilenet.data.cache import cache_dir
 from pymobilenet.data.cifar import find_cifar, load_cifar10, load_cifar100
 from pymobilenet.data.cifar_table import CIFARS, FORMS, Split
+from pymobilenet.data.conversion import is_hugging_face_folder, load_from_disk
 from pymobilenet.data.dataset import Dataset, Known
 from pymobilenet.data.decoding import resized
 from pymobilenet.data.download import ARCHIVES, download_cifar
@@ -40,7 +41,8 @@ def open_data(
     Args:
         where: "cifar-100" or "cifar-10", from `cache_dir()` or else downloaded into it;
             "synthetic"; or a path (a `Path` always is one) to what `load_cifar100`, `load_cifar10`
-            or `load_image_folder` take, told apart by the names of the files in it.
+            or `load_image_folder` take, or to a folder that `datasets` wrote (`save_to_disk`),
+            told apart by the names of the files in it.
         split: "train" or "test".
         resolution: pixels each way, see `decoding.resize`; None leaves images as they are.
         download: with False, the network is not asked.
@@ -62,6 +64,8 @@ def open_data(
         path = cache_dir()
     else:
         path = Path(os.path.expanduser(where))
+        if is_hugging_face_folder(path):
+            return load_from_disk(path, split, resolution, report)
         name = _cifar_at(path)
     if name is None:
         return load_image_folder(

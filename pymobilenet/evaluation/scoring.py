@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pymobilenet.backends.base import Backend, Model
 from pymobilenet.config import MobileNetConfig
-from pymobilenet.data import Dataset, normalise, scaling, statistics_of
+from pymobilenet.data import Dataset, normalise, scaling, statistics_of, to_dataset
 from pymobilenet.data.file_metadata import DEFAULT
 from pymobilenet.errors import ConfigError, DataError
 from pymobilenet.evaluation.names import known_names, paired
@@ -20,7 +21,7 @@ from pymobilenet.formats import Loaded
 
 def evaluate(
     model: Model,
-    data: Dataset,
+    data: Any,
     preprocessing: str = DEFAULT,
     batch_size: int = 256,
     on_batch: Callable[[], None] = lambda: None,
@@ -29,8 +30,9 @@ def evaluate(
 
     Args:
         model: Of any backend. One with a softmax is asked for its logits all the same.
-        data: Images of a size the model takes, and of no more classes than it has; a label is the
-            number of the model's class. `as_trained` gives them so for the model of a file.
+        data: A `Dataset`, or what `pymobilenet.data.to_dataset` takes, of a size the model takes
+            and of no more classes than it has; a label is the number of the model's class.
+            `as_trained` gives them so for the model of a file.
         preprocessing: A name of `pymobilenet.data.preprocessing.PREPROCESSING`; "standard" is by
             `data.statistics`.
         batch_size: Images at once.
@@ -41,6 +43,7 @@ def evaluate(
         DataError: More classes than the model has, images it does not take, or no mean and
             deviation of the training images to be had.
     """
+    data = to_dataset(data)
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1. Received: {batch_size}")
     if data.num_classes > model.config.num_classes:

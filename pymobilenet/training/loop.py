@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pymobilenet.backends.base import Model
 from pymobilenet.config import TrainConfig
-from pymobilenet.data import Dataset
+from pymobilenet.data import to_dataset
 from pymobilenet.errors import ConfigError
 from pymobilenet.training.batches import Batches
 from pymobilenet.training.schedules import rate_at
@@ -38,7 +38,7 @@ class History:
 
 def fit(
     model: Model,
-    data: Dataset,
+    data: Any,
     config: TrainConfig,
     callbacks: Iterable[Callback] = (),
     start: int = 0,
@@ -49,13 +49,15 @@ def fit(
 
     Args:
         model: of any backend.
-        data: training images.
+        data: Training images: a `pymobilenet.data.Dataset`, or a data set of torchvision or of
+            Hugging Face's `datasets`, see `pymobilenet.data.to_dataset`.
         config: optimizer, schedule of the rate, batches.
         callbacks: each is called after every step; an exception from one ends the training.
         start: go on from this step, with the moments the model has: those of another `fit` with
             this config, whichever backend it ran in.
 
     Raises:
+        DataError: Another kind of data.
         ConfigError: To go on, and the model's optimizer is not this config's.
     """
     if start and model.optimizer != config:
@@ -66,10 +68,11 @@ def fit(
     if not start:
         model.set_optimizer(config)
     history, callbacks = History(), tuple(callbacks)
+    dataset = to_dataset(data)
     with model.fitting():
         history.compute_options = model.compute_options
         for record in take_steps(
-            model, Batches(data, config, model.config, model.dtype), range(start, config.steps)
+            model, Batches(dataset, config, model.config, model.dtype), range(start, config.steps)
         ):
             history.losses.append(record.loss)
             for callback in callbacks:
