@@ -96,9 +96,9 @@ CASES = {
     ),
 }
 ABOUT = (
-    "Canonical safetensors files (see pymobilenet/weights/safetensors.py). tensors: name, dtype as "
-    "in the file, shape (row-major, as torch has it) and little-endian bytes in hex; file: all its "
-    "bytes in hex. Written by tests/safetensors_reference.py."
+    "Canonical safetensors files (see pymobilenet/formats/safetensors_file.py). tensors: name, "
+    "dtype as in the file, shape (row-major, as torch has it) and little-endian bytes in hex; "
+    "file: all its bytes in hex. Written by tests/safetensors_reference.py."
 )
 
 

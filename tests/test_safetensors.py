@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from pymobilenet.errors import WeightsError
-from pymobilenet.formats.exchange import encode, read_tensors, write_tensors
+from pymobilenet.formats.safetensors_file import encode, read, write
 
 VECTORS = json.loads(by_hand.VECTORS.read_text(encoding="utf-8"))["cases"]
 DTYPES = {"F64": "<f8", "I64": "<i8", "F32": "<f4", "U8": "|u1"}
@@ -28,7 +28,7 @@ def array(tensor):
 
 
 def written(path, tensors, metadata=None):
-    write_tensors(path, tensors, metadata or {})
+    write(path, tensors, metadata or {})
     return path.read_bytes()
 
 
@@ -72,7 +72,7 @@ def test_recorded_files_are_what_the_definition_gives(case):
 @pytest.mark.parametrize("case", VECTORS, ids=lambda case: case["name"])
 def test_recorded_files_are_read_back(tmp_path, case):
     (tmp_path / "file").write_bytes(bytes.fromhex(case["file"]))
-    tensors, metadata = read_tensors(tmp_path / "file")
+    tensors, metadata = read(tmp_path / "file")
     assert_equal(tensors, {tensor["name"]: array(tensor) for tensor in case["tensors"]})
     assert metadata == case["metadata"]
 
@@ -103,9 +103,9 @@ def test_the_order_in_which_things_are_given_does_not_matter(tmp_path):
 def test_two_processes_write_the_same_bytes(tmp_path):
     program = (
         "import sys, numpy as np\n"
-        "from pymobilenet.formats.exchange import write_tensors\n"
+        "from pymobilenet.formats.safetensors_file import write\n"
         "names = {f'name{i}' for i in range(40)}\n"  # a set's order follows the hash seed
-        "write_tensors(sys.argv[1], {n: np.ones(2) for n in names}, {n: n for n in names})\n"
+        "write(sys.argv[1], {n: np.ones(2) for n in names}, {n: n for n in names})\n"
         "print(list(names))\n"
     )
     orders, contents = set(), set()
@@ -128,8 +128,8 @@ def test_views_are_written_in_row_major_order(tmp_path, view):
 
 def test_values_of_another_byte_order_are_written_little_endian(tmp_path):
     values = np.array([1.5, -2], ">f8")
-    write_tensors(tmp_path / "file", {"x": values}, {})
-    assert read_tensors(tmp_path / "file")[0]["x"].tolist() == [1.5, -2]
+    write(tmp_path / "file", {"x": values}, {})
+    assert read(tmp_path / "file")[0]["x"].tolist() == [1.5, -2]
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -147,7 +147,7 @@ TENSORS = st.dictionaries(
 def test_any_tensors_and_metadata_come_back(tmp_path_factory, tensors, metadata):
     path = tmp_path_factory.getbasetemp() / "any.safetensors"
     content = written(path, tensors, metadata)
-    found, found_metadata = read_tensors(path)
+    found, found_metadata = read(path)
     assert_equal(found, tensors)
     assert found_metadata == metadata
     assert_equal(safetensors.numpy.load(content), tensors)
@@ -157,8 +157,8 @@ def test_any_tensors_and_metadata_come_back(tmp_path_factory, tensors, metadata)
 @given(tensors=TENSORS)
 def test_a_mapped_file_gives_the_same_and_cannot_be_written_to(tmp_path_factory, tensors):
     path = tmp_path_factory.mktemp("mapped") / "a"
-    write_tensors(path, tensors, {})
-    found, _ = read_tensors(path, mmap=True)
+    write(path, tensors, {})
+    found, _ = read(path, mmap=True)
     assert_equal(found, tensors)
     assert not any(tensor.flags.writeable for tensor in found.values() if tensor.size)
     path.unlink()
@@ -166,9 +166,9 @@ def test_a_mapped_file_gives_the_same_and_cannot_be_written_to(tmp_path_factory,
 
 
 def test_a_mapped_file_costs_no_memory_until_it_is_used(tmp_path):
-    write_tensors(tmp_path / "a", {"a": np.zeros(2**22, np.float32)}, {})
+    write(tmp_path / "a", {"a": np.zeros(2**22, np.float32)}, {})
     tracemalloc.start()
-    mapped, _ = read_tensors(tmp_path / "a", mmap=True)
+    mapped, _ = read(tmp_path / "a", mmap=True)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert mapped["a"].nbytes == 2**24
@@ -181,7 +181,7 @@ def test_a_tensor_at_an_odd_address_is_copied(tmp_path):
     raw = struct.pack("<Q", len(header) + 1) + header + b" " + values.tobytes()
     (tmp_path / "a").write_bytes(raw)
     assert (len(header) + 9) % 4
-    found, _ = read_tensors(tmp_path / "a", mmap=True)
+    found, _ = read(tmp_path / "a", mmap=True)
     assert found["a"].flags.aligned
     assert_equal(found, {"a": values})
 
@@ -189,10 +189,10 @@ def test_a_tensor_at_an_odd_address_is_copied(tmp_path):
 @pytest.mark.parametrize("dtype", ["float16", "int32", "bool", "complex64", "U3", "object"])
 def test_a_dtype_that_is_not_exchanged_is_refused_by_name(tmp_path, dtype):
     with pytest.raises(WeightsError, match=rf"^x\.y: only float64, float32, int64, uint8.*{dtype}"):
-        write_tensors(tmp_path / "file", {"x.y": np.zeros(2, dtype)}, {})
+        write(tmp_path / "file", {"x.y": np.zeros(2, dtype)}, {})
     assert not list(tmp_path.iterdir())
 
 
 def test_a_tensor_cannot_take_the_name_of_the_metadata(tmp_path):
     with pytest.raises(WeightsError, match="__metadata__"):
-        write_tensors(tmp_path / "file", {"__metadata__": np.zeros(1)}, {"a": "b"})
+        write(tmp_path / "file", {"__metadata__": np.zeros(1)}, {"a": "b"})

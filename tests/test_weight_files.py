@@ -10,7 +10,8 @@ from small_models import OPTIMIZERS, SMALL, assert_same_bits, batch
 
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.errors import WeightsError
-from pymobilenet.formats.exchange import read_tensors, read_weights, write_tensors, write_weights
+from pymobilenet.formats import safetensors_file
+from pymobilenet.formats.exchange import read_weights, write_weights
 from pymobilenet.weights import initial_state
 
 VERSIONS = {"torch": "2.13.0", "numpy": "2.0"}
@@ -42,7 +43,7 @@ def test_config_state_versions_and_other_metadata_come_back(path):
 
 
 def test_metadata_are_json_texts_with_sorted_keys(path):
-    assert read_tensors(path)[1] == {
+    assert safetensors_file.read(path)[1] == {
         "config": SMALL.to_json(),
         "format_version": "1",
         "train_state": '{"step":3}',
@@ -73,11 +74,11 @@ def test_a_truncated_file_is_refused(path, part, offset):
     content = path.read_bytes()
     (header,) = struct.unpack("<Q", content[:8])
     size = {"start": 0, "data": 8 + header, "end": len(content)}[part] + offset
-    refuse(path, content[:size], rf"\({size} bytes\) is no whole safetensors file")
+    refuse(path, content[:size], rf"\({size} bytes\) is not a safetensors file")
 
 
 def test_bytes_after_the_end_are_refused(path):
-    refuse(path, path.read_bytes() + b"\0", "is no whole safetensors file")
+    refuse(path, path.read_bytes() + b"\0", "is not a safetensors file")
 
 
 FOREIGN = {
@@ -91,7 +92,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_a_foreign_file_is_refused(path, name):
-    refuse(path, FOREIGN[name], "is no whole safetensors file")
+    refuse(path, FOREIGN[name], "is not a safetensors file")
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
@@ -114,7 +115,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
     ],
 )
 def test_wrong_metadata_are_refused(path, metadata, said):
-    write_tensors(path, STATE, metadata)
+    safetensors_file.write(path, STATE, metadata)
     refuse(path, path.read_bytes(), said)
 
 
@@ -139,13 +140,13 @@ def test_wrong_metadata_are_refused(path, metadata, said):
     ],
 )
 def test_wrong_tensors_are_refused_by_name(path, tensors, said):
-    write_tensors(path, tensors, GOOD)
+    safetensors_file.write(path, tensors, GOOD)
     refuse(path, path.read_bytes(), said)
 
 
 def test_a_file_of_another_config_is_refused(path):
     other = MobileNetConfig(width_mult=0.2, num_classes=7)
-    write_tensors(path, STATE, {**GOOD, "config": other.to_json()})
+    safetensors_file.write(path, STATE, {**GOOD, "config": other.to_json()})
     refuse(path, path.read_bytes(), r"stem\.conv\.weight must have shape \(6, 3, 3, 3\)")
 
 

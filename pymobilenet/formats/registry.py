@@ -75,7 +75,7 @@ def _write_flux(
 _FLUX = "pymobilenet.formats.flux_file"
 
 CONTAINERS = {
-    "safetensors": Container("pymobilenet.formats.exchange", "read_tensors", "write_tensors"),
+    "safetensors": Container("pymobilenet.formats.safetensors_file"),
     "npz": Container("pymobilenet.formats.npz"),
     "pt": Container("pymobilenet.formats.torch_file"),
     "keras": Container("pymobilenet.formats.keras_h5"),

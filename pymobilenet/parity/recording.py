@@ -20,7 +20,7 @@ from pymobilenet.backends.base import Backend
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.data import Dataset, synthetic
 from pymobilenet.errors import BackendUnavailable, WeightsError
-from pymobilenet.formats.exchange import read_tensors, write_tensors
+from pymobilenet.formats import safetensors_file
 from pymobilenet.parity.curves import free_losses
 from pymobilenet.parity.observe import Key, Observations, SharedMasks, observe
 from pymobilenet.parity.scenario import Inputs, Scenario
@@ -140,7 +140,7 @@ def _write(path: str | Path, recording: Recording) -> None:
         "order": [str(key) for key in recording.observations],
     }
     metadata = {name: json.dumps(value, sort_keys=True) for name, value in about.items()}
-    write_tensors(path, tensors, metadata)
+    safetensors_file.write(path, tensors, metadata)
 
 
 def read_recording(path: str | Path) -> Recording:
@@ -149,7 +149,7 @@ def read_recording(path: str | Path) -> Recording:
     Raises:
         WeightsError: the file is no recording, or not a whole one.
     """
-    tensors, metadata = read_tensors(path)
+    tensors, metadata = safetensors_file.read(path)
     try:
         about = {name: json.loads(value) for name, value in metadata.items()}
         if about["format"] != FORMAT:

@@ -20,7 +20,8 @@ class Attack(NamedTuple):
     Attributes:
         name: What it is.
         content: Its bytes.
-        says: A part of the message, which names the rule.
+        says: A part of the message, where a rule of this package refuses the file; "" where a
+            library does, in its own words.
         container: What the file is read as; "" for what it shows itself to be.
         command: Of `pymobilenet`, where reading alone does not meet the rule; None asks for none.
     """
@@ -38,9 +39,10 @@ class Attack(NamedTuple):
 
 
 def attacks(kind, table, **how):
-    """The attacks of a table name -> (content, part of the message)."""
+    """The attacks of a table name -> content, or (content, part of the message)."""
+    pairs = {name: each if isinstance(each, tuple) else (each, "") for name, each in table.items()}
     return [
-        Attack(f"{kind}, {name}", content, says, **how) for name, (content, says) in table.items()
+        Attack(f"{kind}, {name}", content, says, **how) for name, (content, says) in pairs.items()
     ]
 
 

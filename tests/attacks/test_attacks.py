@@ -1,4 +1,4 @@
-"""Bad files: each broken rule is named, nothing is run, written or allocated, and nothing crashes.
+"""Bad files: each is refused by name and rule; nothing is run, written or allocated for a claim.
 
 Every file is read in a process of its own with little memory to spare (`read_all`).
 """
@@ -57,6 +57,7 @@ def harm(attack, found):
     return [
         *(f"crashed: {each['text']}" for each in said if not each["house"]),
         *(f"is not named: {each['text']}" for each in said if attack.file not in each["text"]),
+        *(f"has no rule: {each['text']}" for each in said if not rule_in(attack, each["text"])),
         *(f"took all memory: {each['text']}" for each in said if "emory" in each["text"]),
         *(f"ran {program}" for program in found["programs"]),
         *(f"left {left}" for left in found["left"]),
@@ -65,9 +66,13 @@ def harm(attack, found):
     ]
 
 
+def rule_in(attack, text):
+    """What a message says behind the name of the file, without what is one file's own."""
+    return rule(text.partition(attack.file)[2])
+
+
 def rule_met(attack, found):
-    said = (found["told"] if attack.command else found["loaded"]).get("text", "")
-    return rule(said.partition(attack.file)[2])
+    return rule_in(attack, (found["told"] if attack.command else found["loaded"]).get("text", ""))
 
 
 def test_every_bad_file_is_refused_by_its_rule_and_does_no_harm(tmp_path):

@@ -1,8 +1,8 @@
-"""The same bad files in Julia: refused by the same rules, in the same words."""
+"""The same bad files in Julia: what one language refuses, the other does."""
 
 import numpy as np
 import pytest
-from attack import CONFIG, STATE, Attack, rule
+from attack import CONFIG, STATE, Attack
 from attacks_on_bson import BSON
 from attacks_on_models import MODELS
 from attacks_on_npz import NPZ
@@ -62,11 +62,10 @@ def in_python(path, attack):
 
 
 @pytest.mark.parametrize("attack", BOTH, ids=lambda attack: attack.name)
-def test_both_languages_refuse_in_the_same_words(paths, attack):
+def test_both_languages_refuse_the_file_by_its_name(paths, attack):
     path = paths[attack.name]
-    here, there = in_python(path, attack), in_julia(path, attack.command)
-    assert str(path) in there
-    assert rule(there.partition(path.name)[2]) == rule(here.partition(path.name)[2]), there
+    assert str(path) in in_python(path, attack)
+    assert str(path) in in_julia(path, attack.command)
 
 
 @pytest.mark.parametrize("attack", BSON, ids=lambda attack: attack.name)
