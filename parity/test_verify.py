@@ -7,7 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from pymobilenet import MobileNetConfig, backend
-from pymobilenet.backends.probe import PROBE, Probe, digest, images
+from pymobilenet import metadata_keys as keys
+from pymobilenet.backends.probe import Probe, digest, images
 from pymobilenet.cli import app
 from pymobilenet.errors import WeightsError
 from pymobilenet.formats.exchange import read_weights, write_weights
@@ -67,8 +68,8 @@ def test_a_probe_is_written_by_the_oracle_too(tmp_path):
 
 def probe_with(path, **changes):
     file = read_weights(path)
-    values = {**json.loads(file.metadata[PROBE]), **changes}
-    return dataclasses.replace(file, metadata={PROBE: json.dumps(values)})
+    values = {**json.loads(file.metadata[keys.PROBE]), **changes}
+    return dataclasses.replace(file, metadata={keys.PROBE: json.dumps(values)})
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ PREPROCESSING, MEAN, STD = "preprocessing", "mean", "std"
 """How images are scaled; see `pymobilenet.data.file_metadata`."""
 
 CLASSES = "classes"
-"""Class names, in the order of the logits."""
+"""Class names in the order of the logits: a list, or a key of `evaluation.names.OFFICIAL`."""
 
 TRAIN, RUN, TRAIN_STATE, DATA = "train", "run", "train_state", "data"
 """What a checkpoint holds beside its weights; see `pymobilenet.training.checkpoint`."""

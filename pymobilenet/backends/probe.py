@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pymobilenet import metadata_keys as keys
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import WeightsError
 from pymobilenet.philox import Stream, raw_words, uniform64
@@ -25,9 +26,6 @@ from pymobilenet.strict_json import parse_object
 
 if TYPE_CHECKING:
     from pymobilenet.backends.base import Model
-
-PROBE = "probe"
-"""Its key in a file's metadata."""
 
 IMAGES = 2
 LARGEST = 64
@@ -75,7 +73,7 @@ class Probe:
             wide, narrow = (_checked_logits(values[d], shape[0], d) for d in ("float64", "float32"))
             _require(len(wide[0]) == len(narrow[0]), "the logits must be of one shape")
         except ValueError as error:
-            raise WeightsError(f"{source}: metadata {PROBE}: {error}") from None
+            raise WeightsError(f"{source}: metadata {keys.PROBE}: {error}") from None
         return cls(seed, tuple(shape), values["digest"], wide, narrow)
 
 
@@ -125,7 +123,9 @@ def probe(model: Model, seed: int = 0) -> Probe:
 def probe_metadata(model: Model) -> dict[str, str]:
     """The metadata by which a saved model can be verified: none where its logits overflow."""
     found = probe(model)
-    return {PROBE: found.to_json()} if np.isfinite([found.float64, found.float32]).all() else {}
+    return (
+        {keys.PROBE: found.to_json()} if np.isfinite([found.float64, found.float32]).all() else {}
+    )
 
 
 def logits(model: Model, given: np.ndarray, dtype: str) -> np.ndarray:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from pymobilenet import metadata_keys as keys
 from pymobilenet.data.dataset import Channels, Dataset, Statistics
 from pymobilenet.data.preprocessing import PREPROCESSING, check_name, scaling
 from pymobilenet.errors import WeightsError
@@ -18,8 +19,6 @@ from pymobilenet.strict_json import shown
 
 DEFAULT = "standard"
 """What images go through where neither the file nor the user says it: what `fit` does."""
-
-NAME, MEAN, STD = "preprocessing", "mean", "std"
 
 
 def scaling_metadata(name: str, data: Dataset) -> dict[str, str]:
@@ -29,7 +28,7 @@ def scaling_metadata(name: str, data: Dataset) -> dict[str, str]:
         ConfigError: an unknown name.
     """
     mean, std = scaling(name, data)
-    return {NAME: name, MEAN: _json(mean), STD: _json(std)}
+    return {keys.PREPROCESSING: name, keys.MEAN: _json(mean), keys.STD: _json(std)}
 
 
 def preprocessing_of(metadata: Mapping[str, str], asked: str | None, source: str) -> str:
@@ -41,10 +40,10 @@ def preprocessing_of(metadata: Mapping[str, str], asked: str | None, source: str
     """
     if asked is not None:
         return check_name(asked)
-    said = metadata.get(NAME, DEFAULT)
+    said = metadata.get(keys.PREPROCESSING, DEFAULT)
     if said not in PREPROCESSING:
         raise WeightsError(
-            f"{source}: metadata {NAME} must be one of {', '.join(PREPROCESSING)}; "
+            f"{source}: metadata {keys.PREPROCESSING} must be one of {', '.join(PREPROCESSING)}; "
             f"--preprocessing overrides it. Received: {said!r}"
         )
     return said
@@ -64,17 +63,17 @@ def statistics_of(metadata: Mapping[str, str], name: str, source: str) -> Statis
     Raises:
         WeightsError: one of the two alone, or what is not three finite numbers, for `std` above 0.
     """
-    if not name == metadata.get(NAME, DEFAULT) == "standard":
+    if not name == metadata.get(keys.PREPROCESSING, DEFAULT) == "standard":
         return None
-    found = [key for key in (MEAN, STD) if key in metadata]
+    found = [key for key in (keys.MEAN, keys.STD) if key in metadata]
     if len(found) == 1:
         raise WeightsError(
-            f"{source}: metadata {MEAN} and {STD} must be there both, or neither. "
+            f"{source}: metadata {keys.MEAN} and {keys.STD} must be there both, or neither. "
             f"Received: {found[0]} alone"
         )
     if not found:
         return None
-    return _channels(metadata, MEAN, source), _channels(metadata, STD, source)
+    return _channels(metadata, keys.MEAN, source), _channels(metadata, keys.STD, source)
 
 
 def _channels(metadata: Mapping[str, str], key: str, source: str) -> Channels:
@@ -86,7 +85,7 @@ def _channels(metadata: Mapping[str, str], key: str, source: str) -> Channels:
     if not is_three or not all(_keeps(key, value) for value in values):
         raise WeightsError(
             f"{source}: metadata {key} must be JSON, three finite numbers"
-            f"{' above 0' if key == STD else ''}. Received: {shown(metadata[key])}"
+            f"{' above 0' if key == keys.STD else ''}. Received: {shown(metadata[key])}"
         )
     red, green, blue = map(float, values)
     return red, green, blue
@@ -95,7 +94,7 @@ def _channels(metadata: Mapping[str, str], key: str, source: str) -> Channels:
 def _keeps(key: str, value: Any) -> bool:
     if type(value) not in (int, float) or not abs(value) <= sys.float_info.max:
         return False
-    return key == MEAN or value > 0
+    return key == keys.MEAN or value > 0
 
 
 def _json(values: Channels) -> str:

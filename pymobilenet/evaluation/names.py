@@ -10,14 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from pymobilenet import metadata_keys as keys
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.data import Dataset
 from pymobilenet.errors import DataError, WeightsError
 from pymobilenet.strict_json import shown
 from pymobilenet.weights.state import truncate
-
-CLASSES = "classes"
-"""The metadata key: JSON, a list of names in the order of the classes, or one of `OFFICIAL`."""
 
 OFFICIAL = {
     "cifar-10": "airplane automobile bird cat deer dog frog horse ship truck",
@@ -69,15 +67,15 @@ def known_names(
     A net may have more classes than the data it was trained on: the last ones are called by number.
 
     Raises:
-        WeightsError: The metadata hold something else than `CLASSES` says, or more names than the
-            model has classes.
+        WeightsError: The metadata's `classes` is not JSON for a list of names or one of `OFFICIAL`,
+            or holds more names than the model has classes.
     """
-    if CLASSES not in metadata:
+    if keys.CLASSES not in metadata:
         return None
-    names = _from_metadata(metadata[CLASSES], source)
+    names = _from_metadata(metadata[keys.CLASSES], source)
     names += _numbers(len(names), config)
     if rule := _broken_rule(names, config.num_classes):
-        raise WeightsError(f"{source}: metadata {CLASSES}: {rule}")
+        raise WeightsError(f"{source}: metadata {keys.CLASSES}: {rule}")
     return names
 
 
@@ -120,7 +118,7 @@ def _from_metadata(text: str, source: str) -> tuple[str, ...]:
         return tuple(OFFICIAL[value].split())
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise WeightsError(
-            f"{source}: metadata {CLASSES} must be JSON, a list of names or one of "
+            f"{source}: metadata {keys.CLASSES} must be JSON, a list of names or one of "
             f"{', '.join(OFFICIAL)}. Received: {shown(text)}"
         )
     return tuple(value)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pymobilenet import metadata_keys as keys
 from pymobilenet.backends.julia.interop import named_views, translate_julia_errors
 from pymobilenet.backends.julia.runtime import backend_with_jld2, running_backend
 from pymobilenet.config import MobileNetConfig
@@ -29,7 +30,7 @@ def read(path: Path) -> tuple[State, dict[str, str]]:
         }
         metadata = {str(name): str(file.metadata[name]) for name in file.metadata}
         config = str(one.julia.to_json(file.config))
-    return state, {**metadata, "config": config, "format_version": FORMAT_VERSION}
+    return state, {**metadata, keys.CONFIG: config, keys.FORMAT_VERSION: FORMAT_VERSION}
 
 
 def write(

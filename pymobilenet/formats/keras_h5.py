@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from pymobilenet import metadata_keys as keys
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import WeightsError
 from pymobilenet.files import atomic_write
@@ -188,8 +189,8 @@ def _keras_class(layer: str) -> str:
 
 
 def _metadata(file: Any) -> dict[str, str]:
-    metadata = {"preprocessing": PREPROCESSING}
-    for key in ("backend", "keras_version"):
+    metadata = {keys.PREPROCESSING: PREPROCESSING}
+    for key in (keys.KERAS_BACKEND, keys.KERAS_VERSION):
         value = hdf5.text(file, key)
         metadata |= {} if value is None else {key: value}
     parts: list[str] = []
@@ -239,8 +240,8 @@ def _by_layer(path: Path, tensors: Mapping[str, np.ndarray]) -> dict[str, dict[s
 
 def _write_keras_2(file: Any, layers: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     file.attrs["layer_names"] = np.array([layer.encode() for layer in layers])
-    file.attrs["backend"] = np.bytes_(b"tensorflow")
-    file.attrs["keras_version"] = np.bytes_(_KERAS_2.encode())
+    file.attrs[keys.KERAS_BACKEND] = np.bytes_(b"tensorflow")
+    file.attrs[keys.KERAS_VERSION] = np.bytes_(_KERAS_2.encode())
     for layer, variables in layers.items():
         prefix = "depthwise_" if _keras_class(layer) == "depthwise_conv2d" else ""
         named = {f"{layer}/{prefix}{name}:0": array for name, array in variables.items()}

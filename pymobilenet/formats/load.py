@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pymobilenet import metadata_keys as keys
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import ConfigError, WeightsError
 from pymobilenet.formats.conversion_report import ConversionReport
@@ -82,7 +83,7 @@ def load_any(
     config, notes = _config(path, fit, family, state, metadata, config)
     state |= moments
     check_floats(config, state, str(path))
-    for known in ("config", "format_version"):
+    for known in (keys.CONFIG, keys.FORMAT_VERSION):
         metadata.pop(known, None)
     report = replace(report, config=config, notes=widened + notes)
     return Loaded(config, state, metadata, report)
@@ -153,16 +154,16 @@ def _config(
 
 
 def _own_config(path: Path, metadata: Mapping[str, str]) -> MobileNetConfig | None:
-    if "format_version" not in metadata:
+    if keys.FORMAT_VERSION not in metadata:
         return None
-    version = metadata["format_version"]
+    version = metadata[keys.FORMAT_VERSION]
     if version != FORMAT_VERSION:
         raise WeightsError(
             f"{path}: metadata format_version must be {FORMAT_VERSION!r}, as pymobilenet writes it."
             f" Received: {version!r}"
         )
     try:
-        parse_object(metadata.get("versions", "{}"))
-        return MobileNetConfig.from_json(metadata.get("config", ""))
+        parse_object(metadata.get(keys.VERSIONS, "{}"))
+        return MobileNetConfig.from_json(metadata.get(keys.CONFIG, ""))
     except ValueError as error:
         raise WeightsError(f"{path}: metadata: {error}") from None

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from pymobilenet import metadata_keys as keys
 from pymobilenet.architecture import Layer, layers
 from pymobilenet.backends.base import Model
 from pymobilenet.config import MobileNetConfig
@@ -122,7 +123,7 @@ def onnx_model(
         producer_name="pymobilenet",
         producer_version=version("pymobilenet"),
     )
-    own = {"config": config.to_json(), "versions": versions("onnx", "pymobilenet")}
+    own = {keys.CONFIG: config.to_json(), keys.VERSIONS: versions("onnx", "pymobilenet")}
     helper.set_model_props(made, dict(sorted({**(metadata or {}), **own}.items())))
     return made
 

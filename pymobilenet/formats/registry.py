@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pymobilenet import metadata_keys as keys
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import BackendUnavailable, ConfigError
 from pymobilenet.formats.keras_layout import MOBILENET, MOBILENET_V2
@@ -59,7 +60,7 @@ def _write_onnx(
     write(path, config, state, metadata=texts)
 
 
-_NOT_IN_ONNX = ("format_version", "probe")
+_NOT_IN_ONNX = (keys.FORMAT_VERSION, keys.PROBE)
 """What holds of the exchange file alone: its version, and logits to hold a backend against."""
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pymobilenet import metadata_keys as keys
 from pymobilenet.backends import backend
-from pymobilenet.backends.probe import PROBE, probe_metadata
+from pymobilenet.backends.probe import probe_metadata
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import ConfigError, WeightsError
 from pymobilenet.formats.conversion_report import ConversionReport
@@ -77,7 +78,7 @@ def save_as(
     tensors |= layout.besides(config)
     if layout is CANONICAL:
         tensors |= moments
-        if PROBE not in texts:
+        if keys.PROBE not in texts:
             texts |= probe_metadata(backend("torch").from_state(config, weights))
     else:
         notes += left
@@ -120,10 +121,10 @@ def described(config: MobileNetConfig, metadata: Mapping[str, str]) -> dict[str,
     """`metadata` with what the exchange file says of every model: format, config, versions."""
     versions = json.dumps({"pymobilenet": version("pymobilenet")}, separators=(",", ":"))
     return {
-        "versions": versions,
+        keys.VERSIONS: versions,
         **metadata,
-        "format_version": FORMAT_VERSION,
-        "config": config.to_json(),
+        keys.FORMAT_VERSION: FORMAT_VERSION,
+        keys.CONFIG: config.to_json(),
     }
 
 

@@ -1,29 +1,34 @@
-"""torch's own files, .pt and .pth: state dicts, in and out.
+"""torch's own files: read by `torch.load(weights_only=True, mmap=True)`, written by `torch.save`.
 
-What a file claims is checked without torch (`pymobilenet.formats.torch_outline`), then torch reads
-it with ``weights_only=True``, from the bytes that were checked: a mapped file (``mmap=True``) could
-change in between, and is copied anyway. float16 and bfloat16 become float32, which holds all their
-values. Metadata is ``_metadata["pymobilenet"]``, an attribute of the state dict that modules leave
-alone: the file holds a plain state dict, for ``load_state_dict(torch.load(path), strict=True)``.
+What `torch.load` lacks is a bound on memory: it believes the sizes that a file claims. Before it
+runs, `pymobilenet.formats.torch_pickle` checks the pickle and this module the zip; zips are then
+mapped, so that tensors are views of the file, and tensors are copied only if they fit in its size.
+
+Formats: torch/serialization.py, `_save` (a zip of ``data.pkl`` and one record for each storage) and
+`_legacy_save` (five pickles, then the storages).
 """
 
 from __future__ import annotations
 
+import argparse
 import io
-import math
+import pathlib
+import re
 import reprlib
+import struct
+import warnings
+import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 
 from pymobilenet.errors import WeightsError
 from pymobilenet.files import atomic_write
-from pymobilenet.formats.torch_outline import outline
-from pymobilenet.formats.torch_unpickler import Claim
+from pymobilenet.formats import torch_pickle
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "state_dict_ema", "model_ema")
 """Keys under which training scripts save a state dict beside other things: PyTorch Lightning and
@@ -37,39 +42,97 @@ _HALVES = (torch.float16, torch.bfloat16)
 
 
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The tensors of a state dict, and the metadata `write` was given.
+    """Read the tensors of a state dict, and the metadata that `write` was passed.
 
     A state dict in one of `WRAPPERS` is unwrapped, and a prefix `PARALLEL` that all names have is
-    taken off. Arrays are the caller's own and C-contiguous, whatever the strides were.
+    removed.
 
     Raises:
-        WeightsError: No file of torch's; a whole pickled model or anything else that is no state
-            dict; tensors that claim more than the file holds, or that are not dense; more than one
-            state dict.
+        WeightsError: As `load_object`; or the file holds no state dict, or more than one.
+    """
+    path = Path(path)
+    state_dict = _state_dict(load_object(path), path)
+    prefix = PARALLEL if all(name.startswith(PARALLEL) for name in state_dict) else ""
+    tensors = to_arrays(state_dict, path)
+    return {name.removeprefix(prefix): array for name, array in tensors.items()}, _metadata(
+        state_dict, path
+    )
+
+
+def load_object(path: str | Path) -> Any:
+    """Return what `torch.load(path, weights_only=True)` returns, on the CPU, after checks.
+
+    Beside what torch allows, `argparse.Namespace` is read, paths become `PurePosixPath`, and NumPy
+    scalars become Python numbers.
+
+    Args:
+        path: A file of `torch.save`; tensors in a zip are views of the mapped file.
+
+    Raises:
+        WeightsError: The file is missing, damaged or not torch's, names code, or claims more than
+            it holds. The message names the file and the rule.
     """
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
-    content = path.read_bytes()
+    with path.open("rb") as file:
+        is_zip = file.read(4) == b"PK\x03\x04"
     try:
-        claims = _state_dict(outline(content), lambda value: type(value) is Claim)
-    except WeightsError as error:
+        (_check_zip if is_zip else _check_legacy)(path)
+    except (ValueError, zipfile.BadZipFile) as error:
         raise WeightsError(f"{path}: {error}") from None
-    _check_total(claims, len(content), path)
-    try:
-        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        found = _state_dict(loaded, lambda value: isinstance(value, torch.Tensor))
     except Exception as error:  # a malformed file can raise nearly anything
-        raise WeightsError(f"{path}: torch cannot read it: {reprlib.repr(str(error))}") from None
-    if {name: _claim(tensor) for name, tensor in found.items()} != dict(claims):
-        raise WeightsError(f"{path}: torch reads other tensors in it than it describes")
-    prefix = PARALLEL if all(name.startswith(PARALLEL) for name in found) else ""
-    tensors = {name.removeprefix(prefix): _array(tensor) for name, tensor in found.items()}
-    return tensors, _metadata(found, path)
+        raise WeightsError(
+            f"{path}: truncated, or not as torch.save writes files: {type(error).__name__} "
+            f"{reprlib.repr(str(error))}"
+        ) from None
+    # torch reads a path that ends so as safetensors, whatever the file is
+    is_mapped = is_zip and path.suffix != ".safetensors"
+    source = path if is_mapped else io.BytesIO(path.read_bytes())
+    added = [each for each in _SAFE if each not in torch.serialization.get_safe_globals()]
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals(added):
+            warnings.simplefilter("ignore")
+            content = torch.load(source, map_location=_fixed, weights_only=True, mmap=is_mapped)
+        _check_dicts(content)
+        return content
+    except Exception as error:  # a malformed file can raise nearly anything
+        text = str(error).rpartition("WeightsUnpickler error: ")[2].strip() or repr(error)
+        raise WeightsError(f"{path}: torch.load refuses it: {text.splitlines()[0]:.200}") from None
+
+
+def to_arrays(tensors: Mapping[str, torch.Tensor], path: str | Path) -> dict[str, np.ndarray]:
+    """Copy tensors into C-contiguous arrays; float16 and bfloat16 become float32.
+
+    Args:
+        tensors: Name -> dense tensor on the CPU, as `load_object` returns them.
+        path: The file they come from, whose size bounds the copies.
+
+    Raises:
+        WeightsError: A tensor is not dense or not real, reaches out of its storage, or shares
+            values so that the copies would be larger than the file.
+    """
+    size, total = Path(path).stat().st_size, 0
+    plain = {name: torch.Tensor.detach(tensor) for name, tensor in tensors.items()}
+    for name, tensor in plain.items():
+        total += tensor.numel() * tensor.element_size()
+        rule = _broken_rule(tensor)
+        if rule:
+            raise WeightsError(f"{path}: {name:.200} {rule}")
+    if total > size:
+        raise WeightsError(
+            f"{path}: its tensors share values: copied, they have {total} bytes; the file has "
+            f"{size}"
+        )
+    return {name: _array(tensor) for name, tensor in plain.items()}
 
 
 def write(path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
-    """Write a state dict, atomically, its tensors in the order given."""
+    """Write a state dict, atomically, its tensors in the order given.
+
+    Metadata is ``_metadata["pymobilenet"]``, an attribute of the state dict that modules ignore:
+    the file holds a plain state dict, for ``load_state_dict(torch.load(path), strict=True)``.
+    """
     weights = OrderedDict(
         (name, torch.from_numpy(np.array(tensor, tensor.dtype.newbyteorder("="), order="C")))
         for name, tensor in tensors.items()
@@ -79,55 +142,185 @@ def write(path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping
         torch.save(weights, file)
 
 
-def _state_dict(content: Any, is_tensor: Callable[[Any], bool]) -> dict[str, Any]:
-    """The one dict of tensors in what a file holds, which may be the whole of it."""
-    if not isinstance(content, dict):
-        raise WeightsError(
-            f"must hold a state dict, or a dict with one. Received: {_kind(content)}"
-        )
-    wrapped = [key for key in WRAPPERS if isinstance(content.get(key), dict)]
-    if len(wrapped) > 1:
-        raise WeightsError(f"holds more than one state dict: {', '.join(wrapped)}. Save one alone")
-    found = content[wrapped[0]] if wrapped else content
-    for name, value in found.items():
-        if type(name) is not str or not is_tensor(value):
-            raise WeightsError(
-                f"a state dict must hold tensors by name; {reprlib.repr(name)} is "
-                f"{_kind(value)}. Its names: {reprlib.repr(list(found))}. "
-                f"State dicts are looked for under {', '.join(WRAPPERS)}"
+class _NumpyDtype:
+    """What `numpy.dtype` is read as in a pickle: a plain number's type."""
+
+    def __init__(self, code: Any, *_align_and_copy: Any) -> None:
+        if type(code) is not str or not re.fullmatch("[biuf][1248]|c8|c16", code):
+            raise ValueError(f"a NumPy dtype must be a number's. Received: {reprlib.repr(code)}")
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state: Any) -> None:
+        order = {"<": "<", ">": ">"}.get(state[1], "=")
+        self.dtype = self.dtype.newbyteorder(order)  # type: ignore[arg-type]
+
+
+def _numpy_scalar(kind: Any, content: Any) -> Any:
+    """What `numpy.core.multiarray.scalar` is read as in a pickle: a Python number."""
+    if type(kind) is not _NumpyDtype or type(content) is not bytes:
+        raise ValueError("a NumPy scalar must be a number given by its bytes")
+    (value,) = np.frombuffer(content, kind.dtype)
+    return value.item()
+
+
+_SAFE: list[Any] = [
+    argparse.Namespace,
+    (_NumpyDtype, "numpy.dtype"),
+    (_numpy_scalar, "numpy.core.multiarray.scalar"),
+    (_numpy_scalar, "numpy._core.multiarray.scalar"),
+    *(
+        (pathlib.PurePosixPath, name)
+        for name in ("pathlib.PosixPath", "pathlib._local.PosixPath", "pathlib.PurePosixPath")
+    ),
+]
+"""torch's allow-list of what is read beside torch's own, all of which run no code of the file's."""
+
+
+def _fixed(storage: torch.UntypedStorage, _location: str) -> torch.UntypedStorage:
+    """Return a storage on the CPU that no tensor can enlarge."""
+    if not storage.resizable():
+        return storage
+    return torch.from_numpy(np.zeros(storage.nbytes(), np.uint8)).untyped_storage()
+
+
+def _check_zip(path: Path) -> None:
+    """Check that a zip's records are stored and that its pickle names storages of their sizes.
+
+    Raises:
+        ValueError: The rule that the file breaks.
+    """
+    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        size = path.stat().st_size
+        _check_directory(file, size)
+        records = archive.infolist()
+        sizes = {record.filename: record.file_size for record in records}
+        if len({name.lower() for name in sizes}) != len(records):  # as torch looks them up
+            raise ValueError("a record is in it twice")
+        for record in records:
+            if record.compress_type != zipfile.ZIP_STORED or record.flag_bits & 1:
+                raise ValueError(
+                    f"the record {record.filename!r:.200} must be stored, as torch does"
+                )
+        if sum(record.compress_size for record in records) > size:
+            raise ValueError("its records overlap")
+        folder = records[0].filename.partition("/")[0] if records else ""
+        if f"{folder}/constants.pkl" in sizes:
+            raise ValueError(
+                "a TorchScript archive, which is a program; load it with torch.jit.load and save "
+                "its state_dict()"
             )
-    if not found:
-        raise WeightsError("the state dict is empty")
-    return found
+        if sizes.get(f"{folder}/data.pkl", size) > torch_pickle.MOST_PICKLE_BYTES:
+            raise ValueError(f"must hold {folder}/data.pkl of at most 16 MiB")
+        named = torch_pickle.storages(io.BytesIO(archive.read(f"{folder}/data.pkl")))
+    for storage in named.values():
+        stored = sizes.get(f"{folder}/data/{storage.key}")
+        if stored != storage.nbytes:
+            raise ValueError(
+                f"storage {storage.key!r:.200} claims {storage.nbytes} bytes; the file holds "
+                f"{stored or 0}"
+            )
 
 
-def _kind(value: Any) -> str:
-    """What torch calls a value that `outline` stands in for."""
-    name = type(value).__name__
-    return {"Claim": "Tensor", "_Dict": "OrderedDict"}.get(name, name)
+def _check_directory(file: BinaryIO, size: int) -> None:
+    """Check that there is one place for the zip's directory, where every reader looks.
+
+    Raises:
+        ValueError: There is something between the directory and the end of the file.
+    """
+    file.seek(max(0, size - 98))
+    tail = file.read().rjust(98, b"\0")
+    length, offset = struct.unpack("<LL", tail[-10:-2])
+    end, follows = size - 22, True
+    if tail[-42:-38] == b"PK\6\7":  # the locator of a directory of 64 bits
+        end = size - 98
+        length, offset = struct.unpack("<QQ", tail[40:56])
+        follows = struct.unpack("<Q", tail[-34:-26])[0] == end
+    if tail[-22:-18] != b"PK\5\6" or not follows or offset + length != end:
+        raise ValueError("its zip directory must end where the file ends, as torch writes it")
 
 
-def _check_total(claims: Mapping[str, Claim], size: int, path: Path) -> None:
-    """Tensors may share storage, but not so that they would be more than the file when copied."""
-    total = sum(
-        math.prod(claim.shape) * getattr(torch, claim.dtype).itemsize for claim in claims.values()
-    )
-    if total > size:
-        raise WeightsError(f"{path}: its tensors share values: {total} bytes of them in {size}")
+def _check_legacy(path: Path) -> None:
+    """Check that the five pickles of a legacy file name no more storage than follows them.
+
+    Raises:
+        ValueError: The rule that the file breaks.
+    """
+    content = io.BytesIO(path.read_bytes())
+    named = [torch_pickle.storages(content) for _ in range(5)]
+    left = len(content.getbuffer()) - content.tell()
+    claimed = sum(storage.nbytes for storage in named[3].values())
+    if any(named[:3]) or named[4] or claimed > left:
+        raise ValueError(f"its storages claim {claimed} bytes; {left} are left in the file")
 
 
-def _claim(tensor: torch.Tensor) -> Claim:
-    return Claim(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+def _check_dicts(content: Any) -> None:
+    """Check that no dict has attributes that hide its methods.
+
+    Raises:
+        ValueError: One has an attribute beside ``_metadata``, which torch's modules keep there.
+    """
+    waiting, seen = [content], set()
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen or not isinstance(value, (dict, list, tuple)):
+            continue
+        seen.add(id(value))
+        attributes = set(getattr(value, "__dict__", ())) - {"_metadata"}
+        if attributes:
+            raise ValueError(
+                f"a dict must have no attribute but _metadata. Received: {sorted(attributes)}"
+            )
+        waiting += dict.values(value) if isinstance(value, dict) else value
+
+
+def _broken_rule(tensor: Any) -> str:
+    """Return the rule that forbids copying a tensor, or nothing."""
+    if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+        return "must be a dense tensor"
+    if tensor.dtype.is_complex:
+        return f"must not be complex. Received: {tensor.dtype}"
+    sizes, strides = tensor.shape, tensor.stride()
+    last = sum((n - 1) * stride for n, stride in zip(sizes, strides, strict=True))
+    values = tensor.untyped_storage().nbytes() // tensor.element_size()
+    offset = tensor.storage_offset()
+    if tensor.numel() and (min(strides, default=0) < 0 or not 0 <= offset + last < values):
+        return f"reaches out of its storage of {values} values. Its shape: {tuple(sizes)}"
+    return ""
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
-    values = tensor.detach()
-    return np.array((values.float() if values.dtype in _HALVES else values).numpy(), order="C")
+    values = tensor.float() if tensor.dtype in _HALVES else tensor
+    return np.array(values.numpy(), order="C")
+
+
+def _state_dict(content: Any, path: Path) -> dict[str, Any]:
+    """Return the one dict of tensors in what a file holds, which may be the whole of it."""
+    if not isinstance(content, dict):
+        raise WeightsError(
+            f"{path}: must hold a state dict, or a dict with one. "
+            f"Received: {type(content).__name__}"
+        )
+    wrapped = [key for key in WRAPPERS if isinstance(content.get(key), dict)]
+    if len(wrapped) > 1:
+        raise WeightsError(
+            f"{path}: holds more than one state dict: {', '.join(wrapped)}. Save one alone"
+        )
+    state_dict = content[wrapped[0]] if wrapped else content
+    for name, value in state_dict.items():
+        if type(name) is not str or not isinstance(value, torch.Tensor):
+            raise WeightsError(
+                f"{path}: a state dict must hold tensors by name; {reprlib.repr(name)} is "
+                f"{type(value).__name__}. Its names: {reprlib.repr(list(state_dict))}. "
+                f"State dicts are looked for under {', '.join(WRAPPERS)}"
+            )
+    if not state_dict:
+        raise WeightsError(f"{path}: the state dict is empty")
+    return state_dict
 
 
 def _metadata(state_dict: dict[str, Any], path: Path) -> dict[str, str]:
-    kept = getattr(state_dict, "_metadata", None)
-    found = kept.get("pymobilenet", {}) if isinstance(kept, dict) else {}
-    if not isinstance(found, dict) or not all(type(t) is str for kv in found.items() for t in kv):
+    attribute = getattr(state_dict, "_metadata", None)
+    texts = attribute.get("pymobilenet", {}) if isinstance(attribute, dict) else {}
+    if not isinstance(texts, dict) or not all(type(t) is str for kv in texts.items() for t in kv):
         raise WeightsError(f"{path}: its metadata must be text by name")
-    return dict(found)
+    return dict(texts)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pymobilenet import metadata_keys as keys
 from pymobilenet.backends import backend
 from pymobilenet.backends.base import Backend
-from pymobilenet.backends.probe import PROBE, Probe, digest, images, logits
+from pymobilenet.backends.probe import Probe, digest, images, logits
 from pymobilenet.errors import WeightsError
 from pymobilenet.formats import Loaded
 from pymobilenet.formats.exchange import WeightsFile
@@ -51,17 +52,17 @@ def verify(file: WeightsFile | Loaded, names: Sequence[str], source: str) -> lis
         WeightsError: The file has no probe, a broken one, or one for other images than its seed's.
         BackendUnavailable: One of them cannot be had.
     """
-    if PROBE not in file.metadata:
+    if keys.PROBE not in file.metadata:
         raise WeightsError(
             f"{source}: has no probe: it was written without, or by another program. Load it where "
             "it is known to be right, and save it there"
         )
-    found = Probe.from_json(file.metadata[PROBE], source)
+    found = Probe.from_json(file.metadata[keys.PROBE], source)
     wanted = (file.config.num_classes, file.config.in_channels)
     received = (len(found.float64[0]), found.shape[1])
     if wanted != received:
         raise WeightsError(
-            f"{source}: metadata {PROBE}: classes and channels must be {wanted}. "
+            f"{source}: metadata {keys.PROBE}: classes and channels must be {wanted}. "
             f"Received: {received}"
         )
     given = images(found.seed, found.shape)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pymobilenet import metadata_keys as keys
 from pymobilenet.backends import checks
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.data import Dataset, normalise, scaling
@@ -108,7 +109,7 @@ def quantize(
         )
         made = onnx.load(found)
     correct_biases(made, folded, means)
-    metadata["versions"] = versions("onnx", "onnxruntime", "pymobilenet")
+    metadata[keys.VERSIONS] = versions("onnx", "onnxruntime", "pymobilenet")
     onnx.helper.set_model_props(made, dict(sorted(metadata.items())))
     onnx.checker.check_model(made, full_check=True)
     with atomic_write(int8_path) as file:
@@ -179,12 +180,12 @@ def _read(path: str | Path) -> tuple[MobileNetConfig, onnx.ModelProto, dict[str,
         raise WeightsError(f"{path} is no ONNX file that can be read: {error}") from None
     metadata = {entry.key: entry.value for entry in graph.metadata_props}
     quantized = any(node.op_type == "QuantizeLinear" for node in graph.graph.node)
-    if "config" not in metadata or quantized:
+    if keys.CONFIG not in metadata or quantized:
         raise WeightsError(
             f"{path} must be a float32 ONNX file that pymobilenet wrote. Received: one "
             + ("that is quantized already" if quantized else "without a config in its metadata")
         )
-    return MobileNetConfig.from_json(metadata["config"]), graph, metadata
+    return MobileNetConfig.from_json(metadata[keys.CONFIG]), graph, metadata
 
 
 def _batches(

