@@ -15,20 +15,20 @@ nox.options.reuse_venv = "yes"
 
 CONSTRAINTS = ("-c", "constraints.txt")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-"""For the tests' tiny nets, whose maps cost less than the threads that would share them."""
+"""For the small nets of the tests, which are slower with several threads."""
 
 SHARED = ("-n", "auto", "--dist", "worksteal")
-"""A process for each core; tests take seconds or minutes, so one that is done helps the others."""
+"""A process for each core. Tests take seconds or minutes, so that idle processes steal work."""
 
 OFFLINE = "not julia and not peers"
 
 DEMO = ("--width-mult", "0.25", "--stem-stride", "2", "--stem-stride", "1", "--steps", "5")
-"""The smaller net comes first, and so is the one that takes the steps."""
+"""Levels 4 and 6 use the first net, which is the smaller one."""
 
 
 @nox.session
 def demo(session):
-    """Compare torch and Julia on CIFAR-100 and show the table; the picture is report/curves.png."""
+    """Compare torch and Julia on CIFAR-100 and print the verdicts; report/curves.png is a plot."""
     session.install(*CONSTRAINTS, "-e", ".")
     args = session.posargs or DEMO
     session.run("pymobilenet", "parity", "--backends", "torch,julia", "--report", "report", *args)
@@ -36,19 +36,21 @@ def demo(session):
 
 @nox.session
 def tests(session):
-    """All that needs no Julia: the package's tests, and the replay of the recordings."""
+    """Run all tests that require no Julia, and the replay of the recordings."""
     session.install(*CONSTRAINTS, "-e", ".[all]", "--group", "test")
     session.run("pytest", *SHARED, "-m", OFFLINE, *session.posargs, env=ONE_THREAD)
 
 
 @nox.session
 def peers(session):
-    """What other projects make of the same weights, timm, torchvision, Keras, Metalhead, and what
-    Julia needs further packages for: MPI.jl's processes, a device's arrays."""
+    """Compare with timm, torchvision, Keras and Metalhead on the same weights.
+
+    Also tests what requires further Julia packages: processes of MPI.jl, arrays of a device.
+    """
     session.install(*CONSTRAINTS, "-e", ".[all]", "--group", "test", "--group", "peers")
     session.install(*CONSTRAINTS, "--no-deps", "--group", "peers-alone")
     if shutil.which("julia") is None:
-        session.warn("NOT RUN: no julia on PATH, so Julia was not held against other projects.")
+        session.warn("NOT RUN: no julia on PATH, so Julia was not compared with other projects.")
         session.run("pytest", "-m", "peers and not julia", *session.posargs, env=ONE_THREAD)
         return
     session.run("pytest", "-m", "peers", *session.posargs, env=ONE_THREAD)
@@ -58,20 +60,20 @@ def peers(session):
 
 @nox.session
 def julia(session):
-    """The tests of MobileNets.jl itself, by Pkg.test, with Aqua and its doctests."""
+    """Run the tests of MobileNets.jl, with Aqua and doctests, by Pkg.test."""
     session.install(*CONSTRAINTS, "juliapkg")
     code = "import juliapkg; print(juliapkg.executable())"
-    found = session.run("python", "-I", "-c", code, silent=True)
-    executable = found.strip().splitlines()[-1]
+    output = session.run("python", "-I", "-c", code, silent=True)
+    executable = output.strip().splitlines()[-1]
     code = "using Pkg; Pkg.test()"
     session.run(executable, "--project=julia", "--threads=2", "-e", code, external=True)
 
 
 @nox.session
 def parity(session):
-    """Both backends live: the parity suite, then the ladder itself on CIFAR-100."""
+    """Run the parity suite with both backends, and then the comparison on CIFAR-100."""
     session.install(*CONSTRAINTS, "-e", ".[all]", "--group", "test")
-    session.run("pymobilenet", "doctor")  # sets Julia up, before several processes want it
+    session.run("pymobilenet", "doctor")  # sets Julia up before several processes need it
     session.run("pytest", *SHARED, "-m", "julia and not peers", env=ONE_THREAD)
     args = session.posargs or ("--steps", "200")
     session.run("pymobilenet", "parity", "--backends", "torch,julia", "--report", "report", *args)
@@ -79,14 +81,14 @@ def parity(session):
 
 @nox.session
 def bench(session):
-    """Time the backends beside their peers; JSON and pictures are in bench/."""
+    """Time the backends beside their peers; JSON and plots are written to bench/."""
     session.install(*CONSTRAINTS, "-e", ".[onnx]")
     session.run("pymobilenet", "bench", *session.posargs)
 
 
 @nox.session
 def lint(session):
-    """Style, formatting and types."""
+    """Check style, formatting and types."""
     session.install(*CONSTRAINTS, "--group", "lint", "numpy")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")

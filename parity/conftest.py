@@ -7,7 +7,7 @@ from pymobilenet import MobileNetConfig
 from pymobilenet.data import synthetic
 from pymobilenet.parity import Scenario, run
 from pymobilenet.parity.handover import HANDOVERS
-from pymobilenet.parity.reference import reference
+from pymobilenet.parity.reference import compute_reference
 
 pytest.register_assert_rewrite("lab")
 
@@ -46,16 +46,16 @@ def images(config):
 
 
 @pytest.fixture(scope="session")
-def truths(config, images):
+def references(config, images):
     """Dtype -> the oracle's part in the small scenario."""
     return {
-        dtype: reference(Scenario(config, dtype, batch_size=16), images)
+        dtype: compute_reference(Scenario(config, dtype, batch_size=16), images)
         for dtype in ("float64", "float32")
     }
 
 
 @pytest.fixture(scope="session")
-def lab(config, images, truths):
+def lab(config, images, references):
     from lab import Lab
 
-    return Lab(config, images, truths)
+    return Lab(config, images, references)

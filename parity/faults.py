@@ -1,7 +1,7 @@
 """Planted faults: models that are wrong in one known way, each standing for a real mistake.
 
-Every fault but `missing_block` is a `Through`: a model around any backend's model that changes what
-goes in or comes out by the protocol alone, and still reports the config it was asked for.
+Every fault but `missing_block` is a `Wrapper`: a model around any backend's model that changes what
+goes in or comes out, and still reports the config that was requested.
 """
 
 from dataclasses import replace
@@ -17,8 +17,8 @@ from pymobilenet.backends.batch import Batch
 HERE = Path(__file__).parent
 
 
-class Through(Model):
-    """A model around `inner` that changes nothing: what the engine must not find fault with."""
+class Wrapper(Model):
+    """A model around `inner` that changes nothing: it must pass every level."""
 
     def __init__(self, inner, config=None):
         super().__init__(config or inner.config, inner.dtype)
@@ -46,11 +46,10 @@ class Through(Model):
         self.inner.set_optimizer(config)
 
 
-class UnflippedKernel(Through):
-    """A stock `Flux.Conv` given torch's weights as they are: it flips its kernels, torch does not.
+class UnflippedKernel(Wrapper):
+    """A stock `Flux.Conv` with torch's weights: it flips its kernels, torch does not.
 
-    Nothing shows but in the outputs: weights, gradients and moments go in and come out by the same
-    wrong rule.
+    Only outputs show it: weights, gradients and moments are flipped both ways.
     """
 
     def get_state(self):
@@ -76,7 +75,7 @@ def _flipped(tensors):
     }
 
 
-class BiasedVariance(Through):
+class BiasedVariance(Wrapper):
     """Running variances fed the biased variance, without Bessel's m/(m-1): the textbook formula."""
 
     def _step(self, images, labels, rate, masks):
@@ -88,14 +87,14 @@ class BiasedVariance(Through):
             size = layer.output_size(size)
             values = count * size * size
             name = f"{layer.name}.norm.running_var"
-            kept = (1 - self.config.norm_momentum) * before[name].astype(np.float64)
-            biased = kept + (after[name] - kept) * (values - 1) / values
+            decayed = (1 - self.config.norm_momentum) * before[name].astype(np.float64)
+            biased = decayed + (after[name] - decayed) * (values - 1) / values
             after[name] = biased.astype(self.dtype)
         self.inner.set_state(after)
         return result
 
 
-class SwappedBatches(Through):
+class SwappedBatches(Wrapper):
     """At step `first` the batch of the next step, and then that of `first`: a race in a loader."""
 
     def __init__(self, inner, batches, first):
@@ -110,23 +109,40 @@ class SwappedBatches(Through):
         return super()._step(images, labels, rate, masks)
 
 
-class RateOff(Through):
+class OtherBias(Wrapper):
+    """A classifier bias that is 0.1 too large for one class: only logits and losses show it."""
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        self.inner.set_state(_moved_bias(self.inner.get_state()))
+
+    def _set_state(self, state):
+        super()._set_state(_moved_bias(state))
+
+
+def _moved_bias(state):
+    bias = state["classifier.bias"].copy()
+    bias[0] += 0.1
+    return {**state, "classifier.bias": bias}
+
+
+class RateOff(Wrapper):
     """A rate that is 1 % too large: a schedule that is one step ahead."""
 
     def _step(self, images, labels, rate, masks):
         return super()._step(images, labels, 1.01 * rate, masks)
 
 
-class StaleMomentum(Through):
-    """Moments that are handed over are dropped: the optimizer goes on with those it has."""
+class StaleMomentum(Wrapper):
+    """Moments of a new state are ignored: the optimizer continues with its own."""
 
     def _set_state(self, state):
-        own = {k: v for k, v in self.inner.get_state().items() if k.startswith("optimizer.")}
-        super()._set_state({name: own.get(name, tensor) for name, tensor in state.items()})
+        moments = {k: v for k, v in self.inner.get_state().items() if k.startswith("optimizer.")}
+        super()._set_state({name: moments.get(name, tensor) for name, tensor in state.items()})
 
 
-class Misread(Through):
-    """An optimizer set up with other values for some `fields` than it was asked for."""
+class OtherOptions(Wrapper):
+    """An optimizer with other values of some options than requested."""
 
     def __init__(self, inner, **fields):
         super().__init__(inner)
@@ -136,8 +152,8 @@ class Misread(Through):
         super()._reset_optimizer(replace(config, **self.fields))
 
 
-class ClippedOneByOne(Misread):
-    """SGD's gradients clipped each by its own norm, as Optimisers' `ClipNorm` does."""
+class ClippedOneByOne(OtherOptions):
+    """SGD whose gradients are clipped each by its own norm, as Optimisers' `ClipNorm` does."""
 
     def __init__(self, inner):
         super().__init__(inner, clip_norm=0.0)
@@ -154,8 +170,8 @@ class ClippedOneByOne(Misread):
         return loss, grads
 
 
-class SummedParts(Through):
-    """The gradients of a batch's parts added up, as they come, and not their mean: SGD's."""
+class SummedMicroBatches(Wrapper):
+    """SGD with the sum of the micro-batches' gradients in place of their mean."""
 
     def _step(self, images, labels, rate, masks):
         loss, grads = super()._step(images, labels, rate, masks)
@@ -168,8 +184,8 @@ class SummedParts(Through):
         return loss, {name: count * np.asarray(grad) for name, grad in grads.items()}
 
 
-class StatisticsOfOnePart(Through):
-    """Running statistics moved once in a step, by the last of its parts, and not by each."""
+class StatisticsOfOneMicroBatch(Wrapper):
+    """Running statistics updated by the last micro-batch of a step only."""
 
     def _step(self, images, labels, rate, masks):
         before = self.inner.get_state()
@@ -186,11 +202,11 @@ class StatisticsOfOnePart(Through):
         return result
 
 
-class ShiftedLabels(Through):
+class ShiftedLabels(Wrapper):
     """Each image with its neighbour's label: an index off by one.
 
-    Its results depend on the order of the images, which floors take to be of no effect: as the
-    leader it must not hide behind floors of its own making.
+    Its results depend on the order of the images, so that its floors are large. As the leader it
+    must not pass because of them.
     """
 
     def _loss_and_grads(self, images, labels, masks):
@@ -212,7 +228,7 @@ def float32_eps(model):
 
 def _with_eps(model, eps):
     config = replace(model.config, norm_eps=eps)
-    return Through(model.backend.from_state(config, model.get_state()), model.config)
+    return Wrapper(model.backend.from_state(config, model.get_state()), model.config)
 
 
 def missing_block(model, index):

@@ -90,8 +90,8 @@ by_optimizer = pytest.mark.parametrize("train", [SGD, ADAM], ids=lambda train: t
 class Lab:
     """Runs the engine on models and gives its report."""
 
-    def __init__(self, config, images, truths):
-        self.config, self.images, self.truths = config, images, truths
+    def __init__(self, config, images, references):
+        self.config, self.images, self.references = config, images, references
 
     def build(self, name, dtype, **options):
         return backend(name).build(self.config, dtype=dtype, **options)
@@ -104,7 +104,7 @@ class Lab:
 
     def levels(self, dtype, **models):
         report = self.report()
-        report.scenarios.append(compare_models(self.truths[dtype], models))
+        report.scenarios.append(compare_models(self.references[dtype], models))
         return report
 
     def lockstep(self, train, leader, follower, *replicas, steps=STEPS):
@@ -133,7 +133,7 @@ class Lab:
         return report
 
 
-def assert_found(report, place, culprit=None):
+def assert_divergence(report, place, culprit=None):
     assert report.to_dict()["verdict"] == "differ"
     first = report.first_divergence
     assert Place(first.level, first.direction, first.quantity, first.name, first.step) == place

@@ -1,4 +1,4 @@
-"""Verdicts and curves of given numbers."""
+"""Verdicts and curves of known values."""
 
 import numpy as np
 

@@ -5,11 +5,11 @@ import dataclasses
 import faults
 import numpy as np
 import pytest
-from lab import FAULTY, PLANTED, Lab, Place, assert_agree, assert_found
+from lab import FAULTY, PLANTED, Lab, Place, assert_agree, assert_divergence
 
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.parity import Scenario
-from pymobilenet.parity.reference import reference, reference_for
+from pymobilenet.parity.reference import compute_reference, compute_reference_for
 from pymobilenet.parity.run import compare_models
 from pymobilenet.parity.scenario import Inputs, start_state
 
@@ -33,8 +33,8 @@ CONFIGS = {
 OTHERS = ["numpy", pytest.param("julia", marks=pytest.mark.julia)]
 
 
-def truth(config, dtype, batch_size):
-    """The oracle's word on random images of SIZE."""
+def random_reference(config, dtype, batch_size):
+    """Run the oracle on random images of SIZE."""
     rng = np.random.default_rng(0)
     shape = (batch_size, config.in_channels, *SIZE)
     steps = range(2)
@@ -44,13 +44,14 @@ def truth(config, dtype, batch_size):
         images=tuple(rng.standard_normal(shape).astype(np.float32).astype(dtype) for _ in steps),
         labels=tuple(rng.integers(0, config.num_classes, batch_size) for _ in steps),
     )
-    return reference_for(Scenario(config, dtype, batch_size), inputs)
+    return compute_reference_for(Scenario(config, dtype, batch_size), inputs)
 
 
 def levels(of, config, dtype, batch_size, **models):
-    """Verdicts on levels 0 to 2 of torch and another.
+    """Return the verdicts on levels 0 to 2 of torch and another model.
 
-    With an image or five a step at a working rate is chaos: level 3 is for larger batches.
+    After a step at a working rate on one or five images, runs diverge chaotically: level 3 is for
+    larger batches.
     """
     torch = backend("torch").build(config, dtype=dtype)
     result = compare_models(of(config, dtype, batch_size), {"torch": torch, **models})
@@ -59,13 +60,13 @@ def levels(of, config, dtype, batch_size, **models):
 
 @pytest.fixture(scope="session")
 def known():
-    """`truth`, once for the same arguments."""
-    found = {}
+    """Return `random_reference`, computed once for the same arguments."""
+    references = {}
 
     def of(*arguments):
-        if arguments not in found:
-            found[arguments] = truth(*arguments)
-        return found[arguments]
+        if arguments not in references:
+            references[arguments] = random_reference(*arguments)
+        return references[arguments]
 
     return of
 
@@ -76,27 +77,27 @@ def known():
 def test_every_family_agrees_in_float64(known, name, batch_size, other):
     config = CONFIGS[name]
     model = backend(other).build(config, dtype="float64")
-    found = levels(known, config, "float64", batch_size, other=model)
-    assert [verdict.passed for verdict in found] == [True] * 3, found
+    verdicts = levels(known, config, "float64", batch_size, other=model)
+    assert [verdict.passed for verdict in verdicts] == [True] * 3, verdicts
 
 
 @pytest.mark.julia
 @pytest.mark.parametrize("batch_size", [1, 5])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_family_agrees_in_float32(known, name, batch_size):
-    """One image goes through a stem of stride 1: see the next test."""
+    """A single image requires a stem of stride 1: see the next test."""
     config = CONFIGS[name]
     if batch_size == 1:
         config = dataclasses.replace(config, stem_stride=1)
     model = backend("julia").build(config, dtype="float32")
-    found = levels(known, config, "float32", batch_size, other=model)
-    assert [verdict.passed for verdict in found] == [True] * 3, found
+    verdicts = levels(known, config, "float32", batch_size, other=model)
+    assert [verdict.passed for verdict in verdicts] == [True] * 3, verdicts
 
 
 @pytest.mark.parametrize("name", ["v1_bottleneck", "v2"])
-def test_float32_does_not_judge_gradients_by_norms_of_four_values(known, name):
+def test_gradients_behind_norms_of_four_values_are_lost_in_float32(known, name):
     """After a stem of stride 2 the last maps of one image are 2x2. Rounding alone then moves some
-    gradients by more than 1/30: no fault would show, so even torch does not agree with itself."""
+    gradients by more than 1/30: they are lost, and even torch does not agree with itself."""
     config = CONFIGS[name]
     same = backend("torch").build(config)
     *others, gradients = levels(known, config, "float32", 1, other=same)
@@ -121,14 +122,16 @@ SECOND = {  # planted in block 5, the third of 32 channels
 
 @pytest.fixture(scope="session")
 def v2(images):
-    truths = {dtype: reference(Scenario(V2, dtype, batch_size=16), images) for dtype in DTYPES}
-    return Lab(V2, images, truths)
+    references = {
+        dtype: compute_reference(Scenario(V2, dtype, batch_size=16), images) for dtype in DTYPES
+    }
+    return Lab(V2, images, references)
 
 
 @pytest.mark.parametrize("name", FAULTY)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_an_honest_v2_agrees_on_all_levels(v2, dtype, name):
-    models = {"torch": v2.build("torch", dtype), "other": faults.Through(v2.build(name, dtype))}
+def test_a_correct_v2_agrees_on_all_levels(v2, dtype, name):
+    models = {"torch": v2.build("torch", dtype), "other": faults.Wrapper(v2.build(name, dtype))}
     assert_agree(v2.levels(dtype, **models))
 
 
@@ -137,7 +140,7 @@ def test_an_honest_v2_agrees_on_all_levels(v2, dtype, name):
 def test_every_fault_is_found_in_v2_too(v2, name, fault):
     faulty = fault.plant(v2.build(name, "float64"))
     report = v2.levels("float64", torch=v2.build("torch", "float64"), faulty=faulty)
-    assert_found(report, fault.levels, "faulty")
+    assert_divergence(report, fault.levels, "faulty")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -145,13 +148,13 @@ def test_every_fault_is_found_in_v2_too(v2, name, fault):
 def test_a_fault_that_only_v2_can_have_is_found(v2, dtype, fault):
     plant, place = SECOND[fault]
     models = {"torch": v2.build("torch", dtype), "faulty": plant(v2.build("torch", dtype), 5)}
-    assert_found(v2.levels(dtype, **models), place, "faulty")
+    assert_divergence(v2.levels(dtype, **models), place, "faulty")
 
 
 @pytest.mark.julia
 @pytest.mark.parametrize("name", ["missing_residual", "activated_bottleneck"])
 def test_a_fault_that_only_v2_can_have_is_found_in_julia(v2, name):
-    """A model shows what its config has: an activation too many is seen in the sum after it."""
+    """A model reports the activations of its config: one too many shows in the sum after it."""
     faulty = faults.julia_fault(name)(v2.build("julia", "float64"), 5)
     report = v2.levels("float64", torch=v2.build("torch", "float64"), faulty=faulty)
     first = report.first_divergence

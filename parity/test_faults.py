@@ -11,7 +11,7 @@ from lab import (
     SGD,
     Place,
     assert_agree,
-    assert_found,
+    assert_divergence,
     by_backend,
     by_dtype,
     by_fault,
@@ -27,7 +27,7 @@ from lab import (
 def test_a_follower_with_a_fault_is_found(lab, name, dtype, fault):
     follower = fault.plant(lab.build(name, dtype))
     report = lab.levels(dtype, torch=lab.build("torch", dtype), faulty=follower)
-    assert_found(report, fault.levels, "faulty")
+    assert_divergence(report, fault.levels, "faulty")
 
 
 @by_backend
@@ -35,21 +35,21 @@ def test_a_follower_with_a_fault_is_found(lab, name, dtype, fault):
 def test_a_leader_does_not_hide_its_fault_in_its_own_floors(lab, name, fault):
     leader = fault.plant(lab.build(name, "float64"))
     report = lab.levels("float64", faulty=leader, torch=lab.build("torch", "float64"))
-    assert_found(report, fault.levels, "faulty")
+    assert_divergence(report, fault.levels, "faulty")
 
 
 def test_a_leader_with_shifted_labels_does_not_hide_in_float32_either(lab):
     fault = PLANTED["shifted labels"]
     leader = fault.plant(lab.build("torch", "float32"))
     report = lab.levels("float32", faulty=leader, torch=lab.build("torch", "float32"))
-    assert_found(report, fault.levels, "faulty")
+    assert_divergence(report, fault.levels, "faulty")
 
 
 @by_backend
 def test_a_float32_eps_is_found_in_float64(lab, name):
     follower = faults.float32_eps(lab.build(name, "float64"))
     report = lab.levels("float64", torch=lab.build("torch", "float64"), faulty=follower)
-    assert_found(report, FLOAT32_EPS.levels, "faulty")
+    assert_divergence(report, FLOAT32_EPS.levels, "faulty")
     assert 10 < report.verdicts[1].rows[1].ratio < 1000  # two units of float32 off, no more
 
 
@@ -59,12 +59,12 @@ def test_a_float32_eps_is_no_fault_in_float32(lab):
 
 
 @by_dtype
-@pytest.mark.parametrize("leads", [False, True])
-def test_a_missing_block_is_found(lab, dtype, leads):
+@pytest.mark.parametrize("is_leader", [False, True])
+def test_a_missing_block_is_found(lab, dtype, is_leader):
     models = [("torch", lab.build("torch", dtype))]
     faulty = MISSING_BLOCK.plant(lab.build("torch", dtype))
-    models.insert(0 if leads else 1, ("faulty", faulty))
-    assert_found(lab.levels(dtype, **dict(models)), MISSING_BLOCK.levels, "faulty")
+    models.insert(0 if is_leader else 1, ("faulty", faulty))
+    assert_divergence(lab.levels(dtype, **dict(models)), MISSING_BLOCK.levels, "faulty")
 
 
 # Level 4, lockstep
@@ -75,9 +75,9 @@ def test_a_missing_block_is_found(lab, dtype, leads):
 @by_fault
 def test_a_fault_is_found_in_lockstep(lab, name, dtype, fault):
     leader, replica = (lab.build("torch", dtype) for _ in range(2))
-    follower, its_replica = (fault.plant(lab.build(name, dtype)) for _ in range(2))
-    report = lab.lockstep(SGD, leader, follower, replica, its_replica, steps=2)
-    assert_found(report, fault.lockstep, "follower")
+    follower, other_replica = (fault.plant(lab.build(name, dtype)) for _ in range(2))
+    report = lab.lockstep(SGD, leader, follower, replica, other_replica, steps=2)
+    assert_divergence(report, fault.lockstep, "follower")
 
 
 @by_backend
@@ -85,7 +85,7 @@ def test_a_fault_is_found_in_lockstep(lab, name, dtype, fault):
 def test_a_leader_and_its_twin_with_a_fault_are_found_in_lockstep(lab, name, fault):
     leader, replica = (fault.plant(lab.build(name, "float64")) for _ in range(2))
     follower = lab.build("torch", "float64")
-    assert_found(lab.lockstep(SGD, leader, follower, replica, steps=2), fault.lockstep)
+    assert_divergence(lab.lockstep(SGD, leader, follower, replica, steps=2), fault.lockstep)
 
 
 @pytest.mark.parametrize(
@@ -96,13 +96,13 @@ def test_a_leader_and_its_twin_with_a_fault_are_found_in_lockstep(lab, name, fau
 def test_faults_of_torch_models_are_found_in_lockstep(lab, fault, dtype):
     leader, replica = (lab.build("torch", dtype) for _ in range(2))
     follower = fault.plant(lab.build("torch", dtype))
-    assert_found(lab.lockstep(SGD, leader, follower, replica, steps=2), fault.lockstep)
+    assert_divergence(lab.lockstep(SGD, leader, follower, replica, steps=2), fault.lockstep)
 
 
 def test_a_missing_block_of_the_leader_is_found_in_lockstep(lab):
     leader, replica = (MISSING_BLOCK.plant(lab.build("torch", "float64")) for _ in range(2))
     report = lab.lockstep(SGD, leader, lab.build("torch", "float64"), replica, steps=2)
-    assert_found(report, MISSING_BLOCK.lockstep)
+    assert_divergence(report, MISSING_BLOCK.lockstep)
 
 
 @by_backend
@@ -112,7 +112,7 @@ def test_swapped_batches_are_found_at_their_step(lab, name, dtype, train):
     leader, replica = (lab.build("torch", dtype) for _ in range(2))
     follower = faults.SwappedBatches(lab.build(name, dtype), lab.batches(train, dtype), first=1)
     report = lab.lockstep(train, leader, follower, replica, steps=4)
-    assert_found(report, Place(4, "input", "batch", "images or labels", 1), "follower")
+    assert_divergence(report, Place(4, "input", "batch", "images or labels", 1), "follower")
     wrong = [step for step, ratio in enumerate(report.lockstep[0].ratios) if ratio > 30]
     assert wrong == [1, 2]
 
@@ -125,7 +125,7 @@ def test_stale_momentum_is_found_at_the_first_step_that_has_any(lab, name, dtype
     follower = faults.StaleMomentum(lab.build(name, dtype))
     report = lab.lockstep(train, leader, follower, replica)
     moment = f"optimizer.{slot}.stem.conv.weight"
-    assert_found(report, Place(4, "update", "moment", moment, 1), "follower")
+    assert_divergence(report, Place(4, "update", "moment", moment, 1), "follower")
 
 
 @by_backend
@@ -133,7 +133,7 @@ def test_a_wrong_rate_of_adam_is_found_in_lockstep(lab, name):
     leader, replica = (lab.build("torch", "float64") for _ in range(2))
     follower = faults.RateOff(lab.build(name, "float64"))
     report = lab.lockstep(ADAM, leader, follower, replica, steps=1)
-    assert_found(report, PLANTED["rate 1 % off"].lockstep, "follower")
+    assert_divergence(report, PLANTED["rate 1 % off"].lockstep, "follower")
 
 
 # Level 4, free curves
@@ -156,7 +156,7 @@ def test_a_calm_curve_leaves_its_envelope_where_the_fault_begins(lab, name, plan
     if step is None:  # nothing is handed over in a free run
         assert_agree(report)
     else:
-        assert_found(report, Place(4, "curve", "loss", "loss", step), "follower")
+        assert_divergence(report, Place(4, "curve", "loss", "loss", step), "follower")
 
 
 @by_backend
@@ -164,4 +164,4 @@ def test_swapped_batches_show_in_a_calm_curve(lab, name):
     batches = lab.batches(CALM, "float64")
     follower = faults.SwappedBatches(lab.build(name, "float64"), batches, first=2)
     report = lab.curves(CALM, lab.build("torch", "float64"), follower, steps=5)
-    assert_found(report, Place(4, "curve", "loss", "loss", 2), "follower")
+    assert_divergence(report, Place(4, "curve", "loss", "loss", 2), "follower")

@@ -1,4 +1,4 @@
-"""The noise floor held to its own rules: distances, least and most, perturbations."""
+"""Noise floors: distances, smallest and largest floors, perturbations."""
 
 import numpy as np
 import pytest
@@ -9,15 +9,15 @@ from pymobilenet.parity.floors import (
     distance,
     draw_order,
     floors,
-    least,
-    lower_floors,
-    most,
+    max_floor,
+    min_floor,
     move_parameters,
     move_ulps,
     perturbed,
     program,
-    unpermuted,
-    with_free,
+    quick_floors,
+    unpermute,
+    with_unmasked,
 )
 from pymobilenet.parity.observe import Key, observe
 
@@ -68,64 +68,68 @@ def test_distance_is_taken_in_float64_whatever_comes_in():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_floor_is_at_least_16_ulps_and_infinite_beyond_most(dtype):
+def test_a_floor_is_at_least_16_ulps_and_infinite_above_the_largest(dtype):
     eps = np.finfo(dtype).eps
     keys = [Key(1, "train", name) for name in ("still", "moved", "wild", "broken", "gone")]
     base = {key: np.ones(4) for key in keys}
     values = (1, 1 + 50 * eps, 2, np.nan, 1), (1, 1 + 20 * eps, 1, 1)  # the second lacks "gone"
     draws = [dict(zip(keys, map(np.full, [4] * 5, draw), strict=False)) for draw in values]
     noise = Program(base, lambda number: draws[number % 2])
-    found = list(floors(noise, [], dtype, never).values())
-    assert found == pytest.approx([16 * eps, 50 * eps, INF, INF, INF])
-    assert least(dtype) == 16 * eps
-    assert 30 * most(dtype) <= 1
+    result = list(floors(noise, [], dtype, never).values())
+    assert result == pytest.approx([16 * eps, 50 * eps, INF, INF, INF])
+    assert min_floor(dtype) == 16 * eps
+    assert 30 * max_floor(dtype) <= 1
 
 
-def test_every_judged_tensor_has_a_floor_of_at_least_16_ulps(truths, config):
-    truth = truths["float64"]
+def test_every_compared_tensor_has_a_floor_of_at_least_16_ulps(references, config):
+    reference = references["float64"]
     model = backend("torch").build(config, dtype="float64")
-    seen = observe(model, truth.inputs, truth.masks)
-    found = with_free(floors(program(model, truth.inputs, truth.masks, seen), [], "float64", never))
-    assert {key for key in seen if key.quantity != "flips"} == set(found)
-    assert min(found.values()) == least("float64")
-    assert max(found.values()) < most("float64")
+    observations = observe(model, reference.inputs, reference.masks)
+    result = with_unmasked(
+        floors(
+            program(model, reference.inputs, reference.masks, observations), [], "float64", never
+        )
+    )
+    assert {key for key in observations if key.quantity != "flips"} == set(result)
+    assert min(result.values()) == min_floor("float64")
+    assert max(result.values()) < max_floor("float64")
 
 
 KEY = Key(1, "train", "pool")
 
 
 def growing(size):
-    """A program whose draw number n is off by n times `size`, and the numbers it was asked for."""
-    asked = []
+    """Return a program whose draw n is off by n times `size`, and the list of its draws."""
+    draws = []
 
     def draw(number):
-        asked.append(number)
+        draws.append(number)
         return {KEY: np.array(1 + number * size)}
 
-    return Program({KEY: np.array(1.0)}, draw), asked
+    return Program({KEY: np.array(1.0)}, draw), draws
 
 
 def test_without_doubt_the_leaders_five_draws_are_the_floor():
-    (leader, asked), (other, never_asked) = growing(1e-12), growing(1e-11)
+    (leader, draws), (other, other_draws) = growing(1e-12), growing(1e-11)
     assert floors(leader, [other], "float64", never)[KEY] == pytest.approx(4e-12, rel=1e-3)
-    assert (asked, never_asked) == ([0, 1, 2, 3, 4], [])
+    assert (draws, other_draws) == ([0, 1, 2, 3, 4], [])
 
 
-def test_few_draws_give_floors_that_are_not_above_those_of_five():
+def test_floors_of_one_draw_are_at_most_those_of_five():
     falling = Program({KEY: np.array(1.0)}, lambda draw: {KEY: np.array(1 + 1e-11 / (draw + 1))})
-    (rising, asked) = growing(1e-12)
-    assert lower_floors(falling, "float64") == floors(falling, [], "float64", never)
-    assert lower_floors(rising, "float64")[KEY] == least("float64")
-    assert asked == [0]
+    (rising, draws) = growing(1e-12)
+    assert quick_floors(falling, "float64") == floors(falling, [], "float64", never)
+    assert quick_floors(rising, "float64")[KEY] == min_floor("float64")
+    assert draws == [0]
 
 
-def test_in_doubt_twenty_draws_of_every_program_are():
-    (leader, asked), (other, also_asked) = growing(1e-12), growing(1e-11)
+def test_in_doubt_twenty_draws_of_every_program_are_the_floor():
+    (leader, draws), (other, other_draws) = growing(1e-12), growing(1e-11)
     doubts = []
-    found = floors(leader, [other], "float64", lambda allowed: not doubts.append(allowed[KEY]))
+    result = floors(leader, [other], "float64", lambda allowed: not doubts.append(allowed[KEY]))
     assert doubts == pytest.approx([4e-12], rel=1e-3)
-    assert found[KEY] == pytest.approx(1.9e-10, rel=1e-3)
-    assert asked == also_asked == list(range(20))
+    assert result[KEY] == pytest.approx(1.9e-10, rel=1e-3)
+    assert draws == other_draws == list(range(20))
 
 
 def test_a_leader_that_depends_on_the_order_has_no_floor():
@@ -135,8 +139,8 @@ def test_a_leader_that_depends_on_the_order_has_no_floor():
 
 def test_another_program_raises_a_floor_tenfold_and_no_further():
     (leader, _), (other, _) = growing(1e-12), growing(1.0)
-    found = floors(leader, [other], "float64", lambda _: True)[KEY]
-    assert found == pytest.approx(1.9e-10, rel=1e-3)
+    result = floors(leader, [other], "float64", lambda _: True)[KEY]
+    assert result == pytest.approx(1.9e-10, rel=1e-3)
 
 
 # Perturbations
@@ -166,24 +170,24 @@ def test_parameters_move_and_statistics_and_moments_stay():
     assert [np.array_equal(moved[name], state[name]) for name in names] == [False, True, True]
 
 
-def test_a_draw_keeps_image_label_and_mask_together(truths):
-    truth = truths["float64"]
-    moved, masks, order = perturbed(truth.inputs, truth.masks, draw=3)
+def test_a_draw_keeps_image_label_and_mask_together(references):
+    reference = references["float64"]
+    moved, masks, order = perturbed(reference.inputs, reference.masks, draw=3)
     assert sorted(order) == list(range(16))
     assert not np.array_equal(order, np.arange(16))
-    for step, images in enumerate(truth.inputs.images):
+    for step, images in enumerate(reference.inputs.images):
         order = draw_order(3, step, 16)
-        assert np.array_equal(moved.labels[step], truth.inputs.labels[step][order])
+        assert np.array_equal(moved.labels[step], reference.inputs.labels[step][order])
         assert np.allclose(moved.images[step], images[order], rtol=1e-15, atol=0)
-        for optimizer, steps in truth.masks.masks.items():
+        for optimizer, steps in reference.masks.masks.items():
             mask = masks.masks[optimizer][step]["stem.act"]
             assert np.array_equal(mask, steps[step]["stem.act"][order])
 
 
-def test_where_a_batch_is_taken_in_parts_images_stay_in_their_own():
+def test_where_a_batch_is_taken_in_micro_batches_images_stay_in_their_own():
     whole = draw_order(3, 1, 16)
-    assert np.array_equal(draw_order(3, 1, 16, parts=1), whole)
-    order = draw_order(3, 1, 16, parts=2)
+    assert np.array_equal(draw_order(3, 1, 16, micro_batches=1), whole)
+    order = draw_order(3, 1, 16, micro_batches=2)
     assert sorted(order[:8]) == list(range(8))
     assert sorted(order[8:]) == list(range(8, 16))
     assert not np.array_equal(order[:8], order[8:] - 8)
@@ -192,5 +196,8 @@ def test_where_a_batch_is_taken_in_parts_images_stay_in_their_own():
 def test_unpermuted_puts_activations_back_and_leaves_the_rest():
     order = draw_order(0, 0, 16)
     values = np.arange(32.0).reshape(16, 2)
-    seen = {Key(1, "train", "pool"): values[order], Key(2, "grad", "stem.conv.weight"): values}
-    assert all(np.array_equal(back, values) for back in unpermuted(seen, order).values())
+    observations = {
+        Key(1, "train", "pool"): values[order],
+        Key(2, "grad", "stem.conv.weight"): values,
+    }
+    assert all(np.array_equal(back, values) for back in unpermute(observations, order).values())

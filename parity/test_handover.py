@@ -2,10 +2,10 @@
 
 import pytest
 import transfer_faults as faults
-from faults import Through
-from lab import DTYPES, Place, assert_agree, assert_found
+from faults import Wrapper
+from lab import DTYPES, Place, assert_agree, assert_divergence
 
-from pymobilenet.parity.handover import BEFORE, HANDOVERS, kind_of
+from pymobilenet.parity.handover import BEFORE, HANDOVERS, optimizer_name
 
 SGD, _, ADAM, ADAMW, _ = HANDOVERS
 JULIA = [
@@ -15,33 +15,33 @@ JULIA = [
 ORACLE = [pytest.param("torch", "numpy", id="torch-numpy"), ("numpy", "torch")]
 
 by_dtype = pytest.mark.parametrize("dtype", DTYPES)
-by_recipe = pytest.mark.parametrize("train", HANDOVERS, ids=kind_of)
+by_recipe = pytest.mark.parametrize("train", HANDOVERS, ids=optimizer_name)
 
 
-def handed(lab, train, first, second, dtype, plant=lambda model, _batches: model):
-    leader, its_replica = (lab.build(first, dtype) for _ in range(2))
+def run_handover(lab, train, first, second, dtype, plant=lambda model, _batches: model):
+    leader, other_replica = (lab.build(first, dtype) for _ in range(2))
     follower, replica = (lab.build(second, dtype) for _ in range(2))
     follower = plant(follower, lab.batches(train, dtype))
-    return lab.hand_over(train, leader, follower, its_replica, replica)
+    return lab.hand_over(train, leader, follower, other_replica, replica)
 
 
 @by_dtype
 @by_recipe
 @pytest.mark.parametrize(("first", "second"), JULIA)
 def test_a_run_goes_on_in_the_other_backend(lab, first, second, train, dtype):
-    assert_agree(handed(lab, train, first, second, dtype))
+    assert_agree(run_handover(lab, train, first, second, dtype))
 
 
 @by_recipe
 @pytest.mark.parametrize(("first", "second"), ORACLE)
 def test_a_run_goes_on_in_the_oracle_and_in_torch(lab, first, second, train):
-    assert_agree(handed(lab, train, first, second, "float64"))
+    assert_agree(run_handover(lab, train, first, second, "float64"))
 
 
 @by_dtype
 @by_recipe
 def test_a_run_goes_on_in_a_new_model_of_its_own_backend(lab, train, dtype):
-    assert_agree(handed(lab, train, "torch", "torch", dtype))
+    assert_agree(run_handover(lab, train, "torch", "torch", dtype))
 
 
 def updated(kind, name):
@@ -59,7 +59,7 @@ def zeroed(train, slot):
 
 
 PLANTED = {
-    f"{kind_of(train)}, {slot} zeroed": zeroed(train, slot)
+    f"{optimizer_name(train)}, {slot} zeroed": zeroed(train, slot)
     for train in HANDOVERS
     for slot in train.slots
 } | {
@@ -84,12 +84,12 @@ TAKING_OVER = [
 @pytest.mark.parametrize(("name", "dtype"), TAKING_OVER)
 @pytest.mark.parametrize(("train", "plant", "place"), PLANTED.values(), ids=PLANTED)
 def test_a_fault_of_the_transfer_is_found_where_it_begins(lab, name, train, plant, place, dtype):
-    assert_found(handed(lab, train, "torch", name, dtype, plant), place, "follower")
+    assert_divergence(run_handover(lab, train, "torch", name, dtype, plant), place, "follower")
 
 
 @by_dtype
 def test_a_moment_that_is_not_the_same_bytes_is_found_before_any_step(lab, dtype):
-    class Rounded(Through):
+    class Rounded(Wrapper):
         def _set_state(self, state):
             name = "optimizer.momentum.classifier.bias"
             if name in state:
@@ -99,6 +99,6 @@ def test_a_moment_that_is_not_the_same_bytes_is_found_before_any_step(lab, dtype
                 }
             super()._set_state(state)
 
-    report = handed(lab, SGD, "torch", "torch", dtype, lambda model, _batches: Rounded(model))
+    report = run_handover(lab, SGD, "torch", "torch", dtype, lambda model, _batches: Rounded(model))
     place = Place(6, "hand-over", "handed", "optimizer.momentum.classifier.bias")
-    assert_found(report, place, "follower")
+    assert_divergence(report, place, "follower")

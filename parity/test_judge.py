@@ -1,4 +1,4 @@
-"""Verdicts on rows, curves and locksteps, by values made by hand."""
+"""Verdicts on rows, curves and lockstep runs of known values."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import pytest
 from synthetic_results import curves, verdict
 
 from pymobilenet import TrainConfig, backend
-from pymobilenet.parity.judge import Row, Verdict, compare, doubtful, verdicts
+from pymobilenet.parity.judge import Row, Verdict, compare_observations, is_doubtful, verdicts
 from pymobilenet.parity.lockstep import lockstep
 from pymobilenet.parity.observe import Key
 from pymobilenet.training import Batches
@@ -32,9 +32,9 @@ INF = float("inf")
     ],
 )
 def test_a_level_passes_with_999_in_1000_within_10_floors_and_all_within_30(ratios, passed, first):
-    found = verdict(ratios)
-    assert found.passed is passed
-    assert (found.first_divergence and found.first_divergence.name) == first
+    result = verdict(ratios)
+    assert result.passed is passed
+    assert (result.first_divergence and result.first_divergence.name) == first
 
 
 @pytest.mark.parametrize(
@@ -63,15 +63,15 @@ def test_no_error_passes_a_floor_of_zero_and_few_pass_an_infinite_one(error, flo
     ],
 )
 def test_only_what_more_draws_could_bring_inside_is_doubtful(ratios, doubt):
-    assert doubtful(verdict(ratios).rows) == doubt
+    assert is_doubtful(verdict(ratios).rows) == doubt
 
 
 @pytest.mark.parametrize(("count", "passed"), [(1, True), (2, False)])
 def test_one_tensor_in_a_thousand_may_be_lost_to_rounding(count, passed):
     lost = [Row(Key(1, "eval", f"lost{i}"), {"a": 1e-8}, INF) for i in range(count)]
-    found = Verdict("s", 1, "outputs", (*verdict([1.0] * (1000 - count)).rows, *lost))
-    assert found.passed is passed
-    assert not doubtful(found.rows)
+    result = Verdict("s", 1, "outputs", (*verdict([1.0] * (1000 - count)).rows, *lost))
+    assert result.passed is passed
+    assert not is_doubtful(result.rows)
 
 
 def test_the_worse_backend_is_the_one_that_is_named():
@@ -82,7 +82,7 @@ def test_the_worse_backend_is_the_one_that_is_named():
 
 
 ONE = np.ones(2)
-SEEN = {
+OBSERVATIONS = {
     Key(0, "shape", "w"): np.array([2]),
     Key(1, "eval", "stem.conv"): ONE,
     Key(2, "flips", "stem.act"): np.array([0.0, 0.0]),
@@ -90,43 +90,54 @@ SEEN = {
     Key(2, "free_grad", "w"): ONE,
     Key(3, "sgd-parameter", "w", 0): ONE,
 }
-FLOORS = dict.fromkeys(SEEN, 0.001)
+FLOORS = dict.fromkeys(OBSERVATIONS, 0.001)
 
 
-def test_what_everyone_has_seen_alike_passes_and_flips_are_not_judged():
-    rows = compare(SEEN, {"a": SEEN, "b": SEEN}, FLOORS)
-    assert [row.key for row in rows] == [key for key in SEEN if key.quantity != "flips"]
+def test_equal_observations_pass_and_flips_are_not_compared():
+    rows = compare_observations(OBSERVATIONS, {"a": OBSERVATIONS, "b": OBSERVATIONS}, FLOORS)
+    assert [row.key for row in rows] == [key for key in OBSERVATIONS if key.quantity != "flips"]
     assert all(row.ratio == 0 for row in rows)
     assert [(v.level, v.passed) for v in verdicts("s", rows)] == [(n, True) for n in range(4)]
 
 
 def test_structure_has_no_floor():
-    other = SEEN | {Key(0, "shape", "w"): np.array([2.0001])}
-    assert compare(SEEN, {"a": other}, FLOORS)[0].ratio == INF
+    other = OBSERVATIONS | {Key(0, "shape", "w"): np.array([2.0001])}
+    assert compare_observations(OBSERVATIONS, {"a": other}, FLOORS)[0].ratio == INF
 
 
-@pytest.mark.parametrize("key", [key for key in SEEN if key.quantity != "flips"], ids=str)
+@pytest.mark.parametrize("key", [key for key in OBSERVATIONS if key.quantity != "flips"], ids=str)
 def test_a_missing_key_counts_as_infinitely_far(key):
-    less = {k: v for k, v in SEEN.items() if k != key}
-    (row,) = [row for row in compare(SEEN, {"a": SEEN, "b": less}, FLOORS) if row.ratio]
+    less = {k: v for k, v in OBSERVATIONS.items() if k != key}
+    (row,) = [
+        row
+        for row in compare_observations(OBSERVATIONS, {"a": OBSERVATIONS, "b": less}, FLOORS)
+        if row.ratio
+    ]
     assert (row.key, row.errors, row.worst_backend) == (key, {"a": 0.0, "b": INF}, "b")
-    (row,) = [row for row in compare(less, {"a": less, "b": SEEN}, FLOORS) if row.ratio]
-    assert (row.key, row.worst_backend) == (key, "b")  # beyond the oracle's, and no less wrong
+    (row,) = [
+        row
+        for row in compare_observations(less, {"a": less, "b": OBSERVATIONS}, FLOORS)
+        if row.ratio
+    ]
+    assert (row.key, row.worst_backend) == (key, "b")  # the oracle lacks it
 
 
 def test_unmasked_gradients_are_left_out_where_masks_flipped():
-    flipped = SEEN | {
+    flipped = OBSERVATIONS | {
         Key(2, "flips", "stem.act"): np.array([1.0, 1e-7]),
         Key(2, "free_grad", "w"): 2 * ONE,
     }
-    rows = compare(SEEN, {"a": SEEN, "b": flipped}, FLOORS)
+    rows = compare_observations(OBSERVATIONS, {"a": OBSERVATIONS, "b": flipped}, FLOORS)
     assert not any(row.key.quantity.startswith("free_") for row in rows)
     assert all(row.ratio == 0 for row in rows)
     unflipped = flipped | {Key(2, "flips", "stem.act"): np.array([0.0, 0.0])}
-    assert max(row.ratio for row in compare(SEEN, {"a": unflipped}, FLOORS)) == 1000
+    assert (
+        max(row.ratio for row in compare_observations(OBSERVATIONS, {"a": unflipped}, FLOORS))
+        == 1000
+    )
 
 
-@pytest.mark.parametrize("key", SEEN, ids=str)
+@pytest.mark.parametrize("key", OBSERVATIONS, ids=str)
 def test_a_key_is_read_from_its_text(key):
     assert Key.parse(str(key)) == key
 
@@ -134,15 +145,15 @@ def test_a_key_is_read_from_its_text(key):
 # Curves
 
 
-def test_curves_are_judged_until_the_envelope_saturates():
+def test_curves_are_compared_until_the_envelope_saturates():
     run = curves([1, 1, 1, 1], [1, 1 + 5e-9, 2, 3], [1e-9, 1e-9, 2e-3, 2e-3])
-    assert run.judged == 2
+    assert run.compared_steps == 2
     assert run.ratio == pytest.approx(5)
     assert run.passed
     assert run.divergence is None
 
 
-def test_curves_are_judged_until_the_first_flip():
+def test_curves_are_compared_until_the_first_flip():
     run = curves([1, 2, 3, 4], [1, 2, 4, 4], [1e-9] * 4)
     assert not run.passed
     assert dataclasses.replace(run, flipped=2).passed
@@ -185,6 +196,6 @@ def test_lockstep_ends_where_the_leader_has_no_numbers_left(config, images):
     batches = Batches(images, TrainConfig(rate=1e6, batch_size=16), config, "float64")
     state = models[0].get_state()
     models[0].set_state(state | {"classifier.weight": 1e300 * state["classifier.weight"]})
-    found = lockstep(*models[:2], models[2:], batches, 5, ("a", "b"))
-    assert not found.passed
-    assert len(found.losses) < 5
+    result = lockstep(*models[:2], models[2:], batches, 5, ("a", "b"))
+    assert not result.passed
+    assert len(result.losses) < 5

@@ -6,12 +6,12 @@ import pytest
 
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.data import synthetic
-from pymobilenet.parity import read_goldens, run_parity
-from pymobilenet.parity.floors import floors, program, with_free
-from pymobilenet.parity.judge import compare, doubtful, verdicts
+from pymobilenet.parity import read_recordings, run_parity
+from pymobilenet.parity.floors import floors, program, with_unmasked
+from pymobilenet.parity.judge import compare_observations, is_doubtful, verdicts
 from pymobilenet.parity.observe import observe
 from pymobilenet.parity.recording import recording_images, thin
-from pymobilenet.parity.reference import reference
+from pymobilenet.parity.reference import compute_reference
 
 pytestmark = pytest.mark.julia
 
@@ -22,7 +22,7 @@ RELU = dataclasses.replace(SMALL, activation="relu", norm_eps=1e-3, norm_momentu
 @pytest.mark.long
 @pytest.mark.usefixtures("one_handover")
 @pytest.mark.parametrize("names", [("torch", "julia"), ("julia", "torch")], ids="-".join)
-def test_torch_and_julia_agree_on_every_level_whoever_leads(names):
+def test_torch_and_julia_agree_on_every_level_in_either_order(names):
     report = run_parity(names, synthetic(512, num_classes=20), steps=3, configs=[SMALL])
     assert report.julia.startswith("live, Julia 1.")
     assert report.passed, report.first_divergence
@@ -37,22 +37,19 @@ def test_julia_and_the_oracle_agree_for_relu_and_another_norm():
     assert report.passed, report.first_divergence
 
 
-@pytest.mark.parametrize("recording", read_goldens(), ids=lambda one: one.scenario.name)
-def test_a_kept_recording_is_what_julia_gives_today(recording):
+@pytest.mark.parametrize("recording", read_recordings(), ids=lambda one: one.scenario.name)
+def test_a_recording_is_what_julia_computes_today(recording):
     scenario = recording.scenario
-    truth = reference(scenario, recording_images())
-    fresh = thin(
-        observe(
-            backend("julia").build(scenario.config, dtype=scenario.dtype), truth.inputs, truth.masks
-        )
-    )
+    reference = compute_reference(scenario, recording_images())
+    julia = backend("julia").build(scenario.config, dtype=scenario.dtype)
+    fresh = thin(observe(julia, reference.inputs, reference.masks))
     torch = backend("torch").build(scenario.config, dtype=scenario.dtype)
-    base = thin(observe(torch, truth.inputs, truth.masks))
-    leader = program(torch, truth.inputs, truth.masks, base, keep=thin)
+    base = thin(observe(torch, reference.inputs, reference.masks))
+    leader = program(torch, reference.inputs, reference.masks, base, transform=thin)
 
-    def judged(allowed):
-        seen = {"fresh": fresh, "kept": recording.observations}
-        return compare(thin(truth.seen), seen, with_free(allowed))
+    def rows_by(allowed):
+        by_name = {"fresh": fresh, "recorded": recording.observations}
+        return compare_observations(thin(reference.observations), by_name, with_unmasked(allowed))
 
-    allowed = floors(leader, [], scenario.dtype, lambda allowed: doubtful(judged(allowed)))
-    assert all(verdict.passed for verdict in verdicts(scenario.name, judged(allowed)))
+    allowed = floors(leader, [], scenario.dtype, lambda allowed: is_doubtful(rows_by(allowed)))
+    assert all(verdict.passed for verdict in verdicts(scenario.name, rows_by(allowed)))

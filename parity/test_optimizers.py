@@ -5,7 +5,7 @@ Each step is taken from the same state, and held against the floors measured the
 
 import faults
 import pytest
-from lab import Place, assert_agree, assert_found, by_backend
+from lab import Place, assert_agree, assert_divergence, by_backend
 
 from pymobilenet import TrainConfig
 from pymobilenet.config import OPTIMIZERS, SCHEDULES
@@ -72,9 +72,9 @@ def test_every_optimizer_and_schedule_has_a_recipe():
 @by_recipe
 def test_torch_takes_the_oracles_steps(lab, train):
     leader, replica = (lab.build("torch", "float64") for _ in range(2))
-    follower, its_replica = (lab.build("numpy", "float64") for _ in range(2))
+    follower, other_replica = (lab.build("numpy", "float64") for _ in range(2))
     assert_agree(
-        lab.lockstep(train, leader, follower, replica, its_replica, steps=STEPS["float64"])
+        lab.lockstep(train, leader, follower, replica, other_replica, steps=STEPS["float64"])
     )
 
 
@@ -83,8 +83,8 @@ def test_torch_takes_the_oracles_steps(lab, train):
 @by_recipe
 def test_julia_takes_torchs_steps(lab, train, dtype):
     leader, replica = (lab.build("torch", dtype) for _ in range(2))
-    follower, its_replica = (lab.build("julia", dtype) for _ in range(2))
-    assert_agree(lab.lockstep(train, leader, follower, replica, its_replica, steps=STEPS[dtype]))
+    follower, other_replica = (lab.build("julia", dtype) for _ in range(2))
+    assert_agree(lab.lockstep(train, leader, follower, replica, other_replica, steps=STEPS[dtype]))
 
 
 NESTEROV = TrainConfig(rate=0.05, nesterov=True, **BATCH)
@@ -96,22 +96,22 @@ ACCUMULATING = TrainConfig(rate=0.05, accumulate=2, **BATCH)
 
 PLANTED = {
     "decay forgotten on norms": (
-        lambda model: faults.Misread(model, decay_all=False),
+        lambda model: faults.OtherOptions(model, decay_all=False),
         DECAYING,
         Place(4, "update", "moment", "optimizer.momentum.stem.norm.weight", 0),
     ),
     "nesterov without look-ahead": (
-        lambda model: faults.Misread(model, nesterov=False),
+        lambda model: faults.OtherOptions(model, nesterov=False),
         NESTEROV,
         Place(4, "update", "parameter", "stem.conv.weight", 0),
     ),
     "eps inside the root": (
-        lambda model: faults.Misread(model, optimizer="rmsprop_tf"),
+        lambda model: faults.OtherOptions(model, optimizer="rmsprop_tf"),
         OUTSIDE,
         Place(4, "update", "parameter", "stem.conv.weight", 0),
     ),
     "eps outside the root": (
-        lambda model: faults.Misread(model, optimizer="rmsprop"),
+        lambda model: faults.OtherOptions(model, optimizer="rmsprop"),
         INSIDE,
         Place(4, "update", "parameter", "stem.conv.weight", 0),
     ),
@@ -126,17 +126,17 @@ PLANTED = {
         Place(4, "update", "moment", "optimizer.square_avg.stem.conv.weight", 1),
     ),
     "gradients of parts added up": (
-        faults.SummedParts,
+        faults.SummedMicroBatches,
         ACCUMULATING,
         Place(4, "backward", "grad", "classifier.bias", 0),
     ),
     "running statistics of one part": (
-        faults.StatisticsOfOnePart,
+        faults.StatisticsOfOneMicroBatch,
         ACCUMULATING,
         Place(4, "update", "statistic", "stem.norm.running_mean", 0),
     ),
     "norms of the whole batch": (
-        lambda model: faults.Misread(model, accumulate=1),
+        lambda model: faults.OtherOptions(model, accumulate=1),
         ACCUMULATING,
         Place(4, "input", "batch", "images or labels", 0),
     ),
@@ -149,13 +149,13 @@ PLANTED = {
 def test_a_fault_of_an_optimizer_is_found_where_it_begins(lab, name, plant, train, place, dtype):
     leader, replica = (lab.build("torch", dtype) for _ in range(2))
     follower = plant(lab.build(name, dtype))
-    assert_found(lab.lockstep(train, leader, follower, replica, steps=2), place, "follower")
+    assert_divergence(lab.lockstep(train, leader, follower, replica, steps=2), place, "follower")
 
 
 @by_backend
 def test_a_square_average_that_starts_elsewhere_shows_in_a_free_curve(lab, name):
     """Not in lockstep, where every step starts from the leader's moments."""
     train = TrainConfig(optimizer="rmsprop_tf", rate=1e-4, initial_square_avg=1, **BATCH)
-    follower = faults.Misread(lab.build(name, "float64"), initial_square_avg=0)
+    follower = faults.OtherOptions(lab.build(name, "float64"), initial_square_avg=0)
     report = lab.curves(train, lab.build("torch", "float64"), follower, steps=3)
-    assert_found(report, Place(4, "curve", "loss", "loss", 1), "follower")
+    assert_divergence(report, Place(4, "curve", "loss", "loss", 1), "follower")

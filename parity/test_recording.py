@@ -2,15 +2,16 @@
 
 import dataclasses
 
+import faults
 import numpy as np
 import pytest
 
 from pymobilenet import backend
 from pymobilenet.errors import BackendUnavailable, WeightsError
-from pymobilenet.parity import Recording, Scenario, read_goldens, record
+from pymobilenet.parity import Recording, Scenario, read_recordings, record
 from pymobilenet.parity.observe import Key, observe
 from pymobilenet.parity.recording import _write, inputs_digest, read_recording, thin
-from pymobilenet.parity.reference import reference
+from pymobilenet.parity.reference import compute_reference
 from pymobilenet.parity.run import compare_models, replay
 
 VERSIONS = {"julia": "1.10.9", "Flux": "0.16.11"}
@@ -22,12 +23,14 @@ def recorded(config):
     from pymobilenet.parity.recording import recording_images
 
     config = dataclasses.replace(config, num_classes=100)
-    truth = reference(Scenario(config, "float64", batch_size=8), recording_images())
+    reference = compute_reference(Scenario(config, "float64", batch_size=8), recording_images())
     model = backend("torch").build(config, dtype="float64", memory_format="channels_last")
-    seen = thin(observe(model, truth.inputs, truth.masks))
-    digest = inputs_digest(truth.inputs, truth.masks)
+    observations = thin(observe(model, reference.inputs, reference.masks))
+    digest = inputs_digest(reference.inputs, reference.masks)
     losses = {"calm": np.array([4.6, 4.5])}
-    return Recording("julia", truth.scenario, VERSIONS, "Linux x86_64", digest, seen, losses)
+    return Recording(
+        "julia", reference.scenario, VERSIONS, "Linux x86_64", digest, observations, losses
+    )
 
 
 @pytest.fixture
@@ -46,7 +49,7 @@ def test_a_recording_is_read_as_it_was_written(recorded, golden):
         assert np.array_equal(read.observations[key], value), key
     assert np.array_equal(read.curves["calm"], recorded.curves["calm"])
     assert golden.stat().st_size < 2e6
-    assert [one.digest for one in read_goldens(golden.parent)] == [recorded.digest]
+    assert [one.digest for one in read_recordings(golden.parent)] == [recorded.digest]
 
 
 def test_a_recording_is_replayed_against_torch(recorded):
@@ -82,26 +85,40 @@ def test_a_truncated_recording_is_refused(golden):
 
 def test_a_weight_file_is_no_recording(config, tmp_path):
     backend("torch").build(config).save(tmp_path / "m.safetensors")
-    with pytest.raises(WeightsError, match="no recording"):
+    with pytest.raises(WeightsError, match="not a recording"):
         read_recording(tmp_path / "m.safetensors")
 
 
-def test_only_a_live_julia_is_recorded(truths, tmp_path):
-    truth = truths["float64"]
+def test_only_a_live_julia_is_recorded(references, tmp_path):
+    reference = references["float64"]
     path = tmp_path / "golden.safetensors"
-    with pytest.raises(BackendUnavailable, match=r"only a live Julia.*torch"):
-        record(backend("torch"), truth.scenario, truth.inputs, truth.masks, path)
+    with pytest.raises(BackendUnavailable, match=r"only the Julia backend.*torch"):
+        record(backend("torch"), reference.scenario, reference.inputs, reference.masks, path)
     assert not path.exists()
 
 
 def test_a_folder_without_recordings_says_so(tmp_path):
-    with pytest.raises(BackendUnavailable, match="no recordings"):
-        read_goldens(tmp_path)
+    with pytest.raises(BackendUnavailable, match="has no recordings"):
+        read_recordings(tmp_path)
 
 
-def test_models_are_compared_under_any_names(config, truths):
-    truth = truths["float64"]
+def test_models_are_compared_under_any_names(config, references):
+    """The figures of each name are those of its model: "b" alone has another classifier bias."""
+    reference = references["float64"]
     models = {name: backend("torch").build(config, dtype="float64") for name in ("a", "b")}
-    result = compare_models(truth, models)
+    changed = faults.OtherBias(models["b"])
+    result = compare_models(reference, {"a": models["a"], "b": changed})
     assert set(result.flips) == {"a", "b"}
-    assert all(error == 0 for error in result.activations["b against a"].values())
+    pair = "b against a"
+    assert set(result.logits) == set(result.activations) == {"a", "b", pair}
+    assert result.logits["a"] < 1e-13
+    assert result.logits["b"] > 1e-3
+    assert result.logits[pair] == pytest.approx(result.logits["b"], rel=1e-9)
+    differing = {name for name, error in result.activations[pair].items() if error > 0}
+    assert differing == {"logits"}
+    divergence = next(one for one in map(_divergence, result.verdicts) if one)
+    assert (divergence.backend, divergence.level, divergence.name) == ("b", 1, "logits")
+
+
+def _divergence(verdict):
+    return verdict.first_divergence

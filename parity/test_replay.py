@@ -7,16 +7,16 @@ import sys
 
 import pytest
 
-from pymobilenet.parity import read_goldens
-from pymobilenet.parity.recording import RECORDED_CURVES, STANDARD
+from pymobilenet.parity import read_recordings
+from pymobilenet.parity.recording import RECORDED_CURVES, STANDARD_SCENARIOS
 
 
 @pytest.fixture(scope="module")
 def no_julia():
-    """An environment in which no Julia is to be found, and none may be downloaded."""
+    """Return an environment without Julia, in which none may be downloaded."""
     hidden = ("JULIA", "PYTHON_JULIA")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
-    return kept | {"PATH": os.devnull, "PYTHON_JULIAPKG_OFFLINE": "yes", "COLUMNS": "200"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+    return environment | {"PATH": os.devnull, "PYTHON_JULIAPKG_OFFLINE": "yes", "COLUMNS": "200"}
 
 
 def pymobilenet(environment, *arguments):
@@ -25,8 +25,8 @@ def pymobilenet(environment, *arguments):
 
 
 def test_there_is_a_recording_of_each_standard_scenario():
-    recordings = read_goldens()
-    assert {one.scenario for one in recordings} == set(STANDARD)
+    recordings = read_recordings()
+    assert {one.scenario for one in recordings} == set(STANDARD_SCENARIOS)
     for one in recordings:
         assert one.backend == "julia"
         assert {"julia", "Flux", "MobileNets"} <= set(one.versions)
@@ -36,7 +36,7 @@ def test_there_is_a_recording_of_each_standard_scenario():
 
 
 @pytest.mark.long
-def test_parity_replays_them_says_so_first_and_passes(no_julia, tmp_path):
+def test_parity_without_julia_says_so_first_and_replays_the_recordings(no_julia, tmp_path):
     done = pymobilenet(no_julia, "parity", "--report", str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     first = done.stdout.splitlines()[0]
@@ -47,11 +47,11 @@ def test_parity_replays_them_says_so_first_and_passes(no_julia, tmp_path):
     assert report["verdict"] == "agree"
     assert report["julia"].startswith("recorded, Julia 1.")
     assert report["synthetic"] is True
-    assert len(report["scenarios"]) == len(STANDARD)
+    assert len(report["scenarios"]) == len(STANDARD_SCENARIOS)
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_backend_asked_for_and_missing_is_a_failure(no_julia, tmp_path):
+def test_a_requested_backend_that_is_missing_is_an_error(no_julia, tmp_path):
     done = pymobilenet(no_julia, "record", "--out", str(tmp_path / "new"))
     assert done.returncode == 2
     assert "no Julia is installed" in done.stderr

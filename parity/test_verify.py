@@ -1,4 +1,4 @@
-"""A file that still gives its logits passes, in every backend; one that does not is found."""
+"""`verify`: a file whose logits are still the same passes in every backend, any other fails."""
 
 import dataclasses
 import json
@@ -88,7 +88,7 @@ def probe_with(path, **changes):
         ({"more": 1}, "it must have exactly digest"),
     ],
 )
-def test_a_probe_that_is_none_is_refused(path, changes, message):
+def test_an_invalid_probe_is_refused(path, changes, message):
     with pytest.raises(WeightsError, match=message):
         verify(probe_with(path, **changes), ["torch"], "file")
 
@@ -100,10 +100,10 @@ def test_a_file_without_a_probe_is_refused(path):
 
 
 def test_the_probes_images_are_pinned():
-    given = images(0, (2, 3, 4, 5))
-    assert digest(given) == "2ef05b5ec1ad26924a9a0f3a461d1ce412939e0afb3c20b3e52a35d0a4797920"
-    assert -1 <= given.min() < -0.9
-    assert 0.9 < given.max() < 1
+    pixels = images(0, (2, 3, 4, 5))
+    assert digest(pixels) == "2ef05b5ec1ad26924a9a0f3a461d1ce412939e0afb3c20b3e52a35d0a4797920"
+    assert -1 <= pixels.min() < -0.9
+    assert 0.9 < pixels.max() < 1
 
 
 def test_a_model_whose_logits_overflow_is_saved_without_a_probe(tmp_path):

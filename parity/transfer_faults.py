@@ -1,48 +1,50 @@
-"""Planted faults of a hand-over: what a transfer from one backend to another can lose."""
+"""Planted faults of a hand-over: what can be lost between two backends."""
 
-from faults import Through
+from faults import Wrapper
 
 from pymobilenet.parity.handover import BEFORE
 from pymobilenet.training import rate_at
 
 
-class Handed(Through):
-    """A run taken over wrongly: `spoil` changes the state it is handed, and it says that it has
-    what it was given, until it takes a step."""
+class WrongTransfer(Wrapper):
+    """A wrong transfer: `spoil` changes the state that the model receives.
+
+    Until its next step the model reports the state it received.
+    """
 
     def __init__(self, inner, spoil):
         super().__init__(inner)
-        self.spoil, self.given = spoil, None
+        self.spoil, self.reported = spoil, None
 
     def get_state(self):
-        return super().get_state() if self.given is None else dict(self.given)
+        return super().get_state() if self.reported is None else dict(self.reported)
 
     def _set_state(self, state):
-        self.given = state if any(name.startswith("optimizer.") for name in state) else None
+        self.reported = state if any(name.startswith("optimizer.") for name in state) else None
         super()._set_state(self.spoil(dict(state)))
 
     def _step(self, images, labels, rate, masks):
-        self.given = None
+        self.reported = None
         return super()._step(images, labels, rate, masks)
 
 
 def without_moment(slot):
-    """Handed over but for one moment, which starts anew."""
+    """The moment of one slot is zero after the transfer."""
 
     def spoil(state):
         return {n: t * 0 if n.startswith(f"optimizer.{slot}.") else t for n, t in state.items()}
 
-    return lambda inner, _batches: Handed(inner, spoil)
+    return lambda inner, _batches: WrongTransfer(inner, spoil)
 
 
 def step_count_off(inner, _batches):
-    """Handed over with one step too many, and said to be the right number afterwards."""
+    """The step count is one too high, but is reported as the right one afterwards."""
 
-    class Off(Handed):
+    class Off(WrongTransfer):
         def _step(self, images, labels, rate, masks):
             result = super()._step(images, labels, rate, masks)
-            self.given = self.inner.get_state()
-            self.given["optimizer.step"] = self.given["optimizer.step"] - 1
+            self.reported = self.inner.get_state()
+            self.reported["optimizer.step"] = self.reported["optimizer.step"] - 1
             return result
 
     def spoil(state):
@@ -53,8 +55,8 @@ def step_count_off(inner, _batches):
     return Off(inner, spoil)
 
 
-class RestartedSchedule(Through):
-    """Rates from the schedule's beginning: its position was not handed over."""
+class RestartedSchedule(Wrapper):
+    """The schedule starts again: its position was not transferred."""
 
     def __init__(self, inner, _batches):
         super().__init__(inner)
@@ -65,8 +67,8 @@ class RestartedSchedule(Through):
         return super()._step(images, labels, rate_at(self.optimizer, self.taken - 1), masks)
 
 
-class CursorOff(Through):
-    """Every batch the one after: a data cursor that is off by one."""
+class CursorOff(Wrapper):
+    """Every batch is the next one: the position in the data is off by one."""
 
     def __init__(self, inner, batches):
         super().__init__(inner)

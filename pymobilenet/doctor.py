@@ -1,4 +1,4 @@
-"""What was found on this machine, and what the backends chose to compute with."""
+"""The environment report: machine, libraries, threads, and the speed of matrix products."""
 
 from __future__ import annotations
 
@@ -11,55 +11,60 @@ from pymobilenet.backends.julia.runtime import blas, sysimage
 from pymobilenet.bench.peak import gemm_peak
 from pymobilenet.bench.report import cores, processor
 
-VARIABLES = (
+ENVIRONMENT_VARIABLES = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE"),
     *("JULIA_NUM_THREADS", "PYTHON_JULIACALL_THREADS", "PYTHON_JULIACALL_HANDLE_SIGNALS"),
 )
-"""What the environment may decide instead."""
+"""Environment variables that change what the backends compute with."""
 
 
-def findings() -> Iterator[tuple[str, str, str]]:
-    """(what, finding, remark) for machine, environment, and each backend at hand; the products of
-    matrices are measured, which takes a second or two."""
+def environment_report() -> Iterator[tuple[str, str, str]]:
+    """Yield the rows of the report on machine, environment, and each available backend.
+
+    The speed of matrix products is measured, which takes a second or two.
+
+    Yields:
+        What is reported, its value, and a remark.
+    """
     yield "processor", processor(), f"{cores()} cores for this process"
-    for name in VARIABLES:
+    for name in ENVIRONMENT_VARIABLES:
         if name in os.environ:
-            yield name, os.environ[name], "set in the environment, and obeyed"
+            yield name, os.environ[name], "set in the environment"
     reason = unavailable()
     for name in BACKENDS:
         if name == "julia" and reason is not None:
             yield name, "unavailable", reason
             continue
-        one = backend(name)
-        versions = ", ".join(f"{key} {value}" for key, value in one.versions().items())
-        threads = ", ".join(f"{count} {kind}" for kind, count in one.threads().items())
+        loaded = backend(name)
+        versions = ", ".join(f"{key} {value}" for key, value in loaded.versions().items())
+        threads = ", ".join(f"{count} {kind}" for kind, count in loaded.threads().items())
         yield name, versions, f"threads: {threads}" if threads else ""
     if reason is None:
         image = sysimage()
         yield (
-            "julia's system image",
-            image or "its own",
-            "" if image else "`pymobilenet sysimage` builds one with which it starts faster",
+            "Julia system image",
+            image or "Julia's own",
+            "" if image else "`pymobilenet sysimage` builds one with which Julia starts faster",
         )
-        found = blas()
+        library = blas()
         yield (
-            "julia's BLAS",
-            f"{found['library']}, kernels for {found['core'] or 'an unknown processor'}",
-            "one thread for each of Julia's while a model computes",
+            "Julia BLAS",
+            f"{library['library']}, kernels for {library['core'] or 'an unknown processor'}",
+            "one BLAS thread for each Julia thread while a model computes",
         )
     peaks = gemm_peak(name for name in BACKENDS if name != "julia" or reason is None)
     best = max(peaks.values())
     for name, gflops in peaks.items():
-        slow = "" if gflops > best / 1.5 else _how_to_mend(name, peaks)
-        yield f"float32 products, {name}", f"{gflops:.0f} GFLOP/s", slow
+        remark = "" if gflops > best / 1.5 else _slow_remark(name, peaks)
+        yield f"float32 matrix products, {name}", f"{gflops:.0f} GFLOP/s", remark
 
 
-def _how_to_mend(name: str, peaks: dict[str, float]) -> str:
-    better = max(peaks, key=lambda other: peaks[other])
+def _slow_remark(name: str, peaks: dict[str, float]) -> str:
+    fastest = max(peaks, key=lambda other: peaks[other])
     hint = (
         " Its kernels may be for another processor: try OPENBLAS_CORETYPE=SkylakeX with AVX-512, "
         "Haswell without"
         if name in ("julia", "numpy")
         else ""
     )
-    return f"{better} does {peaks[better] / peaks[name]:.1f} times as many.{hint}"
+    return f"{fastest} is {peaks[fastest] / peaks[name]:.1f} times as fast.{hint}"

@@ -1,4 +1,4 @@
-"""A model that answers what was written down, and data for it to be asked about."""
+"""A model with known logits, and a data set for it."""
 
 import numpy as np
 
@@ -7,20 +7,20 @@ from pymobilenet.data import Dataset
 
 
 class Known:
-    """Predicts logits that were written down, image by image; notes what it is given."""
+    """Returns known logits, image by image, and records its inputs."""
 
     dtype = np.dtype("float32")
 
     def __init__(self, logits):
-        self.logits, self.seen = np.asarray(logits, float), []
+        self.logits, self.inputs = np.asarray(logits, float), []
         self.config = MobileNetConfig(num_classes=self.logits.shape[1])
 
     def freeze(self):
         return self.predict
 
     def predict(self, images):
-        start = sum(map(len, self.seen))
-        self.seen.append(images)
+        start = sum(map(len, self.inputs))
+        self.inputs.append(images)
         return self.logits[start : start + len(images)]
 
 

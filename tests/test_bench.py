@@ -1,9 +1,10 @@
-"""The bench measures what it says, in turns, and writes what it measured."""
+"""`bench`: contenders take turns, and the measurements are written."""
 
 import json
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from typer.testing import CliRunner
 from pymobilenet import MobileNetConfig, backend, doctor
 from pymobilenet.architecture import mult_adds
 from pymobilenet.backends.julia.runtime import blas, sysimage
-from pymobilenet.bench import Case, Contender, Timing, available, measure
-from pymobilenet.bench.contenders import CONTENDERS, YARDSTICK
+from pymobilenet.bench import Case, Contender, Timing, available, measure, process
+from pymobilenet.bench.contenders import CONTENDERS, RATIO_BASE
 from pymobilenet.bench.measure import (
     LEAST_REPEATS,
     LEAST_SECONDS,
@@ -93,7 +94,7 @@ def test_what_a_run_allocates_is_measured(clock):
     assert measure(TRAIN, [one], repeats=3)[0].allocated == 1000
 
 
-def test_who_cannot_do_a_job_is_left_out():
+def test_a_contender_without_the_job_is_left_out():
     assert measure(Case(SMALL, 4, "predict"), [worker("a", 0, [], Clock())]) == []
 
 
@@ -106,9 +107,9 @@ def test_figures_follow_from_the_seconds():
 
 
 def test_every_combination_is_a_case_but_a_training_step_of_one_image():
-    found = cases(["v1", "v2"], [0.25], [32], [1, 8], [1, 2], ["train", "predict"])
-    assert len(found) == 2 * 2 * 3
-    assert not [case for case in found if case.job == "train" and case.batch_size == 1]
+    result = cases(["v1", "v2"], [0.25], [32], [1, 8], [1, 2], ["train", "predict"])
+    assert len(result) == 2 * 2 * 3
+    assert not [case for case in result if case.job == "train" and case.batch_size == 1]
 
 
 def test_a_sweep_varies_one_axis_at_a_time():
@@ -117,8 +118,8 @@ def test_a_sweep_varies_one_axis_at_a_time():
     assert [sum(case.job == job for case in whole) for job in ("train", "predict")] == [18, 27]
     assert [sum(case.job == job for case in swept) for job in ("train", "predict")] == [6, 7]
     assert set(swept) <= set(whole)
-    found = {(c.config.width_mult, c.config.resolution, c.batch_size) for c in swept}
-    assert found == {
+    result = {(c.config.width_mult, c.config.resolution, c.batch_size) for c in swept}
+    assert result == {
         *((width, 64, 32) for width in (0.25, 0.5, 1.0)),
         *((0.5, resolution, 32) for resolution in (32, 128)),
         *((0.5, 64, batch) for batch in (1, 128)),
@@ -136,7 +137,7 @@ def test_a_sweep_varies_one_axis_at_a_time():
         (["--resolution", "1"], "resolution must be in [32, 4096] pixels. Received: 1"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_in_one_line(tmp_path, arguments, message):
+def test_bench_refuses_invalid_arguments_in_one_line(tmp_path, arguments, message):
     out = ["--out", str(tmp_path / "out"), "--contender", "torch"]
     refused = CliRunner().invoke(app, ["bench", *out, *arguments])
     assert (refused.exit_code, refused.stderr.strip()) == (2, f"ConfigError: {message}")
@@ -163,16 +164,16 @@ def test_cores_are_counted_where_the_system_knows_no_affinity(monkeypatch):
     assert cores() == 1
 
 
-def test_one_that_is_asked_for_and_missing_is_an_error():
+def test_a_requested_contender_that_is_missing_is_an_error():
     with pytest.raises(ConfigError, match="Received: cuda"):
         available(["cuda"])
-    found, _ = available(["torch"])
-    assert [one.name for one in found] == ["torch"]
-    assert YARDSTICK in [one.name for one in CONTENDERS]
+    result, _ = available(["torch"])
+    assert [one.name for one in result] == ["torch"]
+    assert RATIO_BASE in [one.name for one in CONTENDERS]
 
 
-@pytest.mark.parametrize("name", ["torch by hand, channels_last", "torch", YARDSTICK])
-def test_torchs_ways_do_the_same_work(name):
+@pytest.mark.parametrize("name", ["torch baseline, channels_last", "torch", RATIO_BASE])
+def test_torchs_contenders_do_the_same_work(name):
     (one,), _ = available([name])
     images = np.random.default_rng(0).standard_normal((4, 3, 32, 32)).astype(np.float32)
     labels = np.arange(4)
@@ -180,12 +181,44 @@ def test_torchs_ways_do_the_same_work(name):
     assert one.train(SMALL, images, labels)() is not None
 
 
-def test_a_fresh_process_tells_start_and_memory():
-    found = fresh_process(Case(SMALL, 64, "predict"), "torch")
-    assert 0.1 < found.first_result < 120
-    assert 10_000 < found.memory < 10**9
+def test_a_fresh_process_measures_from_its_start_to_the_first_result():
+    case = Case(SMALL, 64, "predict")
+    start = time.time()
+    result = fresh_process(case, "torch")
+    assert 0 < result.first_result < time.time() - start
+    assert result.memory > 0
+    assert (result.case, result.contender) == (case, "torch")
     with pytest.raises(BackendUnavailable, match="cuda"):
         fresh_process(TRAIN, "cuda")
+
+
+def test_the_first_result_is_counted_from_the_start_of_the_process(monkeypatch):
+    class Done:
+        returncode, stdout = 0, 'a line of a library\n{"first": 107.5, "memory": 4096}\n'
+
+    monkeypatch.setattr(process.time, "time", lambda: 100.0)
+    monkeypatch.setattr(process.subprocess, "run", lambda *_, **__: Done)
+    result = fresh_process(TRAIN, "torch")
+    assert (result.first_result, result.memory) == (7.5, 4096)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="Linux counts the memory")
+def test_memory_is_what_the_case_adds_to_the_loaded_runtime(monkeypatch):
+    """A job that holds 64 MB for the case, after one that held 256 MB in the run before."""
+    megabytes, log = {(0.25, 2): 256, (0.1, 4): 64}, []
+
+    def make(config, images, _labels):
+        def job():
+            log.append(megabytes[config.width_mult, len(images)])
+            return np.ones(log[-1] * 2**17).sum()
+
+        return job
+
+    fake = Contender("fake", "torch", make, None)
+    monkeypatch.setattr(process, "available", lambda _: ([fake], {}))
+    result = process._run("fake", "train", "4", SMALL.to_json())
+    assert log == [256, *[64] * process.STEPS]
+    assert result["memory"] == pytest.approx(64 * 2**20, rel=0.25)
 
 
 def test_threads_are_chosen_before_a_framework_is_loaded():
@@ -203,10 +236,10 @@ def test_the_command_writes_json_and_pictures(tmp_path):
     more = ["--batch-size", "4", "--repeats", "3", "--out", str(tmp_path)]
     result = CliRunner().invoke(app, ["bench", *arguments, *more])
     assert result.exit_code == 0, result.output
-    found = json.loads((tmp_path / "bench.json").read_text())
-    assert len(found["timings"]) == 4
-    assert min(found["gemm_gflops"].values()) > 0
-    assert found["about"]["torch"]["torch"]
+    result = json.loads((tmp_path / "bench.json").read_text())
+    assert len(result["timings"]) == 4
+    assert min(result["gemm_gflops"].values()) > 0
+    assert result["about"]["torch"]["torch"]
     pictures = {path.name for path in tmp_path.glob("*.png")}
     assert pictures == {"train-v1.png", "predict-v1.png"}
 
@@ -221,11 +254,11 @@ def test_the_doctor_names_processor_and_backends(monkeypatch):
 
 
 @pytest.mark.julia
-def test_the_doctor_asks_julia_what_it_multiplies_with():
-    found = blas()
-    assert found["library"]
-    assert int(found["threads"]) >= 1
-    assert int(found["julia_threads"]) == backend("julia").threads()["julia"]
+def test_the_doctor_reports_julias_blas():
+    result = blas()
+    assert result["library"]
+    assert int(result["threads"]) >= 1
+    assert int(result["julia_threads"]) == backend("julia").threads()["julia"]
     assert sysimage() == os.environ.get("PYTHON_JULIACALL_SYSIMAGE")
 
 
@@ -233,8 +266,8 @@ IMAGES = np.random.default_rng(0).standard_normal((4, 3, 32, 32)).astype(np.floa
 
 
 @pytest.mark.julia
-@pytest.mark.parametrize("name", ["julia", "julia, no border"])
-def test_julias_ways_do_the_same_work(name):
+@pytest.mark.parametrize("name", ["julia", "julia, without juliacall"])
+def test_julias_contenders_do_the_same_work(name):
     (one,), _ = available([name])
     assert one.train(SMALL, IMAGES, np.arange(4))() is not None
     (timing,) = measure(Case(SMALL, 4, "predict"), [one], repeats=3)

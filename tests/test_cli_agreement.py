@@ -25,12 +25,12 @@ def images(monkeypatch):
         (["--dtype", "float16"], "dtype must be one of float32, float64. Received: 'float16'"),
         (
             [],
-            "both backends compute in, and numpy does not. Received: float32",
+            "supported by both backends, and numpy does not support it. Received: float32",
         ),
     ],
 )
 def test_a_dtype_is_refused_before_anything_is_compared(monkeypatch, arguments, message):
-    monkeypatch.setattr(run, "live_scenario", lambda *_: pytest.fail("it was compared"))
+    monkeypatch.setattr(run, "compare_live", lambda *_: pytest.fail("it was compared"))
     refused = CliRunner().invoke(app, [*PARITY, *arguments])
     assert refused.exit_code == 2
     assert refused.stderr.splitlines()[-1].startswith("ConfigError: ")
@@ -40,7 +40,7 @@ def test_a_dtype_is_refused_before_anything_is_compared(monkeypatch, arguments, 
 def test_a_file_in_place_of_the_reports_folder_is_refused_before_anything_is_compared(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(run, "live_scenario", lambda *_: pytest.fail("it was compared"))
+    monkeypatch.setattr(run, "compare_live", lambda *_: pytest.fail("it was compared"))
     (tmp_path / "file").touch()
     report = ["--dtype", "float64", "--report", str(tmp_path / "file")]
     refused = CliRunner().invoke(app, [*PARITY, *report])

@@ -50,9 +50,9 @@ def test_evaluate_prints_the_figures(model, data):
 def test_evaluate_writes_json(model, data, split):
     done = run("evaluate", model, "--data", data, "--json", "--split", split)
     assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)
-    assert found.items() >= evaluate(MODEL, load_cifar100(data, split)).to_dict().items()
-    assert (found["file"], found["count"]) == (str(model), COUNTS[split])
+    result = json.loads(done.stdout)
+    assert result.items() >= evaluate(MODEL, load_cifar100(data, split)).to_dict().items()
+    assert (result["file"], result["count"]) == (str(model), COUNTS[split])
 
 
 def test_evaluate_writes_pictures(model, data, tmp_path):
@@ -86,13 +86,13 @@ def test_images_are_scaled_as_the_file_or_the_user_says(tmp_path, data):
 
 def test_the_oracle_evaluates_in_float64(model, data):
     done = run("evaluate", model, "--data", data, "--json", "--backend", "numpy")
-    found = json.loads(done.stdout)
-    assert (found["backend"], found["dtype"]) == ("numpy", "float64")
+    result = json.loads(done.stdout)
+    assert (result["backend"], result["dtype"]) == ("numpy", "float64")
     expected = evaluate(MODEL, load_cifar100(data, "test"))
-    assert found["loss"] == pytest.approx(expected.loss, rel=1e-5)
+    assert result["loss"] == pytest.approx(expected.loss, rel=1e-5)
 
 
-def test_what_cannot_be_evaluated_is_refused(model, data, tmp_path):
+def test_evaluate_refuses_invalid_arguments(model, data, tmp_path):
     assert "no such file" in refused("evaluate", tmp_path / "absent", "--data", data).lower()
     assert "no data at" in refused("evaluate", model, "--data", tmp_path / "absent")
     assert "split must be" in refused("evaluate", model, "--data", data, "--split", "all")
@@ -141,7 +141,7 @@ def test_torch_and_julia_are_shown_side_by_side(model, picture):
     assert float(line.split()[-1]) < 1e-6
 
 
-def test_classes_are_called_by_their_names(picture, tmp_path):
+def test_classes_are_printed_by_name(picture, tmp_path):
     named = saved(tmp_path / "named.safetensors", classes='"cifar-100"')
     first = run("predict", named, picture, "--top", 100).stdout
     assert "sweet_pepper" in first
@@ -151,7 +151,7 @@ def test_classes_are_called_by_their_names(picture, tmp_path):
     assert "sweet_pepper" not in done.stdout
 
 
-def test_what_cannot_be_predicted_is_refused(model, picture, tmp_path):
+def test_predict_refuses_invalid_arguments(model, picture, tmp_path):
     (tmp_path / "odd.png").write_bytes(b"hello")
     assert "odd.png: no image" in refused("predict", model, picture, tmp_path / "odd.png")
     assert "absent: no such file" in refused("predict", model, tmp_path / "absent")
@@ -164,8 +164,8 @@ def test_logits_that_overflow_are_said(picture, tmp_path):
     state = MODEL.get_state()
     state["classifier.weight"][:] = state["classifier.bias"][:] = np.finfo(np.float32).max
     write_weights(tmp_path / "huge.safetensors", CONFIG, state, {})
-    said = refused("predict", tmp_path / "huge.safetensors", picture)
-    assert "logits must be finite to have probabilities. Received from torch: inf" in said
+    message = refused("predict", tmp_path / "huge.safetensors", picture)
+    assert "logits must be finite to have probabilities. Received from torch: inf" in message
 
 
 # compare
@@ -204,6 +204,6 @@ def test_compare_names_the_line_that_is_wrong(tmp_path):
     good, bad = a_run(tmp_path / "good", 2), a_run(tmp_path / "bad", 2)
     with (bad / "log.jsonl").open("a") as file:
         file.write('{"epoch": 3, "train')
-    said = refused("compare", good, bad, "--out", tmp_path / "out")
-    assert "log.jsonl, line 3: not JSON" in said
+    message = refused("compare", good, bad, "--out", tmp_path / "out")
+    assert "log.jsonl, line 3: not JSON" in message
     assert not (tmp_path / "out").exists()

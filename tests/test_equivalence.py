@@ -1,4 +1,4 @@
-"""TOST against its formula, and the runs it is asked of."""
+"""TOST compared with its formula, and the runs that `equivalence` trains."""
 
 import doctest
 import json
@@ -40,13 +40,13 @@ def by_formula(first, second, margin):
 def test_the_p_value_and_the_interval_are_the_formulas(shift):
     draw = np.random.default_rng(0)
     first, second = draw.normal(0.3, 0.01, 10), draw.normal(0.3 + shift, 0.02, 7)
-    found = equivalence(first, second, 0.02)
+    result = equivalence(first, second, 0.02)
     difference, interval, p_value = by_formula(first, second, 0.02)
-    assert found.difference == pytest.approx(difference, abs=1e-15)
-    assert found.interval == pytest.approx(interval)
-    assert found.p_value == pytest.approx(p_value)
+    assert result.difference == pytest.approx(difference, abs=1e-15)
+    assert result.interval == pytest.approx(interval)
+    assert result.p_value == pytest.approx(p_value)
     inside = interval[0] > -0.02 and interval[1] < 0.02
-    assert found.shown == inside
+    assert result.shown == inside
 
 
 def test_a_difference_as_large_as_the_margin_is_rarely_called_equivalent():
@@ -66,11 +66,11 @@ def test_the_example_runs():
 @pytest.mark.parametrize(
     ("groups", "margin", "message"),
     [
-        (([0.1, 0.2], [0.1, 0.2]), 0, "the margin must be above 0. Received: 0"),
+        (([0.1, 0.2], [0.1, 0.2]), 0, "margin must be above 0. Received: 0"),
         (([0.1], [0.1, 0.2]), 0.02, "two runs or more. Received: 1 and 2"),
     ],
 )
-def test_what_cannot_be_tested_is_refused(groups, margin, message):
+def test_invalid_groups_and_margins_are_refused(groups, margin, message):
     with pytest.raises(ConfigError, match=message):
         equivalence(*groups, margin)
 
@@ -89,8 +89,8 @@ def test_the_command_trains_each_seed_in_each_backend_once(tmp_path):
     done = [CliRunner().invoke(app, [*map(str, arguments)]) for _ in range(2)]
     assert [one.exit_code for one in done] in ([0, 0], [1, 1]), done[0].output
     assert done[0].stdout == done[1].stdout  # the second time, all are there
-    found = json.loads((tmp_path / "out" / "equivalence.json").read_text())
-    assert {name: len(values) for name, values in found["accuracy"].items()} == {
+    result = json.loads((tmp_path / "out" / "equivalence.json").read_text())
+    assert {name: len(values) for name, values in result["accuracy"].items()} == {
         "torch": 2,
         "numpy": 2,
     }
@@ -136,8 +136,8 @@ def test_runs_of_another_recipe_are_refused_by_the_field(begun, table, field, va
 def test_runs_of_other_images_are_refused_and_of_the_same_elsewhere_are_not(begun, tmp_path):
     recipe, folder = begun
     moved = replace(recipe, run=replace(recipe.run, data=str(write_images(tmp_path / "moved"))))
-    found = run_seeds(moved, [backend("torch")], [0, 1], folder / "runs")
-    assert found == run_seeds(recipe, [backend("torch")], [0, 1], folder / "runs")
+    result = run_seeds(moved, [backend("torch")], [0, 1], folder / "runs")
+    assert result == run_seeds(recipe, [backend("torch")], [0, 1], folder / "runs")
     paths = sorted((tmp_path / "moved" / "train" / "a").iterdir())
     paths[0].write_bytes(paths[1].read_bytes())
     with pytest.raises(DataError, match="the images it began with"):
@@ -157,8 +157,8 @@ def test_a_run_from_other_weights_is_one_of_its_recipe(tmp_path, begun):
     ("arguments", "message"),
     [
         (["--set", "epochs=0"], "epochs must be at least 1. Received: 0"),
-        (["--margin", "0"], "the margin must be above 0. Received: 0"),
-        (["--backends", "torch, torch"], "two different backends are compared"),
+        (["--margin", "0"], "margin must be above 0. Received: 0"),
+        (["--backends", "torch, torch"], "backends must be two different ones"),
     ],
 )
 def test_the_command_refuses_before_it_trains(tmp_path, arguments, message):
@@ -180,4 +180,4 @@ def test_the_command_misses_scipy_before_it_trains(tmp_path, monkeypatch):
 def test_the_command_wants_two_backends():
     done = CliRunner().invoke(app, ["equivalence", "smoke", "--backends", "torch"])
     assert done.exit_code == 2
-    assert "two different backends are compared" in done.stderr
+    assert "backends must be two different ones" in done.stderr

@@ -1,4 +1,4 @@
-"""Loss, accuracy, confusion and calibration: by hand, and whatever the answers are."""
+"""Loss, accuracy, confusion and calibration: of known values, and for any predictions."""
 
 from dataclasses import replace
 
@@ -38,86 +38,86 @@ def answers(draw, logit):
 
 ANSWERS = answers(st.one_of(FINITE, ODD))
 
-# By hand: four images of three classes, two of them right
+# Known values: four images of three classes, two of them right
 
-BY_HAND = scored(
+FOUR_IMAGES = scored(
     np.log([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2], [0.08, 0.1, 0.82], [0.62, 0.28, 0.1]]), [0, 1, 2, 2]
 )
 
 
 def test_the_figures_of_four_images():
-    found = BY_HAND
-    assert (found.count, found.unanswered) == (4, 0)
-    assert found.loss == pytest.approx(-np.log([0.7, 0.3, 0.82, 0.1]).mean(), rel=1e-15)
-    assert (found.top1, found.top5) == (2 / 4, 1)
-    assert found.confusion.tolist() == [[1, 0, 0], [1, 0, 0], [1, 0, 1]]
-    assert found.class_counts.tolist() == [1, 1, 2]
-    assert found.class_accuracy.tolist() == [1, 0, 0.5]
-    assert found.predicted.tolist() == [0, 0, 2, 0]
-    assert found.confidence == pytest.approx([0.7, 0.5, 0.82, 0.62], rel=1e-15)
-    assert found.ece == pytest.approx((0.3 + 0.5 + 0.18 + 0.62) / 4, rel=1e-14)
+    result = FOUR_IMAGES
+    assert (result.count, result.unanswered) == (4, 0)
+    assert result.loss == pytest.approx(-np.log([0.7, 0.3, 0.82, 0.1]).mean(), rel=1e-15)
+    assert (result.top1, result.top5) == (2 / 4, 1)
+    assert result.confusion.tolist() == [[1, 0, 0], [1, 0, 0], [1, 0, 1]]
+    assert result.class_counts.tolist() == [1, 1, 2]
+    assert result.class_accuracy.tolist() == [1, 0, 0.5]
+    assert result.predicted.tolist() == [0, 0, 2, 0]
+    assert result.confidence == pytest.approx([0.7, 0.5, 0.82, 0.62], rel=1e-15)
+    assert result.ece == pytest.approx((0.3 + 0.5 + 0.18 + 0.62) / 4, rel=1e-14)
 
 
 def test_the_reliability_table_of_four_images():
-    found = {place: one for place, one in enumerate(BY_HAND.reliability) if one.count}
-    assert list(found) == [7, 9, 10, 12]  # 0.5, 0.62, 0.7 and 0.82 times 15, cut off
-    assert [one.accuracy for one in found.values()] == [0, 0, 1, 1]
-    assert [one.confidence for one in found.values()] == pytest.approx([0.5, 0.62, 0.7, 0.82])
+    result = {place: one for place, one in enumerate(FOUR_IMAGES.reliability) if one.count}
+    assert list(result) == [7, 9, 10, 12]  # 0.5, 0.62, 0.7 and 0.82 times 15, cut off
+    assert [one.accuracy for one in result.values()] == [0, 0, 1, 1]
+    assert [one.confidence for one in result.values()] == pytest.approx([0.5, 0.62, 0.7, 0.82])
     assert all(
         (one.count, one.accuracy, one.confidence) == (0, None, None)
-        for place, one in enumerate(BY_HAND.reliability)
-        if place not in found
+        for place, one in enumerate(FOUR_IMAGES.reliability)
+        if place not in result
     )
 
 
 def test_mistakes_begin_with_the_most_confident():
-    assert BY_HAND.mistakes().tolist() == [3, 1]
-    assert BY_HAND.confusions(5) == [Confusion("1", "0", 1), Confusion("2", "0", 1)]
-    assert BY_HAND.confusions(1) == [Confusion("1", "0", 1)]
+    assert FOUR_IMAGES.mistakes().tolist() == [3, 1]
+    assert FOUR_IMAGES.confusions(5) == [Confusion("1", "0", 1), Confusion("2", "0", 1)]
+    assert FOUR_IMAGES.confusions(1) == [Confusion("1", "0", 1)]
 
 
 def test_to_dict_has_every_figure_and_is_plain():
-    found = BY_HAND.to_dict()
-    assert found["classes"][2] == {"name": "2", "count": 2, "accuracy": 0.5}
-    assert found["confusion"] == [[1, 0, 0], [1, 0, 0], [1, 0, 1]]
-    assert len(found["reliability"]) == BINS
-    assert (found["source"], found["preprocessing"]) == ("here", "standard")
-    assert [type(found[key]) for key in ("count", "loss", "top1", "ece")] == [int, *[float] * 3]
+    result = FOUR_IMAGES.to_dict()
+    assert result["classes"][2] == {"name": "2", "count": 2, "accuracy": 0.5}
+    assert result["confusion"] == [[1, 0, 0], [1, 0, 0], [1, 0, 1]]
+    assert len(result["reliability"]) == BINS
+    assert (result["source"], result["preprocessing"]) == ("here", "standard")
+    assert [type(result[key]) for key in ("count", "loss", "top1", "ece")] == [int, *[float] * 3]
 
 
-# What is odd
+# Unusual values
 
 
-def test_an_image_without_finite_logits_has_no_answer():
-    found = scored([[NAN, 1], [INF, 0], [-INF, 0], [3, 1]], [0, 0, 1, 0])
-    assert (found.unanswered, found.top1, found.top5) == (3, 1 / 4, 1 / 4)
-    assert found.predicted.tolist() == [NO_CLASS, NO_CLASS, NO_CLASS, 0]
-    assert found.confusion.tolist() == [[1, 0], [0, 0]]
-    assert found.loss == INF
-    assert found.to_dict()["loss"] is None
-    assert sum(one.count for one in found.reliability) == 1
-    assert found.ece == pytest.approx(1 - found.confidence[3])
-    assert found.mistakes().tolist() == [0, 1, 2]
-    assert [found.name(place) for place in (NO_CLASS, 1, 2)] == ["nothing", "1", "2"]
+def test_an_image_without_finite_logits_has_no_prediction():
+    result = scored([[NAN, 1], [INF, 0], [-INF, 0], [3, 1]], [0, 0, 1, 0])
+    assert (result.unanswered, result.top1, result.top5) == (3, 1 / 4, 1 / 4)
+    assert result.predicted.tolist() == [NO_CLASS, NO_CLASS, NO_CLASS, 0]
+    assert result.confusion.tolist() == [[1, 0], [0, 0]]
+    assert result.loss == INF
+    assert result.to_dict()["loss"] is None
+    assert sum(one.count for one in result.reliability) == 1
+    assert result.ece == pytest.approx(1 - result.confidence[3])
+    assert result.mistakes().tolist() == [0, 1, 2]
+    assert [result.name(place) for place in (NO_CLASS, 1, 2)] == ["nothing", "1", "2"]
 
 
-def test_without_any_answer_nothing_is_calibrated():
-    found = scored([[NAN, NAN]], [1])
-    assert np.isnan(found.ece)
-    assert found.to_dict()["ece"] is None
+def test_without_any_prediction_there_is_no_calibration():
+    result = scored([[NAN, NAN]], [1])
+    assert np.isnan(result.ece)
+    assert result.to_dict()["ece"] is None
 
 
 def test_a_class_without_images_has_no_accuracy():
-    found = scored([[1, 0, 0], [0, 0, 1]], [0, 2])
-    assert found.class_counts.tolist() == [1, 0, 1]
-    assert found.to_dict()["classes"][1] == {"name": "1", "count": 0, "accuracy": None}
+    result = scored([[1, 0, 0], [0, 0, 1]], [0, 2])
+    assert result.class_counts.tolist() == [1, 0, 1]
+    assert result.to_dict()["classes"][1] == {"name": "1", "count": 0, "accuracy": None}
 
 
 def test_a_model_may_have_more_classes_than_the_data():
-    found = scored([[0, 1, 0, 0], [0, 0, 0, 1]], [1, 0], classes=2)
-    assert found.confusion.tolist() == [[0, 0, 0, 1], [0, 1, 0, 0]]
-    assert found.class_accuracy.tolist() == [0, 1]
-    assert found.confusions(3) == [Confusion("0", "3", 1)]
+    result = scored([[0, 1, 0, 0], [0, 0, 0, 1]], [1, 0], classes=2)
+    assert result.confusion.tolist() == [[0, 0, 0, 1], [0, 1, 0, 0]]
+    assert result.class_accuracy.tolist() == [0, 1]
+    assert result.confusions(3) == [Confusion("0", "3", 1)]
 
 
 def test_a_model_with_too_few_classes_is_refused():
@@ -126,17 +126,17 @@ def test_a_model_with_too_few_classes_is_refused():
 
 
 def test_huge_logits_overflow_nothing():
-    found = scored([[1e30, -1e30], [-1e30, 1e30]], [0, 0])
-    assert found.losses.tolist() == [0, 2e30]
-    assert found.confidence.tolist() == [1, 1]
+    result = scored([[1e30, -1e30], [-1e30, 1e30]], [0, 0])
+    assert result.losses.tolist() == [0, 2e30]
+    assert result.confidence.tolist() == [1, 1]
 
 
-# Whatever the answers are
+# Any predictions
 
 
 @given(ANSWERS, st.randoms(use_true_random=False))
-def test_the_order_of_the_images_changes_nothing(found, random):
-    logits, labels = found
+def test_the_order_of_the_images_changes_nothing(case, random):
+    logits, labels = case
     order = list(range(len(labels)))
     random.shuffle(order)
     first, second = scored(logits, labels), scored(logits[order], np.take(labels, order))
@@ -148,8 +148,8 @@ def test_the_order_of_the_images_changes_nothing(found, random):
 
 
 @given(ANSWERS)
-def test_figures_are_consistent(found):
-    logits, labels = found
+def test_figures_are_consistent(case):
+    logits, labels = case
     result = scored(logits, labels)
     assert result.top1 == np.trace(result.confusion) / len(labels)
     assert result.confusion.sum() + result.unanswered == len(labels)
@@ -161,8 +161,8 @@ def test_figures_are_consistent(found):
 
 
 @given(answers(FINITE))
-def test_the_loss_is_the_oracles(found):
-    logits, labels = found
+def test_the_loss_is_the_oracles(case):
+    logits, labels = case
     expected, _ = numpy_layers.cross_entropy(logits, np.array(labels))
     assert scored(logits, labels).loss == pytest.approx(expected, rel=1e-12, abs=1e-15)
 
@@ -213,18 +213,18 @@ CONFIG = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5)
 @pytest.mark.parametrize("name", PREPROCESSING)
 def test_images_go_through_the_preprocessing_of_that_name(name):
     model = Known(np.zeros((12, 5)))
-    found = evaluate(model, DATA, name)
+    result = evaluate(model, DATA, name)
     expected = preprocess(DATA.images.transpose(0, 2, 3, 1), name)
-    assert model.seen[0].tobytes() == expected.tobytes()
-    assert found.preprocessing == name
+    assert model.inputs[0].tobytes() == expected.tobytes()
+    assert result.preprocessing == name
 
 
 def test_backends_agree_on_a_model():
     oracle = backend("numpy").build(CONFIG, dtype="float64")
     expected = evaluate(oracle, DATA)
-    found = evaluate(backend("torch").from_state(CONFIG, oracle.get_state()), DATA, batch_size=5)
-    assert found.predicted.tolist() == expected.predicted.tolist()
-    assert found.losses == pytest.approx(expected.losses, rel=1e-10)
+    result = evaluate(backend("torch").from_state(CONFIG, oracle.get_state()), DATA, batch_size=5)
+    assert result.predicted.tolist() == expected.predicted.tolist()
+    assert result.losses == pytest.approx(expected.losses, rel=1e-10)
 
 
 @pytest.mark.parametrize("name", ["torch", "numpy"])
@@ -242,25 +242,25 @@ def test_a_softmax_that_saturates_keeps_its_loss():
     assert 700 < evaluate(model, DATA).loss < 900  # three of four images are not of class 0
 
 
-def test_every_batch_is_told():
+def test_on_batch_is_called_for_every_batch():
     batches = []
     evaluate(Known(np.zeros((12, 5))), DATA, batch_size=5, on_batch=lambda: batches.append(1))
     assert len(batches) == 3
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"preprocessing": "caffe"}, r"preprocessing must be one of unit.*Received: 'caffe'"),
         ({"batch_size": 0}, "batch_size must be at least 1. Received: 0"),
     ],
 )
-def test_arguments_that_are_none_are_refused(arguments, said):
-    with pytest.raises(ConfigError, match=said):
+def test_invalid_arguments_are_refused(arguments, message):
+    with pytest.raises(ConfigError, match=message):
         evaluate(Known(np.zeros((12, 5))), DATA, **arguments)
 
 
-def test_preprocessing_is_the_users_then_the_files_then_that_of_training():
+def test_preprocessing_is_the_users_then_the_files_then_the_default():
     keras = {"preprocessing": "keras"}
     assert preprocessing_of(keras, "unit", "file") == "unit"
     assert preprocessing_of(keras, None, "file") == "keras"

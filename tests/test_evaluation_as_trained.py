@@ -1,4 +1,4 @@
-"""What a file says of classes and scaling is what `evaluate` and `predict` go by."""
+"""`evaluate` and `predict` use the classes and the scaling that a file specifies."""
 
 import json
 from dataclasses import replace
@@ -50,29 +50,29 @@ def images(folder, *names):
 # Classes
 
 
-def test_classes_are_paired_by_name(tmp_path):
+def test_classes_are_matched_by_name(tmp_path):
     model = saved(tmp_path / "m", always=2, **CLASSES)
     for classes in (("ship",), ("cat", "ship"), ("ship", "airplane", "cat")):
         data = images(tmp_path / "_".join(classes), *(f"test/{name}/1.png" for name in classes))
-        found = figures(model, "--data", data, "--preprocessing", "unit")
-        assert found["top1"] == 1 / len(classes)
-        assert [one["name"] for one in found["classes"]] == list(NAMES)
-        assert found["classes"][2] == {"name": "ship", "count": 1, "accuracy": 1.0}
+        result = figures(model, "--data", data, "--preprocessing", "unit")
+        assert result["top1"] == 1 / len(classes)
+        assert [one["name"] for one in result["classes"]] == list(NAMES)
+        assert result["classes"][2] == {"name": "ship", "count": 1, "accuracy": 1.0}
 
 
 def test_a_class_that_the_model_lacks_is_named(tmp_path):
     data = images(tmp_path / "data", "test/ship/1.png", "test/dog/1.png")
-    said = refused("evaluate", saved(tmp_path / "m", **CLASSES), "--data", data)
-    assert "m has airplane, cat, ship. Received: dog. Rename" in said
+    message = refused("evaluate", saved(tmp_path / "m", **CLASSES), "--data", data)
+    assert "m has airplane, cat, ship. Received: dog. Rename" in message
 
 
-def test_without_names_in_the_file_labels_stay_as_they_are(tmp_path):
+def test_without_names_in_the_file_labels_are_unchanged(tmp_path):
     data = images(tmp_path / "data", "test/dog/1.png", "test/ship/1.png")
     model = saved(tmp_path / "m", always=1)
     assert figures(model, "--data", data, "--preprocessing", "unit")["top1"] == 1 / 2
     two = saved(tmp_path / "two", replace(CONFIG, num_classes=1))
-    said = refused("evaluate", two, "--data", data, "--preprocessing", "unit")
-    assert "data, test, 2 images has 2 classes" in said
+    message = refused("evaluate", two, "--data", data, "--preprocessing", "unit")
+    assert "data, test, 2 images has 2 classes" in message
 
 
 # Scaling
@@ -88,9 +88,9 @@ def test_a_trained_model_says_what_its_images_were_scaled_by(tmp_path, name):
     assert run.train() == "finished"
     for file in (LAST, BEST):
         metadata = read_weights(tmp_path / "run" / file).metadata
-        found = tuple(tuple(json.loads(metadata[key])) for key in ("mean", "std"))
+        result = tuple(tuple(json.loads(metadata[key])) for key in ("mean", "std"))
         assert metadata["preprocessing"] == name
-        assert found == scaling(name, run.images.train)
+        assert result == scaling(name, run.images.train)
         known = statistics_of(metadata, name, "m")
         assert known == (open_data(data).statistics if name == "standard" else None)
 
@@ -108,7 +108,7 @@ def test_other_images_are_scaled_as_those_of_training(tmp_path):
     assert other["loss"] == evaluate(model, plain, "unit").loss != expected.loss
 
 
-def test_the_official_images_too_are_scaled_as_those_of_training(tmp_path):
+def test_the_official_images_are_also_scaled_as_those_of_training(tmp_path):
     write_binary_layout(tmp_path / "data")
     config = replace(CONFIG, num_classes=100)
     path = saved(tmp_path / "m", config, **SCALED)
@@ -135,7 +135,7 @@ def test_predict_scales_as_in_training(tmp_path):
     assert shares == {name: f"{p:.2%}" for name, p in zip(NAMES, chances, strict=True)}
 
 
-def test_numbers_that_are_none_are_refused(tmp_path):
+def test_invalid_statistics_are_refused(tmp_path):
     path = saved(tmp_path / "m", **SCALED | {"std": "[0,0,0]"})
     data = images(tmp_path / "data", "test/ship/1.png")
     for arguments in (
@@ -173,12 +173,14 @@ def test_images_of_either_kind_are_resized(tmp_path, monkeypatch):
 
 def test_a_folder_for_results_is_made_before_the_work(tmp_path):
     (tmp_path / "file").write_text("x")
-    said = refused("evaluate", saved(tmp_path / "m"), "--data", "none", "--out", tmp_path / "file")
-    assert "must be a folder" in said
-    assert "no data at" not in said
+    message = refused(
+        "evaluate", saved(tmp_path / "m"), "--data", "none", "--out", tmp_path / "file"
+    )
+    assert "must be a folder" in message
+    assert "no data at" not in message
 
 
-def test_what_was_written_is_named_as_it_is(tmp_path):
+def test_names_of_written_files_are_printed_as_they_are(tmp_path):
     name = "cmp[b]are"
     data = images(tmp_path / "data", "test/ship/1.png")
     model = saved(tmp_path / "m", **SCALED)

@@ -87,8 +87,8 @@ GRAY = PIXELS[:32, :32, 0]
 )
 def test_every_mode_becomes_8_bits_of_rgb(tmp_path, image, expected):
     image.save(tmp_path / "a.png")
-    found = read_image(tmp_path / "a.png", 32)
-    assert (found == np.asarray(expected)[:, :, None]).all()
+    result = read_image(tmp_path / "a.png", 32)
+    assert (result == np.asarray(expected)[:, :, None]).all()
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,8 @@ def test_every_mode_becomes_8_bits_of_rgb(tmp_path, image, expected):
 )
 def test_formats(tmp_path, suffix):
     smooth = np.full((40, 48, 3), (200, 100, 50), np.uint8)
-    found = read_image(saved(tmp_path / f"a.{suffix}", smooth), 32)
-    assert np.abs(found.astype(int) - (200, 100, 50)).max() < 8
+    result = read_image(saved(tmp_path / f"a.{suffix}", smooth), 32)
+    assert np.abs(result.astype(int) - (200, 100, 50)).max() < 8
 
 
 def test_a_palette_with_transparency_keeps_its_colours(tmp_path):
@@ -107,7 +107,7 @@ def test_a_palette_with_transparency_keeps_its_colours(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (None, "no such file"),
         (b"", "no image that Pillow reads"),
@@ -116,11 +116,11 @@ def test_a_palette_with_transparency_keeps_its_colours(tmp_path):
     ],
     ids=["absent", "empty", "text", "a program for Ghostscript"],
 )
-def test_what_is_no_image_is_refused_by_name(tmp_path, content, said):
+def test_a_file_that_is_not_an_image_is_refused_by_name(tmp_path, content, message):
     path = tmp_path / "odd.png"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(DataError, match=rf"odd\.png: {said}"):
+    with pytest.raises(DataError, match=rf"odd\.png: {message}"):
         read_image(path, 32)
 
 

@@ -10,7 +10,7 @@ import pytest
 from pymobilenet import MobileNetConfig
 from pymobilenet.data import Dataset, load_cifar100
 from pymobilenet.errors import DataError, WeightsError
-from pymobilenet.evaluation import class_names, known_names, paired, read_runs
+from pymobilenet.evaluation import class_names, known_names, match_classes, read_runs
 from pymobilenet.evaluation.names import OFFICIAL
 
 # Names
@@ -46,25 +46,31 @@ def data_of(names, labels):
     return Dataset(images, np.array(labels), None, names, (), "here", synthetic=False)
 
 
-def test_labels_are_paired_by_name():
+def test_labels_are_matched_by_name():
     data = data_of(("ship", "cat", "zebra"), [0, 1, 1, 0])
-    found = paired(data, ("airplane", "cat", "ship"), "m")
-    assert found.labels.tolist() == [2, 1, 1, 2]
-    assert found.class_names == ("airplane", "cat", "ship")
-    assert (found.images == data.images).all()
-    assert paired(data, data.class_names, "m") is data
+    result = match_classes(data, ("airplane", "cat", "ship"), "m")
+    assert result.labels.tolist() == [2, 1, 1, 2]
+    assert result.class_names == ("airplane", "cat", "ship")
+    assert (result.images == data.images).all()
+    assert match_classes(data, data.class_names, "m") is data
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "message"),
     [
-        (("airplane", "cat"), "that of one of the model's; m has airplane, cat. Received: ship"),
-        (("cat", "ship", "ship"), "that of one alone of the model's; m .* Received: ship"),
+        (
+            ("airplane", "cat"),
+            "one of the model's classes; m has airplane, cat. Received: ship",
+        ),
+        (
+            ("cat", "ship", "ship"),
+            "exactly one of the model's classes; m .* Received: ship",
+        ),
     ],
 )
-def test_a_class_that_is_not_one_of_the_models_is_named(names, said):
-    with pytest.raises(DataError, match=f"here: .*{said}"):
-        paired(data_of(("ship", "cat"), [0, 1]), names, "m")
+def test_a_class_that_is_not_one_of_the_models_is_named(names, message):
+    with pytest.raises(DataError, match=f"here: .*{message}"):
+        match_classes(data_of(("ship", "cat"), [0, 1]), names, "m")
 
 
 def test_a_file_may_name_the_data_set():
@@ -75,7 +81,7 @@ def test_a_file_may_name_the_data_set():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('["a", "b", "c", "d", "e", "f"]', "there must be 5 names.* Received: 6"),
         ('"cifar-10"', "there must be 5 names.* Received: 10"),
@@ -86,22 +92,22 @@ def test_a_file_may_name_the_data_set():
         ("[" * 100_000, "must be JSON"),
     ],
 )
-def test_metadata_that_are_no_names_are_refused(text, said):
-    with pytest.raises(WeightsError, match=f"m: metadata classes.*{said}"):
+def test_invalid_class_names_in_metadata_are_refused(text, message):
+    with pytest.raises(WeightsError, match=f"m: metadata classes.*{message}"):
         class_names(FIVE, {"classes": text}, "m")
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"a\nb\n", "one name a line: there must be 5 names.* Received: 2"),
         (b"a\nb\n\nd\ne\n", "one name a line: class 2 must have a name"),
         (b"\xff", "not UTF-8"),
     ],
 )
-def test_files_that_are_no_names_are_refused(tmp_path, content, said):
+def test_invalid_files_of_names_are_refused(tmp_path, content, message):
     (tmp_path / "names").write_bytes(content)
-    with pytest.raises(DataError, match=f"names: {said}"):
+    with pytest.raises(DataError, match=f"names: {message}"):
         class_names(FIVE, {}, "m", tmp_path / "names")
 
 
@@ -134,7 +140,7 @@ def a_run(folder, *epochs):
 
 
 def test_a_run_is_read(tmp_path):
-    later = {**EPOCH, "epoch": 3, "val_loss": None, "val_accuracy": 0.3, "more": "is let be"}
+    later = {**EPOCH, "epoch": 3, "val_loss": None, "val_accuracy": 0.3, "other": "is ignored"}
     (run,) = read_runs([a_run(tmp_path / "first", EPOCH, later)])
     assert (run.name, len(run)) == ("first", 2)
     assert run.values["epoch"].tolist() == [1, 3]
@@ -155,7 +161,7 @@ def test_folders_of_one_name_are_told_apart(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"epoch": 1}, "epoch must be a whole number, larger than .* Received: 1"),
         ({"epoch": 2.0}, "epoch must be a whole number"),
@@ -170,14 +176,14 @@ def test_folders_of_one_name_are_told_apart(tmp_path):
         ({"seconds": -1}, "seconds must be"),
     ],
 )
-def test_a_line_that_breaks_a_rule_is_refused(tmp_path, change, said):
+def test_a_line_that_breaks_a_rule_is_refused(tmp_path, change, message):
     run = a_run(tmp_path / "run", EPOCH, {**EPOCH, "epoch": 2} | change)
-    with pytest.raises(DataError, match=rf"log\.jsonl, line 2: {said}"):
+    with pytest.raises(DataError, match=rf"log\.jsonl, line 2: {message}"):
         read_runs([run])
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         (b"", "not JSON"),
         (b'{"epoch": 2, "train_l', "not JSON"),
@@ -188,18 +194,18 @@ def test_a_line_that_breaks_a_rule_is_refused(tmp_path, change, said):
         (b"\xff", "not valid UTF-8"),
     ],
 )
-def test_a_line_that_is_no_epoch_is_refused(tmp_path, line, said):
+def test_a_line_that_is_not_an_epoch_is_refused(tmp_path, line, message):
     run = a_run(tmp_path / "run", EPOCH)
     with (run / "log.jsonl").open("ab") as file:
         file.write(line + b"\n")
-    with pytest.raises(DataError, match=rf"log\.jsonl, line 2: .*{said}"):
+    with pytest.raises(DataError, match=rf"log\.jsonl, line 2: .*{message}"):
         read_runs([run])
 
 
 def test_a_folder_without_epochs_is_refused(tmp_path):
     run = a_run(tmp_path / "run")
-    with pytest.raises(DataError, match=r"log\.jsonl: holds no epoch"):
+    with pytest.raises(DataError, match=r"log\.jsonl: has no epochs"):
         read_runs([run])
     shutil.rmtree(run)
-    with pytest.raises(DataError, match=r"log\.jsonl: no such file; a run is a folder"):
+    with pytest.raises(DataError, match=r"log\.jsonl: no such file; a run is a folder with a log"):
         read_runs([run])

@@ -14,7 +14,7 @@ from rich.console import Console
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.data import synthetic
 from pymobilenet.evaluation import (
-    Run,
+    RunLog,
     evaluate,
     print_evaluation,
     print_prediction,
@@ -45,8 +45,8 @@ def lost_case():
 
 
 def dollar_case():
-    found, data = random_case(20, 3)
-    return replace(found, class_names=("$", "a$b$", "^{"), source="$x_{$"), data
+    result, data = random_case(20, 3)
+    return replace(result, class_names=("$", "a$b$", "^{"), source="$x_{$"), data
 
 
 CASES = {
@@ -67,19 +67,50 @@ def printed(show, *arguments):
     return console.file.getvalue()
 
 
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that are saved, in order."""
+    saved, save = [], Figure.savefig
+
+    def note(figure, file, **options):
+        saved.append(figure)
+        save(figure, file, **options)
+
+    monkeypatch.setattr(Figure, "savefig", note)
+    return saved
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_every_case_has_a_table_and_pictures(tmp_path, case):
-    found, data = CASES[case]
-    assert "top-1" in printed(print_evaluation, found)
-    paths = write_evaluation_report(found, data, found.to_dict(), tmp_path / "out")
+def test_every_case_has_a_table_and_plots_of_its_values(tmp_path, figures, case):
+    result, data = CASES[case]
+    text = printed(print_evaluation, result)
+    assert f"{result.top1:.2%}" in text
+    assert max(map(len, text.splitlines())) <= 80
+    paths = write_evaluation_report(result, data, result.to_dict(), tmp_path / "out")
     assert sorted(paths) == sorted((tmp_path / "out").iterdir())
-    assert json.loads(paths[0].read_text()) == found.to_dict()
+    assert json.loads(paths[0].read_text()) == result.to_dict()
     for path in paths[1:]:
         with Image.open(path) as picture:
             assert picture.format == "PNG"
             assert min(picture.size) >= 250
             assert max(picture.size) <= 2500
-            assert len(picture.convert("RGB").getcolors(10**7)) > 10
+    confusion, classes, reliability, mistakes = figures
+    plotted = confusion.axes[0].images[0].get_array()
+    assert plotted.shape == (data.num_classes, result.num_classes)
+    assert (plotted == result.confusion / np.maximum(result.class_counts, 1)[:, None]).all()
+    bars = [bar.get_width() for panel in classes.axes for bar in panel.patches]
+    accuracy = np.sort(result.class_accuracy[result.class_counts > 0])[::-1]
+    assert bars == [*accuracy[:50], *accuracy[50:][-50:]]
+    filled = [one.accuracy for one in result.reliability if one.accuracy is not None]
+    assert [bar.get_height() for bar in reliability.axes[0].patches] == filled
+    counts = [one.count for one in result.reliability]
+    assert [bar.get_height() for bar in reliability.axes[1].patches] == counts
+    panels = [panel for panel in mistakes.axes if panel.images]
+    assert len(panels) == min(24, len(result.mistakes()))
+    for panel, place in zip(panels, result.mistakes(), strict=False):
+        true = result.name(result.labels[place])
+        assert panel.get_title().startswith(f"true {true}".replace("$", r"\$"))
+        assert (panel.images[0].get_array() == data.images[place].transpose(1, 2, 0)).all()
 
 
 def cell_colour(path, confusion):
@@ -105,10 +136,10 @@ def test_the_confusion_matrix_is_bright_where_images_are(tmp_path):
 
 def test_the_table_has_the_figures():
     text = printed(print_evaluation, CASES["ten classes"][0])
-    found = CASES["ten classes"][0]
-    assert f"{found.loss:.4f}" in text
-    assert all(f"{share:.2%}" in text for share in (found.top1, found.top5, found.ece))
-    worst = found.confusions(1)[0]
+    result = CASES["ten classes"][0]
+    assert f"{result.loss:.4f}" in text
+    assert all(f"{share:.2%}" in text for share in (result.top1, result.top5, result.ece))
+    worst = result.confusions(1)[0]
     assert str(worst.images) in text
     assert "logits" not in text
     assert "logits that are not finite" in printed(print_evaluation, CASES["nothing answered"][0])
@@ -117,8 +148,8 @@ def test_the_table_has_the_figures():
 def test_json_says_what_was_computed_by_what():
     data = synthetic(6, num_classes=5)
     model = backend("torch").build(MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5))
-    found = evaluate(model, data, "keras")
-    values = json.loads(to_json(to_dict(found, model, "m.safetensors")))
+    result = evaluate(model, data, "keras")
+    values = json.loads(to_json(to_dict(result, model, "m.safetensors")))
     assert (values["file"], values["backend"], values["dtype"]) == (
         "m.safetensors",
         "torch",
@@ -128,12 +159,12 @@ def test_json_says_what_was_computed_by_what():
     assert values["threads"] == model.backend.threads()
     assert values["config"] == model.config.to_dict()
     assert (values["preprocessing"], values["source"]) == ("keras", data.source)
-    assert values["top1"] == found.top1
+    assert values["top1"] == result.top1
 
 
 def test_predictions_are_shown_side_by_side():
-    found = {"torch": np.array([0.1, 0.6, 0.3]), "julia": np.array([0.1, 0.6001, 0.2999])}
-    text = printed(print_prediction, "cat.png", found, ["a", "[bold]b[/]", "c"], 2)
+    result = {"torch": np.array([0.1, 0.6, 0.3]), "julia": np.array([0.1, 0.6001, 0.2999])}
+    text = printed(print_prediction, "cat.png", result, ["a", "[bold]b[/]", "c"], 2)
     rows = [line for line in text.splitlines() if "%" in line]
     assert len(rows) == 2
     assert rows[0].split()[0] == "[bold]b[/]"
@@ -145,8 +176,8 @@ def test_predictions_are_shown_side_by_side():
 
 
 def test_classes_that_only_one_backend_holds_likely_are_shown_too():
-    found = {"torch": np.array([0.9, 0.1, 0.0]), "julia": np.array([0.1, 0.0, 0.9])}
-    text = printed(print_prediction, "x", found, ["first", "second", "third"], 1)
+    result = {"torch": np.array([0.9, 0.1, 0.0]), "julia": np.array([0.1, 0.0, 0.9])}
+    text = printed(print_prediction, "x", result, ["first", "second", "third"], 1)
     assert "first" in text
     assert "third" in text
     assert "second" not in text
@@ -158,7 +189,7 @@ def test_one_backend_differs_from_none():
 
 
 def a_run(name, **values):
-    return Run(name, {key: np.array(values.get(key, [1.0, 0.5])) for key in FIELDS})
+    return RunLog(name, {key: np.array(values.get(key, [1.0, 0.5])) for key in FIELDS})
 
 
 def test_runs_are_compared_by_their_best():

@@ -6,9 +6,9 @@ from small_models import batch
 
 from pymobilenet import MobileNetConfig, TrainConfig, backend
 from pymobilenet.errors import DataError
-from pymobilenet.parity.floors import DRAWS, distance, least, move_parameters, move_ulps
-from pymobilenet.parity.judge import MOST_WITHIN
+from pymobilenet.parity.floors import distance, min_floor, move_parameters, move_ulps
 from pymobilenet.parity.scenario import start_state
+from pymobilenet.parity.tolerances import DRAWS, USUAL_RATIO
 
 SHARED = {"resolution": 33, "num_classes": 7}
 CONFIGS = {
@@ -43,7 +43,7 @@ def floor(model, images):
         )
         for draw in range(DRAWS)
     )
-    return max(least(images.dtype), *(distance(each, base) for each in moved))
+    return max(min_floor(images.dtype), *(distance(each, base) for each in moved))
 
 
 @by_config
@@ -55,7 +55,7 @@ def test_it_gives_the_oracles_logits(name, config, dtype):
     truth = backend("numpy").from_state(config, wide).predict(images.astype("float64"))
     found = model.freeze()(images)
     assert found.dtype == images.dtype
-    assert distance(found, truth) <= MOST_WITHIN * floor(model, images)
+    assert distance(found, truth) <= USUAL_RATIO * floor(model, images)
 
 
 @by_backend

@@ -21,7 +21,7 @@ from pymobilenet.parity.floors import (
     move_ulps,
     unpermuted,
 )
-from pymobilenet.parity.judge import Verdict, compare, doubtful
+from pymobilenet.parity.judge import Verdict, compare_observations, is_doubtful
 from pymobilenet.parity.observe import Key
 from pymobilenet.parity.scenario import start_state
 
@@ -66,9 +66,9 @@ def judged(graph, config, state, images, leader="torch"):
         Program(seen[leader], draw),
         (),
         "float32",
-        lambda floor: doubtful(compare(oracle, seen, floor)),
+        lambda floor: is_doubtful(compare_observations(oracle, seen, floor)),
     )
-    rows = tuple(compare(oracle, seen, found))
+    rows = tuple(compare_observations(oracle, seen, found))
     return Verdict("ONNX", 1, "outputs", rows)
 
 

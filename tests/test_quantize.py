@@ -12,9 +12,9 @@ from pymobilenet import MobileNetConfig, TrainConfig, backend
 from pymobilenet.data import synthetic
 from pymobilenet.errors import BackendUnavailable, DataError, WeightsError
 from pymobilenet.formats.onnx_export import export_onnx, onnx_model, write_onnx
-from pymobilenet.parity.floors import distance, least
-from pymobilenet.parity.judge import MOST_WITHIN
+from pymobilenet.parity.floors import distance, min_floor
 from pymobilenet.parity.scenario import start_state
+from pymobilenet.parity.tolerances import USUAL_RATIO
 from pymobilenet.quantization import quantize as quantize_module
 from pymobilenet.quantization.graph import fold_norms
 from pymobilenet.quantization.quantize import (
@@ -136,7 +136,7 @@ def test_folding_the_norms_changes_no_more_than_rounding(name, tmp_path):
     exact = {name: tensor.astype(np.float64) for name, tensor in state.items()}
     oracle = backend("numpy").from_state(config, exact).predict(images.astype(np.float64))
     found = predictor(tmp_path / "folded.onnx")(images)
-    assert distance(found, oracle) <= MOST_WITHIN * least("float32")
+    assert distance(found, oracle) <= USUAL_RATIO * min_floor("float32")
 
 
 FAR = 0.2

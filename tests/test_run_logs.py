@@ -23,10 +23,10 @@ def test_tensorboard_shows_each_number_at_its_epoch(tmp_path):
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     tags = sorted(events.Tags()["tensors"])
     assert tags == ["epoch", "train_loss", "val_accuracy"]
-    found = [
+    result = [
         (event.step, event.tensor_proto.float_val[0]) for event in events.Tensors("val_accuracy")
     ]
-    assert found == [(1, 0.25), (2, 0.5)]
+    assert result == [(1, 0.25), (2, 0.5)]
 
 
 def test_wandb_keeps_a_run_offline(tmp_path, monkeypatch):
@@ -63,20 +63,20 @@ def test_wandb_goes_on_in_the_run_of_the_folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("resumed", "logged"), [(True, []), (False, [1, 2])])
 def test_wandb_is_told_again_what_its_server_does_not_have(tmp_path, monkeypatch, resumed, logged):
-    asked, steps = {}, []
+    received, steps = {}, []
 
     def log(_line, step, commit):
         assert commit
         steps.append(step)
 
     def init(**options):
-        asked.update(options)
+        received.update(options)
         return SimpleNamespace(resumed=resumed, log=log)
 
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
     monkeypatch.setenv("WANDB_MODE", "online")
     new_logger("wandb", tmp_path, {}, LINES)
-    assert (asked["resume"], asked["mode"], steps) == ("allow", None, logged)
+    assert (received["resume"], received["mode"], steps) == ("allow", None, logged)
 
 
 @pytest.mark.parametrize("name", LOGGERS)

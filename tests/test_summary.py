@@ -22,10 +22,10 @@ CONFIGS = [
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config.width_mult}")
 def test_the_rows_add_up_to_what_the_architecture_counts(config):
-    found = summary(config)
-    assert (found.num_params, found.mult_adds) == (num_params(config), mult_adds(config))
+    result = summary(config)
+    assert (result.num_params, result.mult_adds) == (num_params(config), mult_adds(config))
     for column in (0, 1):
-        assert sum(share[column] for share in found.shares.values()) == pytest.approx(1)
+        assert sum(share[column] for share in result.shares.values()) == pytest.approx(1)
 
 
 def test_outputs_are_the_inputs_of_the_papers_next_row():
@@ -37,9 +37,9 @@ def test_outputs_are_the_inputs_of_the_papers_next_row():
 
 def test_outputs_of_odd_and_oblong_images_are_those_of_torch():
     config = MobileNetConfig(width_mult=0.35, resolution=47, in_channels=1, num_classes=3)
-    seen = backend("torch").build(config).activations(np.ones((1, 1, 33, 47), np.float32))
+    activations = backend("torch").build(config).activations(np.ones((1, 1, 33, 47), np.float32))
     for row in summary(config, (33, 47)).rows[:-1]:
-        assert seen[f"{row.name}.act"].shape[1:] == row.output_shape
+        assert activations[f"{row.name}.act"].shape[1:] == row.output_shape
 
 
 def test_full_convolutions_cost_what_table_4_prints():
@@ -107,7 +107,7 @@ def test_info_reads_weight_files_and_writes_json(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (None, "No such file"),
         (b"", "no table"),
@@ -115,11 +115,11 @@ def test_info_reads_weight_files_and_writes_json(tmp_path):
         (b"\xff", "not TOML"),
     ],
 )
-def test_info_refuses_what_holds_no_config(tmp_path, content, said):
+def test_info_refuses_files_without_a_config(tmp_path, content, message):
     path = tmp_path / "weights"
     if content is not None:
         path.write_bytes(content)
     done = CliRunner().invoke(app, ["info", str(path)])
     assert done.exit_code == 2
-    assert said in done.output
+    assert message in done.output
     assert "Traceback" not in done.output

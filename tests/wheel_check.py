@@ -13,7 +13,7 @@ import numpy as np
 import pymobilenet
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.backends.julia import unavailable
-from pymobilenet.parity import read_goldens
+from pymobilenet.parity import read_recordings
 
 PACKAGE = Path(pymobilenet.__file__).parent
 
@@ -21,7 +21,7 @@ PACKAGE = Path(pymobilenet.__file__).parent
 def main() -> None:
     assert "site-packages" in str(PACKAGE), f"not the installed package: {PACKAGE}"
     assert (PACKAGE.parent / "pymobilenet_julia" / "src" / "MobileNets.jl").is_file()
-    recordings = read_goldens()
+    recordings = read_recordings()
     say(f"{len(recordings)} recordings in the wheel")
     config = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=10)
     backend("torch").build(config).save("model.safetensors")

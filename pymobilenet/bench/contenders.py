@@ -1,4 +1,4 @@
-"""Who is measured: this project's backends in their ways, and what users would write without it."""
+"""The contenders: this project's backends with their options, and programs without it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,19 @@ Job = Callable[[], Any]
 """One training step, or one prediction."""
 
 Make = Callable[[MobileNetConfig, np.ndarray, np.ndarray], Job]
-"""From a config, images (N, C, H, W) float32 and labels (N,) to what is timed."""
+"""Returns the job to time, from a config, images (N, C, H, W) float32 and labels (N,)."""
 
 
 class Contender(NamedTuple):
-    """`train` and `predict` make the two jobs; None for what it cannot do.
+    """One program whose time is measured.
 
-    `backend` is the one whose framework it runs in; `missing` says why it cannot be measured here,
-    or nothing; `allocated` counts the bytes its framework's collector has handed out.
+    Attributes:
+        name: Its name in tables.
+        backend: The backend whose framework it runs in.
+        train: Makes a training step; None if it cannot train.
+        predict: Makes a prediction; None if it cannot predict.
+        missing: Returns why it cannot be measured here, or None.
+        allocated: Returns the bytes that its garbage collector has allocated so far.
     """
 
     name: str
@@ -48,7 +53,7 @@ def _step(name: str, **options: Any) -> Make:
     def make(config: MobileNetConfig, images: np.ndarray, labels: np.ndarray) -> Job:
         model = _build(name, config, options)
         model.set_optimizer(TRAIN)
-        stack = ExitStack()  # never closed: the model trains as in `fit` for as long as it lives
+        stack = ExitStack()  # is never closed: the model trains as in `fit` until it is deleted
         stack.enter_context(model.fitting())
         return lambda: (model.step(images, labels, RATE), stack)
 
@@ -75,13 +80,13 @@ def _build(name: str, config: MobileNetConfig, options: dict[str, Any]) -> Model
     return backend(name).build(config, **options)
 
 
-def _step_by_hand(config: MobileNetConfig, images: np.ndarray, labels: np.ndarray) -> Job:
+def _baseline_step(config: MobileNetConfig, images: np.ndarray, labels: np.ndarray) -> Job:
     from pymobilenet.backends.torch.baseline import training_step
 
     return training_step(config, images, labels, RATE)
 
 
-def _predict_by_hand(config: MobileNetConfig, images: np.ndarray, _labels: np.ndarray) -> Job:
+def _baseline_predict(config: MobileNetConfig, images: np.ndarray, _labels: np.ndarray) -> Job:
     from pymobilenet.backends.torch.baseline import prediction
 
     return prediction(config, images)
@@ -99,7 +104,7 @@ def _onnxruntime(config: MobileNetConfig, images: np.ndarray, _labels: np.ndarra
 
 
 def _peer(function: str) -> Make:
-    """One of julia/bench/peers.jl's, which prepares a job of Julia's."""
+    """Return a job that a function of julia/bench/peers.jl prepares in Julia."""
 
     def make(config: MobileNetConfig, images: np.ndarray, labels: np.ndarray) -> Job:
         model = backend("julia").build(config)
@@ -108,12 +113,12 @@ def _peer(function: str) -> Make:
     return make
 
 
-def _without_metalhead() -> str | None:
-    absent = "the Julia project has no Metalhead: `juliapkg.add` brings it"
-    return unavailable() or (None if has_metalhead() else absent)
+def _metalhead_missing() -> str | None:
+    reason = "Metalhead is not in the Julia project; `juliapkg.add` installs it"
+    return unavailable() or (None if has_metalhead() else reason)
 
 
-def _without_onnx() -> str | None:
+def _onnx_missing() -> str | None:
     absent = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
     return f"{' and '.join(absent)} not installed" if absent else None
 
@@ -125,7 +130,7 @@ def _in_julia(
 
 
 CONTENDERS = (
-    Contender("torch by hand, channels_last", "torch", _step_by_hand, _predict_by_hand),
+    Contender("torch baseline, channels_last", "torch", _baseline_step, _baseline_predict),
     Contender(
         "torch",
         "torch",
@@ -141,33 +146,42 @@ CONTENDERS = (
     Contender(
         "torch compile", "torch", _step("torch", memory_format="channels_last", compiled=True), None
     ),
-    Contender("onnxruntime", "torch", None, _onnxruntime, _without_onnx),
+    Contender("onnxruntime", "torch", None, _onnxruntime, _onnx_missing),
     _in_julia("julia", _step("julia"), _frozen("julia")),
-    _in_julia("julia, no border", _peer("own_step"), _peer("own_predict")),
+    _in_julia("julia, without juliacall", _peer("own_step"), _peer("own_predict")),
     _in_julia(
         "julia reference",
         _step("julia", kernels="reference"),
         _predict("julia", kernels="reference"),
     ),
     _in_julia("stock Flux", _peer("flux_step"), _peer("flux_predict")),
-    _in_julia("Metalhead", _peer("metalhead_step"), _peer("metalhead_predict"), _without_metalhead),
+    _in_julia("Metalhead", _peer("metalhead_step"), _peer("metalhead_predict"), _metalhead_missing),
 )
-"""In the order of the table; `torch channels_last` is what the others are held against."""
+"""In the order of the table."""
 
-YARDSTICK = "torch channels_last"
+RATIO_BASE = "torch channels_last"
+"""The contender that the times of the others are divided by."""
 
 
 def available(names: Sequence[str] | None = None) -> tuple[list[Contender], dict[str, str]]:
-    """The contenders of these names, or all, that can be measured; and why others cannot.
+    """Return the contenders that can be measured on this machine.
+
+    Args:
+        names: The names of contenders; by default all.
+
+    Returns:
+        The contenders, and for each other one the reason why it cannot be measured.
 
     Raises:
-        ConfigError: A name of none.
-        BackendUnavailable: One that was asked for cannot be measured.
+        ConfigError: A name is unknown.
+        BackendUnavailable: A contender in `names` cannot be measured.
     """
     known = {contender.name: contender for contender in CONTENDERS}
     unknown = [name for name in names or () if name not in known]
     if unknown:
-        raise ConfigError(f"contenders are {', '.join(known)}. Received: {', '.join(unknown)}")
+        raise ConfigError(
+            f"contender must be one of {', '.join(known)}. Received: {', '.join(unknown)}"
+        )
     chosen = [known[name] for name in names] if names else list(CONTENDERS)
     reasons = {one.name: reason for one in chosen if (reason := one.missing())}
     if names and reasons:

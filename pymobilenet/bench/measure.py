@@ -1,4 +1,4 @@
-"""Timing jobs side by side: in turns, so that what else the machine does meets all alike."""
+"""Time jobs side by side, in turns, so that other load of the machine affects all alike."""
 
 from __future__ import annotations
 
@@ -18,25 +18,30 @@ from pymobilenet.errors import ConfigError
 JOBS = ("train", "predict")
 
 WARM_UP = 2
-"""Runs before the first that counts: compilation, buffers, caches."""
+"""Runs before the first that is timed: compilation, buffers, caches."""
 
 PAUSE = 0.1
-"""Seconds before each turn, in which the threads of the one before fall asleep: OpenMP's and ONNX
-Runtime's go on spinning for a while, on the cores that are to be measured."""
+"""Seconds before each turn, in which the threads of the previous job go to sleep. Those of OpenMP
+and ONNX Runtime spin for a while, on the cores that are measured."""
 
 LEAST_SECONDS = 0.02
-"""A measurement repeats a shorter job until it has taken so long."""
+"""A shorter job is repeated within one measurement until it has taken this many seconds."""
 
 MOST_SECONDS, LEAST_REPEATS = 20.0, 3
-"""What would take longer than this in all is measured less often, but so often at least."""
+"""A job that would take more than so many seconds in all has fewer repeats, but at least three."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured: a net on batches of one size, in training or inference.
+    """What is measured: a net with batches of one size, in training or inference.
+
+    Attributes:
+        config: The net.
+        batch_size: Images in a batch, N.
+        job: train or predict.
 
     Raises:
-        ConfigError: A batch of no image, or a job that is not one of `JOBS`.
+        ConfigError: `batch_size` is below 1, or `job` is not one of `JOBS`.
     """
 
     config: MobileNetConfig
@@ -44,12 +49,14 @@ class Case:
     job: str
 
     def __post_init__(self) -> None:
+        """Check the values."""
         if self.batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1. Received: {self.batch_size}")
         if self.job not in JOBS:
             raise ConfigError(f"job must be one of {', '.join(JOBS)}. Received: {self.job!r}")
 
     def __str__(self) -> str:
+        """Return the title of the case's table."""
         c = self.config
         return (
             f"{self.job}, {c.family}, alpha {c.width_mult:g}, stem {c.stem_stride}, "
@@ -58,17 +65,24 @@ class Case:
 
     @property
     def operations(self) -> float:
-        """Floating-point operations of one run: two for each multiply-add, three times as many in
-        training, where each is met again for the input's gradient and for the weight's."""
+        """Floating-point operations of one run: two for each multiply-add.
+
+        Training has three times as many: each multiply-add is repeated for the gradient of the
+        input and for that of the weight.
+        """
         passes = 3 if self.job == "train" else 1
         return 2.0 * passes * self.batch_size * mult_adds(self.config)
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one run of a job, one for each repeat.
+    """The seconds of one run of a job, for each repeat.
 
-    `allocated` are the bytes that one run makes a garbage collector take up, where there is one.
+    Attributes:
+        case: What was measured.
+        contender: The name of the contender.
+        seconds: Of one run, for each repeat.
+        allocated: Bytes that one run allocates from a garbage collector; None without one.
     """
 
     case: Case
@@ -78,6 +92,7 @@ class Timing:
 
     @property
     def median(self) -> float:
+        """The median of the seconds."""
         return statistics.median(self.seconds)
 
     @property
@@ -88,10 +103,12 @@ class Timing:
 
     @property
     def images_per_second(self) -> float:
+        """Images per second, by the median."""
         return self.case.batch_size / self.median
 
     @property
     def gflops(self) -> float:
+        """Billions of floating-point operations per second, by the median."""
         return self.case.operations / self.median / 1e9
 
 
@@ -101,9 +118,15 @@ def measure(
     repeats: int = 9,
     advance: Callable[[], None] = lambda: None,
 ) -> list[Timing]:
-    """Time one case for each contender that does such jobs, all in turns, `repeats` times.
+    """Time one case for each contender that has such a job, in turns.
 
-    A turn is a pause, a run that does not count, and one that does.
+    A turn is a pause, a run that is not timed, and a run that is.
+
+    Args:
+        case: The net, the batch size and the job.
+        contenders: What to time.
+        repeats: Turns of each contender.
+        advance: Is called after each round of turns.
     """
     rng = np.random.default_rng(0)
     shape = (case.batch_size, case.config.in_channels, *[case.config.resolution] * 2)
@@ -117,21 +140,21 @@ def measure(
     once = {name: _warm_up(job) for name, job in jobs.items()}
     meters = {one.name: one.allocated for one in contenders}
     allocated_bytes = {name: _allocated(job, meters[name]) for name, job in jobs.items()}
-    found: dict[str, list[float]] = {name: [] for name in jobs}
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
     gc.collect()
     for number in range(repeats):
         for name, job in jobs.items():
             if number < max(LEAST_REPEATS, MOST_SECONDS / once[name]):
                 count = max(1, round(LEAST_SECONDS / once[name]))
                 time.sleep(PAUSE)
-                job()  # as in a loop of its own: with its data in the caches, its threads awake
-                found[name].append(_seconds(job, count))
+                job()  # fills the caches and wakes the threads, as in a loop of one job
+                seconds[name].append(_seconds(job, count))
         advance()
-    return [Timing(case, name, tuple(found[name]), allocated_bytes[name]) for name in jobs]
+    return [Timing(case, name, tuple(seconds[name]), allocated_bytes[name]) for name in jobs]
 
 
 def _warm_up(job: Job) -> float:
-    """Seconds of one run, of a job that has its buffers and caches."""
+    """Run the job a few times, and return the seconds of a run after that."""
     for _ in range(WARM_UP):
         job()
     return _seconds(job, 1)
@@ -161,16 +184,16 @@ AXES: dict[str, Callable[[Case], float]] = {
 
 
 def axis_values(cases: Iterable[Case]) -> dict[str, list[float]]:
-    """The values on each of `AXES`, in order."""
-    known = list(cases)
-    return {axis: sorted({value(case) for case in known}) for axis, value in AXES.items()}
+    """Return the values on each of `AXES`, in ascending order."""
+    cases = list(cases)
+    return {axis: sorted({value(case) for case in cases}) for axis, value in AXES.items()}
 
 
 def one_at_a_time(cases: Iterable[Case]) -> list[Case]:
-    """Those cases of one family and job that are off the middle value of one axis at most."""
-    known = list(cases)
-    middle = {axis: statistics.median_low(found) for axis, found in axis_values(known).items()}
-    return [case for case in known if sum(AXES[axis](case) != middle[axis] for axis in AXES) <= 1]
+    """Return the cases of one family and job with at most one axis off its middle value."""
+    cases = list(cases)
+    middle = {axis: statistics.median_low(values) for axis, values in axis_values(cases).items()}
+    return [case for case in cases if sum(AXES[axis](case) != middle[axis] for axis in AXES) <= 1]
 
 
 def cases(
@@ -182,24 +205,33 @@ def cases(
     jobs: Sequence[str],
     sweep: bool = False,
 ) -> list[Case]:
-    """Every combination or, in a `sweep`, one axis varied at a time.
+    """Return every combination of values or, in a sweep, one axis varied at a time.
 
-    Training needs more than one image where the last map has one pixel.
+    Training with one image is left out: batch statistics require more than one value.
+
+    Args:
+        families: Of the nets.
+        widths: Width multipliers.
+        resolutions: Rows and columns of an image, in pixels.
+        batch_sizes: Images in a batch.
+        stem_strides: 1, 2 or both.
+        jobs: train, predict or both.
+        sweep: Vary one axis at a time, the others at their middle values.
 
     Raises:
-        ConfigError: A value that no case can have.
+        ConfigError: A value is not supported.
     """
 
     def combined(family: str, job: str) -> list[Case]:
-        every = [
+        product = [
             Case(MobileNetConfig(family, width, resolution, 100, stem_stride=stem), batch, job)
             for width in widths
             for stem in stem_strides
             for resolution in resolutions
             for batch in batch_sizes
         ]
-        return [case for case in every if job != "train" or case.batch_size > 1]
+        return [case for case in product if job != "train" or case.batch_size > 1]
 
     combinations = [combined(family, job) for family in families for job in jobs]
-    chosen = one_at_a_time if sweep else list
-    return [case for found in combinations if found for case in chosen(found)]
+    select = one_at_a_time if sweep else list
+    return [case for group in combinations if group for case in select(group)]

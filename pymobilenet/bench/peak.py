@@ -1,4 +1,4 @@
-"""What the machine can do at most: the products of large matrices, by each library at hand."""
+"""The peak speed of the machine: products of large matrices in each library."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ REPEATS = 7
 
 
 def gemm_peak(names: Iterable[str]) -> dict[str, float]:
-    """Backend -> GFLOP/s of the best of seven float32 products of square matrices."""
+    """Measure float32 products of square matrices.
+
+    Args:
+        names: The names of backends.
+
+    Returns:
+        Backend -> GFLOP/s of the best of `REPEATS` products.
+    """
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal((SIDE, SIDE)).astype(np.float32) for _ in range(2))
     return {name: 2e-9 * SIDE**3 / _best(backend(name).product(a, b)) for name in names}

@@ -1,4 +1,4 @@
-"""Pictures of what was measured: time over batch size, alpha, resolution, one at a time."""
+"""Plots of the times over batch size, alpha, resolution and stem stride."""
 
 from __future__ import annotations
 
@@ -6,16 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median_low
 
-from pymobilenet.bench.contenders import YARDSTICK
+from pymobilenet.bench.contenders import RATIO_BASE
 from pymobilenet.bench.measure import AXES, Timing, axis_values
 from pymobilenet.files import atomic_write
 
 
 def write_plots(timings: Sequence[Timing], folder: Path) -> list[Path]:
-    """A picture for each family and job in which anything varied, with a panel for each such axis.
+    """Write a plot for each family and job with more than one case, with a panel for each axis.
 
-    In a panel all axes but its own are at their middle value. Dashed is a time that grows as the
-    multiply-adds do, from the first point of the yardstick.
+    In a panel the other axes are at their middle value. The dashed line grows as the multiply-adds
+    do, from the first point of `RATIO_BASE`.
+
+    Args:
+        timings: What was measured.
+        folder: Where the PNG files are written.
+
+    Returns:
+        The paths of the files.
     """
     written = []
     for job in dict.fromkeys(timing.case.job for timing in timings):
@@ -26,7 +33,7 @@ def write_plots(timings: Sequence[Timing], folder: Path) -> list[Path]:
                 if timing.case.job == job and timing.case.config.family == family
             ]
             values = axis_values(timing.case for timing in chosen)
-            if any(len(found) > 1 for found in values.values()):
+            if any(len(one) > 1 for one in values.values()):
                 written.append(_plot(chosen, values, f"{job}, {family}", folder))
     return written
 
@@ -38,27 +45,27 @@ def _plot(
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator
 
-    axes = [axis for axis, found in values.items() if len(found) > 1]
-    middle = {axis: median_low(found) for axis, found in values.items()}
+    axes = [axis for axis, one in values.items() if len(one) > 1]
+    middle = {axis: median_low(one) for axis, one in values.items()}
     figure = Figure(figsize=(4.5 * len(axes), 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(axes), sharey=True, squeeze=False)[0]
     for axis, panel in zip(axes, panels, strict=True):
         others = [other for other in AXES if other != axis]
-        shown = [
+        plotted = [
             timing
             for timing in timings
             if all(AXES[other](timing.case) == middle[other] for other in others)
         ]
-        for name in dict.fromkeys(timing.contender for timing in shown):
-            line = [timing for timing in shown if timing.contender == name]
+        for name in dict.fromkeys(timing.contender for timing in plotted):
+            line = [timing for timing in plotted if timing.contender == name]
             line.sort(key=lambda timing: AXES[axis](timing.case))
             x = [AXES[axis](timing.case) for timing in line]
             panel.loglog(x, [timing.median * 1e3 for timing in line], marker="o", label=name)
-            if name == YARDSTICK:
+            if name == RATIO_BASE:
                 first = line[0].median * 1e3 / line[0].case.operations
                 ideal = [first * timing.case.operations for timing in line]
-                panel.loglog(x, ideal, "k--", linewidth=1, label="as the multiply-adds")
+                panel.loglog(x, ideal, "k--", linewidth=1, label="like the multiply-adds")
         panel.set_xticks(values[axis], [f"{value:g}" for value in values[axis]], minor=False)
         panel.set_xticks([], minor=True)
         panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

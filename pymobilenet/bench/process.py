@@ -1,4 +1,4 @@
-"""What only a fresh process shows: the time to a first result, and the memory it takes.
+"""Measure in a fresh process: the time to the first result, and the memory.
 
 `python -m pymobilenet.bench.process CONTENDER JOB BATCH CONFIG` prints one line of JSON.
 """
@@ -21,19 +21,21 @@ from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import BackendUnavailable, ConfigError
 
 STEPS = 3
-"""Runs of the job, after which the memory has its size."""
+"""Runs of the job, after which memory no longer grows."""
 
-SMALL = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=100)
+SMALL_CONFIG = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=100)
 
 
 @dataclass(frozen=True)
 class FreshProcess:
-    """One contender and job in a process of its own.
+    """The measurement of one contender and job in a process of its own.
 
     Attributes:
+        case: What was measured.
+        contender: The name of the contender.
         first_result: Seconds from the start of the process to the end of the first run.
-        memory: Bytes of resident memory at its peak above that of the loaded runtime, which has
-            run the same job once for a small net and two images.
+        memory: Bytes by which the peak of the resident memory exceeds that of the loaded runtime,
+            which has run the same job once for a small net and two images. 0 but on Linux.
     """
 
     case: Case
@@ -43,26 +45,30 @@ class FreshProcess:
 
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "JULIA_NUM_THREADS")
-"""torch's (and, here, ONNX Runtime's), NumPy's, Julia's: read when the library starts."""
+"""The variables of torch and (here) ONNX Runtime, NumPy, and Julia, read when a library starts."""
 
 
 def use_threads(count: int) -> None:
-    """Make this process and those it starts compute with `count` threads.
+    """Set the number of threads of this process and of those that it starts.
 
     Raises:
-        ConfigError: a library that reads the number when it is loaded has been loaded.
+        ConfigError: A library that reads the number when it is loaded has been loaded.
     """
-    late = [name for name in ("torch", "juliacall", "onnxruntime") if name in sys.modules]
-    if late:
-        raise ConfigError(f"threads must be chosen before {', '.join(late)} is imported")
+    loaded = [name for name in ("torch", "juliacall", "onnxruntime") if name in sys.modules]
+    if loaded:
+        raise ConfigError(f"threads must be chosen before {', '.join(loaded)} is imported")
     os.environ.update(dict.fromkeys(THREADS, str(count)))
 
 
 def fresh_process(case: Case, contender: str) -> FreshProcess:
-    """Start a process, run the case in it and wait for what it says.
+    """Run a case in a new process and return its measurement.
+
+    Args:
+        case: What to run.
+        contender: The name of the contender.
 
     Raises:
-        BackendUnavailable: The process failed; the message has the end of what it printed.
+        BackendUnavailable: The process failed; the message has the end of its output.
     """
     arguments = [contender, case.job, str(case.batch_size), case.config.to_json()]
     start = time.time()
@@ -70,13 +76,13 @@ def fresh_process(case: Case, contender: str) -> FreshProcess:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise BackendUnavailable(f"{contender}: {done.stderr.strip()[-500:]}")
-    found = json.loads(done.stdout.splitlines()[-1])
-    return FreshProcess(case, contender, found["first"] - start, found["memory"])
+    values = json.loads(done.stdout.splitlines()[-1])
+    return FreshProcess(case, contender, values["first"] - start, values["memory"])
 
 
 def _run(contender: str, job: str, batch: str, text: str) -> dict[str, float]:
-    (one,) = available([contender])[0]
-    make = getattr(one, job)
+    (program,) = available([contender])[0]
+    make = getattr(program, job)
     rng = np.random.default_rng(0)
 
     def prepared(config: MobileNetConfig, count: int) -> Job:
@@ -84,7 +90,7 @@ def _run(contender: str, job: str, batch: str, text: str) -> dict[str, float]:
         images = rng.standard_normal(shape).astype(np.float32)
         return make(config, images, rng.integers(0, config.num_classes, count))
 
-    prepared(SMALL, 2)()
+    prepared(SMALL_CONFIG, 2)()
     first, idle = time.time(), _peak_memory(reset=True)
     run = prepared(MobileNetConfig.from_json(text), int(batch))
     for _ in range(STEPS):
@@ -93,7 +99,11 @@ def _run(contender: str, job: str, batch: str, text: str) -> dict[str, float]:
 
 
 def _peak_memory(reset: bool = False) -> int:
-    """Bytes the process has had at most, or, to `reset` that, has now (Linux; else 0)."""
+    """Return the peak of the resident memory in bytes; 0 but on Linux.
+
+    Args:
+        reset: Set the peak to the present value first.
+    """
     status = Path("/proc/self/status")
     if not status.exists():
         return 0

@@ -1,4 +1,4 @@
-"""What was measured, as JSON, as a table and as pictures."""
+"""The measurements as JSON, as tables and as plots."""
 
 from __future__ import annotations
 
@@ -9,27 +9,33 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
 
-from pymobilenet.bench.contenders import YARDSTICK
+from pymobilenet.bench.contenders import RATIO_BASE
 from pymobilenet.bench.measure import Timing
 from pymobilenet.bench.plots import write_plots
 from pymobilenet.bench.process import FreshProcess
 from pymobilenet.files import atomic_write, make_folder
+from pymobilenet.terminal import folded_table
 
 
-def to_dict(
+def bench_to_dict(
     timings: Sequence[Timing],
     fresh: Sequence[FreshProcess],
     peaks: dict[str, float],
-    about: dict[str, Any],
+    versions: dict[str, Any],
 ) -> dict[str, Any]:
-    """Everything, for machines: seconds of every repeat, and what was computed from them."""
+    """Return all measurements as plain values for JSON.
+
+    Args:
+        timings: The time of each case and contender.
+        fresh: Measurements in fresh processes.
+        peaks: Backend -> GFLOP/s of matrix products.
+        versions: Backend -> versions and threads.
+    """
     return {
         "about": {
-            **about,
+            **versions,
             "platform": platform.platform(),
             "processor": processor(),
             "cores": cores(),
@@ -64,7 +70,7 @@ def _case(one: Timing | FreshProcess) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's name, as far as the system tells."""
+    """Return the processor's name, or an empty text if the system does not provide it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -74,59 +80,65 @@ def processor() -> str:
 
 
 def cores() -> int:
-    """How many cores this process may use; those of the machine where the system does not say."""
+    """Return how many cores this process may use, or the machine has where that is unknown."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def print_table(timings: Sequence[Timing], fresh: Sequence[FreshProcess], console: Console) -> None:
-    """A table for each case; ratios are of medians, to torch in channels_last."""
+    """Print a table for each case, with ratios of medians to that of `RATIO_BASE`.
+
+    Args:
+        timings: The time of each case and contender.
+        fresh: Measurements in fresh processes.
+        console: Where to print.
+    """
+    ratio = f"times\n{RATIO_BASE}"
+    numbers = ("ms", "spread", ratio, "images/s", "GFLOP/s", "new MB")
     for case in dict.fromkeys(timing.case for timing in timings):
-        found = [timing for timing in timings if timing.case == case]
-        yardstick = [timing.median for timing in found if timing.contender == YARDSTICK]
-        table = Table(title=str(case), box=SIMPLE, title_justify="left")
-        for column in (
-            "",
-            "ms",
-            "spread",
-            f"to {YARDSTICK}",
-            "images/s",
-            "GFLOP/s",
-            "MB new",
-        ):
-            table.add_column(column, justify="left" if not column else "right")
-        for timing in found:
-            ratio = f"{timing.median / yardstick[0]:.2f}" if yardstick else ""
+        rows = [timing for timing in timings if timing.case == case]
+        base = [timing.median for timing in rows if timing.contender == RATIO_BASE]
+        table = folded_table("", *numbers, right=numbers, title=str(case))
+        for timing in rows:
             table.add_row(
                 timing.contender,
                 f"{timing.median * 1e3:.2f}",
                 f"{timing.spread:.0%}",
-                ratio,
+                f"{timing.median / base[0]:.2f}" if base else "",
                 f"{timing.images_per_second:.0f}",
                 f"{timing.gflops:.1f}",
                 "" if timing.allocated is None else f"{timing.allocated / 1e6:.2f}",
             )
         console.print(table)
+        console.print()
     if fresh:
-        table = Table(title="in a fresh process", box=SIMPLE, title_justify="left")
-        for column in ("", "case", "first result of alpha 0.25, s", "memory, MB"):
-            table.add_column(column)
+        sizes = ("first result, s", "memory, MB")
+        table = folded_table("", "case", *sizes, right=sizes, title="In a fresh process")
         for one in fresh:
             memory = f"{one.memory / 1e6:.0f}"
             table.add_row(one.contender, str(one.case), f"{one.first_result:.1f}", memory)
         console.print(table)
+        console.print("The first result is that of a net of alpha 0.25 with two images.")
 
 
 def write_bench_report(
-    found: dict[str, Any], timings: Sequence[Timing], folder: Path
+    values: dict[str, Any], timings: Sequence[Timing], folder: Path
 ) -> list[Path]:
-    """Write ``bench.json`` and, for each job and family, a picture where something varied.
+    """Write ``bench.json`` and, for each job and family with more than one case, a plot.
+
+    Args:
+        values: Of `bench_to_dict`.
+        timings: The time of each case and contender.
+        folder: Is made if it does not exist.
+
+    Returns:
+        The paths of the files.
 
     Raises:
-        ConfigError: `folder` is none, and cannot be made.
+        ConfigError: `folder` is a file, or cannot be made.
     """
     make_folder(folder)
     with atomic_write(folder / "bench.json") as file:
-        file.write(json.dumps(found, indent=1).encode())
+        file.write(json.dumps(values, indent=1).encode())
     return [folder / "bench.json", *write_plots(timings, folder)]

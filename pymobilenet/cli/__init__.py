@@ -1,4 +1,4 @@
-"""The command line: thin, everything it does can be called from Python."""
+"""The command line. All that it does can be called from Python."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import typer
 
 import pymobilenet
 from pymobilenet.cli import agreement, machine, models, pretrained, results, training
-from pymobilenet.cli.common import console
+from pymobilenet.cli.common import console, replace_unencodable
 
 app = typer.Typer(
-    help="MobileNet in PyTorch and in Flux.jl: is it the same model?",
+    help="MobileNet in PyTorch and in Flux.jl, and comparisons of the two.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -48,7 +48,14 @@ def _version(show: bool) -> None:
 @app.callback()
 def main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and end.")
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
-    """MobileNet in PyTorch and in Flux.jl: is it the same model?"""
+    """MobileNet in PyTorch and in Flux.jl, and comparisons of the two."""
+
+
+def entry_point() -> None:
+    """Run the command line in this process."""
+    replace_unencodable()
+    app()

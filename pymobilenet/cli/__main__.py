@@ -1,6 +1,6 @@
-"""`python -m pymobilenet.cli`, which is the command `pymobilenet`."""
+"""``python -m pymobilenet.cli``, the same as the command ``pymobilenet``."""
 
-from pymobilenet.cli import app
+from pymobilenet.cli import entry_point
 
 if __name__ == "__main__":
-    app()
+    entry_point()

@@ -1,4 +1,4 @@
-"""Is it the same model? `backends`, `parity`, `record`, `verify` and `equivalence`."""
+"""Do backends compute the same model? `parity`, `record`, `verify`, `equivalence`, `backends`."""
 
 from __future__ import annotations
 
@@ -8,28 +8,34 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.box import SIMPLE
 from rich.markup import escape
-from rich.table import Table
 
 from pymobilenet.backends import BACKENDS, available_backends, backend
-from pymobilenet.cli.common import DataOption, console, exit_on_error, print_written, progress_bars
+from pymobilenet.cli.common import (
+    DataOption,
+    console,
+    errors,
+    exit_on_error,
+    print_written,
+    show_progress,
+)
+from pymobilenet.terminal import folded_table
 
 DTYPES = ("float64", "float32")
 
 
 def backends() -> None:
-    """List the backends, and why one is not available."""
+    """List the backends, and the reason where one is not available."""
     with exit_on_error():
         for name, status in available_backends().items():
-            console.print(f"{name:6} {status}", markup=False)
+            console.print(f"{name:6} {status}", markup=False, soft_wrap=True)
 
 
 def parity(
     backends: Annotated[str, typer.Option(help="Two of: " + ", ".join(BACKENDS))] = "torch,julia",
     data: DataOption = None,
     steps: Annotated[int, typer.Option(min=0, help="Steps of each training curve.")] = 200,
-    report: Annotated[Path | None, typer.Option(help="Folder for the report.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Folder for JSON and plots.")] = None,
     dtype: Annotated[list[str], typer.Option(help="float64, float32")] = list(DTYPES),
     family: Annotated[list[str], typer.Option(help="v1, v1_bottleneck, v2")] = ["v1"],
     width_mult: Annotated[list[float], typer.Option(help="Width multipliers (alpha).")] = [
@@ -37,35 +43,40 @@ def parity(
         1.0,
     ],
     stem_stride: Annotated[list[int], typer.Option(help="1, 2")] = [1, 2],
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights and batches.")] = 0,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Print tables of the details, too.")
+    ] = False,
 ) -> None:
-    """Compare two backends on CIFAR-100; status 1 if they differ.
+    """Compare two backends on CIFAR-100, level by level; status 1 if they differ.
 
-    Where no Julia can be had, recordings of it are compared on the images they were made on.
+    Where Julia is not installed and cannot be downloaded, recordings of its results are used.
     """
     from pymobilenet.backends.julia import HOW_TO_GET_JULIA, unavailable
     from pymobilenet.config import MobileNetConfig
     from pymobilenet.data import open_cifar100
     from pymobilenet.files import make_folder
-    from pymobilenet.parity import print_report, read_goldens, write_parity_report
-    from pymobilenet.parity.report import recorded
+    from pymobilenet.parity import print_report, read_recordings, write_parity_report
+    from pymobilenet.parity.estimate import describe_duration, describe_replay_duration
+    from pymobilenet.parity.report import describe_recording
     from pymobilenet.parity.run import replay, run_parity
 
-    with exit_on_error(), progress_bars() as progress:
+    with exit_on_error(), show_progress() as progress:
         names = _names(backends)
         if report is not None:
             make_folder(report)
         reason = unavailable() if "julia" in names else None
         if reason is not None:
-            recordings = read_goldens()
+            recordings = read_recordings()
             other = next((name for name in names if name != "julia"), "torch")
             why = f"because {reason}. {HOW_TO_GET_JULIA}"
             unused = "" if data is None else f"; {data} is not used"
             console.print(
-                f"[bold]julia: {escape(recorded(recordings[0]))}[/], {escape(why)}. The images are "
-                f"the generated SYNTHETIC images the recordings were made on{escape(unused)}.",
+                f"[bold]julia: {escape(describe_recording(recordings[0]))}[/], {escape(why)}. The "
+                f"images are the SYNTHETIC images of the recordings{escape(unused)}.",
                 soft_wrap=True,
             )
+            errors.print(describe_replay_duration(recordings, other), soft_wrap=True, markup=False)
             result = replay(recordings, other, progress)
         else:
             images = open_cifar100(data, "train")
@@ -77,8 +88,10 @@ def parity(
                 for width in width_mult
                 for s in stem_stride
             ]
+            duration = describe_duration(names, configs, dtype, steps)
+            errors.print(duration, soft_wrap=True, markup=False)
             result = run_parity(names, images, steps, dtype, configs, seed, progress)
-    print_report(result, console)
+    print_report(result, console, verbose)
     if report is not None:
         with exit_on_error():
             write_parity_report(result, report)
@@ -89,36 +102,37 @@ def parity(
 def record(
     out: Annotated[Path, typer.Option(help="Folder for the recordings.")],
 ) -> None:
-    """Run the standard scenarios in a live Julia and keep what it gave."""
+    """Run the standard scenarios in Julia, and write the results to recordings."""
     from pymobilenet.files import make_folder
-    from pymobilenet.parity import record as record_one
+    from pymobilenet.parity import record as write_recording
     from pymobilenet.parity.observe import compute_shared_masks
-    from pymobilenet.parity.recording import STANDARD, recording_images
+    from pymobilenet.parity.recording import STANDARD_SCENARIOS, recording_images
 
-    with exit_on_error(), progress_bars() as progress:
+    with exit_on_error(), show_progress() as progress:
         julia, images = backend("julia"), recording_images()
         make_folder(out)
-        for scenario in STANDARD:
+        for scenario in STANDARD_SCENARIOS:
             advance = progress(scenario.name, 1)
             inputs = scenario.inputs(images)
             oracle = backend("numpy").build(scenario.config, dtype="float64")
             masks = compute_shared_masks(oracle, inputs.astype("float64"))
-            record_one(julia, scenario, inputs, masks, out / f"{scenario.name}.safetensors")
+            write_recording(julia, scenario, inputs, masks, out / f"{scenario.name}.safetensors")
             advance()
-    console.print(f"Written: {len(STANDARD)} recordings in {out}", soft_wrap=True, markup=False)
+    count = len(STANDARD_SCENARIOS)
+    console.print(f"Written: {count} recordings in {out}", soft_wrap=True, markup=False)
 
 
 def verify(
     file: Annotated[Path, typer.Argument(help="A model saved by this project.")],
     backends: Annotated[
         str | None,
-        typer.Option(help="Some of " + ", ".join(BACKENDS) + "; all at hand if left out."),
+        typer.Option(help="From " + ", ".join(BACKENDS) + "; by default all that are available."),
     ] = None,
 ) -> None:
-    """Recompute the logits a saved model carries, in every backend; status 1 if they differ."""
+    """Recompute the logits that a saved model carries, in each backend; status 1 if they differ."""
     from pymobilenet.backends.julia import unavailable
     from pymobilenet.formats import load_any
-    from pymobilenet.parity.verify import verify as checks
+    from pymobilenet.parity.verify import verify as verify_probe
 
     with exit_on_error():
         if backends is not None:
@@ -127,34 +141,33 @@ def verify(
             reason = unavailable()
             names = [name for name in BACKENDS if name != "julia" or reason is None]
             if reason is not None:
-                console.print(f"[bold]julia was not asked:[/] {escape(reason)}", soft_wrap=True)
-        found = checks(load_any(file), names, str(file))
-    table = Table(box=SIMPLE)
-    for column in ("backend", "dtype", "off by", "allowed", ""):
-        table.add_column(column)
-    for check in found:
+                console.print(f"[bold]julia is skipped:[/] {escape(reason)}", soft_wrap=True)
+        checks = verify_probe(load_any(file), names, str(file))
+    table = folded_table("backend", "dtype", "error", "allowed", "")
+    for check in checks:
         verdict = "agrees" if check.passed else "[bold red]differs[/]"
         table.add_row(
             check.backend, check.dtype, f"{check.error:.1e}", f"{check.allowed:.1e}", verdict
         )
     console.print(table)
-    raise typer.Exit(0 if all(check.passed for check in found) else 1)
+    raise typer.Exit(0 if all(check.passed for check in checks) else 1)
 
 
 def equivalence(
     recipe: Annotated[str, typer.Argument(help="A recipe's name, or a TOML file.")],
     margin: Annotated[
-        float, typer.Option(help="In accuracy: 0.02 is two points. Fix it before you look.")
+        float,
+        typer.Option(help="Of the accuracy: 0.02 is two points. Choose it beforehand."),
     ] = 0.02,
     seeds: Annotated[int, typer.Option(min=2, help="Runs in each backend.")] = 10,
-    backends: Annotated[str, typer.Option(help="Two, with a comma.")] = "torch,julia",
-    data: Annotated[str | None, typer.Option(help="As of `train`.")] = None,
+    backends: Annotated[str, typer.Option(help="Two of: " + ", ".join(BACKENDS))] = "torch,julia",
+    data: Annotated[str | None, typer.Option(help="See `train`.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the runs and the result.")] = Path("seeds"),
-    changes: Annotated[list[str], typer.Option("--set", help="As of `train`.")] = [],
+    changes: Annotated[list[str], typer.Option("--set", help="See `train`.")] = [],
 ) -> None:
-    """Train a recipe with several seeds in two backends: do they end equally well (TOST)?"""
+    """Train a recipe with several seeds in two backends, and test that they end equally (TOST)."""
     from pymobilenet.errors import ConfigError
-    from pymobilenet.evaluation.equivalence import equivalence as test
+    from pymobilenet.evaluation.equivalence import equivalence as test_equivalence
     from pymobilenet.files import atomic_write
     from pymobilenet.training import load_recipe
     from pymobilenet.training.recipe import absolute
@@ -163,32 +176,32 @@ def equivalence(
     with exit_on_error():
         names = _names(backends)
         if len(names) != 2 or names[0] == names[1]:
-            raise ConfigError(f"two different backends are compared. Received: {backends}")
-        test((0, 1), (0, 1), margin)  # what it refuses, and a missing SciPy, before the training
-        place = [] if data is None else [f"run.data={absolute(data)}"]
-        loaded = load_recipe(recipe, [*changes, *place])
+            raise ConfigError(f"backends must be two different ones. Received: {backends}")
+        test_equivalence((0, 1), (0, 1), margin)  # raises for a bad margin or without SciPy
+        data_change = [] if data is None else [f"run.data={absolute(data)}"]
+        loaded = load_recipe(recipe, [*changes, *data_change])
         pair = [backend(name) for name in names]
-        with progress_bars() as progress:
+        with show_progress() as progress:
             advance = progress(f"{seeds} seeds in {names[0]} and {names[1]}", 2 * seeds)
             values = run_seeds(loaded, pair, range(seeds), out, advance)
         first, second = (values[name] for name in names)
-        found = test(first, second, margin)
-        result = {"accuracy": values, **asdict(found), "equivalent": found.shown}
+        outcome = test_equivalence(first, second, margin)
+        result = {"accuracy": values, **asdict(outcome), "equivalent": outcome.shown}
         with atomic_write(out / "equivalence.json") as file:
             file.write(json.dumps(result, indent=1).encode())
-    low, high = found.interval
-    word = "[green]equivalent[/]" if found.shown else "[red]not shown to be equivalent[/]"
+    low, high = outcome.interval
+    word = "[green]equivalent[/]" if outcome.shown else "[red]not shown to be equivalent[/]"
     console.print(
         f"{names[0]} {sum(first) / seeds:.2%}, {names[1]} {sum(second) / seeds:.2%} in the mean of "
-        f"{seeds} seeds; difference {100 * found.difference:+.2f} points, 90 % interval "
+        f"{seeds} seeds; difference {100 * outcome.difference:+.2f} points, 90 % interval "
         f"[{100 * low:+.2f}, {100 * high:+.2f}]: {word} within {100 * margin:g} points "
-        f"(TOST, p = {found.p_value:.1g})",
+        f"(TOST, p = {outcome.p_value:.1g})",
         soft_wrap=True,
     )
-    if not found.shown:
+    if not outcome.shown:
         raise typer.Exit(1)
 
 
 def _names(listed: str) -> tuple[str, ...]:
-    """What is listed with commas, with or without blanks."""
+    """Split a list with commas, with or without blanks."""
     return tuple(name.strip() for name in listed.split(","))

@@ -15,22 +15,23 @@ def convert(
     src: Annotated[Path, typer.Argument(help="A model of this project or another.")],
     dst: Annotated[Path, typer.Argument(help="The new file.")],
     source: Annotated[
-        str | None, typer.Option("--from", help="What SRC is; told by its content if left out.")
+        str | None,
+        typer.Option("--from", help="Format of SRC; detected by default."),
     ] = None,
     target: Annotated[
-        str | None, typer.Option("--to", help="What to write; told by DST's suffix if left out.")
+        str | None, typer.Option("--to", help="Format of DST; by default that of its suffix.")
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="TOML with [model]: what SRC does not show.")
+        Path | None, typer.Option(help="TOML with a \\[model] table, for what SRC does not show.")
     ] = None,
 ) -> None:
-    """Carry a model from one file format or project to another, tensor by tensor, by name."""
+    """Convert a model to another file format or project, tensor by tensor, by name."""
     from pymobilenet.config import MobileNetConfig
-    from pymobilenet.formats import convert as carry
+    from pymobilenet.formats import convert as convert_file
 
     with exit_on_error():
-        given = MobileNetConfig.from_toml(config) if config else None
-        report = carry(src, dst, source, target, given)
+        known = MobileNetConfig.from_toml(config) if config else None
+        report = convert_file(src, dst, source, target, known)
     console.print(str(report), soft_wrap=True, markup=False)
 
 
@@ -41,18 +42,18 @@ def quantize(
     preprocessing: Annotated[
         str | None,
         typer.Option(
-            help="How images are scaled: unit, standard, keras; if left out, as the file says, "
+            help="How images are scaled: unit, standard or keras; by default as the file says, "
             "else standard."
         ),
     ] = None,
-    images: Annotated[int, typer.Option(min=1, help="Training images to calibrate with.")] = 512,
+    images: Annotated[int, typer.Option(min=1, help="Training images for calibration.")] = 512,
 ) -> None:
-    """Make an ONNX model int8, calibrated on CIFAR-100; print what it costs on the test images."""
+    """Quantize an ONNX model to int8, calibrated on CIFAR-100, and print the loss of accuracy."""
     from pymobilenet.data import open_cifar100, preprocessing_of
     from pymobilenet.errors import DataError
     from pymobilenet.evaluation import as_trained
     from pymobilenet.quantization.quantize import about, labelled_batches, quantization_loss
-    from pymobilenet.quantization.quantize import quantize as make
+    from pymobilenet.quantization.quantize import quantize as quantize_file
 
     with exit_on_error():
         config, metadata = about(src)
@@ -67,26 +68,26 @@ def quantize(
                 f"Received: num_classes {config.num_classes}. In Python, "
                 "pymobilenet.quantization.quantize takes any images"
             )
-        known = labelled_batches(train.subset(range(min(images, len(train)))), scaled)
-        make(src, dst, (batch for batch, _ in known))
+        calibration = labelled_batches(train.subset(range(min(images, len(train)))), scaled)
+        quantize_file(src, dst, (batch for batch, _ in calibration))
         loss = quantization_loss(src, dst, labelled_batches(test, scaled))
     console.print(str(loss), soft_wrap=True)
 
 
 def info(
-    config: Annotated[Path, typer.Argument(help="A TOML file with [model], or a model.")],
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    config: Annotated[Path, typer.Argument(help="A TOML file with a \\[model] table, or a model.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print what each layer costs, and what full convolutions in its place would."""
+    """Print the cost of each layer, and of full convolutions in its place."""
     from pymobilenet.config import MobileNetConfig
     from pymobilenet.formats import load_any
     from pymobilenet.summary import print_summary, summary
 
     with exit_on_error():
         with config.open("rb") as file:
-            text = b"\0" not in file.read(4096)  # every file of weights has one there
-        found = summary(MobileNetConfig.from_toml(config) if text else load_any(config).config)
+            is_text = b"\0" not in file.read(4096)  # every weights file has a zero byte there
+        result = summary(MobileNetConfig.from_toml(config) if is_text else load_any(config).config)
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=1))
+        typer.echo(json.dumps(result.to_dict(), indent=1))
     else:
-        print_summary(found, console)
+        print_summary(result, console)

@@ -1,4 +1,4 @@
-"""Training: `train` begins a run from a recipe, or takes one on."""
+"""Training: `train` starts a run from a recipe, or continues one; `recipes` lists recipes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from pymobilenet.backends import BACKENDS, backend
 from pymobilenet.cli.common import console, errors, exit_on_error
@@ -24,17 +26,17 @@ INTERRUPTED = 130
 """The status of a command that Ctrl-C ended."""
 
 COUNTS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
-"""How many processes Open MPI's mpiexec and MPICH's, or a cluster's, say that they have started."""
+"""Number of processes, as set by the mpiexec of Open MPI and of MPICH, or by a cluster."""
 
 TORCHRUN = "TORCHELASTIC_RUN_ID"
-"""What no other than torchrun puts into the environment of the processes that it starts; a cluster
-may set WORLD_SIZE for a program that is one process."""
+"""Only torchrun sets this variable for its processes; a cluster may set WORLD_SIZE for a single
+process."""
 
-USUAL = {"device": "cpu", "amp": "no"}
-"""The backends' options that are something where nobody asked for anything; others are false."""
+DEFAULTS = {"device": "cpu", "amp": "no"}
+"""Options of the backends whose default is a word; that of others is false."""
 
-WORDS = {"device": "--device", "amp": "--amp", "sync_norm": "--sync-norm", "compiled": "--compile"}
-"""How options of the backends are typed."""
+FLAGS = {"device": "--device", "amp": "--amp", "sync_norm": "--sync-norm", "compiled": "--compile"}
+"""Option of the backends -> command-line option."""
 
 
 def train(
@@ -48,36 +50,37 @@ def train(
         str | None,
         typer.Option(help="cifar-100, cifar-10, synthetic, or a folder or archive with images."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="A new run's folder; `run` if left out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of a new run; `run` by default.")] = None,
     changes: Annotated[
         list[str], typer.Option("--set", help="key=value: another value in the recipe.")
     ] = [],
     resume: Annotated[
-        Path | None, typer.Option(help="Go on with the run in this folder, in any backend.")
+        Path | None, typer.Option(help="Continue the run in this folder, in any backend.")
     ] = None,
     logs: Annotated[
-        list[str], typer.Option("--log", help="tensorboard, wandb: log there too.")
+        list[str], typer.Option("--log", help="Also log to tensorboard or wandb.")
     ] = [],
-    device: Annotated[str, typer.Option(help="cpu or cuda; of torch cuda:1 and mps too.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu or cuda; in torch also cuda:1 and mps.")] = "cpu",
     amp: Annotated[
-        str, typer.Option(help="Of torch: bf16 computes forward passes of steps in bfloat16.")
+        str, typer.Option(help="torch only: bf16 computes forward passes of steps in bfloat16.")
     ] = "no",
     sync_norm: Annotated[
-        bool, typer.Option("--sync-norm", help="Under torchrun: norms see the whole batch.")
+        bool,
+        typer.Option("--sync-norm", help="Under torchrun: statistics of the whole batch."),
     ] = False,
     compiled: Annotated[
         bool,
-        typer.Option("--compile", help="Of torch: compile the net, which needs a C++ compiler."),
+        typer.Option("--compile", help="torch only: compile the net. Requires a C++ compiler."),
     ] = False,
 ) -> None:
-    """Train a recipe, or go on with a run; Ctrl-C stops after the step and saves.
+    """Train a recipe, or continue a run; Ctrl-C stops after the present step and saves.
 
     In several processes: torchrun --standalone --nproc-per-node 2 -m pymobilenet.cli train ...
     or, with the Julia backend: mpiexec -n 2 python -m pymobilenet.cli train ... --backend julia
     """
     from pymobilenet.errors import ConfigError
     from pymobilenet.training import begin, load_recipe
-    from pymobilenet.training import resume as go_on
+    from pymobilenet.training import resume as resume_run
     from pymobilenet.training.log import check_loggers, new_logger
     from pymobilenet.training.recipe import absolute
 
@@ -91,22 +94,24 @@ def train(
                 f"a run keeps its folder: --out belongs to a new one. Received: {out}"
             )
         check_loggers(logs)
-        asked = {
+        requested = {
             "device": device,
             "amp": amp,
             "sync_norm": sync_norm,
             "compiled": compiled,
             "distributed": _in_several_processes(),
         }
-        options = {name: value for name, value in asked.items() if value != USUAL.get(name, False)}
+        options = {
+            name: value for name, value in requested.items() if value != DEFAULTS.get(name, False)
+        }
         chosen = backend(backend_name)
         if recipe is not None:
-            place = [] if data is None else [f"run.data={absolute(data)}"]
-            loaded = load_recipe(recipe, [*changes, *place])
+            data_change = [] if data is None else [f"run.data={absolute(data)}"]
+            loaded = load_recipe(recipe, [*changes, *data_change])
             run = begin(loaded, chosen, out or Path("run"), **options)
         else:
             assert resume is not None
-            run = go_on(resume, chosen, None if data is None else absolute(data), **options)
+            run = resume_run(resume, chosen, None if data is None else absolute(data), **options)
         if not run.model.is_main_process:
             with _stoppable(lambda: None) as is_stopping:
                 ending = run.train(is_stopping=is_stopping)
@@ -114,7 +119,7 @@ def train(
         settings = run.train_config.to_dict() | run.run.to_dict() | run.model.config.to_dict()
         loggers = [new_logger(name, run.folder, settings, run.state.log) for name in logs]
         _print_start(run)
-        with _stoppable(_say_stopping) as is_stopping, _bars(run) as (on_step, on_line):
+        with _stoppable(_print_stopping) as is_stopping, _bars(run) as (on_step, on_line):
             ending = run.train([on_step], [*loggers, on_line], is_stopping)
         _print_end(run, ending, options, logs)
     if ending == "interrupted":
@@ -122,17 +127,19 @@ def train(
 
 
 def recipes() -> None:
-    """List the recipes that `train` knows by name, with what they say of themselves."""
+    """List the recipes that `train` knows by name, with their descriptions."""
     from pymobilenet.training.recipe import FOLDER, SHIPPED
 
     for name in SHIPPED:
         lines = (FOLDER / f"{name}.toml").read_text(encoding="utf-8").splitlines()
-        said = " ".join(line.removeprefix("# ").strip() for line in lines if line.startswith("#"))
-        console.print(f"[bold]{name}[/]\n  {said}\n", soft_wrap=False)
+        description = " ".join(
+            line.removeprefix("# ").strip() for line in lines if line.startswith("#")
+        )
+        console.print(f"[bold]{name}[/]\n  {escape(description)}\n")
 
 
 def _in_several_processes() -> bool:
-    """Whether this is one of the processes that torchrun or an MPI's mpiexec has started."""
+    """Return whether this is one of the processes that torchrun or mpiexec has started."""
     if TORCHRUN in os.environ:
         from pymobilenet.backends.torch.processes import NEEDED
 
@@ -141,27 +148,27 @@ def _in_several_processes() -> bool:
     return any(int(os.environ.get(name, 1)) > 1 for name in COUNTS)
 
 
-def _say_stopping() -> None:
+def _print_stopping() -> None:
     errors.print("Stopping after this step; once more stops at once, without saving.")
 
 
 @contextmanager
-def _stoppable(say: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """Whether the user has asked to stop; asked a second time, Python stops at once."""
-    asked: list[int] = []
+def _stoppable(notify: Callable[[], None]) -> Iterator[Callable[[], bool]]:
+    """Yield a function that returns whether Ctrl-C was pressed; a second Ctrl-C stops at once."""
+    signals: list[int] = []
 
     def note(number: int, _frame: object) -> None:
-        asked.append(number)
-        say()
-        signal.signal(number, kept[signal.Signals(number)])
+        signals.append(number)
+        notify()
+        signal.signal(number, previous[signal.Signals(number)])
 
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in kept:
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in previous:
         signal.signal(number, note)
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(signals)
     finally:
-        for number, handler in kept.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
@@ -169,23 +176,25 @@ def _stoppable(say: Callable[[], None]) -> Iterator[Callable[[], bool]]:
 def _bars(
     run: TrainingRun,
 ) -> Iterator[tuple[Callable[[StepRecord], None], Callable[[Line], None]]]:
-    """A bar for the epoch, and a line for each that is over."""
+    """Show a bar for the present epoch, and print a line for each finished epoch."""
     epochs = run.run.epochs
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=10),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[told]}"),
+        TextColumn("{task.fields[status]}", table_column=Column(overflow="fold")),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=errors, transient=True) as progress:
         total = run.steps_per_epoch
-        bar = progress.add_task("", total=total, told="", completed=run.state.step % total)
+        bar = progress.add_task("", total=total, status="", completed=run.state.step % total)
 
-        def show(told: str) -> None:
+        def show(status: str) -> None:
             epoch = min(len(run.state.log) + 1, epochs)
             done = run.state.step - len(run.state.log) * total
-            progress.update(bar, description=f"epoch {epoch}/{epochs}", completed=done, told=told)
+            progress.update(
+                bar, description=f"epoch {epoch}/{epochs}", completed=done, status=status
+            )
 
         def on_step(record: StepRecord) -> None:
             taken = run.state.step - len(run.state.log) * total
@@ -209,13 +218,13 @@ def _bars(
 
 def _print_start(run: TrainingRun) -> None:
     images = run.images
-    where = f"step {run.state.step} of {run.train_config.steps}"
+    position = f"step {run.state.step} of {run.train_config.steps}"
     with run.model.fitting():
         compute_options = ", ".join(
             f"{key} {value}" for key, value in run.model.compute_options.items()
         )
     console.print(
-        f"{run.folder}: {where}, in {run.model.backend.name} ({compute_options}), "
+        f"{run.folder}: {position}, in {run.model.backend.name} ({compute_options}), "
         f"{run.model.dtype}; "
         f"{len(images.train):,} images of {images.train.source}, "
         f"{len(images.validation):,} for validation",
@@ -225,11 +234,11 @@ def _print_start(run: TrainingRun) -> None:
 
 
 def _command(run: TrainingRun, options: Mapping[str, object], logs: Sequence[str]) -> str:
-    """What goes on with a run as it went so far, to be pasted into a shell."""
+    """Return the shell command that continues a run with the same options."""
     words = ["--resume", str(run.folder), "--backend", run.model.backend.name]
-    for name, word in WORDS.items():
+    for name, flag in FLAGS.items():
         if name in options:
-            words += [word] if options[name] is True else [word, str(options[name])]
+            words += [flag] if options[name] is True else [flag, str(options[name])]
     for log in logs:
         words += ["--log", log]
     return shlex.join(["pymobilenet", "train", *words])
@@ -240,10 +249,10 @@ def _print_end(
 ) -> None:
     folder, best = run.folder, run.state.best
     if ending == "interrupted":
-        how = ", in processes started as these" if "distributed" in options else ""
+        how = ", in as many processes" if "distributed" in options else ""
         console.print(
             f"Stopped after step {run.state.step} of {run.train_config.steps} and saved. "
-            f"Go on, in any backend{how}, with: {_command(run, options, logs)}",
+            f"To continue, in any backend{how}: {_command(run, options, logs)}",
             soft_wrap=True,
             markup=False,
         )
@@ -252,7 +261,7 @@ def _print_end(
     from pymobilenet.evaluation.run_logs import CURVES
 
     if best is None:
-        console.print(f"{folder}: finished; no epoch was asked for", markup=False)
+        console.print(f"{folder}: finished; the recipe has no epochs", markup=False)
         return
     write_curves(read_runs([folder]), folder / CURVES)
     console.print(

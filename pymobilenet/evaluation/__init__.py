@@ -1,13 +1,13 @@
-"""What came out: how good a model's answers are, and what they are for single images.
+"""Evaluate models on labelled data sets, and predict the classes of single images.
 
-`evaluate` asks a model of any backend about labelled images. An `Evaluation` has the answers, and
-gives loss, accuracy, confusion and calibration from them.
+`evaluate` runs a model of any backend on a data set, and returns an `Evaluation` with loss,
+accuracy, confusion and calibration.
 """
 
 from pymobilenet.data import preprocessing_of
 from pymobilenet.evaluation.curves import print_runs, write_curves
 from pymobilenet.evaluation.images import read_image
-from pymobilenet.evaluation.names import class_names, known_names, paired
+from pymobilenet.evaluation.names import class_names, known_names, match_classes
 from pymobilenet.evaluation.predict import print_prediction, probabilities
 from pymobilenet.evaluation.report import (
     print_evaluation,
@@ -28,8 +28,8 @@ __all__ = [
     "class_names",
     "evaluate",
     "known_names",
+    "match_classes",
     "model_of",
-    "paired",
     "preprocessing_of",
     "print_evaluation",
     "print_prediction",

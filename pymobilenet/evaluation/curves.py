@@ -1,24 +1,23 @@
-"""Runs beside each other: their curves in one picture, their best values in one table."""
+"""Compare training runs: curves in one plot, best values in one table."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from pymobilenet.evaluation.plots import literal
 from pymobilenet.evaluation.run_logs import RunLog
 from pymobilenet.files import atomic_write
+from pymobilenet.terminal import folded_table
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
-"""Okabe and Ito's without yellow, which is too light for a line on white."""
+"""Okabe and Ito's colours without yellow, which is too light for a line on white."""
 
 MARKERS = "osD^vP*"
-"""With the colours they tell 49 runs apart."""
+"""With the colours they distinguish 49 runs."""
 
 LEGEND_COLUMNS = 4
 
@@ -26,17 +25,16 @@ KINDS = ("loss", "accuracy")
 
 
 def print_runs(runs: Sequence[RunLog], console: Console) -> None:
-    """The best values of each run, those of validation with their epoch."""
-    table = Table("run", box=SIMPLE)
-    for column in (
-        "epochs",
-        "val\nloss",
-        "val\naccuracy",
-        "train\nloss",
-        "train\naccuracy",
-        "seconds",
-    ):
-        table.add_column(column, justify="right", no_wrap=True)
+    """Print the best values of each run, those of validation with their epoch.
+
+    Args:
+        runs: The logs of the runs.
+        console: Where to print.
+    """
+    numbers = ("epochs", "val\nloss", "val\naccuracy", "train\nloss", "train\naccuracy", "seconds")
+    table = folded_table("run", *numbers, right=numbers)
+    for column in table.columns[1:]:
+        column.no_wrap = True
     for run in runs:
         table.add_row(
             escape(run.name),
@@ -49,16 +47,21 @@ def print_runs(runs: Sequence[RunLog], console: Console) -> None:
 
 
 def _best(run: RunLog, key: str) -> str:
-    found = run.best(key)
-    if found is None:
+    best = run.best(key)
+    if best is None:
         return "-"
-    value, epoch = found
+    value, epoch = best
     text = f"{value:.2%}" if key.endswith("accuracy") else f"{value:.4f}"
     return f"{text} ({epoch})" if key.startswith("val") else text
 
 
 def write_curves(runs: Sequence[RunLog], path: str | Path) -> None:
-    """Loss and accuracy over epochs: validation solid, training dashed, the best marked."""
+    """Plot loss and accuracy over epochs: validation solid, training dashed, the best marked.
+
+    Args:
+        runs: The logs of the runs.
+        path: The PNG file to write.
+    """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 

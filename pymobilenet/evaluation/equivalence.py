@@ -1,7 +1,8 @@
-"""Level 5: do two groups of runs end equally well? Two one-sided tests against a margin.
+"""Level 5: test that two groups of runs end equally, by two one-sided tests against a margin.
 
-That no difference was found proves nothing; that it is smaller than a margin fixed beforehand can
-be shown (Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987): two one-sided Welch tests must reject.
+A test that shows no difference proves nothing. A difference smaller than a margin fixed beforehand
+can be shown (Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987): two one-sided Welch tests must
+reject.
 """
 
 from __future__ import annotations
@@ -14,17 +15,18 @@ import numpy as np
 from pymobilenet.errors import BackendUnavailable, ConfigError
 
 LEVEL = 0.05
+"""Significance level of each one-sided test."""
 
 
 @dataclass(frozen=True)
 class Equivalence:
-    """What the tests say of two groups of values.
+    """The result of the tests on two groups of values.
 
     Attributes:
-        difference: Mean of the second group less that of the first.
+        difference: Mean of the second group minus that of the first.
         interval: The (1 - 2 * `LEVEL`) confidence interval of the difference.
-        p_value: The larger of the two one-sided tests'.
-        margin: What the difference is to be smaller than, either way.
+        p_value: The larger p-value of the two one-sided tests.
+        margin: The bound of the difference, in either direction.
     """
 
     difference: float
@@ -39,21 +41,26 @@ class Equivalence:
 
 
 def equivalence(first: Sequence[float], second: Sequence[float], margin: float) -> Equivalence:
-    """Test two groups for equivalence within `margin`, by Welch's t on each side.
+    """Test two groups for equivalence within a margin, by Welch's t on each side.
+
+    Args:
+        first: A value of each run, such as its accuracy.
+        second: Of the other group, in the same unit.
+        margin: The largest difference of the means that counts as none, in the same unit.
 
     Raises:
-        ConfigError: A margin that is not above 0, or a group of fewer than two values.
+        ConfigError: `margin` is not above 0, or a group has fewer than two values.
         BackendUnavailable: SciPy is not installed.
 
-    >>> found = equivalence([0.50, 0.51, 0.49, 0.50], [0.50, 0.52, 0.49, 0.51], margin=0.03)
-    >>> found.shown, round(found.difference, 3)
+    >>> result = equivalence([0.50, 0.51, 0.49, 0.50], [0.50, 0.52, 0.49, 0.51], margin=0.03)
+    >>> result.shown, round(result.difference, 3)
     (True, 0.005)
     """
     if not margin > 0:
-        raise ConfigError(f"the margin must be above 0. Received: {margin}")
+        raise ConfigError(f"margin must be above 0. Received: {margin}")
     if min(len(first), len(second)) < 2:
         raise ConfigError(
-            f"each group needs two runs or more. Received: {len(first)} and {len(second)}"
+            f"each group must have at least two runs. Received: {len(first)} and {len(second)}"
         )
     try:
         from scipy.stats import ttest_ind
@@ -61,12 +68,13 @@ def equivalence(first: Sequence[float], second: Sequence[float], margin: float) 
         raise BackendUnavailable(
             f"SciPy is not installed ({error}): pip install 'pymobilenet[statistics]'"
         ) from None
-    mine, theirs = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    above = ttest_ind(theirs + margin, mine, equal_var=False, alternative="greater")
-    below = ttest_ind(theirs - margin, mine, equal_var=False, alternative="less")
-    between = ttest_ind(theirs, mine, equal_var=False).confidence_interval(1 - 2 * LEVEL)
+    first_values, second_values = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    above = ttest_ind(second_values + margin, first_values, equal_var=False, alternative="greater")
+    below = ttest_ind(second_values - margin, first_values, equal_var=False, alternative="less")
+    test = ttest_ind(second_values, first_values, equal_var=False)
+    between = test.confidence_interval(1 - 2 * LEVEL)
     return Equivalence(
-        difference=float(theirs.mean() - mine.mean()),
+        difference=float(second_values.mean() - first_values.mean()),
         interval=(float(between.low), float(between.high)),
         p_value=float(max(above.pvalue, below.pvalue)),
         margin=margin,

@@ -1,4 +1,4 @@
-"""Single images out of any file that Pillow reads."""
+"""Read single images from any file that Pillow reads."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ from pymobilenet.errors import DataError
 
 
 def read_image(path: str | Path, resolution: int) -> NDArray[np.uint8]:
-    """Return an image as RGB, upright, of one size: uint8 (resolution, resolution, 3).
+    """Read an image, turn it upright, and resize it to a square.
 
-    The pixels are those that a data set of the same file has, see `decode`, of any format that
-    Pillow reads.
+    The pixels are those that a data set of the same file has (see `data.decoding.decode`).
+
+    Args:
+        path: A file of any format that Pillow reads.
+        resolution: Rows and columns of the result, in pixels.
+
+    Returns:
+        RGB values, uint8 (resolution, resolution, 3).
 
     Raises:
-        DataError: A folder, no file, or what `decode` refuses; the message names the file.
+        DataError: The path is a folder, does not exist, or is not a supported image; the message
+            names the file.
     """
     path = Path(path)
     if path.is_dir():

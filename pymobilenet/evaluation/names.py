@@ -1,4 +1,4 @@
-"""What a model's classes are called, and data whose labels are numbered as they are."""
+"""The names of a model's classes, and data sets whose labels are matched to them by name."""
 
 from __future__ import annotations
 
@@ -37,15 +37,16 @@ fine_label_names.txt of CIFAR-100 (https://www.cs.toronto.edu/~kriz/cifar.html).
 def class_names(
     config: MobileNetConfig, metadata: Mapping[str, str], source: str, file: Path | None = None
 ) -> tuple[str, ...]:
-    """A name for each class: the lines of `file`, else what the metadata say, else numbers.
+    """Return a name for each class: from `file`, else from the metadata, else its number.
 
     Args:
-        config, metadata: Of the model.
-        source: The model's file, for messages.
+        config: The config of the model.
+        metadata: The metadata of the model's file.
+        source: The name of the model's file, for messages.
         file: UTF-8 text with one name a line.
 
     Raises:
-        DataError: Another number of lines than there are classes, or a line without a name.
+        DataError: The number of lines is not that of the classes, or a line is empty.
         WeightsError: See `known_names`.
     """
     if file is not None:
@@ -62,13 +63,19 @@ def class_names(
 def known_names(
     config: MobileNetConfig, metadata: Mapping[str, str], source: str
 ) -> tuple[str, ...] | None:
-    """A name for each class, as the metadata say; None where they name none.
+    """Return the names of the classes from the metadata, or None if they have none.
 
-    A net may have more classes than the data it was trained on: the last ones are called by number.
+    A net may have more classes than the data it was trained on; the name of a further class is its
+    number.
+
+    Args:
+        config: The config of the model.
+        metadata: The metadata of the model's file.
+        source: The name of the model's file, for messages.
 
     Raises:
-        WeightsError: The metadata's `classes` is not JSON for a list of names or one of `OFFICIAL`,
-            or holds more names than the model has classes.
+        WeightsError: The value of `classes` is not JSON for a list of names or a key of `OFFICIAL`,
+            or has more names than the model has classes.
     """
     if keys.CLASSES not in metadata:
         return None
@@ -79,30 +86,30 @@ def known_names(
     return names
 
 
-def paired(data: Dataset, names: Sequence[str], source: str) -> Dataset:
-    """The same images, each label the place in `names` of what its class is called.
+def match_classes(data: Dataset, names: Sequence[str], source: str) -> Dataset:
+    """Return the data set with labels that are the model's: classes are matched by name.
 
     Args:
-        data: With classes in any order, and perhaps not all of them.
-        names: Of the model's classes.
-        source: The model's file, for messages.
+        data: Images of some of the model's classes, in any order.
+        names: The names of the model's classes.
+        source: The name of the model's file, for messages.
 
     Raises:
-        DataError: Images of a class that is not among `names`, or is there twice.
+        DataError: The name of a class with images is not among `names`, or occurs there twice.
     """
     if data.class_names == tuple(names):
         return data
     counts = Counter(names)
     used = [data.class_names[place] for place in np.unique(data.labels).tolist()]
     for rule, wrong in (
-        ("one of the model's", [name for name in used if not counts[name]]),
-        ("one alone of the model's", [name for name in used if counts[name] > 1]),
+        ("one of the model's classes", [name for name in used if not counts[name]]),
+        ("exactly one of the model's classes", [name for name in used if counts[name] > 1]),
     ):
         if wrong:
             raise DataError(
                 f"{data.source}: the name of each class must be that of {rule}; {source} has "
                 f"{truncate(names)}. Received: {truncate(wrong)}. "
-                "Rename what is only called otherwise"
+                "Rename classes that have another name in the model"
             )
     places = {name: place for place, name in enumerate(names)}
     numbers = np.array([places.get(name, -1) for name in data.class_names], np.int64)

@@ -1,4 +1,4 @@
-"""The most likely classes of single images, by several backends side by side."""
+"""The most likely classes of single images, in several backends side by side."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 
 from pymobilenet.backends.base import Model
 from pymobilenet.data.dataset import Statistics
 from pymobilenet.data.preprocessing import preprocess
 from pymobilenet.errors import DataError
 from pymobilenet.evaluation.scoring import log_softmax, without_softmax
+from pymobilenet.terminal import folded_table
 
 
 def probabilities(
@@ -25,16 +24,22 @@ def probabilities(
     preprocessing: str,
     statistics: Statistics | None = None,
 ) -> NDArray[np.float64]:
-    """The probabilities (N, classes) of images (N, H, W, 3), red, green, blue.
+    """Compute the probabilities of the classes of images.
 
     Args:
-        preprocessing, statistics: As of `preprocess`.
+        model: A model of any backend.
+        images: RGB images (N, H, W, 3), uint8.
+        preprocessing: How images are scaled (see `data.preprocessing.preprocess`).
+        statistics: Mean and deviation of each channel, for "standard".
+
+    Returns:
+        Probabilities (N, classes).
 
     Raises:
-        DataError: Logits that are not all finite.
+        DataError: A logit is not finite.
     """
-    given = preprocess(images, preprocessing, model.dtype, statistics)
-    logits = without_softmax(model).predict(given)
+    pixels = preprocess(images, preprocessing, model.dtype, statistics)
+    logits = without_softmax(model).predict(pixels)
     if not np.isfinite(logits).all():
         raise DataError(
             f"logits must be finite to have probabilities. Received from {model.backend.name}: "
@@ -43,49 +48,51 @@ def probabilities(
     return np.exp(log_softmax(logits))
 
 
-def top(found: Mapping[str, NDArray[np.float64]], count: int) -> list[int]:
-    """The classes among the `count` most likely of any backend, the first backend's first.
+def top(by_backend: Mapping[str, NDArray[np.float64]], count: int) -> list[int]:
+    """Return the `count` most likely classes of each backend, without repetition.
 
     Args:
-        found: Backend -> probabilities (classes,).
+        by_backend: Backend -> probabilities (classes,).
+        count: How many classes of each backend.
     """
-    orders = [np.argsort(-one, kind="stable")[:count].tolist() for one in found.values()]
+    orders = [np.argsort(-one, kind="stable")[:count].tolist() for one in by_backend.values()]
     return list(dict.fromkeys(place for order in orders for place in order))
 
 
-def largest_difference(found: Mapping[str, NDArray[np.float64]]) -> float:
-    """The largest difference between two backends in the probability of a class."""
-    return float(np.ptp(list(found.values()), axis=0).max())
+def largest_difference(by_backend: Mapping[str, NDArray[np.float64]]) -> float:
+    """Return the largest difference between two backends in the probability of a class."""
+    return float(np.ptp(list(by_backend.values()), axis=0).max())
 
 
 def print_prediction(
     title: str,
-    found: Mapping[str, NDArray[np.float64]],
+    by_backend: Mapping[str, NDArray[np.float64]],
     names: Sequence[str],
     count: int,
     console: Console,
 ) -> None:
-    """A row for each of the most likely classes, with a bar for each backend.
+    """Print a row for each of the most likely classes, with a bar for each backend.
 
     Args:
-        title: What the image is called.
-        found: Backend -> probabilities (classes,).
-        names: Of the classes.
-        count: How many classes.
+        title: The name of the image.
+        by_backend: Backend -> probabilities (classes,).
+        names: The names of the classes.
+        count: How many classes of each backend.
+        console: Where to print.
     """
     console.print(title, style="bold", soft_wrap=True, markup=False, emoji=False)
-    table = Table(box=SIMPLE)
-    table.add_column("class", overflow="ellipsis", no_wrap=True, max_width=24)
-    for name in found:
-        table.add_column(name, width=max(36 // len(found), 8))
+    table = folded_table("class")
+    table.columns[0].max_width = 24
+    for name in by_backend:
+        table.add_column(name, width=max(36 // len(by_backend), 8))
         table.add_column("", justify="right", no_wrap=True)
-    for place in top(found, count):
+    for place in top(by_backend, count):
         cells = [
             cell
-            for one in found.values()
+            for one in by_backend.values()
             for cell in (ProgressBar(1, float(one[place])), f"{one[place]:.2%}")
         ]
         table.add_row(escape(names[place]), *cells)
     console.print(table)
-    if len(found) > 1:
-        console.print(f"largest difference of a probability: {largest_difference(found):.1e}")
+    if len(by_backend) > 1:
+        console.print(f"largest difference of a probability: {largest_difference(by_backend):.1e}")

@@ -1,4 +1,4 @@
-"""What an evaluation found: as a table, as JSON and as pictures."""
+"""The result of an evaluation as tables, as JSON and as plots."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from pymobilenet.backends.base import Model
 from pymobilenet.data import Dataset
@@ -22,13 +20,20 @@ from pymobilenet.evaluation.plots import (
 )
 from pymobilenet.evaluation.result import BINS, Evaluation
 from pymobilenet.files import atomic_write
+from pymobilenet.terminal import folded_table
 
-SHOWN = 5
-"""Classes at either end, and pairs of confused ones, in the table."""
+MAX_ROWS = 5
+"""Best classes, worst classes, and pairs of confused classes in the tables."""
 
 
-def to_dict(found: Evaluation, model: Model, file: str | Path) -> dict[str, Any]:
-    """Everything, for machines: the figures, and what they were computed from and by."""
+def to_dict(evaluation: Evaluation, model: Model, file: str | Path) -> dict[str, Any]:
+    """Return all figures as plain values for JSON, with model, backend and versions.
+
+    Args:
+        evaluation: The result of `evaluate`.
+        model: The model that was evaluated.
+        file: The name of its file.
+    """
     return {
         "file": str(file),
         "config": model.config.to_dict(),
@@ -36,24 +41,29 @@ def to_dict(found: Evaluation, model: Model, file: str | Path) -> dict[str, Any]
         "dtype": model.dtype.name,
         "versions": model.backend.versions(),
         "threads": model.backend.threads(),
-        **found.to_dict(),
+        **evaluation.to_dict(),
     }
 
 
 def to_json(values: dict[str, Any]) -> str:
-    """JSON with a line for each key: a matrix in one, not in ten thousand."""
+    """Return JSON with one line for each key, so that a matrix takes one line."""
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in values.items()]
     return "{" + ",\n ".join(lines) + "}\n"
 
 
 def write_evaluation_report(
-    found: Evaluation, data: Dataset, values: dict[str, Any], folder: str | Path
+    evaluation: Evaluation, data: Dataset, values: dict[str, Any], folder: str | Path
 ) -> list[Path]:
-    """Write ``evaluation.json`` and the pictures into `folder`; return their paths.
+    """Write ``evaluation.json`` and the plots.
 
     Args:
-        data: What was evaluated.
-        values: What `to_dict` gave.
+        evaluation: The result of `evaluate`.
+        data: The data set that was evaluated.
+        values: Of `to_dict`.
+        folder: Is made if it does not exist.
+
+    Returns:
+        The paths of the files, the JSON first.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,40 +71,46 @@ def write_evaluation_report(
     paths = [folder / name for name in names]
     with atomic_write(paths[0]) as file:
         file.write(to_json(values).encode())
-    write_confusion(found, paths[1])
-    write_classes(found, paths[2])
-    write_reliability(found, paths[3])
-    write_mistakes(found, data, paths[4])
+    write_confusion(evaluation, paths[1])
+    write_classes(evaluation, paths[2])
+    write_reliability(evaluation, paths[3])
+    write_mistakes(evaluation, data, paths[4])
     return paths
 
 
-def print_evaluation(found: Evaluation, console: Console) -> None:
-    """The figures, the best and the worst classes, and the pairs that were mistaken most often."""
-    table = Table(box=SIMPLE, show_header=False)
-    table.add_row("images", f"{found.count:,}", escape(found.source))
-    if found.unanswered:
-        table.add_row("without an answer", f"{found.unanswered:,}", "logits that are not finite")
-    table.add_row("loss", f"{found.loss:.4f}", "mean cross-entropy, nats")
-    table.add_row("top-1", f"{found.top1:.2%}")
-    table.add_row("top-5", f"{found.top5:.2%}")
+def print_evaluation(evaluation: Evaluation, console: Console) -> None:
+    """Print the figures, the best and the worst classes, and the pairs most often confused.
+
+    Args:
+        evaluation: The result of `evaluate`.
+        console: Where to print.
+    """
+    table = folded_table("", "", "")
+    table.add_row("images", f"{evaluation.count:,}", escape(evaluation.source))
+    if evaluation.unanswered:
+        count = f"{evaluation.unanswered:,}"
+        table.add_row("without a prediction", count, "logits that are not finite")
+    table.add_row("loss", f"{evaluation.loss:.4f}", "mean cross-entropy, nats")
+    table.add_row("top-1", f"{evaluation.top1:.2%}")
+    table.add_row("top-5", f"{evaluation.top5:.2%}")
     table.add_row(
-        "calibration error", f"{found.ece:.2%}", f"expected, by {BINS} bins of confidence"
+        "calibration error", f"{evaluation.ece:.2%}", f"expected, by {BINS} bins of confidence"
     )
     console.print(table)
-    accuracy, counts = found.class_accuracy, found.class_counts
+    accuracy, counts = evaluation.class_accuracy, evaluation.class_counts
     order = [place for place in np.argsort(-accuracy, kind="stable").tolist() if counts[place]]
-    ends = (order[:SHOWN], order[-SHOWN:]) if len(order) > 2 * SHOWN else (order,)
-    classes = Table("class", box=SIMPLE, title="Best and worst classes", title_justify="left")
-    classes.add_column("images", justify="right")
-    classes.add_column("accuracy", justify="right")
+    ends = (order[:MAX_ROWS], order[-MAX_ROWS:]) if len(order) > 2 * MAX_ROWS else (order,)
+    numbers = ("images", "accuracy")
+    title = "\nBest and worst classes"
+    classes = folded_table("class", *numbers, right=numbers, title=title)
     for end in ends:
         for place in end:
-            name, share = escape(found.name(place)), f"{accuracy[place]:.2%}"
+            name, share = escape(evaluation.name(place)), f"{accuracy[place]:.2%}"
             classes.add_row(name, f"{counts[place]:,}", share)
         classes.add_section()
     console.print(classes)
-    pairs = Table("is", "taken for", box=SIMPLE, title="Mistaken most", title_justify="left")
-    pairs.add_column("images", justify="right")
-    for one in found.confusions(SHOWN):
+    columns = ("true class", "predicted class", "images")
+    pairs = folded_table(*columns, right=("images",), title="\nMost often confused")
+    for one in evaluation.confusions(MAX_ROWS):
         pairs.add_row(escape(one.true), escape(one.predicted), f"{one.images:,}")
     console.print(pairs)

@@ -1,4 +1,4 @@
-"""What a model made of labelled images, and the figures that follow from it."""
+"""The result of an evaluation, and the figures computed from it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 15
-"""Of confidence, equally wide: the M of Guo et al., arXiv:1706.04599, section 5."""
+"""Equal bins of confidence: M of Guo et al., arXiv:1706.04599, section 5."""
 
 NO_CLASS = -1
-"""In `Evaluation.predicted`, where the logits are not all finite."""
+"""Value of `Evaluation.predicted` for an image whose logits are not all finite."""
 
 LAST = np.iinfo(np.int64).max
-"""In `Evaluation.ranks`, likewise."""
+"""Value of `Evaluation.ranks` for such an image."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,9 @@ class Bin:
     """The images whose confidence lies in (low, high].
 
     Attributes:
-        count: How many they are.
+        low: The lower edge, exclusive.
+        high: The upper edge, inclusive.
+        count: How many images there are.
         accuracy: The fraction of them that is right, None in an empty bin.
         confidence: Their mean confidence, None in an empty bin.
     """
@@ -37,7 +39,7 @@ class Bin:
 
 
 class Confusion(NamedTuple):
-    """So many `images` of class `true` were taken for `predicted`."""
+    """How many images of class `true` were predicted as class `predicted`."""
 
     true: str
     predicted: str
@@ -46,24 +48,25 @@ class Confusion(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """A model's answers to N labelled images, and how good they are.
+    """A model's predictions for N labelled images, and the figures computed from them.
 
-    An image whose logits are not all finite has no answer: it counts as missed by any number of
-    guesses, its loss is infinite, and it is in no column of the confusion matrix and no bin of
+    An image whose logits are not all finite has no prediction: it counts as wrong in top-1 and
+    top-5, its loss is infinite, and it is in no column of the confusion matrix and no bin of
     confidence.
 
     Attributes:
         labels: int64 (N,), the true classes.
         predicted: int64 (N,), the class of the largest logit, the lowest of equal ones;
-            `NO_CLASS` where there is no answer.
-        confidence: float64 (N,), the probability of the predicted class; NaN without an answer.
-        ranks: int64 (N,), how many classes were held more likely than the true one; `LAST` without
-            an answer.
+            `NO_CLASS` without a prediction.
+        confidence: float64 (N,), the probability of the predicted class; NaN without a
+            prediction.
+        ranks: int64 (N,), how many classes are more likely than the true one; `LAST` without a
+            prediction.
         losses: float64 (N,), the cross-entropy in nats.
-        class_names: Of the labels.
-        num_classes: How many the model has, at least as many as there are names.
-        source: Where the images are from.
-        preprocessing: What they went through, one of `pymobilenet.data.preprocessing`.
+        class_names: The names of the labels.
+        num_classes: Classes of the model, at least as many as there are names.
+        source: A description of the images.
+        preprocessing: How they were scaled (see `pymobilenet.data.preprocessing`).
     """
 
     labels: NDArray[np.int64]
@@ -78,6 +81,7 @@ class Evaluation:
 
     @property
     def count(self) -> int:
+        """The number of images, N."""
         return len(self.labels)
 
     @property
@@ -102,10 +106,10 @@ class Evaluation:
 
     @functools.cached_property
     def confusion(self) -> NDArray[np.int64]:
-        """(names, num_classes): images of the row's class that were taken for the column's."""
+        """(names, num_classes): images of the row's class with the column's prediction."""
         matrix = np.zeros((len(self.class_names), self.num_classes), np.int64)
-        answered = self.predicted != NO_CLASS
-        np.add.at(matrix, (self.labels[answered], self.predicted[answered]), 1)
+        valid = self.predicted != NO_CLASS
+        np.add.at(matrix, (self.labels[valid], self.predicted[valid]), 1)
         return matrix
 
     @property
@@ -123,8 +127,8 @@ class Evaluation:
     def reliability(self) -> tuple[Bin, ...]:
         """The `BINS` bins of confidence."""
         edges = np.arange(BINS + 1) / BINS
-        answered = self.predicted != NO_CLASS
-        confidence, right = self.confidence[answered], self.ranks[answered] == 0
+        valid = self.predicted != NO_CLASS
+        confidence, right = self.confidence[valid], self.ranks[valid] == 0
         places = np.searchsorted(edges[1:], confidence)  # the first upper edge not below it
         bins = []
         for place in range(BINS):
@@ -136,25 +140,27 @@ class Evaluation:
 
     @property
     def ece(self) -> float:
-        """The expected calibration error: the mean over the answered images of how far their bin's
-        accuracy is from its confidence (Guo et al., arXiv:1706.04599, equation 3). NaN without any.
+        """The expected calibration error (Guo et al., arXiv:1706.04599, equation 3).
+
+        The mean over all images with a prediction of the difference between accuracy and confidence
+        of their bin; NaN without any.
         """
-        found = [
+        gaps = [
             (one.count, abs(one.accuracy - one.confidence))
             for one in self.reliability
             if one.accuracy is not None and one.confidence is not None
         ]
-        answered = sum(count for count, _ in found)
-        return sum(count * gap for count, gap in found) / answered if answered else float("nan")
+        total = sum(count for count, _ in gaps)
+        return sum(count * gap for count, gap in gaps) / total if total else float("nan")
 
     def name(self, place: int) -> str:
-        """What class number `place` is called: its number, if it is none of the labels'."""
+        """Return the name of class number `place`: the number itself for a class without a name."""
         if place == NO_CLASS:
             return "nothing"
         return self.class_names[place] if place < len(self.class_names) else str(place)
 
     def confusions(self, most: int) -> list[Confusion]:
-        """The pairs of classes that were mistaken most often, at most that many."""
+        """Return the pairs of classes that were confused most often, at most `most` of them."""
         wrong = self.confusion.copy()
         np.fill_diagonal(wrong, 0)
         order = np.argsort(-wrong, axis=None, kind="stable")[:most]
@@ -166,12 +172,12 @@ class Evaluation:
         ]
 
     def mistakes(self) -> NDArray[np.int64]:
-        """The places of the missed images, the most confident first."""
+        """Return the indices of the misclassified images, the most confident first."""
         order = np.argsort(-self.confidence, kind="stable")  # NaN is last
         return order[self.ranks[order] > 0]
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures, for JSON: None where one is not finite."""
+        """Return the figures as plain values for JSON, None where one is not finite."""
         accuracies = zip(self.class_names, self.class_counts, self.class_accuracy, strict=True)
         return {
             "source": self.source,

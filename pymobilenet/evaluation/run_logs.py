@@ -1,4 +1,4 @@
-"""Training runs from their logs: one JSON object for each epoch in ``log.jsonl``."""
+"""Logs of training runs: one JSON object for each epoch in ``log.jsonl``."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ FIELDS = {
     "rate": "a number, at least 0",
     "seconds": "a number, at least 0",
 }
-"""Key -> rule. null is what was not measured, or not finite. Further keys are let be."""
+"""Key -> rule. null is a value that was not measured or is not finite. Unknown keys are ignored."""
 
 
 @dataclass(frozen=True, eq=False)
 class RunLog:
-    """One run's log.
+    """The log of one run.
 
     Attributes:
-        name: What it is called among those it is compared with.
+        name: The name of the run in tables and plots.
         values: Key of `FIELDS` -> float64 (epochs,), NaN for null.
     """
 
@@ -42,27 +42,38 @@ class RunLog:
     values: dict[str, NDArray[np.float64]]
 
     def __len__(self) -> int:
+        """Return the number of epochs."""
         return len(self.values["epoch"])
 
     def best(self, key: str) -> tuple[float, int] | None:
-        """The best value of a loss (the smallest) or an accuracy (the largest) and its epoch.
+        """Return the best value of a loss (the smallest) or an accuracy (the largest).
 
-        The first of equal ones; None where every value is null.
+        Args:
+            key: A key of `FIELDS` that ends with ``loss`` or ``accuracy``.
+
+        Returns:
+            The value and its epoch, the first of equal ones; None where every value is null.
         """
-        found = self.values[key]
-        if np.isnan(found).all():
+        values = self.values[key]
+        if np.isnan(values).all():
             return None
-        place = int(np.nanargmin(found) if key.endswith("loss") else np.nanargmax(found))
-        return float(found[place]), int(self.values["epoch"][place])
+        place = int(np.nanargmin(values) if key.endswith("loss") else np.nanargmax(values))
+        return float(values[place]), int(self.values["epoch"][place])
 
 
 def read_runs(folders: Sequence[str | Path]) -> list[RunLog]:
-    """Read the log of each folder. Runs are called after their folders, or by the paths given
-    where two folders have one name.
+    """Read the logs of training runs.
+
+    Args:
+        folders: The folders of the runs, each with a ``log.jsonl``.
+
+    Returns:
+        A log for each folder. Its name is that of the folder, or the path where two folders have
+        the same name.
 
     Raises:
-        DataError: A folder without a log, or a log with a line that breaks a rule of `FIELDS`; the
-            message names file, line and rule.
+        DataError: A folder has no log, or a line breaks a rule of `FIELDS`; the message names file,
+            line and rule.
     """
     paths = [Path(folder) for folder in folders]
     names = [path.resolve().name for path in paths]
@@ -73,10 +84,10 @@ def read_runs(folders: Sequence[str | Path]) -> list[RunLog]:
 
 def _read(path: Path) -> dict[str, NDArray[np.float64]]:
     if not path.is_file():
-        raise DataError(f"{path}: no such file; a run is a folder that holds a {LOG}")
+        raise DataError(f"{path}: no such file; a run is a folder with a {LOG}")
     lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
     if lines == [b""]:
-        raise DataError(f"{path}: holds no epoch")
+        raise DataError(f"{path}: has no epochs")
     rows: list[dict[str, float]] = []
     for number, line in enumerate(lines, 1):
         try:
@@ -87,17 +98,17 @@ def _read(path: Path) -> dict[str, NDArray[np.float64]]:
 
 
 def _row(line: bytes, last_epoch: float) -> dict[str, float]:
-    found = parse_object(line)
-    missing = [key for key in FIELDS if key not in found]
+    values = parse_object(line)
+    missing = [key for key in FIELDS if key not in values]
     if missing:
         raise ValueError(f"must have the keys {', '.join(FIELDS)}. Missing: {', '.join(missing)}")
     for key, rule in FIELDS.items():
-        if not _keeps(key, found[key], last_epoch):
-            raise ValueError(f"{key} must be {rule}. Received: {shown(found[key])}")
-    return {key: math.nan if found[key] is None else float(found[key]) for key in FIELDS}
+        if not _is_valid(key, values[key], last_epoch):
+            raise ValueError(f"{key} must be {rule}. Received: {shown(values[key])}")
+    return {key: math.nan if values[key] is None else float(values[key]) for key in FIELDS}
 
 
-def _keeps(key: str, value: Any, last_epoch: float) -> bool:
+def _is_valid(key: str, value: Any, last_epoch: float) -> bool:
     if key == "epoch":
         return type(value) is int and last_epoch < value < 2**53
     if value is None:

@@ -1,4 +1,4 @@
-"""A model asked about labelled images, in any backend."""
+"""Evaluate a model of any backend on a labelled data set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pymobilenet.config import MobileNetConfig
 from pymobilenet.data import Dataset, normalise, scaling, statistics_of, to_dataset
 from pymobilenet.data.file_metadata import DEFAULT
 from pymobilenet.errors import ConfigError, DataError
-from pymobilenet.evaluation.names import known_names, paired
+from pymobilenet.evaluation.names import known_names, match_classes
 from pymobilenet.evaluation.result import LAST, NO_CLASS, Evaluation
 from pymobilenet.formats import Loaded
 
@@ -26,22 +26,25 @@ def evaluate(
     batch_size: int = 256,
     on_batch: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """Ask `model`, frozen, about all images of `data`, as they are.
+    """Evaluate a model on all images of a labelled data set, without augmentation.
 
     Args:
-        model: Of any backend. One with a softmax is asked for its logits all the same.
-        data: A `Dataset`, or what `pymobilenet.data.to_dataset` takes, of a size the model takes
-            and of no more classes than it has; a label is the number of the model's class.
-            `as_trained` gives them so for the model of a file.
-        preprocessing: A name of `pymobilenet.data.preprocessing.PREPROCESSING`; "standard" is by
-            `data.statistics`.
-        batch_size: Images at once.
-        on_batch: Called after each batch.
+        model: A model of any backend. Its softmax, if it has one, is not applied.
+        data: A `Dataset`, or what `pymobilenet.data.to_dataset` accepts: images (N, C, H, W) of a
+            size that the model supports. Labels are class numbers of the model; `as_trained`
+            matches them to the model of a file.
+        preprocessing: A name of `pymobilenet.data.preprocessing.PREPROCESSING`. "standard" scales
+            by ``data.statistics``.
+        batch_size: Images in a batch.
+        on_batch: Is called after each batch.
+
+    Returns:
+        The predictions, with loss, accuracy, confusion and calibration.
 
     Raises:
-        ConfigError: An unknown preprocessing; `batch_size` below 1.
-        DataError: More classes than the model has, images it does not take, or no mean and
-            deviation of the training images to be had.
+        ConfigError: `preprocessing` is unknown, or `batch_size` is below 1.
+        DataError: The data set has more classes than the model or images it does not support, or
+            mean and deviation of the training images are not available.
     """
     data = to_dataset(data)
     if batch_size < 1:
@@ -52,13 +55,13 @@ def evaluate(
             f"Received: num_classes {model.config.num_classes}"
         )
     mean, std = scaling(preprocessing, data)
-    predict, parts = without_softmax(model).freeze(), []
+    predict, scores = without_softmax(model).freeze(), []
     for start in range(0, len(data), batch_size):
         batch = slice(start, start + batch_size)
         logits = predict(normalise(data.images[batch], mean, std, model.dtype))
-        parts.append(_scores(logits, data.labels[batch]))
+        scores.append(_scores(logits, data.labels[batch]))
         on_batch()
-    predicted, confidence, ranks, losses = map(np.concatenate, zip(*parts, strict=True))
+    predicted, confidence, ranks, losses = map(np.concatenate, zip(*scores, strict=True))
     return Evaluation(
         labels=data.labels,
         predicted=predicted,
@@ -73,9 +76,9 @@ def evaluate(
 
 
 def without_softmax(model: Model) -> Model:
-    """The model itself, or one with its weights that gives logits.
+    """Return the model itself, or one with the same weights that returns logits.
 
-    Of small probabilities float32 keeps few digits, and of the smallest none.
+    In float32, small probabilities have few digits left, and the smallest are 0.
     """
     if not model.config.softmax:
         return model
@@ -83,7 +86,7 @@ def without_softmax(model: Model) -> Model:
 
 
 def log_softmax(logits: np.ndarray) -> NDArray[np.float64]:
-    """Logarithms of the probabilities (N, classes), computed in float64 from finite logits."""
+    """Return the logarithms of the probabilities (N, classes), float64, from finite logits."""
     wide = logits.astype(np.float64)
     wide -= wide.max(axis=1, keepdims=True)
     wide -= np.log(np.exp(wide).sum(axis=1, keepdims=True))
@@ -91,9 +94,9 @@ def log_softmax(logits: np.ndarray) -> NDArray[np.float64]:
 
 
 def _scores(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Predicted class, confidence, rank of the true class and loss: four times (N,).
+    """Return predicted class, confidence, rank of the true class and loss, each (N,).
 
-    Of two classes with equal logits the lower is the more likely one.
+    Of two classes with equal logits the lower one counts as more likely.
     """
     count, classes = logits.shape
     finite = np.isfinite(logits).all(axis=1)
@@ -117,30 +120,36 @@ def as_trained(
     preprocessing: str,
     source: str,
 ) -> Dataset:
-    """`data` as the model of a file knows them: labels by the names of its classes, its statistics.
+    """Return a data set with the class numbers and the scaling of a model's file.
 
-    A file that names no classes leaves the labels as they are, one without mean and deviation the
-    statistics.
+    Labels are unchanged if the file has no class names, and statistics if it has no mean and
+    deviation.
 
     Args:
-        data: Any images.
-        config, metadata: Of the model.
-        preprocessing: What the images are to go through, from `preprocessing_of`.
-        source: The model's file, for messages.
+        data: Labelled images.
+        config: The config of the model.
+        metadata: The metadata of the model's file.
+        preprocessing: How images are scaled, from `preprocessing_of`.
+        source: The name of the model's file, for messages.
 
     Raises:
-        DataError: Images of a class that the model lacks.
-        WeightsError: Metadata that break a rule.
+        DataError: The model lacks a class of the images.
+        WeightsError: The metadata are not valid.
     """
-    known = statistics_of(metadata, preprocessing, source)
-    if known is not None:
-        data = replace(data, statistics=known)
+    statistics = statistics_of(metadata, preprocessing, source)
+    if statistics is not None:
+        data = replace(data, statistics=statistics)
     names = known_names(config, metadata, source)
-    return data if names is None else paired(data, names, source)
+    return data if names is None else match_classes(data, names, source)
 
 
 def model_of(loaded: Loaded, backend: Backend) -> Model:
-    """The model of a file in `backend`: in float64 if it does not compute in the file's dtype."""
+    """Build the model of a file, in float64 if the backend does not support the file's dtype.
+
+    Args:
+        loaded: The weights and the config of the file.
+        backend: The backend to build it in.
+    """
     dtype = loaded.state["classifier.weight"].dtype
     if backend.computes(dtype.name):
         return backend.from_state(loaded.config, loaded.state)

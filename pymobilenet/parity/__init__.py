@@ -1,11 +1,11 @@
-"""The comparing engine: do two backends hold the same model?
+"""Compare two backends: do they compute the same model?
 
-`run_parity` climbs the ladder of agreement: structure, outputs, gradients, optimizer, training
-curve. Every tolerance is measured while it runs, as the noise floor of that very tensor.
+`run_parity` compares level by level: structure, outputs, gradients, optimizer, training curves,
+hand-over. Every tolerance is measured while it runs, as the noise floor of that tensor.
 """
 
 from pymobilenet.parity.judge import Divergence, Row, Verdict
-from pymobilenet.parity.recording import Recording, read_goldens, read_recording, record
+from pymobilenet.parity.recording import Recording, read_recording, read_recordings, record
 from pymobilenet.parity.report import ParityReport, write_parity_report
 from pymobilenet.parity.run import STANDARD_CONFIGS, run_parity
 from pymobilenet.parity.scenario import Scenario
@@ -20,8 +20,8 @@ __all__ = [
     "Scenario",
     "Verdict",
     "print_report",
-    "read_goldens",
     "read_recording",
+    "read_recordings",
     "record",
     "run_parity",
     "write_parity_report",

@@ -1,8 +1,9 @@
 """Level 4, free runs: two training curves from one start, and the envelope they may differ by.
 
-Two correct programs drift apart, at working rates exponentially. How fast is measured by running
-one backend against itself: from weights moved by one unit in the last place, each batch permuted
-and its images moved likewise. The envelope is the running maximum of what that does to the loss.
+Two correct programs diverge because of rounding, at working rates exponentially. How fast is
+measured by running one backend against itself: from weights moved by one unit in the last place,
+each batch permuted and its images moved likewise. The envelope is the running maximum of the
+relative differences of the loss in these runs.
 """
 
 from __future__ import annotations
@@ -15,36 +16,39 @@ import numpy as np
 from pymobilenet.backends.base import Model
 from pymobilenet.backends.batch import Batch
 from pymobilenet.parity.floors import (
-    DRAWS,
-    FIRST_DRAWS,
+    IMAGES_INDEX,
     draw_order,
-    least,
+    min_floor,
     move_parameters,
     move_ulps,
-    permuted,
-    widened,
+    permute,
+    widen,
 )
-from pymobilenet.parity.judge import MOST_WITHIN, Divergence
-from pymobilenet.parity.observe import activations_of_micro_batches, masks_of
+from pymobilenet.parity.judge import Divergence
+from pymobilenet.parity.observe import activations_by_micro_batch, masks_of_activations
+from pymobilenet.parity.tolerances import (
+    DRAWS,
+    FIRST_DRAWS,
+    MAX_ENVELOPE,
+    MAX_FLIPPED_FRACTION,
+    USUAL_RATIO,
+)
 from pymobilenet.training import Batches, rate_at
 from pymobilenet.weights import State
-
-SATURATED = 1e-3
-"""Beyond this relative difference the envelope is the size of what it should bound: the two curves
-are then two runs of one experiment, and only statistics over seeds could compare them."""
-
-FEW = 1e-5
-"""The part of all activation values that may lie on the other side of a kink in the first step in
-which any does. In a correct run the first flips come singly (1 of 13.6 million where measured, then
-6,686, then 2.4 million); a wrong rate or batch flips thousands at once."""
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Two loss curves (steps,), their relative difference, and the envelope at each step.
+    """Two loss curves from one start, and the envelope of their difference.
 
-    `flipped` is the first step in which a few activation values lie on the other side of a kink;
-    from there the two runs differentiate different functions, and the difference jumps.
+    Attributes:
+        title: The name of the run.
+        names: The two backends; the first gives the envelope.
+        losses: The losses (steps,) of each.
+        envelope: The relative difference (steps,) that rounding explains.
+        flipped: The first step in which a few activation values of the two runs lie on other sides
+            of a kink; None if there is none. From there the two runs differentiate different
+            functions, and steps are not compared.
     """
 
     title: str
@@ -55,43 +59,50 @@ class Curves:
 
     @property
     def difference(self) -> np.ndarray:
+        """The relative difference of the losses (steps,)."""
         return relative(self.losses[1], self.losses[0])
 
     @property
-    def judged(self) -> int:
+    def compared_steps(self) -> int:
         """How many steps come before the first flip, and before the envelope saturates."""
-        beyond = np.flatnonzero(self.envelope > SATURATED)
+        beyond = np.flatnonzero(self.envelope > MAX_ENVELOPE)
         saturated = int(beyond[0]) if beyond.size else len(self.envelope)
         return saturated if self.flipped is None else min(saturated, self.flipped)
 
     @property
     def ratio(self) -> float:
-        """The largest difference in envelopes, over the judged steps."""
+        """The largest difference in envelopes, over the compared steps."""
         ratios = np.zeros_like(self.envelope)
-        np.divide(self.difference, self.envelope, out=ratios, where=self._judged)
+        np.divide(self.difference, self.envelope, out=ratios, where=self._is_compared)
         return float(ratios.max(initial=0.0))
 
     @property
     def largest_difference(self) -> float:
-        """The largest difference over the judged steps."""
-        return float(np.max(self.difference, where=self._judged, initial=0.0))
+        """The largest relative difference over the compared steps."""
+        return float(np.max(self.difference, where=self._is_compared, initial=0.0))
 
     @property
-    def _judged(self) -> np.ndarray:
-        return np.arange(len(self.envelope)) < self.judged
+    def _is_compared(self) -> np.ndarray:
+        return np.arange(len(self.envelope)) < self.compared_steps
 
     @property
     def outside(self) -> np.ndarray:
-        """The steps that fail: judged and outside 10 envelopes, or a loss that is not finite."""
-        beyond = self._judged & ~(self.difference <= MOST_WITHIN * self.envelope)
+        """The steps (steps,) that fail, as booleans.
+
+        A compared step fails outside `USUAL_RATIO` envelopes, and any step with a loss that is not
+        finite.
+        """
+        beyond = self._is_compared & ~(self.difference <= USUAL_RATIO * self.envelope)
         return beyond | ~np.isfinite(self.losses).all(axis=0)
 
     @property
     def passed(self) -> bool:
-        return self.judged > 0 and not self.outside.any()
+        """Whether at least one step was compared, and none fails."""
+        return self.compared_steps > 0 and not self.outside.any()
 
     @property
     def divergence(self) -> Divergence | None:
+        """The first step that fails; None if the curves passed."""
         if self.passed:
             return None
         step = int(np.argmax(self.outside))
@@ -100,10 +111,15 @@ class Curves:
 
 
 def relative(losses: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Relative difference at each step; infinite where either is not finite."""
+    """Return the relative difference at each step; infinity where either loss is not finite.
+
+    Args:
+        losses: The losses (steps,) of one run.
+        reference: The losses (steps,) of the other.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
-        off = np.abs(losses - reference) / np.abs(reference)
-    return np.where(np.isfinite(off), off, np.inf)
+        difference = np.abs(losses - reference) / np.abs(reference)
+    return np.where(np.isfinite(difference), difference, np.inf)
 
 
 def free_losses(
@@ -114,15 +130,27 @@ def free_losses(
     draw: int | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """The losses (steps,) of a run from `start`; with `draw`, of its perturbed replica."""
+    """Train `model` for some steps and return the losses.
+
+    Args:
+        model: A model of any backend.
+        start: The state to start from.
+        batches: The batches and the training configuration.
+        steps: How many steps to take.
+        draw: The number of a draw that perturbs the start and every batch; None for no draw.
+        advance: Is called after each step.
+
+    Returns:
+        The losses (steps,), float64.
+    """
 
     def run() -> Iterator[float]:
         for step in range(steps):
             images, labels, masks = batches.at(step)
             if draw is not None:
                 order = draw_order(draw, step, len(images), batches.train.accumulate)
-                images = move_ulps(images[order], draw, 1000 + step)
-                labels, masks = labels[order], permuted(masks, order)
+                images = move_ulps(images[order], draw, IMAGES_INDEX + step)
+                labels, masks = labels[order], permute(masks, order)
             yield model.step(images, labels, rate_at(batches.train, step), masks)[0]
             advance()
 
@@ -140,21 +168,31 @@ def free_curves(
     steps: int,
     advance: Callable[[], None] = lambda: None,
 ) -> Curves:
-    """The curves of two models from `start`, the first of which leads and gives the envelope.
+    """Train two models from one start and compare their losses.
 
-    The less exact program may be the one that follows: before a curve counts as outside, the
-    follower's own perturbed runs widen the envelope, within bounds (see `floors.WIDEST`).
+    The follower may be the less exact program. So before a curve counts as outside, perturbed runs
+    of the follower widen the envelope, by at most `tolerances.MAX_WIDENING` times.
+
+    Args:
+        title: The name of the run.
+        names: The names of the two models.
+        models: The leader, whose perturbed runs give the envelope, and the follower.
+        start: The state that both start from.
+        batches: The batches and the training configuration.
+        steps: How many steps to take.
+        advance: Is called after each step of a model.
     """
-    mine, theirs, flip = pair_losses(models, start, batches, steps, advance)
+    leader_losses, follower_losses, flipped = pair_losses(models, start, batches, steps, advance)
     leader, follower = models
-    curves = enveloped(title, names, (mine, theirs), leader, start, batches, flip, advance)
+    losses = (leader_losses, follower_losses)
+    curves = with_envelope(title, names, losses, leader, start, batches, flipped, advance)
     if curves.passed:
         return curves
-    around = envelope(follower, start, batches, theirs, range(DRAWS))
-    return replace(curves, envelope=widened(curves.envelope, around))
+    other = envelope(follower, start, batches, follower_losses, range(DRAWS))
+    return replace(curves, envelope=widen(curves.envelope, other))
 
 
-def enveloped(
+def with_envelope(
     title: str,
     names: tuple[str, str],
     losses: tuple[np.ndarray, np.ndarray],
@@ -164,14 +202,17 @@ def enveloped(
     flipped: int | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> Curves:
-    """Two curves with the envelope of `FIRST_DRAWS` draws if they pass by it, else of `DRAWS`: more
-    draws only widen it."""
-    around = envelope(leader, start, batches, losses[0], range(FIRST_DRAWS), advance)
-    curves = Curves(title, names, losses, around, flipped)
+    """Return two curves with the leader's envelope.
+
+    The envelope is that of `FIRST_DRAWS` draws if the curves pass by it, else that of `DRAWS`,
+    which is never smaller. For the arguments see `Curves` and `free_curves`.
+    """
+    first = envelope(leader, start, batches, losses[0], range(FIRST_DRAWS), advance)
+    curves = Curves(title, names, losses, first, flipped)
     if curves.passed:
         return curves
     more = envelope(leader, start, batches, losses[0], range(FIRST_DRAWS, DRAWS))
-    return replace(curves, envelope=np.maximum(around, more))
+    return replace(curves, envelope=np.maximum(first, more))
 
 
 def pair_losses(
@@ -181,37 +222,48 @@ def pair_losses(
     steps: int,
     advance: Callable[[], None] = lambda: None,
 ) -> tuple[np.ndarray, np.ndarray, int | None]:
-    """The losses (steps,) of two runs from `start`, and the step of their first few flips.
+    """Train two models from `start` on the same batches.
 
-    None where no mask ever differs, and where so many do at once that it is no accident (`FEW`).
+    Args:
+        models: The leader and the follower.
+        start: The state that both start from.
+        batches: The batches and the training configuration.
+        steps: How many steps to take.
+        advance: Is called after each step of a model.
+
+    Returns:
+        The losses (steps,) of each, and the step of the first few flips: None where no mask ever
+        differs, or where more values than `MAX_FLIPPED_FRACTION` differ at once, which is a fault.
     """
     losses = np.empty((2, steps))
-    flips: list[tuple[int, float]] = []
+    first_flips: tuple[int, float] | None = None
     for model in models:
         model.set_state(start)
         model.set_optimizer(batches.train)
     for step in range(steps):
         images, labels, masks = batches.at(step)
-        if not flips:
+        if first_flips is None:
             batch = Batch(images, labels, {})
-            part = _flipped_fraction(models, batch, batches.train.accumulate)
-            flips += [(step, part)] if part else []
+            fraction = _flipped_fraction(models, batch, batches.train.accumulate)
+            first_flips = (step, fraction) if fraction else None
         rate = rate_at(batches.train, step)
         for model, row in zip(models, losses, strict=True):
             row[step] = model.step(images, labels, rate, masks)[0]
             advance()
-    first = flips[0][0] if flips and flips[0][1] <= FEW else None
-    return losses[0], losses[1], first
+    is_rounding = first_flips is not None and first_flips[1] <= MAX_FLIPPED_FRACTION
+    return losses[0], losses[1], first_flips[0] if first_flips and is_rounding else None
 
 
-def _flipped_fraction(models: tuple[Model, Model], batch: Batch, parts: int) -> float:
-    """The part of all activation values that are on different sides of a kink in two models."""
-    mine, theirs = (
-        masks_of(activations_of_micro_batches(model, batch, parts), model.config.activation)
+def _flipped_fraction(models: tuple[Model, Model], batch: Batch, micro_batches: int) -> float:
+    """Return the fraction of activation values on different sides of a kink in two models."""
+    first, second = (
+        masks_of_activations(
+            activations_by_micro_batch(model, batch, micro_batches), model.config.activation
+        )
         for model in models
     )
-    flipped = sum(int((mask != theirs[name]).sum()) for name, mask in mine.items())
-    return flipped / sum(mask.size for mask in mine.values())
+    flipped = sum(int((mask != second[name]).sum()) for name, mask in first.items())
+    return flipped / sum(mask.size for mask in first.values())
 
 
 def envelope(
@@ -222,10 +274,22 @@ def envelope(
     draws: Sequence[int],
     advance: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """The running maximum of how far perturbed runs of `model` are from its `losses`."""
-    runs: Sequence[np.ndarray] = [
+    """Measure how far perturbed runs of a model are from its own losses.
+
+    Args:
+        model: The model that gave `losses`.
+        start: The state it started from.
+        batches: The batches and the training configuration.
+        losses: The losses (steps,) of the unperturbed run.
+        draws: The numbers of the draws, one run for each.
+        advance: Is called after each step.
+
+    Returns:
+        The running maximum (steps,) of the relative differences, at least `floors.min_floor`.
+    """
+    differences: Sequence[np.ndarray] = [
         relative(free_losses(model, start, batches, len(losses), draw, advance), losses)
         for draw in draws
     ]
-    largest = np.maximum(np.max(runs, axis=0), least(model.dtype))
+    largest = np.maximum(np.max(differences, axis=0), min_floor(model.dtype))
     return np.maximum.accumulate(largest)

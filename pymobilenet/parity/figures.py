@@ -1,37 +1,56 @@
-"""The few figures that say how close two backends are, out of everything that was observed."""
+"""The few figures that summarize how close two backends are in a scenario."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from pymobilenet.parity.floors import distance
-from pymobilenet.parity.judge import off
+from pymobilenet.parity.judge import key_distance
 from pymobilenet.parity.observe import Key, Observations
 
 
-def row_error(seen: Observations, reference: Observations) -> float:
-    """The largest distance of an image's logits (evaluation mode), by the norm of its row."""
+def row_error(observations: Observations, reference: Observations) -> float:
+    """Return the largest distance of an image's logits in evaluation mode, by the row's norm.
+
+    Args:
+        observations: Of one backend.
+        reference: Of the oracle, or of another backend.
+    """
     key = Key(1, "predict", "logits")
-    return max(distance(*rows) for rows in zip(seen[key], reference[key], strict=True))
+    return max(distance(*rows) for rows in zip(observations[key], reference[key], strict=True))
 
 
-def median_gradient(seen: Observations, reference: Observations) -> float:
-    """The median over all parameters of the distance of the gradient, with the oracle's masks."""
+def median_gradient(observations: Observations, reference: Observations) -> float:
+    """Return the median distance of all parameters' gradients, with the oracle's masks.
+
+    Args:
+        observations: Of one backend.
+        reference: Of the oracle, or of another backend.
+    """
     keys = [key for key in reference if key.quantity == "grad"]
-    return float(np.median([off(seen, reference, key) for key in keys]))
+    return float(np.median([key_distance(observations, reference, key) for key in keys]))
 
 
-def activation_errors(seen: Observations, reference: Observations) -> dict[str, float]:
-    """Activation -> distance in training mode, in forward order."""
+def activation_errors(observations: Observations, reference: Observations) -> dict[str, float]:
+    """Return activation -> distance in training mode, in forward order.
+
+    Args:
+        observations: Of one backend.
+        reference: Of the oracle, or of another backend.
+    """
     keys = [key for key in reference if key.quantity == "train"]
-    return {key.name: off(seen, reference, key) for key in keys}
+    return {key.name: key_distance(observations, reference, key) for key in keys}
 
 
 def largest_ratio(errors: dict[str, float], reference: dict[str, float]) -> tuple[str, float]:
-    """The activation at which `errors` is the largest multiple of `reference`, and the multiple.
+    """Return the activation whose error is the largest multiple of the reference's, and the ratio.
 
-    Activations that the reference has exactly are left out.
+    Activations with a reference error of 0 are left out.
+
+    Args:
+        errors: Activation -> error of one backend.
+        reference: Activation -> error of another.
     """
-    ratios = {name: errors[name] / off for name, off in reference.items() if off > 0}
+    ratios = {name: errors[name] / error for name, error in reference.items() if error > 0}
     name = max(ratios, key=lambda name: ratios[name])
     return name, ratios[name]

@@ -1,9 +1,9 @@
-"""The noise floor: how far apart two correct programs are, measured tensor by tensor.
+"""Noise floors: how far rounding alone moves each tensor of a program.
 
-How much rounding moves a tensor is a property of the net and the batch, not a constant. It is
-measured as in Monte Carlo arithmetic (D. S. Parker, "Monte Carlo Arithmetic", 1997; the tools
-Verificarlo and CADNA): the same program runs again on inputs that are the same in exact arithmetic
-or as good as the same, and its results are looked at.
+How much rounding moves a tensor depends on the net and the batch. It is measured as in Monte Carlo
+arithmetic (D. S. Parker, "Monte Carlo Arithmetic", 1997; the tools Verificarlo and CADNA): the same
+program runs again on inputs that are equal in exact arithmetic, or differ by one unit in the last
+place, and the largest change of each result is its floor.
 """
 
 from __future__ import annotations
@@ -16,26 +16,43 @@ from typing import Any
 import numpy as np
 
 from pymobilenet.backends.base import Model
-from pymobilenet.parity.observe import FREE, UNJUDGED, Key, Observations, SharedMasks, observe
+from pymobilenet.parity.observe import (
+    REPORTED_ONLY,
+    UNMASKED,
+    Key,
+    Observations,
+    SharedMasks,
+    observe,
+)
 from pymobilenet.parity.scenario import Inputs
+from pymobilenet.parity.tolerances import (
+    DRAWS,
+    FIRST_DRAWS,
+    MAX_FLOOR,
+    MAX_WIDENING,
+    MIN_FLOOR_ULPS,
+    MORE_DRAWS,
+)
 from pymobilenet.philox import Stream, permutation, raw_words
 from pymobilenet.weights import State
 
-FIRST_DRAWS = 1
-DRAWS = 5
-MORE_DRAWS = 20
-WIDEST = 10.0
-"""Another program's draws raise a leader's floor at most so many times: what of a fault does not
-repeat, as a race does not, would otherwise count as that program's noise and hide the rest."""
-LEAST_ULPS = 16
+IMAGES_INDEX = 1000
+"""Index of the first step's images among the arrays that one draw moves; parameters come first."""
 
 
 def distance(value: np.ndarray, reference: np.ndarray) -> float:
-    """Norm of the difference over the norm of the reference, in float64.
+    """Return the norm of the difference over the norm of the reference, in float64.
 
-    0 where both are zero; infinite where only the reference is, where a value is not finite, or
-    where the shapes differ. Both are divided by the largest value of the reference first, so that
-    no square of a tiny second moment underflows and looks like none.
+    Both are divided by the largest value of the reference first, so that squares of tiny second
+    moments do not underflow.
+
+    Args:
+        value: An array of any shape and dtype.
+        reference: An array of the same shape.
+
+    Returns:
+        0 where both are zero. Infinity where only the reference is zero, where a value is not
+        finite, or where the shapes differ.
     """
     if np.shape(value) != np.shape(reference):
         return float("inf")
@@ -53,93 +70,114 @@ def distance(value: np.ndarray, reference: np.ndarray) -> float:
 
 
 def _norm(values: np.ndarray) -> float:
-    """Summed pairwise, and not by BLAS, whose threads cost more here than they compute."""
+    """Return the norm by pairwise summation: starting BLAS threads costs more than the sum."""
     return math.sqrt(np.square(values).sum())
 
 
-def least(dtype: np.dtype | str) -> float:
-    """No floor is below 16 units in the last place of the tensor's norm."""
-    return LEAST_ULPS * float(np.finfo(dtype).eps)
+def min_floor(dtype: np.dtype | str) -> float:
+    """Return the smallest floor in `dtype`: `MIN_FLOOR_ULPS` units in the last place."""
+    return MIN_FLOOR_ULPS * float(np.finfo(dtype).eps)
 
 
-def most(dtype: np.dtype | str) -> float:
-    """No floor is above this; what is may not be rounding, but a result that depends on the order
-    of the images, and a leader with that fault would hide it in its own floors. Fewer than one
-    tensor in a thousand may be so (`judge.Row.ratio`), as rounding does that too.
-
-    In float32, where two steps at working rates take most digits, 30 floors must not reach the
-    tensor's norm: zeros would pass. In float64 half the digits must be left.
-    """
-    return {"float32": 1 / 30, "float64": 2.0**-26}[np.dtype(dtype).name]
+def max_floor(dtype: np.dtype | str) -> float:
+    """Return the largest floor in `dtype`, above which a tensor is lost (see `MAX_FLOOR`)."""
+    return MAX_FLOOR[np.dtype(dtype).name]
 
 
 Floors = dict[Key, float]
+"""Key -> floor, as a fraction of the tensor's norm; infinity for a lost tensor."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """What a model gave, and a function from the number of a draw to what it gives perturbed.
+    """A model in one scenario, which can be run again with perturbed inputs.
 
-    Each draw permutes the images of every batch (mathematically nothing, numerically every sum)
-    and moves images and parameters up or down by one unit in the last place, at random.
+    Attributes:
+        base: The observations of the unperturbed run.
+        draw: Maps the number of a draw to the observations of a perturbed run. A draw permutes the
+            images of every batch and moves images and parameters up or down by one unit in the last
+            place, at random.
     """
 
     base: Observations
     draw: Callable[[int], Observations]
 
 
+IsDoubtful = Callable[[Floors], bool]
+"""Returns whether more draws could change the verdict by these floors (`judge.is_doubtful`)."""
+
+
 def floors(
-    leader: Program, others: Iterable[Program], dtype: np.dtype | str, doubtful: Doubt
+    leader: Program, others: Iterable[Program], dtype: np.dtype | str, doubtful: IsDoubtful
 ) -> Floors:
-    """The floor of every key of the leader's: its largest move over `DRAWS` draws.
+    """Measure the floor of every observation of the leader: its largest move over `DRAWS` draws.
 
-    Five draws are few, and the most exact program need not be the one that leads. So where the
-    floors leave a verdict `doubtful`, they are measured again over `MORE_DRAWS` draws of every
-    program, before anything counts as outside.
+    Where the verdict is doubtful, the floors are measured again over `MORE_DRAWS` draws of every
+    program, because five draws are few and the leader need not be the least exact program.
+
+    Args:
+        leader: The program whose floors are measured.
+        others: Programs that may widen a floor, by at most `MAX_WIDENING` times.
+        dtype: float32 or float64, in which all programs compute.
+        doubtful: Returns whether the verdict by these floors calls for more draws.
+
+    Returns:
+        A floor for each key of ``leader.base``: at least `min_floor`, and infinity for a lost
+        tensor (see `max_floor`).
     """
-    moves = _widest(leader, range(DRAWS))
-    found = _bounded(moves, dtype)
-    if not doubtful(found):
-        return found
-    more = _widest(leader, range(DRAWS, MORE_DRAWS))
-    found = _bounded({key: max(move, more[key]) for key, move in moves.items()}, dtype)
+    moves = _largest_moves(leader, range(DRAWS))
+    result = _bound(moves, dtype)
+    if not doubtful(result):
+        return result
+    more = _largest_moves(leader, range(DRAWS, MORE_DRAWS))
+    result = _bound({key: max(move, more[key]) for key, move in moves.items()}, dtype)
     for other in others:
-        its = _widest(other, range(MORE_DRAWS))
-        found = {key: widened(floor, its.get(key, 0.0)) for key, floor in found.items()}
-    return found
+        other_moves = _largest_moves(other, range(MORE_DRAWS))
+        result = {key: widen(floor, other_moves.get(key, 0.0)) for key, floor in result.items()}
+    return result
 
 
-def lower_floors(leader: Program, dtype: np.dtype | str) -> Floors:
-    """Floors of `FIRST_DRAWS` draws. More draws only raise them, so that what is within ten of
-    these is within ten of what `floors` gives, unless a later draw moves it by more than `most`.
+def quick_floors(leader: Program, dtype: np.dtype | str) -> Floors:
+    """Measure the floors of `FIRST_DRAWS` draws.
+
+    More draws only raise a floor. So an error within ten of these floors is within ten of those
+    that `floors` returns, unless a later draw exceeds `max_floor`.
+
+    Args:
+        leader: The program whose floors are measured.
+        dtype: float32 or float64.
+
+    Returns:
+        A floor for each key of ``leader.base``.
     """
-    return _bounded(_widest(leader, range(FIRST_DRAWS)), dtype)
+    return _bound(_largest_moves(leader, range(FIRST_DRAWS)), dtype)
 
 
-def widened(floor: Any, other: Any) -> Any:
-    """A floor or envelope, raised to that of another program, by at most `WIDEST` times."""
-    return np.maximum(floor, np.minimum(other, WIDEST * floor))
+def widen(floor: Any, other: Any) -> Any:
+    """Raise a floor or an envelope to that of another program, by at most `MAX_WIDENING` times.
+
+    Args:
+        floor: A floor, or an envelope (steps,).
+        other: That of the other program.
+    """
+    return np.maximum(floor, np.minimum(other, MAX_WIDENING * floor))
 
 
-Doubt = Callable[[Floors], bool]
-"""Tells whether a verdict by these floors could still be their own fault (`judge.doubtful`)."""
-
-
-def _widest(program: Program, draws: Iterable[int]) -> Floors:
-    """The largest distance of the draws from the program's base, key by key."""
+def _largest_moves(program: Program, draws: Iterable[int]) -> Floors:
+    """Return the largest distance between the draws and the base, for each key."""
     moves = dict.fromkeys(program.base, 0.0)
     for draw in draws:
-        seen = program.draw(draw)
+        observations = program.draw(draw)
         for key, value in program.base.items():
-            moved = distance(seen[key], value) if key in seen else float("inf")
-            moves[key] = max(moves[key], moved)
+            move = distance(observations[key], value) if key in observations else float("inf")
+            moves[key] = max(moves[key], move)
     return moves
 
 
-def _bounded(moves: Floors, dtype: np.dtype | str) -> Floors:
-    """At least `least`; infinite, which nothing passes, where a move is more than `most`."""
+def _bound(moves: Floors, dtype: np.dtype | str) -> Floors:
+    """Raise each move to `min_floor`; replace one above `max_floor` by infinity."""
     return {
-        key: max(move, least(dtype)) if move <= most(dtype) else float("inf")
+        key: max(move, min_floor(dtype)) if move <= max_floor(dtype) else float("inf")
         for key, move in moves.items()
     }
 
@@ -149,65 +187,103 @@ def program(
     inputs: Inputs,
     shared_masks: SharedMasks,
     base: Observations,
-    keep: Callable[[Observations], Observations] = lambda seen: seen,
+    transform: Callable[[Observations], Observations] = lambda observations: observations,
 ) -> Program:
-    """The program that `model` is in a scenario, for levels 0 to 3.
+    """Return the program that `model` is in a scenario, for levels 0 to 3.
 
     Args:
-        base: What `model` itself gives in the scenario.
-        keep: What becomes of the observations before they are compared; `base` has been through it.
+        model: A model of any backend.
+        inputs: The state and the batches of the scenario.
+        shared_masks: The oracle's activation masks.
+        base: The observations of `model` in the scenario, already transformed.
+        transform: Is applied to the observations of each draw before they are compared.
     """
 
     def draw(number: int) -> Observations:
         moved, moved_masks, order = perturbed(inputs, shared_masks, number)
-        return keep(unpermuted(observe(model, moved, moved_masks, free=False), order))
+        return transform(unpermute(observe(model, moved, moved_masks, unmasked=False), order))
 
-    judged = {k: v for k, v in base.items() if k.quantity not in (*FREE, *UNJUDGED)}
-    return Program(judged, draw)
+    compared = {k: v for k, v in base.items() if k.quantity not in (*UNMASKED, *REPORTED_ONLY)}
+    return Program(compared, draw)
 
 
-def with_free(found: Floors) -> Floors:
-    """Loss and gradients without masks have the floors of those with masks."""
-    masked = [key for key in found if key.level == 2 and key.quantity in ("loss", "grad")]
-    return found | {Key(2, f"free_{key.quantity}", key.name): found[key] for key in masked}
+def with_unmasked(floors: Floors) -> Floors:
+    """Add floors for loss and gradients without masks, which are those with masks."""
+    masked = [key for key in floors if key.level == 2 and key.quantity in ("loss", "grad")]
+    return floors | {Key(2, f"free_{key.quantity}", key.name): floors[key] for key in masked}
 
 
 def perturbed(
     inputs: Inputs, shared_masks: SharedMasks, draw: int
 ) -> tuple[Inputs, SharedMasks, np.ndarray]:
-    """Inputs and masks of one draw, and the order (N,) its first batch was put into."""
+    """Return the inputs and masks of one draw.
+
+    Args:
+        inputs: The state and the batches of a scenario.
+        shared_masks: The oracle's activation masks, by optimizer and step.
+        draw: The number of the draw.
+
+    Returns:
+        Inputs and masks with every batch permuted and all values moved by one unit in the last
+        place, and the order (N,) of the images of the first batch.
+    """
     orders = [draw_order(draw, step, len(batch)) for step, batch in enumerate(inputs.images)]
     images = tuple(
-        move_ulps(batch[order], draw, 1000 + step)
+        move_ulps(batch[order], draw, IMAGES_INDEX + step)
         for step, (batch, order) in enumerate(zip(inputs.images, orders, strict=True))
     )
     labels = tuple(batch[order] for batch, order in zip(inputs.labels, orders, strict=True))
     masks = {
-        name: tuple(permuted(step, order) for step, order in zip(steps, orders, strict=True))
+        name: tuple(permute(step, order) for step, order in zip(steps, orders, strict=True))
         for name, steps in shared_masks.masks.items()
     }
     state = move_parameters(inputs.state, draw)
     return Inputs(inputs.config, state, images, labels), SharedMasks(masks), orders[0]
 
 
-def permuted(masks: Mapping[str, np.ndarray], order: np.ndarray) -> dict[str, np.ndarray]:
+def permute(masks: Mapping[str, np.ndarray], order: np.ndarray) -> dict[str, np.ndarray]:
+    """Return activation masks (N, ...) with their images in another order (N,).
+
+    Args:
+        masks: Activation -> mask (N, ...).
+        order: The new order (N,) of the images.
+    """
     return {name: mask[order] for name, mask in masks.items()}
 
 
-def unpermuted(seen: Observations, order: np.ndarray) -> Observations:
-    """Put the activations' images back into their first order."""
-    back = np.argsort(order)
-    return {key: value[back] if key.level == 1 else value for key, value in seen.items()}
+def unpermute(observations: Observations, order: np.ndarray) -> Observations:
+    """Return observations whose activations (N, ...) have their images in the original order.
+
+    Args:
+        observations: The results of a permuted run.
+        order: The order (N,) that its images were in.
+    """
+    inverse = np.argsort(order)
+    return {key: value[inverse] if key.level == 1 else value for key, value in observations.items()}
 
 
-def draw_order(draw: int, step: int, count: int, parts: int = 1) -> np.ndarray:
-    """An order (N,) of a batch's images, each within its own part: no other leaves norms alone."""
-    words = np.split(raw_words(draw, Stream.PROBE, 1, step, count), parts)
+def draw_order(draw: int, step: int, count: int, micro_batches: int = 1) -> np.ndarray:
+    """Return a random order (N,) of a batch's images, each of which stays in its micro-batch.
+
+    An image in another micro-batch would change the batch statistics of both.
+
+    Args:
+        draw: The number of the draw.
+        step: The step that takes the batch.
+        count: Images in the batch, N.
+        micro_batches: Equal slices that the step takes one after the other.
+    """
+    words = np.split(raw_words(draw, Stream.PROBE, 1, step, count), micro_batches)
     return np.concatenate([k * len(part) + permutation(part) for k, part in enumerate(words)])
 
 
 def move_parameters(state: State, draw: int) -> State:
-    """Every parameter moved by one unit in the last place; statistics and moments as they are."""
+    """Move every parameter by one unit in the last place; statistics and moments are unchanged.
+
+    Args:
+        state: Name -> array.
+        draw: The number of the draw.
+    """
     return {
         name: tensor
         if "running_" in name or name.startswith("optimizer.")
@@ -217,7 +293,13 @@ def move_parameters(state: State, draw: int) -> State:
 
 
 def move_ulps(values: np.ndarray, draw: int, index: int) -> np.ndarray:
-    """Each value moved one unit in the last place, up or down by the bits of `draw`; 0 stays 0."""
+    """Move each value by one unit in the last place, up or down at random; 0 is unchanged.
+
+    Args:
+        values: Floating-point values of any shape.
+        draw: The number of the draw, which is the seed of the random bits.
+        index: The index of the array among those that one draw moves.
+    """
     words = raw_words(draw, Stream.PROBE, 2, index, -(-values.size // 64))
     up = np.unpackbits(words.view(np.uint8))[: values.size].reshape(values.shape).astype(bool)
     towards = np.where(up, np.inf, -np.inf).astype(values.dtype)

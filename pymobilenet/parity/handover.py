@@ -1,10 +1,10 @@
-"""Level 6, hand-over: some steps in one backend, the rest in another, by way of a checkpoint.
+"""Level 6, hand-over: a run starts in one backend and continues in another, by a checkpoint.
 
 After the transfer the state must be the same bytes. Then the run that was handed over and the one
-that was not each take the next steps: the follower's first from what it was handed, by its own
-schedule and its own place in the data; before each later one it is handed the leader's state again,
-so that floors are those of single steps. Curves could not decide: a dropped momentum hides in the
-envelope of two free runs.
+that was not both take the next steps. The follower takes the first from the state it received, with
+its own schedule and its own place in the data; before each later step it receives the leader's
+state again, so that floors are those of single steps. Curves cannot decide this level: a lost
+momentum is within the envelope of two free runs.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ import numpy as np
 from pymobilenet.backends.base import Model
 from pymobilenet.config import RunConfig, TrainConfig
 from pymobilenet.data import Dataset
-from pymobilenet.parity.judge import ALL_WITHIN, Row, Verdict, compare
-from pymobilenet.parity.lockstep import rows_of_step, step_from, taken
-from pymobilenet.parity.observe import Key, Observations, masks_of
+from pymobilenet.parity.judge import Row, Verdict, compare_observations
+from pymobilenet.parity.lockstep import StepInputs, compare_step, observe_step, take_step
+from pymobilenet.parity.observe import Key, Observations, masks_of_activations
+from pymobilenet.parity.tolerances import MAX_RATIO
 from pymobilenet.training import Batches, rate_at
 from pymobilenet.training.checkpoint import (
     Checkpoint,
@@ -32,9 +33,9 @@ from pymobilenet.training.checkpoint import (
 from pymobilenet.weights import State
 
 BEFORE, AFTER = 4, 5
-"""Steps before the hand-over, so that moments are there to be lost, and after it. Where Adam counts
-from 4 to 5, a count that is off by one is 6 % of a step; at 10, where its two corrections nearly
-cancel, it would be 0.5 %, which float32 does not see."""
+"""Steps before the hand-over, so that there are moments to lose, and steps after it. Where Adam
+counts from 4 to 5, a step count that is off by one changes the step by 6 %; at 10, where its two
+corrections nearly cancel, by 0.5 %, which float32 does not resolve."""
 
 _SGD = TrainConfig(
     optimizer="sgd", rate=0.05, batch_size=16, steps=BEFORE + AFTER, schedule="cosine"
@@ -46,7 +47,7 @@ HANDOVERS = (
     replace(_SGD, optimizer="adamw", rate=1e-3, weight_decay=0.05),
     replace(_SGD, optimizer="rmsprop", rate=1e-4),
 )
-"""The recipes that are handed over; under a cosine, every step has a rate of its own."""
+"""The recipes that are handed over. A cosine schedule gives every step a rate of its own."""
 
 
 def hand_over(
@@ -61,8 +62,20 @@ def hand_over(
 ) -> Verdict:
     """Take `BEFORE` steps in `leader`, hand over to `follower`, and compare `AFTER` more.
 
-    `replicas` are models for the floors, the first of the leader's backend. In float32 the leader's
-    activation masks are given to everyone, as in lockstep.
+    In float32 the leader's activation masks are given to both, as in lockstep.
+
+    Args:
+        leader: The model that starts the run, and also continues it.
+        follower: The model that receives the checkpoint.
+        replicas: Models for the floors, the first of the leader's backend.
+        data: The training images.
+        train: The training configuration.
+        start: The state that the run starts from.
+        names: The names of leader and follower.
+        advance: Is called after each step.
+
+    Returns:
+        The verdict over the transferred bytes and over all steps after the hand-over.
     """
     batches = Batches(data, train, leader.config, leader.dtype)
     leader.set_optimizer(train)
@@ -71,41 +84,50 @@ def hand_over(
         batch = batches.at(step)
         leader.step(batch.images, batch.labels, rate_at(train, step), batch.masks)
         advance()
-    found = carried(leader, TrainState(step=BEFORE), data)
-    follower.set_optimizer(found.train)
-    follower.set_state(found.file.state)
-    title = f"hand-over to {names[1]}, {kind_of(train)}"
-    rows = _bytes(leader.get_state(), follower.get_state(), names[1])
-    theirs = Batches(data, found.train, follower.config, follower.dtype)
+    checkpoint = through_checkpoint(leader, TrainState(step=BEFORE), data)
+    follower.set_optimizer(checkpoint.train)
+    follower.set_state(checkpoint.file.state)
+    title = f"hand-over to {names[1]}, {optimizer_name(train)}"
+    rows = _compare_bytes(leader.get_state(), follower.get_state(), names[1])
+    follower_batches = Batches(data, checkpoint.train, follower.config, follower.dtype)
     for offset in range(AFTER):
         step = BEFORE + offset
         start = leader.get_state()
         batch = batches.at(step)
-        mine_masks = batch.masks
+        masks = batch.masks
         if leader.dtype == np.float32:
-            seen = leader.activations(batch.images, train=True)
-            mine_masks = mine_masks | masks_of(seen, leader.config.activation)
-        batch = batch._replace(masks=mine_masks)
-        own = theirs.at(found.state.step + offset)._replace(masks=mine_masks)
+            values = leader.activations(batch.images, train=True)
+            masks = masks | masks_of_activations(values, leader.config.activation)
+        inputs = StepInputs(start, batch._replace(masks=masks), train, step)
+        follower_step = checkpoint.state.step + offset
+        follower_batch = follower_batches.at(follower_step)._replace(masks=masks)
         if offset:
             follower.set_state(start)
-        handed = step_from(follower, own, rate_at(found.train, found.state.step + offset), step)
-        mine = taken(leader, start, batch, train, step)
-        rows += rows_of_step(mine, {names[1]: handed}, replicas, (start, batch, train, step), False)
+        rate = rate_at(checkpoint.train, follower_step)
+        received = {names[1]: observe_step(follower, follower_batch, rate, step)}
+        expected = take_step(leader, inputs)
+        rows += compare_step(expected, received, replicas, inputs, has_failed=False)
         advance()
-        if any(row.ratio > ALL_WITHIN for row in rows):
-            break  # the follower has another model by now
+        if any(row.ratio > MAX_RATIO for row in rows):
+            break  # from here on the follower's state is another one
     scenario = f"{title}, {leader.dtype}"
     at_level = [replace(row, key=row.key._replace(level=6)) for row in rows]
     return Verdict(scenario, 6, "hand-over", tuple(at_level))
 
 
-def kind_of(train: TrainConfig) -> str:
+def optimizer_name(train: TrainConfig) -> str:
+    """Return the optimizer's name; SGD with Nesterov momentum is called nesterov."""
     return "nesterov" if train.nesterov else train.optimizer
 
 
-def carried(leader: Model, state: TrainState, data: Dataset) -> Checkpoint:
-    """The leader's run, written to a checkpoint and read again."""
+def through_checkpoint(leader: Model, state: TrainState, data: Dataset) -> Checkpoint:
+    """Write the leader's run to a checkpoint file, and read it.
+
+    Args:
+        leader: The model whose run is written.
+        state: The position of the run.
+        data: The training images.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.safetensors"
         digests = {"train": data.digest(), "validation": data.digest()}
@@ -113,13 +135,13 @@ def carried(leader: Model, state: TrainState, data: Dataset) -> Checkpoint:
         return read_checkpoint(path)
 
 
-def _bytes(mine: State, theirs: State, name: str) -> list[Row]:
-    """Each tensor of the state before and after the transfer, byte by byte."""
+def _compare_bytes(sent: State, received: State, name: str) -> list[Row]:
+    """Compare each tensor of the state before and after the transfer, byte by byte."""
 
-    def seen(state: State) -> Observations:
+    def as_bytes(state: State) -> Observations:
         return {
             Key(6, "handed", tensor): np.frombuffer(np.asarray(value).tobytes(), np.uint8)
             for tensor, value in state.items()
         }
 
-    return compare(seen(mine), {name: seen(theirs)}, {})
+    return compare_observations(as_bytes(sent), {name: as_bytes(received)}, {})

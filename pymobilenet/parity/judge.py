@@ -1,6 +1,7 @@
-"""Errors held against floors: rows, verdicts, and the first divergence.
+"""Errors compared with floors: rows, verdicts, and the first divergence.
 
-A level passes when 99.9 % of its tensors are within 10 floors and all of them within 30.
+A level passes when 99.9 % of its tensors are within 10 floors and all of them within 30 (see
+`pymobilenet.parity.tolerances`).
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pymobilenet.parity.floors import distance, most
-from pymobilenet.parity.observe import FREE, UNJUDGED, Key, Observations
-
-MOST_WITHIN = 10.0
-MOST = 0.999
-ALL_WITHIN = 30.0
-DOUBTFUL = 100.0
-"""More draws raise a floor a few times over, hardly tenfold: what is further off stays outside."""
+from pymobilenet.parity.floors import distance, max_floor
+from pymobilenet.parity.observe import REPORTED_ONLY, UNMASKED, Key, Observations
+from pymobilenet.parity.tolerances import (
+    MAX_RATIO,
+    REMEASURE_RATIO,
+    REQUIRED_FRACTION,
+    USUAL_RATIO,
+)
 
 DIRECTIONS = {
     "shape": "structure",
@@ -30,12 +31,18 @@ DIRECTIONS = {
     "free_grad": "backward",
     "handed": "hand-over",
 }
-"""Where in a step a quantity arises; those not named here are the update's."""
+"""Quantity -> the phase of a step that computes it; other quantities belong to the update."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One tensor: each backend's distance from the oracle, and the floor both are held against."""
+    """One tensor: the error of each backend, and the floor of the tensor.
+
+    Attributes:
+        key: What was compared.
+        errors: Backend -> distance from the oracle or, in lockstep, from the leader.
+        floor: As a fraction of the tensor's norm; infinity for a lost tensor.
+    """
 
     key: Key
     errors: dict[str, float]
@@ -43,32 +50,46 @@ class Row:
 
     @property
     def is_lost(self) -> bool:
-        """Whether rounding leaves too little of the tensor to be judged (see `floors.most`)."""
+        """Whether rounding leaves too few digits of the tensor (see `tolerances.MAX_FLOOR`)."""
         return self.floor == float("inf")
 
     @property
     def ratio(self) -> float:
-        """The larger error in floors; infinite where the floor is 0.
+        """The larger error in floors; infinity where the floor is 0.
 
-        What is lost counts among the few outside 10 floors, at the farthest that one may be: in
-        lockstep a gradient may be all but zero in a step, as that of a weight whose effect the next
-        norm undoes. Its error may be 30 of the largest floors that float64 has, in any dtype.
+        A lost tensor counts as `MAX_RATIO` floors off, so that few tensors may be lost, if its
+        error is within `MAX_RATIO` of the largest floors of float64, and as infinity otherwise. In
+        lockstep a correct gradient may be nearly zero at a step, such as that of a weight whose
+        effect the next norm removes.
         """
         worst = max(self.errors.values())
         if worst == 0:
             return 0.0
         if self.is_lost:
-            return ALL_WITHIN if worst <= ALL_WITHIN * most("float64") else float("inf")
+            return MAX_RATIO if worst <= MAX_RATIO * max_floor("float64") else float("inf")
         return worst / self.floor if self.floor else float("inf")
 
     @property
     def worst_backend(self) -> str:
+        """The backend with the largest error."""
         return max(self.errors, key=lambda name: self.errors[name])
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where two models begin to differ: the first quantity outside its floor."""
+    """Where two models begin to differ: the first quantity outside its floor.
+
+    Attributes:
+        scenario: The name of the scenario, or the title of the run.
+        level: 0 to 4 or 6 of the ladder.
+        direction: structure, forward, backward, update, curve, input or hand-over.
+        quantity: What was compared, such as ``grad``.
+        name: The canonical name of the tensor.
+        step: The step, counted from 0, where several are taken.
+        backend: The backend that is off.
+        error: Its distance, as a fraction of the tensor's norm.
+        floor: The tensor's floor or, for a curve, its envelope.
+    """
 
     scenario: str
     level: int
@@ -81,6 +102,7 @@ class Divergence:
     floor: float
 
     def __str__(self) -> str:
+        """Return one line that names level, direction, step and tensor."""
         at = "" if self.step is None else f", step {self.step}"
         return (
             f"{self.scenario}: first divergence at level {self.level}, {self.direction}{at}: "
@@ -99,23 +121,28 @@ class Verdict:
     rows: tuple[Row, ...]
 
     @property
-    def within(self) -> float:
-        """The fraction of rows within 10 floors."""
-        return float(np.mean([row.ratio <= MOST_WITHIN for row in self.rows]))
+    def fraction_within(self) -> float:
+        """The fraction of rows within `USUAL_RATIO` floors."""
+        return float(np.mean([row.ratio <= USUAL_RATIO for row in self.rows]))
 
     @property
     def worst(self) -> Row:
+        """The row with the largest ratio."""
         return max(self.rows, key=lambda row: row.ratio)
 
     @property
     def passed(self) -> bool:
-        return bool(self.rows) and self.within >= MOST and self.worst.ratio <= ALL_WITHIN
+        """Whether enough rows are within `USUAL_RATIO` floors and all within `MAX_RATIO`."""
+        if not self.rows or self.worst.ratio > MAX_RATIO:
+            return False
+        return self.fraction_within >= REQUIRED_FRACTION
 
     @property
     def first_divergence(self) -> Divergence | None:
-        """The first row outside 10 floors; None if the level passed.
+        """The first row outside `USUAL_RATIO` floors; None if the level passed.
 
-        Not the first outside 30: a small fault grows on its way to the logits, and begins earlier.
+        Not the first outside `MAX_RATIO`: a small fault grows on its way to the logits, and begins
+        earlier.
         """
         if self.passed or not self.rows:
             return None
@@ -123,11 +150,17 @@ class Verdict:
 
 
 def first_outside(rows: Iterable[Row]) -> Row:
-    """The first row outside 10 floors."""
-    return next(row for row in rows if row.ratio > MOST_WITHIN)
+    """Return the first row outside `USUAL_RATIO` floors."""
+    return next(row for row in rows if row.ratio > USUAL_RATIO)
 
 
 def divergence(scenario: str, row: Row) -> Divergence:
+    """Return the divergence that begins at `row`.
+
+    Args:
+        scenario: The name of the scenario.
+        row: A row that is outside its floor.
+    """
     backend = row.worst_backend
     direction = DIRECTIONS.get(row.key.quantity, "update")
     error = row.errors[backend]
@@ -135,51 +168,71 @@ def divergence(scenario: str, row: Row) -> Divergence:
     return Divergence(scenario, level, direction, quantity, name, step, backend, error, row.floor)
 
 
-def compare(
-    oracle: Observations, seen: Mapping[str, Observations], floors: Mapping[Key, float]
+def compare_observations(
+    oracle: Observations, by_backend: Mapping[str, Observations], floors: Mapping[Key, float]
 ) -> list[Row]:
-    """Rows of everything the backends in `seen` (name -> observations) or the oracle have seen.
+    """Compare the observations of backends with the oracle's.
 
-    A key that a backend lacks, or has beyond the oracle's, counts as infinitely far; one without a
-    floor is held against 0. Unmasked gradients are left out where activation masks flipped. The
-    order of the rows is that of whoever has seen the most.
+    A key that only a backend or only the oracle has counts as infinitely far. Unmasked gradients
+    are left out where activation masks flipped.
+
+    Args:
+        oracle: The observations that errors are distances from.
+        by_backend: Backend -> its observations.
+        floors: Key -> floor; 0 for a key that is not among them, and at level 0.
+
+    Returns:
+        A row for each key, in the order of the longest observations.
     """
-    flipped = any(count_flips(observations) for observations in seen.values())
-    longest_first = sorted((oracle, *seen.values()), key=len, reverse=True)
+    flipped = any(count_flips(observations) for observations in by_backend.values())
+    longest_first = sorted((oracle, *by_backend.values()), key=len, reverse=True)
     rows = []
     for key in dict.fromkeys(key for observations in longest_first for key in observations):
-        if key.quantity in UNJUDGED or (flipped and key.quantity in FREE):
+        if key.quantity in REPORTED_ONLY or (flipped and key.quantity in UNMASKED):
             continue
-        errors = {name: off(observations, oracle, key) for name, observations in seen.items()}
+        errors = {name: key_distance(values, oracle, key) for name, values in by_backend.items()}
         rows.append(Row(key, errors, floors.get(key, 0.0) if key.level > 0 else 0.0))
     return rows
 
 
-def doubtful(rows: Iterable[Row]) -> bool:
-    """Whether more draws could change the verdict or where the first divergence is: whether a row
-    is outside 10 floors that they could bring inside, before any that they could not.
+def is_doubtful(rows: Iterable[Row]) -> bool:
+    """Return whether more draws could change the verdict or the place of the first divergence.
+
+    They could if a row is outside `USUAL_RATIO` floors but within `REMEASURE_RATIO`, and no earlier
+    row is further off.
     """
-    outside = (row for row in rows if row.ratio > MOST_WITHIN)
+    outside = (row for row in rows if row.ratio > USUAL_RATIO)
     first = next(outside, None)
-    return first is not None and not first.is_lost and first.ratio <= DOUBTFUL
+    return first is not None and not first.is_lost and first.ratio <= REMEASURE_RATIO
 
 
-def off(seen: Observations, reference: Observations, key: Key) -> float:
-    """The distance under `key`; infinite where only one of the two has it."""
-    if key in seen and key in reference:
-        return distance(seen[key], reference[key])
-    return float("inf") if key in seen or key in reference else 0.0
+def key_distance(observations: Observations, reference: Observations, key: Key) -> float:
+    """Return the distance under `key`; infinity where only one of the two has it.
+
+    Args:
+        observations: Of one backend.
+        reference: Of the oracle or of the leader.
+        key: What is compared.
+    """
+    if key in observations and key in reference:
+        return distance(observations[key], reference[key])
+    return float("inf") if key in observations or key in reference else 0.0
 
 
 def count_flips(observations: Observations) -> int:
-    """How many activation values lie on another side of a kink than the oracle's."""
+    """Return how many activation values lie on another side of a kink than the oracle's."""
     return sum(flip.count for flip in flips(observations))
 
 
 @dataclass(frozen=True)
 class Flips:
-    """The values of one activation on another side of a kink than the oracle's: how many there
-    are, and how far the furthest of them is from the kink."""
+    """The values of one activation that lie on another side of a kink than the oracle's.
+
+    Attributes:
+        name: The activation.
+        count: How many values there are.
+        distance: The largest distance of one of them from its kink.
+    """
 
     name: str
     count: int
@@ -187,11 +240,11 @@ class Flips:
 
 
 def flips(observations: Observations) -> list[Flips]:
-    """The activations in which anything flipped."""
-    found = [(key, value) for key, value in observations.items() if key.quantity == "flips"]
+    """Return the activations in which any value flipped."""
+    flip_rows = [(key, value) for key, value in observations.items() if key.quantity == "flips"]
     return [
         Flips(key.name, int(count), float(distance))
-        for key, (count, distance) in found
+        for key, (count, distance) in flip_rows
         if count > 0
     ]
 
@@ -200,10 +253,16 @@ TITLES = {0: "structure", 1: "outputs", 2: "gradients", 3: "optimizer"}
 
 
 def verdicts(scenario: str, rows: Sequence[Row]) -> list[Verdict]:
-    """One verdict for each level that has rows."""
+    """Return one verdict for each level that has rows.
+
+    Args:
+        scenario: The name of the scenario.
+        rows: Of all levels.
+    """
     levels = sorted({row.key.level for row in rows})
-    return [Verdict(scenario, level, TITLES[level], tuple(_at(rows, level))) for level in levels]
-
-
-def _at(rows: Iterable[Row], level: int) -> list[Row]:
-    return [row for row in rows if row.key.level == level]
+    return [
+        Verdict(
+            scenario, level, TITLES[level], tuple(row for row in rows if row.key.level == level)
+        )
+        for level in levels
+    ]

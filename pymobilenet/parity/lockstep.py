@@ -1,16 +1,17 @@
-"""Level 4, lockstep: every step taken by both backends from the same state.
+"""Level 4, lockstep: both backends take every step from the same state.
 
-Before each step the follower is overwritten with the leader's state, so no error accumulates and
-each of hundreds of steps is an exact comparison of loss, gradients, running statistics, moments
-and parameters. Its optimizer begins anew each time: moments of its own that are the leader's but
-for rounding must not stand in for those it was handed. The floors are measured anew at every step,
-by one draw where that leaves nothing to ask.
+Before each step the follower is overwritten with the leader's state, so no error accumulates, and
+each of hundreds of steps is an exact comparison of loss, gradients, running statistics, moments and
+parameters. The follower's optimizer is reset before each step, so that its own moments cannot stand
+in for those it receives. Floors are measured anew at every step, with one draw where every tensor
+is within ten of its floors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,53 +19,70 @@ from pymobilenet.backends.base import Model
 from pymobilenet.backends.batch import Batch
 from pymobilenet.config import TrainConfig
 from pymobilenet.parity.floors import (
+    IMAGES_INDEX,
     Floors,
     Program,
     distance,
     draw_order,
     floors,
-    lower_floors,
     move_parameters,
     move_ulps,
-    permuted,
+    permute,
+    quick_floors,
 )
 from pymobilenet.parity.judge import (
-    ALL_WITHIN,
-    MOST,
-    MOST_WITHIN,
     Divergence,
     Row,
     Verdict,
-    compare,
+    compare_observations,
     divergence,
-    doubtful,
     first_outside,
+    is_doubtful,
 )
 from pymobilenet.parity.observe import (
     Key,
     Observations,
-    activations_of_micro_batches,
-    joined,
-    masks_of,
-    with_joined_moments,
+    activations_by_micro_batch,
+    join_linear_norms,
+    join_moments,
+    masks_of_activations,
 )
+from pymobilenet.parity.tolerances import MAX_RATIO, REQUIRED_FRACTION, USUAL_RATIO
 from pymobilenet.training import Batches, rate_at
 from pymobilenet.weights import OPTIMIZER_STEP, State
 
 
 @dataclass(frozen=True)
-class Lockstep:
-    """The verdict over all steps; each row is a tensor at the step where it was worst."""
+class LockstepResult:
+    """The result of a run in lockstep.
+
+    Attributes:
+        verdict: Over all steps; each row is a tensor at the step where its ratio was largest.
+        losses: The leader's loss at each step.
+        ratios: The largest ratio of any tensor at each step, in floors.
+        fraction_within: The fraction of all tensors of all steps within `USUAL_RATIO` floors.
+        divergence: Where the backends begin to differ; None if they agree.
+    """
 
     verdict: Verdict
     losses: list[float]
     ratios: list[float]
-    within: float
+    fraction_within: float
     divergence: Divergence | None
 
     @property
     def passed(self) -> bool:
+        """Whether any step was compared, and no divergence found."""
         return bool(self.verdict.rows) and self.divergence is None
+
+
+class StepInputs(NamedTuple):
+    """What one step starts from: the state, the batch, the training configuration, its number."""
+
+    start: State
+    batch: Batch
+    train: TrainConfig
+    step: int
 
 
 def lockstep(
@@ -75,75 +93,104 @@ def lockstep(
     steps: int,
     names: tuple[str, str],
     advance: Callable[[], None] = lambda: None,
-) -> Lockstep:
-    """Take `steps` steps; `replicas` are models for the floors, the first of the leader's backend.
+) -> LockstepResult:
+    """Take steps in two models, each from the leader's state, and compare all their results.
 
-    Leader and follower start from the leader's present state. In float32 the leader's activation
-    masks are given to everyone: whether a value falls left or right of a kink is there a lottery.
-    A float32 run has to start with the norms' biases off 0 (`start_state`): where they are 0, the
-    next norm undoes what a norm's weight does, and its gradient is nothing but rounding.
+    In float32 the leader's activation masks are given to both, because rounding decides there on
+    which side of a kink a value falls. A float32 run has to start with norm biases other than 0
+    (`scenario.start_state`): where they are 0, the next norm removes the effect of a norm's weight,
+    and the gradient of that weight consists of rounding errors only.
+
+    Args:
+        leader: The model that both continue from, in its present state.
+        follower: The model that is compared.
+        replicas: Models for the floors: the first of the leader's backend, others may widen floors.
+        batches: The batches and the training configuration.
+        steps: How many steps to take.
+        names: The names of leader and follower.
+        advance: Is called after each step.
+
+    Returns:
+        The verdict over all steps. The run ends early where the leader's values are not finite.
     """
     train = batches.train
     title = f"lockstep, {train.optimizer} {train.rate:g}"
     scenario = f"{title}, batch {train.batch_size}, {leader.dtype}"
     worst: dict[tuple[str, str], Row] = {}
-    losses, ratios, inside, judged = [], [], 0, 0
+    losses, ratios, within_count, row_count = [], [], 0, 0
     outside: dict[float, tuple[list[Row], State, Batch]] = {}
     leader.set_optimizer(train)
     for step in range(steps):
         batch = batches.at(step)
         start = leader.get_state()
         if leader.dtype == np.float32:
-            seen = activations_of_micro_batches(leader, batch._replace(masks={}), train.accumulate)
-            batch = batch._replace(masks=batch.masks | masks_of(seen, leader.config.activation))
-        mine = taken(leader, start, batch, train, step)
-        theirs = {names[1]: taken(follower, start, batch, train, step)}
-        settled = ALL_WITHIN in outside
-        rows = rows_of_step(mine, theirs, replicas, (start, batch, train, step), settled)
+            values = activations_by_micro_batch(leader, batch._replace(masks={}), train.accumulate)
+            masks = masks_of_activations(values, leader.config.activation)
+            batch = batch._replace(masks=batch.masks | masks)
+        inputs = StepInputs(start, batch, train, step)
+        expected = take_step(leader, inputs)
+        received = {names[1]: take_step(follower, inputs)}
+        rows = compare_step(expected, received, replicas, inputs, has_failed=MAX_RATIO in outside)
         for row in rows:
-            where = (row.key.quantity, row.key.name)
-            worst[where] = max(worst.get(where, row), row, key=lambda row: row.ratio)
-        losses.append(float(mine[Key(4, "loss", "loss", step)]))
+            tensor = (row.key.quantity, row.key.name)
+            worst[tensor] = max(worst.get(tensor, row), row, key=lambda row: row.ratio)
+        losses.append(float(expected[Key(4, "loss", "loss", step)]))
         ratios.append(max(row.ratio for row in rows))
-        inside += sum(row.ratio <= MOST_WITHIN for row in rows)
-        judged += len(rows)
-        for bound in (ALL_WITHIN, MOST_WITHIN):
+        within_count += sum(row.ratio <= USUAL_RATIO for row in rows)
+        row_count += len(rows)
+        for bound in (MAX_RATIO, USUAL_RATIO):
             if ratios[-1] > bound:
                 outside.setdefault(bound, (rows, start, batch))
         advance()
-        if not all(np.isfinite(value).all() for value in mine.values()):
-            break  # there is no state to go on from
+        if not all(np.isfinite(value).all() for value in expected.values()):
+            break  # no state to continue from
     verdict = Verdict(scenario, 4, title, tuple(worst.values()))
-    within = inside / judged if judged else 0.0
-    bound = ALL_WITHIN if ALL_WITHIN in outside else MOST_WITHIN
+    fraction = within_count / row_count if row_count else 0.0
+    bound = MAX_RATIO if MAX_RATIO in outside else USUAL_RATIO
     first = None
-    if bound in outside and (bound == ALL_WITHIN or within < MOST):
+    if bound in outside and (bound == MAX_RATIO or fraction < REQUIRED_FRACTION):
         models = (leader, follower, replicas[0])
         first = _locate(scenario, names[1], models, train, *outside[bound])
-    return Lockstep(verdict, losses, ratios, within, first)
+    return LockstepResult(verdict, losses, ratios, fraction, first)
 
 
-def taken(model: Model, start: State, batch: Batch, train: TrainConfig, step: int) -> Observations:
-    """Everything one step from `start` gives, in the order in which a difference would arise."""
-    model.set_optimizer(train)
-    model.set_state(start)
-    return step_from(model, batch, rate_at(train, step), step)
+def take_step(model: Model, inputs: StepInputs) -> Observations:
+    """Set the model to the start of a step, take the step, and return its results.
+
+    Args:
+        model: A model of any backend.
+        inputs: What the step starts from.
+
+    Returns:
+        Loss, gradients, statistics, moments and parameters, in the order in which a difference
+        would arise.
+    """
+    model.set_optimizer(inputs.train)
+    model.set_state(inputs.start)
+    return observe_step(model, inputs.batch, rate_at(inputs.train, inputs.step), inputs.step)
 
 
-def step_from(model: Model, batch: Batch, rate: float, step: int) -> Observations:
-    """Everything the next step of a model as it is gives, in the same order."""
-    loss, found = model.step(batch.images, batch.labels, rate, batch.masks)
-    grads = joined(found, model.config)
-    seen: Observations = {Key(4, "loss", "loss", step): np.array(loss)}
-    seen |= {Key(4, "grad", name, step): np.array(grads[name]) for name in reversed(list(grads))}
-    state = with_joined_moments(model.get_state(), model.config)
+def observe_step(model: Model, batch: Batch, rate: float, step: int) -> Observations:
+    """Take the next step of a model from its present state, and return the same results.
+
+    Args:
+        model: A model of any backend.
+        batch: Images, labels and masks.
+        rate: The learning rate.
+        step: The number of the step, for the keys.
+    """
+    loss, gradients = model.step(batch.images, batch.labels, rate, batch.masks)
+    grads = join_linear_norms(gradients, model.config)
+    results: Observations = {Key(4, "loss", "loss", step): np.array(loss)}
+    results |= {Key(4, "grad", name, step): np.array(grads[name]) for name in reversed(list(grads))}
+    state = join_moments(model.get_state(), model.config)
     for kind, names in _kinds(state).items():
-        seen |= {Key(4, kind, name, step): state[name] for name in names}
-    return seen
+        results |= {Key(4, kind, name, step): state[name] for name in names}
+    return results
 
 
 def _kinds(state: State) -> dict[str, list[str]]:
-    """Names by kind, in the order in which a step moves them."""
+    """Return names by kind, in the order in which a step updates them."""
     kinds: dict[str, list[str]] = {"statistic": [], "moment": [], "parameter": [], "average": []}
     for name in state:
         if name.startswith("optimizer."):
@@ -153,46 +200,52 @@ def _kinds(state: State) -> dict[str, list[str]]:
     return kinds
 
 
-def rows_of_step(
-    mine: Observations,
-    theirs: Mapping[str, Observations],
+def compare_step(
+    expected: Observations,
+    received: Mapping[str, Observations],
     replicas: Sequence[Model],
-    taking: tuple[State, Batch, TrainConfig, int],
-    settled: bool,
+    inputs: StepInputs,
+    has_failed: bool,
 ) -> list[Row]:
-    """The follower's step against the leader's, by the floors of the replicas.
+    """Compare the follower's step with the leader's, by floors measured with the replicas.
 
-    Once the run has failed, its verdict `settled`, no doubt calls for more draws.
+    Args:
+        expected: The leader's results.
+        received: The follower's name -> its results.
+        replicas: Models for the floors, the first of the leader's backend.
+        inputs: What the step starts from.
+        has_failed: The run has failed before, so that more draws could not change its verdict.
     """
-    start, batch, train, step = taking
+    start, batch, train, step = inputs
 
     def program(replica: Model) -> Program:
         def draw(number: int) -> Observations:
             moved, _ = _perturbed(batch, train, step, number)
-            return taken(replica, move_parameters(start, number), moved, train, step)
+            moved_inputs = StepInputs(move_parameters(start, number), moved, train, step)
+            return take_step(replica, moved_inputs)
 
-        return Program(taken(replica, start, batch, train, step), draw)
+        return Program(take_step(replica, inputs), draw)
 
-    def judged(allowed: Floors) -> list[Row]:
-        exact = Key(4, "moment", OPTIMIZER_STEP, step)
-        return compare(mine, theirs, allowed | {exact: 0.0})
+    def rows_by(floors: Floors) -> list[Row]:
+        step_count = Key(4, "moment", OPTIMIZER_STEP, step)
+        return compare_observations(expected, received, floors | {step_count: 0.0})
 
-    def in_doubt(allowed: Floors) -> bool:
-        return not settled and doubtful(judged(allowed))
+    def doubtful(floors: Floors) -> bool:
+        return not has_failed and is_doubtful(rows_by(floors))
 
     first, *others = replicas
     leading = program(first)
-    rows = judged(lower_floors(leading, first.dtype))
-    if all(row.ratio <= MOST_WITHIN for row in rows):
+    rows = rows_by(quick_floors(leading, first.dtype))
+    if all(row.ratio <= USUAL_RATIO for row in rows):
         return rows
-    return judged(floors(leading, map(program, others), first.dtype, in_doubt))
+    return rows_by(floors(leading, map(program, others), first.dtype, doubtful))
 
 
 def _perturbed(batch: Batch, train: TrainConfig, step: int, draw: int) -> tuple[Batch, np.ndarray]:
-    """The batch of one draw, permuted and its images moved, and the order (N,) it is put into."""
+    """Return the batch of one draw, permuted and its images moved, and the order (N,)."""
     order = draw_order(draw, step, len(batch.images), train.accumulate)
-    images = move_ulps(batch.images[order], draw, 1000 + step)
-    return Batch(images, batch.labels[order], permuted(batch.masks, order)), order
+    images = move_ulps(batch.images[order], draw, IMAGES_INDEX + step)
+    return Batch(images, batch.labels[order], permute(batch.masks, order)), order
 
 
 def _locate(
@@ -206,36 +259,39 @@ def _locate(
 ) -> Divergence:
     """Trace a loss or a gradient that differs to the first activation that does.
 
-    If the follower, shown the batch once more, gives the loss that it did not give in the step, it
-    was not shown that batch: the difference came in with its input.
+    If the follower gives the leader's loss when it receives the batch again, it received another
+    batch in the step: the difference is in its input.
     """
     row = first_outside(rows)
-    found = divergence(scenario, row)
+    result = divergence(scenario, row)
     if row.key.quantity not in ("loss", "grad"):
-        return found
+        return result
     leader, follower, replica = models
 
     def forward(model: Model, state: State, batch: Batch) -> Observations:
         model.set_state(state)
-        seen = activations_of_micro_batches(model, batch, train.accumulate)
-        return {Key(4, "train", name, row.key.step): value for name, value in seen.items()}
+        values = activations_by_micro_batch(model, batch, train.accumulate)
+        return {Key(4, "train", name, row.key.step): value for name, value in values.items()}
 
     def draw(number: int) -> Observations:
         moved, order = _perturbed(batch, train, row.key.step or 0, number)
-        seen = forward(replica, move_parameters(start, number), moved)
-        return {key: value[np.argsort(order)] for key, value in seen.items()}
+        values = forward(replica, move_parameters(start, number), moved)
+        return {key: value[np.argsort(order)] for key, value in values.items()}
 
-    noise = Program(forward(replica, start, batch), draw)
-    allowed = floors(noise, [], leader.dtype, lambda _: False)
-    theirs = {name: forward(follower, start, batch)}
-    for activation in compare(forward(leader, start, batch), theirs, allowed):
-        if activation.ratio > MOST_WITHIN:
+    program = Program(forward(replica, start, batch), draw)
+    activation_floors = floors(program, [], leader.dtype, lambda _: False)
+    received = {name: forward(follower, start, batch)}
+    for activation in compare_observations(
+        forward(leader, start, batch), received, activation_floors
+    ):
+        if activation.ratio > USUAL_RATIO:
             return divergence(scenario, activation)
-    parts = [batch.micro_batch(k, train.accumulate) for k in range(train.accumulate)]
+    micro_batches = [batch.micro_batch(k, train.accumulate) for k in range(train.accumulate)]
     losses = [
-        np.mean([model.loss_and_grads(*part)[0] for part in parts]) for model in (leader, follower)
+        np.mean([model.loss_and_grads(*one)[0] for one in micro_batches])
+        for model in (leader, follower)
     ]
     again = Row(row.key, {name: distance(np.array(losses[1]), np.array(losses[0]))}, row.floor)
-    if row.key.quantity == "loss" and again.ratio <= MOST_WITHIN:
-        return replace(found, direction="input", quantity="batch", name="images or labels")
-    return found
+    if row.key.quantity == "loss" and again.ratio <= USUAL_RATIO:
+        return replace(result, direction="input", quantity="batch", name="images or labels")
+    return result

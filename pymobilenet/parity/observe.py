@@ -1,8 +1,8 @@
-"""What is seen of a model in a scenario: every quantity that the levels compare, by key.
+"""Observations: every quantity of a model in a scenario that the levels compare, by key.
 
 The order of the keys is the order in which a difference would arise: forward from the stem to the
 logits, backward from the classifier to the stem, then statistics, moments and parameters. The
-first key that diverges is therefore where the divergence begins.
+first key that differs is therefore where the divergence begins.
 """
 
 from __future__ import annotations
@@ -17,14 +17,18 @@ from pymobilenet.architecture import layers
 from pymobilenet.backends.base import Model
 from pymobilenet.backends.batch import Batch, activation_masks
 from pymobilenet.config import MobileNetConfig
-from pymobilenet.parity.scenario import OPTIMIZERS, Inputs
+from pymobilenet.parity.scenario import WORKING_RECIPES, Inputs
 from pymobilenet.weights import State
 
 
 class Key(NamedTuple):
-    """`level` of the ladder, `quantity` compared, the canonical `name` of the tensor.
+    """The key of one observation.
 
-    `step` counts from zero, where several steps are taken.
+    Attributes:
+        level: Level of the ladder.
+        quantity: What is compared, such as ``eval``, ``grad`` or ``sgd-moment``.
+        name: The canonical name of the tensor.
+        step: The step, counted from zero, where several are taken.
     """
 
     level: int
@@ -33,42 +37,58 @@ class Key(NamedTuple):
     step: int | None = None
 
     def __str__(self) -> str:
+        """Return the text that `parse` reads."""
         at = "" if self.step is None else f"/{self.step}"
         return f"{self.level}/{self.quantity}/{self.name}{at}"
 
     @classmethod
     def parse(cls, text: str) -> Key:
+        """Return the key of the text ``level/quantity/name`` or ``level/quantity/name/step``."""
         level, quantity, name, *step = text.split("/")
         return cls(int(level), quantity, name, *map(int, step))
 
 
 Observations = dict[Key, np.ndarray]
+"""Key -> array, in the order in which a difference would arise."""
 
-UNJUDGED = ("flips",)
-"""Quantities that are reported and not held against a floor."""
+REPORTED_ONLY = ("flips",)
+"""Quantities that are reported but not compared with a floor."""
 
-FREE = ("free_loss", "free_grad")
-"""Loss and gradients without masks: judged only where no activation mask flipped."""
+UNMASKED = ("free_loss", "free_grad")
+"""Loss and gradients without masks: compared only where no activation mask flipped."""
 
 
 @dataclass(frozen=True)
 class SharedMasks:
-    """The oracle's activation masks, by optimizer, for every step of a scenario.
+    """The oracle's activation masks.
 
-    Below the kinks' noise a value may fall on either side of 0 or 6 in two correct programs, and
-    its gradient is then there or not. With the same masks for everyone, gradients compare.
+    A value near 0 or 6 may fall on either side of ReLU6's kink in two correct programs, and its
+    gradient is then passed on or not. With the same masks in every backend, gradients compare.
+
+    Attributes:
+        masks: Optimizer -> for each step, activation -> boolean mask of the activation's shape.
     """
 
     masks: dict[str, tuple[dict[str, np.ndarray], ...]]
 
     @property
     def first(self) -> dict[str, np.ndarray]:
-        """The masks of the first step, which are those of every optimizer."""
+        """The masks of the first step, which are the same for every optimizer."""
         return next(iter(self.masks.values()))[0]
 
 
-def masks_of(activations: Mapping[str, np.ndarray], activation: str) -> dict[str, np.ndarray]:
-    """The masks (`activation_masks`) of all activations, from those of a pass in training mode."""
+def masks_of_activations(
+    activations: Mapping[str, np.ndarray], activation: str
+) -> dict[str, np.ndarray]:
+    """Return the masks of all activations (see `backends.batch.activation_masks`).
+
+    Args:
+        activations: The activations of a forward pass, by name.
+        activation: The activation function: relu or relu6.
+
+    Returns:
+        Name of the activation -> boolean mask of its shape (N, C, H, W).
+    """
     return {
         name: activation_masks(activations[name.removesuffix("act") + "norm"], activation)
         for name in activations
@@ -76,75 +96,111 @@ def masks_of(activations: Mapping[str, np.ndarray], activation: str) -> dict[str
     }
 
 
-def activations_of_micro_batches(model: Model, batch: Batch, count: int) -> State:
-    """A batch's activations in training mode, taken in `count` equal parts as a step takes it."""
+def activations_by_micro_batch(model: Model, batch: Batch, count: int) -> State:
+    """Return a batch's activations in training mode, computed in `count` equal micro-batches.
+
+    A training step with ``accumulate=count`` normalizes each micro-batch by its own statistics.
+
+    Args:
+        model: A model of any backend.
+        batch: Images (N, C, H, W), labels and masks.
+        count: Micro-batches in the batch.
+
+    Returns:
+        Name -> activation (N, C, H, W) of the whole batch.
+    """
     if count == 1:
         return model.activations(batch.images, train=True, masks=batch.masks)
-    parts = (batch.micro_batch(number, count) for number in range(count))
-    seen = [model.activations(part.images, train=True, masks=part.masks) for part in parts]
-    return {name: np.concatenate([one[name] for one in seen]) for name in seen[0]}
+    micro_batches = (batch.micro_batch(number, count) for number in range(count))
+    results = [model.activations(one.images, train=True, masks=one.masks) for one in micro_batches]
+    return {name: np.concatenate([one[name] for one in results]) for name in results[0]}
 
 
 def compute_shared_masks(oracle: Model, inputs: Inputs) -> SharedMasks:
-    """Let the oracle take every optimizer's steps and keep the masks it had on the way."""
+    """Take every optimizer's steps in the oracle, and return the activation masks of each.
+
+    Args:
+        oracle: A float64 model of the NumPy backend.
+        inputs: The state and the batches, float64.
+    """
     masks = {}
-    for optimizer in OPTIMIZERS:
-        inputs.give_to(oracle, optimizer)
+    for optimizer in WORKING_RECIPES:
+        inputs.load_into(oracle, optimizer)
         steps = []
         for images, labels in zip(inputs.images, inputs.labels, strict=True):
-            seen = oracle.activations(images, train=True)
-            steps.append(masks_of(seen, inputs.config.activation))
+            values = oracle.activations(images, train=True)
+            steps.append(masks_of_activations(values, inputs.config.activation))
             oracle.step(images, labels, optimizer.rate, steps[-1])
         masks[optimizer.optimizer] = tuple(steps)
     return SharedMasks(masks)
 
 
-def joined(tensors: Mapping[str, np.ndarray], config: MobileNetConfig) -> State:
-    """Gradients or moments, that of a linear unit's norm bias together with its weight's, (2C,).
+def join_linear_norms(tensors: Mapping[str, np.ndarray], config: MobileNetConfig) -> State:
+    """Join the gradient or moment of a linear unit's norm bias with that of its weight, (2C,).
 
-    What a linear bottleneck adds to a channel, the next convolution hands on as a constant and the
-    next norm takes away: in exact arithmetic this gradient is 0, and all there is of it is
-    rounding, which has no size of its own to be held against. Beside the weight's it has one.
+    A constant that a linear bottleneck adds to a channel is removed by the next norm. In exact
+    arithmetic the gradient of the bias is therefore 0, and its computed value consists of rounding
+    errors, which have no norm to be compared with. Joined with the weight's it has one.
+
+    Args:
+        tensors: Name -> gradient or moment.
+        config: The net.
     """
-    found = dict(tensors)
+    result = dict(tensors)
     for layer in layers(config):
         if not layer.activation:
             for name in [name for name in tensors if name.endswith(f"{layer.name}.norm.bias")]:
                 both = (tensors[name.removesuffix("bias") + "weight"], tensors[name])
-                found[name] = np.concatenate(both)
-    return found
+                result[name] = np.concatenate(both)
+    return result
 
 
 def observe(
-    model: Model, inputs: Inputs, shared_masks: SharedMasks, free: bool = True
+    model: Model, inputs: Inputs, shared_masks: SharedMasks, unmasked: bool = True
 ) -> Observations:
-    """Put `model` through the scenario; `free` adds loss and gradients without masks."""
-    inputs.give_to(model)
-    seen = _structure(model)
-    seen |= _outputs(model, inputs, shared_masks)
-    seen |= _gradients(model, inputs, shared_masks.first, "")
-    if free:
-        seen |= _gradients(model, inputs, {}, "free_")
-    for optimizer in OPTIMIZERS:
-        inputs.give_to(model, optimizer)
+    """Run a scenario in a model and return all that levels 0 to 3 compare.
+
+    Args:
+        model: A model of any backend.
+        inputs: The state and the batches.
+        shared_masks: The oracle's activation masks, for gradients and steps.
+        unmasked: Also compute loss and gradients without masks.
+
+    Returns:
+        Key -> array, in the order in which a difference would arise.
+    """
+    inputs.load_into(model)
+    results = _structure(model)
+    results |= _outputs(model, inputs, shared_masks)
+    results |= _gradients(model, inputs, shared_masks.first, "")
+    if unmasked:
+        results |= _gradients(model, inputs, {}, "free_")
+    for optimizer in WORKING_RECIPES:
+        inputs.load_into(model, optimizer)
         for step, masks in enumerate(shared_masks.masks[optimizer.optimizer]):
             model.step(inputs.images[step], inputs.labels[step], optimizer.rate, masks)
-            if step == 0 and optimizer is OPTIMIZERS[0]:
-                seen |= _statistics(model.get_state())
-            seen |= _trained(model, optimizer.optimizer, step)
-    return seen
+            if step == 0 and optimizer is WORKING_RECIPES[0]:
+                results |= _statistics(model.get_state())
+            results |= _after_step(model, optimizer.optimizer, step)
+    return results
 
 
 def observe_outputs(model: Model, inputs: Inputs, shared_masks: SharedMasks) -> Observations:
-    """Level 1 alone."""
-    inputs.give_to(model)
+    """Run a scenario in a model and return the outputs, which level 1 compares.
+
+    Args:
+        model: A model of any backend.
+        inputs: The state and the batches.
+        shared_masks: The oracle's activation masks.
+    """
+    inputs.load_into(model)
     return _outputs(model, inputs, shared_masks)
 
 
-def with_joined_moments(state: State, config: MobileNetConfig) -> State:
-    """A state whose moments are `joined`."""
+def join_moments(state: State, config: MobileNetConfig) -> State:
+    """Return a state whose moments went through `join_linear_norms`."""
     moments = {name: t for name, t in state.items() if name.startswith("optimizer.")}
-    return state | joined(moments, config)
+    return state | join_linear_norms(moments, config)
 
 
 def _structure(model: Model) -> Observations:
@@ -157,43 +213,46 @@ def _structure(model: Model) -> Observations:
 
 def _outputs(model: Model, inputs: Inputs, shared_masks: SharedMasks) -> Observations:
     images = inputs.images[0]
-    seen: Observations = {}
+    results: Observations = {}
     for quantity, train in (("eval", False), ("train", True)):
         values = model.activations(images, train=train)
-        seen |= {Key(1, quantity, name): tensor for name, tensor in values.items()}
-    seen[Key(1, "predict", "logits")] = model.predict(images)
-    return seen | _flips(values, shared_masks.first, inputs.config.activation)
+        results |= {Key(1, quantity, name): tensor for name, tensor in values.items()}
+    results[Key(1, "predict", "logits")] = model.predict(images)
+    return results | _flips(values, shared_masks.first, inputs.config.activation)
 
 
 def _flips(activations: State, masks: Mapping[str, np.ndarray], activation: str) -> Observations:
-    """For each activation, how many values are on another side of a kink than the oracle's, and
-    the largest distance to a kink among them."""
-    seen = {}
-    for name, mine in masks_of(activations, activation).items():
-        flipped = mine != masks[name]
+    """Count the values of each activation on another side of a kink than the oracle's.
+
+    Returns:
+        An array (2,) for each activation: the count, and the largest distance to a kink.
+    """
+    results = {}
+    for name, mask in masks_of_activations(activations, activation).items():
+        flipped = mask != masks[name]
         values = activations[name.removesuffix("act") + "norm"][flipped].astype(np.float64)
         distance = np.minimum(np.abs(values), np.abs(values - 6)).max(initial=0.0)
-        seen[Key(2, "flips", name)] = np.array([flipped.sum(), distance])
-    return seen
+        results[Key(2, "flips", name)] = np.array([flipped.sum(), distance])
+    return results
 
 
 def _gradients(
     model: Model, inputs: Inputs, masks: Mapping[str, np.ndarray], prefix: str
 ) -> Observations:
-    loss, found = model.loss_and_grads(inputs.images[0], inputs.labels[0], masks)
-    grads = joined(found, inputs.config)
-    seen = {Key(2, f"{prefix}loss", "loss"): np.array(loss)}
+    loss, gradients = model.loss_and_grads(inputs.images[0], inputs.labels[0], masks)
+    grads = join_linear_norms(gradients, inputs.config)
+    results = {Key(2, f"{prefix}loss", "loss"): np.array(loss)}
     backward = reversed(list(grads))
-    return seen | {Key(2, f"{prefix}grad", name): np.array(grads[name]) for name in backward}
+    return results | {Key(2, f"{prefix}grad", name): np.array(grads[name]) for name in backward}
 
 
 def _statistics(state: State) -> Observations:
     return {Key(2, "statistic", name): state[name] for name in state if "running_" in name}
 
 
-def _trained(model: Model, optimizer: str, step: int) -> Observations:
-    """Everything that a training step has moved."""
-    state = with_joined_moments(model.get_state(), model.config)
+def _after_step(model: Model, optimizer: str, step: int) -> Observations:
+    """Return everything that a training step changes."""
+    state = join_moments(model.get_state(), model.config)
 
     def kind(name: str) -> str:
         if name.startswith("optimizer."):

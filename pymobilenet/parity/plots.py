@@ -1,4 +1,4 @@
-"""The picture of the training curves."""
+"""The plot of the training curves."""
 
 from __future__ import annotations
 
@@ -7,10 +7,20 @@ from pathlib import Path
 
 from pymobilenet.files import atomic_write
 from pymobilenet.parity.curves import Curves
+from pymobilenet.parity.tolerances import USUAL_RATIO
 
 
-def write_curves(curves: Sequence[Curves], path: str | Path, julia: str, synthetic: bool) -> None:
-    """One column for each run: both losses above, their difference and the envelope below (log)."""
+def write_loss_curves(
+    curves: Sequence[Curves], path: str | Path, julia: str, synthetic: bool
+) -> None:
+    """Plot one column for each run: both losses, and below them their difference and the envelope.
+
+    Args:
+        curves: The runs.
+        path: The PNG file to write.
+        julia: Whether Julia was live or recorded, for the title.
+        synthetic: Whether the images were synthetic, for the title.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4 * len(curves), 7.2), layout="constrained")
@@ -23,13 +33,15 @@ def write_curves(curves: Sequence[Curves], path: str | Path, julia: str, synthet
         above.set_ylabel("loss")
         above.legend()
         below.semilogy(run.envelope, color="gray", label=f"envelope: {first} against itself")
-        below.semilogy(10 * run.envelope, color="gray", linestyle=":", label="10 envelopes")
-        shown = run.difference.clip(min=1e-17)
-        below.semilogy(shown, ".", color="tab:blue", markersize=3, label=f"{second} - {first}")
-        if run.judged < len(run.envelope):
-            below.axvspan(run.judged, len(run.envelope), color="gray", alpha=0.12, linewidth=0)
-            word = " masks differ" if run.judged == run.flipped else " saturated"
-            below.text(run.judged, 0.02, word, transform=below.get_xaxis_transform())
+        allowed, label = USUAL_RATIO * run.envelope, f"{USUAL_RATIO:g} envelopes"
+        below.semilogy(allowed, color="gray", linestyle=":", label=label)
+        difference = run.difference.clip(min=1e-17)
+        below.semilogy(difference, ".", color="tab:blue", markersize=3, label=f"{second} - {first}")
+        end = run.compared_steps
+        if end < len(run.envelope):
+            below.axvspan(end, len(run.envelope), color="gray", alpha=0.12, linewidth=0)
+            word = " masks differ" if end == run.flipped else " saturated"
+            below.text(end, 0.02, word, transform=below.get_xaxis_transform())
         below.set_xlabel("step")
         below.set_ylabel("relative difference of the loss")
         below.legend(loc="lower right", fontsize="small")

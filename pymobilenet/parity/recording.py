@@ -1,8 +1,8 @@
-"""Recordings: what a live Julia gave in a scenario, kept to be compared where no Julia is.
+"""Recordings: Julia's results in a scenario, to compare with where no Julia is installed.
 
-A recording is a small safetensors file. Of a large tensor it keeps evenly spaced elements; errors
-and floors are then taken over the same elements. It carries the digest of its inputs, and is
-refused for any others.
+A recording is a small safetensors file. Of a large tensor it holds evenly spaced elements; errors
+and floors are then those of the same elements. It holds the digest of its inputs, and is refused
+for any others.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from pymobilenet.parity.scenario import Inputs, Scenario
 from pymobilenet.training import Batches
 
 FORMAT = "pymobilenet-recording-1"
-KEPT = 128
-"""Elements kept of a tensor that has more."""
+MAX_ELEMENTS = 128
+"""Elements that a recording holds of a larger tensor."""
 
 CURVE_STEPS = 10
-CURVES = {
+CURVE_RECIPES = {
     "calm": TrainConfig(optimizer="adam", rate=1e-4),
     "free": TrainConfig(optimizer="sgd", rate=0.1),
 }
-"""The free runs of level 4: a calm regime, where digits stay, and the working recipe."""
+"""The free runs of level 4: a calm regime, in which two runs do not diverge, and a working rate."""
 
 RECORDED_CURVES = ("calm",)
-"""The runs that a recording keeps: at working rates, too few steps come before the first flip."""
+"""The runs that a recording holds: at working rates, too few steps come before the first flip."""
 
 _SMALL = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=100, stem_stride=1)
 _SECOND = MobileNetConfig("v2", width_mult=0.35, resolution=32, num_classes=100)
-STANDARD = tuple(
+STANDARD_SCENARIOS = tuple(
     Scenario(config, dtype)
     for config in (_SMALL, dataclasses.replace(_SMALL, stem_stride=2), _SECOND)
     for dtype in ("float64", "float32")
@@ -52,7 +52,17 @@ STANDARD = tuple(
 
 @dataclass(frozen=True)
 class Recording:
-    """A replayed backend: its observations (thinned) and loss curves in one scenario."""
+    """The results of a backend in one scenario.
+
+    Attributes:
+        backend: The backend's name.
+        scenario: What was run.
+        versions: Library -> version.
+        machine: Operating system and processor architecture.
+        digest: Of the inputs (`inputs_digest`).
+        observations: The results, thinned (`thin`).
+        curves: Title -> losses (steps,).
+    """
 
     backend: str
     scenario: Scenario
@@ -64,24 +74,29 @@ class Recording:
 
 
 def recording_images() -> Dataset:
-    """The images of all recordings: generated, the same bits everywhere."""
+    """Return the images of all recordings, which are synthetic: the same bits on every machine."""
     return synthetic(num_images=4096, split="train", num_classes=100, seed=0)
 
 
-def thin(seen: Observations) -> Observations:
-    """At most `KEPT` evenly spaced elements of each tensor; logits whole."""
+def thin(observations: Observations) -> Observations:
+    """Return at most `MAX_ELEMENTS` evenly spaced elements of each tensor, and all logits."""
     return {
-        key: value if key.name == "logits" or value.size <= KEPT else _spaced(value)
-        for key, value in seen.items()
+        key: value if key.name == "logits" or value.size <= MAX_ELEMENTS else _spaced(value)
+        for key, value in observations.items()
     }
 
 
 def _spaced(value: np.ndarray) -> np.ndarray:
-    return value.ravel()[np.linspace(0, value.size - 1, KEPT).astype(int)]
+    return value.ravel()[np.linspace(0, value.size - 1, MAX_ELEMENTS).astype(int)]
 
 
 def inputs_digest(inputs: Inputs, shared_masks: SharedMasks) -> str:
-    """sha256 in hex over all that a scenario's model is given, the oracle's masks included."""
+    """Return the SHA-256 of all inputs of a scenario and of the oracle's masks, in hex.
+
+    Args:
+        inputs: The state and the batches of a scenario.
+        shared_masks: The oracle's activation masks.
+    """
     hasher = hashlib.sha256(inputs.digest().encode())
     for steps in shared_masks.masks.values():
         for masks in steps:
@@ -98,20 +113,27 @@ def record(
     shared_masks: SharedMasks,
     path: str | Path,
 ) -> Recording:
-    """Run `scenario` in a live Julia and write what it gave to `path`.
+    """Run a scenario in Julia and write the results to a file.
+
+    Args:
+        backend: The Julia backend.
+        scenario: What to run.
+        inputs: The state and the batches of the scenario.
+        shared_masks: The oracle's activation masks.
+        path: The file to write.
 
     Raises:
-        BackendUnavailable: `backend` is not Julia: only a live Julia can be recorded.
+        BackendUnavailable: `backend` is not the Julia backend.
     """
     if backend.name != "julia":
         raise BackendUnavailable(
-            f"only a live Julia backend can be recorded. Received: {backend.name}"
+            f"only the Julia backend can be recorded. Received: {backend.name}"
         )
     model = backend.build(scenario.config, dtype=scenario.dtype)
-    seen = thin(observe(model, inputs, shared_masks))
+    observations = thin(observe(model, inputs, shared_masks))
     curves = {}
     for title in RECORDED_CURVES if scenario.dtype == "float64" else ():
-        train = CURVES[title]
+        train = CURVE_RECIPES[title]
         batches = Batches(recording_images(), train, scenario.config, scenario.dtype)
         curves[title] = free_losses(model, inputs.state, batches, CURVE_STEPS)
     recording = Recording(
@@ -120,7 +142,7 @@ def record(
         versions=backend.versions(),
         machine=f"{platform.system()} {platform.machine()}",
         digest=inputs_digest(inputs, shared_masks),
-        observations=seen,
+        observations=observations,
         curves=curves,
     )
     _write(path, recording)
@@ -130,7 +152,7 @@ def record(
 def _write(path: str | Path, recording: Recording) -> None:
     tensors = {str(key): np.asarray(value) for key, value in recording.observations.items()}
     tensors |= {f"curve/{title}": losses for title, losses in recording.curves.items()}
-    about = {
+    values = {
         "format": FORMAT,
         "backend": recording.backend,
         "scenario": dataclasses.asdict(recording.scenario),
@@ -139,30 +161,30 @@ def _write(path: str | Path, recording: Recording) -> None:
         "digest": recording.digest,
         "order": [str(key) for key in recording.observations],
     }
-    metadata = {name: json.dumps(value, sort_keys=True) for name, value in about.items()}
+    metadata = {name: json.dumps(value, sort_keys=True) for name, value in values.items()}
     safetensors_file.write(path, tensors, metadata)
 
 
 def read_recording(path: str | Path) -> Recording:
-    """Read a recording.
+    """Read a recording from a file.
 
     Raises:
-        WeightsError: the file is no recording, or not a whole one.
+        WeightsError: The file is not a recording, or is incomplete.
     """
     tensors, metadata = safetensors_file.read(path)
     try:
-        about = {name: json.loads(value) for name, value in metadata.items()}
-        if about["format"] != FORMAT:
-            raise WeightsError(f"{path}: format must be {FORMAT}. Received: {about['format']}")
-        fields = about["scenario"]
+        values = {name: json.loads(text) for name, text in metadata.items()}
+        if values["format"] != FORMAT:
+            raise WeightsError(f"{path}: format must be {FORMAT}. Received: {values['format']}")
+        fields = values["scenario"]
         fields["config"] = MobileNetConfig.from_dict(fields["config"])
         return Recording(
-            backend=about["backend"],
+            backend=values["backend"],
             scenario=Scenario(**fields),
-            versions=about["versions"],
-            machine=about["machine"],
-            digest=about["digest"],
-            observations={Key.parse(text): tensors[text] for text in about["order"]},
+            versions=values["versions"],
+            machine=values["machine"],
+            digest=values["digest"],
+            observations={Key.parse(text): tensors[text] for text in values["order"]},
             curves={
                 name.removeprefix("curve/"): tensor
                 for name, tensor in tensors.items()
@@ -172,35 +194,48 @@ def read_recording(path: str | Path) -> Recording:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, WeightsError):
             raise
-        raise WeightsError(f"{path} is no recording of this package: {error!r}") from None
+        raise WeightsError(f"{path} is not a recording of this package: {error!r}") from None
 
 
 def check_inputs(recording: Recording, inputs: Inputs, shared_masks: SharedMasks) -> None:
-    """Refuse to replay a recording on inputs other than those it was made on."""
+    """Check that a recording was made with these inputs.
+
+    Args:
+        recording: The recording.
+        inputs: The state and the batches of its scenario.
+        shared_masks: The oracle's activation masks.
+
+    Raises:
+        WeightsError: The digest of the inputs is another one.
+    """
     received = inputs_digest(inputs, shared_masks)
     if received != recording.digest:
         raise WeightsError(
-            f"the recording of {recording.scenario.name} was made on inputs with digest "
-            f"{recording.digest[:16]}; a replay needs the same. Received: {received[:16]}"
+            f"the recording of {recording.scenario.name} was made with inputs of digest "
+            f"{recording.digest[:16]}; a replay requires the same. Received: {received[:16]}"
         )
 
 
-def goldens() -> Path:
-    """The folder of the recordings: in the wheel beside this file, in a checkout in parity/."""
+def recordings_folder() -> Path:
+    """Return the folder of the recordings: beside this file in a wheel, parity/ in a checkout."""
     here = Path(__file__).parent
     return here / "goldens" if (here / "goldens").is_dir() else here.parents[1] / "parity/goldens"
 
 
-def read_goldens(folder: Path | None = None) -> list[Recording]:
-    """All recordings of `folder`, in the order of their names.
+def read_recordings(folder: Path | None = None) -> list[Recording]:
+    """Read all recordings of a folder, in the order of their file names.
+
+    Args:
+        folder: The folder; the package's own recordings if None.
 
     Raises:
-        BackendUnavailable: there is none.
+        BackendUnavailable: The folder has none.
+        WeightsError: A file is not a recording.
     """
-    folder = folder or goldens()
+    folder = folder or recordings_folder()
     paths = sorted(folder.glob("*.safetensors"))
     if not paths:
         raise BackendUnavailable(
-            f"{folder} holds no recordings: run `pymobilenet record` where Julia is"
+            f"{folder} has no recordings: run `pymobilenet record` where Julia is installed"
         )
     return [read_recording(path) for path in paths]

@@ -1,4 +1,4 @@
-"""The oracle's part in a scenario: the activation masks it gives everyone, and the truth."""
+"""The oracle's run of a scenario: its masks, which every backend receives, and its results."""
 
 from __future__ import annotations
 
@@ -12,21 +12,38 @@ from pymobilenet.parity.scenario import Inputs, Scenario
 
 @dataclass(frozen=True)
 class Reference:
-    """What models are given in a scenario, the oracle's `masks`, and all it has `seen` itself."""
+    """The oracle's run of a scenario.
+
+    Attributes:
+        scenario: What was run.
+        inputs: The state and the batches that every backend receives, in the scenario's dtype.
+        masks: The oracle's activation masks.
+        observations: The oracle's results, float64.
+    """
 
     scenario: Scenario
     inputs: Inputs
     masks: SharedMasks
-    seen: Observations
+    observations: Observations
 
 
-def reference(scenario: Scenario, data: Dataset) -> Reference:
-    """Put the float64 oracle through a scenario with the images of `data`."""
-    return reference_for(scenario, scenario.inputs(data))
+def compute_reference(scenario: Scenario, data: Dataset) -> Reference:
+    """Run a scenario in the float64 oracle, with the images of `data`.
+
+    Args:
+        scenario: What to run.
+        data: Training images.
+    """
+    return compute_reference_for(scenario, scenario.inputs(data))
 
 
-def reference_for(scenario: Scenario, inputs: Inputs) -> Reference:
-    """Put the float64 oracle through a scenario with these inputs."""
+def compute_reference_for(scenario: Scenario, inputs: Inputs) -> Reference:
+    """Run a scenario in the float64 oracle, with these inputs.
+
+    Args:
+        scenario: What to run.
+        inputs: The state and the batches, in the scenario's dtype.
+    """
     exact = inputs.astype("float64")
     oracle = backend("numpy").build(scenario.config, dtype="float64")
     masks = compute_shared_masks(oracle, exact)

@@ -1,4 +1,4 @@
-"""What a comparison found: as an object, and as JSON for machines."""
+"""The result of a comparison: as an object, and as JSON."""
 
 from __future__ import annotations
 
@@ -16,19 +16,28 @@ from pymobilenet.backends.base import Backend
 from pymobilenet.data import Dataset
 from pymobilenet.files import atomic_write
 from pymobilenet.parity.curves import Curves
-from pymobilenet.parity.judge import ALL_WITHIN, MOST_WITHIN, Divergence, Flips, Row, Verdict
-from pymobilenet.parity.lockstep import Lockstep
-from pymobilenet.parity.plots import write_curves
+from pymobilenet.parity.judge import Divergence, Flips, Row, Verdict
+from pymobilenet.parity.lockstep import LockstepResult
+from pymobilenet.parity.plots import write_loss_curves
 from pymobilenet.parity.recording import Recording
 from pymobilenet.parity.scenario import Scenario
+from pymobilenet.parity.tolerances import MAX_RATIO, USUAL_RATIO
 
 
 @dataclass
 class ScenarioResult:
     """Levels 0 to 3 of one scenario, and its figures (see `pymobilenet.parity.figures`).
 
-    `logits`, `gradients` and `activations` are by backend, against the oracle, and for the pair
-    as "B against A"; `compute_options` are each live model's (`Model.compute_options`).
+    The figures are by backend, against the oracle, and for the pair under "B against A".
+
+    Attributes:
+        scenario: What was run.
+        verdicts: One for each level.
+        flips: Backend -> the activations in which any value flipped.
+        logits: The largest distance of an image's logits.
+        gradients: The median distance of a gradient.
+        activations: Activation -> distance.
+        compute_options: Backend -> `Model.compute_options`, for models that were run.
     """
 
     scenario: Scenario
@@ -42,7 +51,21 @@ class ScenarioResult:
 
 @dataclass
 class ParityReport:
-    """Everything a comparison found."""
+    """The result of a comparison.
+
+    Attributes:
+        backends: The leader and the follower.
+        julia: Whether Julia was live or recorded, with its versions.
+        data: The source of the images.
+        synthetic: Whether the images are synthetic.
+        seed: Of weights and batches.
+        versions: Backend -> library -> version.
+        machine: Operating system, cores, Python and threads.
+        scenarios: Levels 0 to 3.
+        lockstep: Level 4, in lockstep.
+        curves: Level 4, free runs.
+        handovers: Level 6.
+    """
 
     backends: tuple[str, str]
     julia: str
@@ -52,7 +75,7 @@ class ParityReport:
     versions: dict[str, dict[str, str]]
     machine: dict[str, Any]
     scenarios: list[ScenarioResult] = field(default_factory=list)
-    lockstep: list[Lockstep] = field(default_factory=list)
+    lockstep: list[LockstepResult] = field(default_factory=list)
     curves: list[Curves] = field(default_factory=list)
     handovers: list[Verdict] = field(default_factory=list)
 
@@ -60,14 +83,21 @@ class ParityReport:
     def of(
         cls, live: Sequence[Backend], data: Dataset, seed: int, recording: Recording | None = None
     ) -> ParityReport:
-        """An empty report that says who is compared, on what, and where."""
+        """Return an empty report on `live` backends, or one backend and a recording.
+
+        Args:
+            live: The backends that are compared, the leader first.
+            data: The training images.
+            seed: Of weights and batches.
+            recording: Replaces the second backend.
+        """
         versions = {backend.name: backend.versions() for backend in live}
         julia = "not compared"
         if "julia" in versions:
             julia = f"live, {_versions(versions['julia'])}"
         if recording is not None:
             versions["julia (recorded)"] = recording.versions
-            julia = recorded(recording)
+            julia = describe_recording(recording)
         first, second = [backend.name for backend in live] + ["julia"] * (recording is not None)
         return cls(
             backends=(first, second),
@@ -86,11 +116,13 @@ class ParityReport:
 
     @property
     def verdicts(self) -> list[Verdict]:
+        """The verdicts of levels 0 to 3 and 6."""
         levels = [verdict for result in self.scenarios for verdict in result.verdicts]
         return levels + self.handovers
 
     @property
     def passed(self) -> bool:
+        """Whether anything was compared, and everything agrees."""
         passed = [verdict.passed for verdict in self.verdicts]
         passed += [result.passed for result in self.lockstep]
         passed += [run.passed for run in self.curves]
@@ -98,14 +130,18 @@ class ParityReport:
 
     @property
     def first_divergence(self) -> Divergence | None:
-        """The lowest level's first divergence: what a higher one shows may only follow from it."""
-        found = [verdict.first_divergence for verdict in self.verdicts]
-        found += [result.divergence for result in self.lockstep]
-        found += [run.divergence for run in self.curves]
-        divergences = [divergence for divergence in found if divergence is not None]
+        """The first divergence of the lowest level; None if there is none.
+
+        Those of higher levels may follow from it.
+        """
+        candidates = [verdict.first_divergence for verdict in self.verdicts]
+        candidates += [result.divergence for result in self.lockstep]
+        candidates += [run.divergence for run in self.curves]
+        divergences = [divergence for divergence in candidates if divergence is not None]
         return min(divergences, key=lambda one: one.level) if divergences else None
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain values for JSON, except that numbers may be infinite."""
         first = self.first_divergence
         return {
             "verdict": "agree" if self.passed else "differ",
@@ -126,14 +162,14 @@ class ParityReport:
         }
 
 
-def recorded(recording: Recording) -> str:
-    """What stands in a report's `julia` where a recording is replayed."""
+def describe_recording(recording: Recording) -> str:
+    """Return the text of `ParityReport.julia` for a recording."""
     return f"recorded, {_versions(recording.versions)}"
 
 
 def _versions(versions: dict[str, str]) -> str:
-    shown = {"julia": "Julia", "Flux": "Flux"}
-    return ", ".join(f"{shown[name]} {versions[name]}" for name in shown if name in versions)
+    titles = {"julia": "Julia", "Flux": "Flux"}
+    return ", ".join(f"{titles[name]} {versions[name]}" for name in titles if name in versions)
 
 
 def _scenario(result: ScenarioResult) -> dict[str, Any]:
@@ -154,7 +190,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "level": verdict.level,
         "title": verdict.title,
         "verdict": "agree" if verdict.passed else "differ",
-        "within_10_floors": verdict.within,
+        "within_10_floors": verdict.fraction_within,
         "worst_ratio": verdict.worst.ratio,
         "worst": verdict.worst.key.name,
         "tensors": [_row(row) for row in verdict.rows],
@@ -169,22 +205,22 @@ def _row(row: Row) -> dict[str, Any]:
         "errors": row.errors,
         "floor": row.floor,
         "ratio": row.ratio,
-        "verdict": _place(row.ratio),
+        "verdict": _row_verdict(row.ratio),
         **step,
     }
 
 
-def _place(ratio: float) -> str:
-    if ratio <= MOST_WITHIN:
+def _row_verdict(ratio: float) -> str:
+    if ratio <= USUAL_RATIO:
         return "within"
-    return "outside 10" if ratio <= ALL_WITHIN else "outside"
+    return "outside 10" if ratio <= MAX_RATIO else "outside"
 
 
-def _lockstep(result: Lockstep) -> dict[str, Any]:
+def _lockstep(result: LockstepResult) -> dict[str, Any]:
     return {
         **_verdict(result.verdict),
         "verdict": "agree" if result.passed else "differ",
-        "within_10_floors": result.within,
+        "within_10_floors": result.fraction_within,
         "steps": len(result.losses),
         "losses": result.losses,
         "worst_ratio_by_step": result.ratios,
@@ -195,7 +231,7 @@ def _curves(curves: Curves) -> dict[str, Any]:
     return {
         "title": curves.title,
         "verdict": "agree" if curves.passed else "differ",
-        "judged_steps": curves.judged,
+        "judged_steps": curves.compared_steps,
         "first_flip": curves.flipped,
         "worst_ratio": curves.ratio,
         "largest_difference": curves.largest_difference,
@@ -206,22 +242,27 @@ def _curves(curves: Curves) -> dict[str, Any]:
 
 
 def write_parity_report(report: ParityReport, folder: str | Path) -> None:
-    """Write ``report.json`` and, where curves were run, ``curves.png`` into `folder`."""
+    """Write ``report.json`` and, if there are curves, ``curves.png``.
+
+    Args:
+        report: The result of a comparison.
+        folder: Is made if it does not exist.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(_plain(report.to_dict()), indent=1, allow_nan=False)
+    text = json.dumps(_json_safe(report.to_dict()), indent=1, allow_nan=False)
     with atomic_write(folder / "report.json") as file:
         file.write(text.encode())
     if report.curves:
-        write_curves(report.curves, folder / "curves.png", report.julia, report.synthetic)
+        write_loss_curves(report.curves, folder / "curves.png", report.julia, report.synthetic)
 
 
-def _plain(value: Any) -> Any:
-    """For JSON, which has no infinity: a number that is not finite as the text "inf" or "nan"."""
+def _json_safe(value: Any) -> Any:
+    """Replace numbers that are not finite, which JSON lacks, by the texts "inf" and "nan"."""
     if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
+        return {name: _json_safe(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
+        return [_json_safe(one) for one in value]
     if isinstance(value, (float, np.floating)):
         return float(value) if np.isfinite(value) else str(float(value))
     return value

@@ -1,4 +1,4 @@
-"""Climbing the ladder: which comparisons are made, in which order, and what becomes the report."""
+"""Run the ladder of agreement: which comparisons are made, in which order."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from pymobilenet.backends.base import Backend, Model
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.data import Dataset
 from pymobilenet.errors import ConfigError
-from pymobilenet.parity.curves import enveloped, free_curves, free_losses
+from pymobilenet.parity.curves import free_curves, free_losses, with_envelope
 from pymobilenet.parity.figures import activation_errors, median_gradient, row_error
-from pymobilenet.parity.floors import FIRST_DRAWS, Floors, Program, floors, program, with_free
-from pymobilenet.parity.handover import AFTER, BEFORE, HANDOVERS, hand_over
-from pymobilenet.parity.judge import Row, compare, doubtful, flips, verdicts
+from pymobilenet.parity.floors import Floors, Program, floors, program, with_unmasked
+from pymobilenet.parity.handover import AFTER, BEFORE, HANDOVERS, hand_over, optimizer_name
+from pymobilenet.parity.judge import Row, compare_observations, flips, is_doubtful, verdicts
 from pymobilenet.parity.lockstep import lockstep
 from pymobilenet.parity.observe import Observations, observe, observe_outputs
 from pymobilenet.parity.recording import (
+    CURVE_RECIPES,
     CURVE_STEPS,
-    CURVES,
     Recording,
     check_inputs,
     recording_images,
     thin,
 )
-from pymobilenet.parity.reference import Reference, reference
+from pymobilenet.parity.reference import Reference, compute_reference
 from pymobilenet.parity.report import ParityReport, ScenarioResult
-from pymobilenet.parity.scenario import OPTIMIZERS, Scenario
+from pymobilenet.parity.scenario import WORKING_RECIPES, Scenario
+from pymobilenet.parity.tolerances import FIRST_DRAWS
 from pymobilenet.training import Batches
 from pymobilenet.weights import initial_state
 
@@ -37,13 +38,15 @@ STANDARD_CONFIGS = tuple(
     for w in (0.25, 1.0)
     for s in (1, 2)
 )
-"""What levels 0 to 3 compare unless told otherwise."""
+"""The default nets of levels 0 to 3."""
 
 Progress = Callable[[str, int], Callable[[], None]]
-"""Told a title and a number of ticks, gives the function to call at each advance."""
+"""Receives the title of a part of the work and its number of steps, and returns the function to
+call after each step."""
 
 
-def silent(_title: str, _ticks: int) -> Callable[[], None]:
+def no_progress(_title: str, _total: int) -> Callable[[], None]:
+    """Report nothing: the default `Progress`."""
     return lambda: None
 
 
@@ -54,35 +57,50 @@ def run_parity(
     dtypes: Iterable[str] = ("float64", "float32"),
     configs: Sequence[MobileNetConfig] = STANDARD_CONFIGS,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> ParityReport:
-    """Compare two live backends on `data`; the first of them leads.
+    """Compare two backends, level by level (see ``docs/agreement.md``).
 
-    Levels 0 to 3 for every config and dtype, level 4 in float64 for the first config: lockstep for
-    SGD and Adam, a calm and a free run, `steps` steps each (none if 0). With it level 6: each of
-    `HANDOVERS` from either backend to the other.
+    Levels 0 to 3 are compared for every config and dtype. Level 4 (lockstep with SGD and Adam, a
+    calm and a free run) and level 6 (each recipe of `HANDOVERS` in both directions) are compared in
+    float64 for the first config.
+
+    Args:
+        names: Two backends, such as ``("torch", "julia")``. The first is the leader: floors and
+            envelopes are measured with it.
+        data: Training images. CIFAR-100 or synthetic images of the configs' size.
+        steps: Steps of each run of level 4; with 0, levels 4 and 6 are left out.
+        dtypes: float64, float32 or both.
+        configs: Nets for square images of `data`.
+        seed: Of weights and batches.
+        progress: Is called at the start of each part of the work.
+
+    Returns:
+        The verdict of each level, with the error and the floor of every tensor.
 
     Raises:
-        ConfigError: not two different backends; a dtype that is none, or that a backend does not
-            compute in.
-        BackendUnavailable: one of them cannot be had.
+        ConfigError: There are not two different backends, or a dtype is unknown or not supported
+            by a backend.
+        BackendUnavailable: A backend is not installed.
     """
     if len(names) != 2 or names[0] == names[1]:
-        raise ConfigError(f"two different backends are compared. Received: {', '.join(names)}")
+        raise ConfigError(
+            f"backends must be the names of two different ones. Received: {', '.join(names)}"
+        )
     kinds = [checks.dtype(kind).name for kind in dtypes]
     pair = [backend(name) for name in names]
     for one, kind in itertools.product(pair, kinds):
         if not one.computes(kind):
             raise ConfigError(
-                f"a dtype must be one that both backends compute in, and {one.name} does not. "
+                f"dtype must be supported by both backends, and {one.name} does not support it. "
                 f"Received: {kind}"
             )
     report = ParityReport.of(pair, data, seed)
     for config in configs:
         for dtype in kinds:
             scenario = Scenario(config, dtype, seed=seed)
-            advance = progress(scenario.name, 1)
-            report.scenarios.append(live_scenario(scenario, pair, data))
+            advance = progress(f"levels 0-3, {scenario.name}", 1)
+            report.scenarios.append(compare_live(scenario, pair, data))
             advance()
     if steps:
         _level4(report, pair, data, steps, seed, configs[0], progress)
@@ -90,62 +108,82 @@ def run_parity(
     return report
 
 
-def live_scenario(scenario: Scenario, pair: Sequence[Backend], data: Dataset) -> ScenarioResult:
-    """Levels 0 to 3 of one scenario between two live backends."""
-    truth = reference(scenario, data)
+def compare_live(scenario: Scenario, pair: Sequence[Backend], data: Dataset) -> ScenarioResult:
+    """Compare levels 0 to 3 of one scenario between two backends.
+
+    Args:
+        scenario: What to run.
+        pair: The leader and the follower.
+        data: Training images.
+    """
+    reference = compute_reference(scenario, data)
     models = {b.name: b.build(scenario.config, dtype=scenario.dtype) for b in pair}
-    result = compare_models(truth, models)
+    result = compare_models(reference, models)
     result.compute_options = {name: model.compute_options for name, model in models.items()}
     if scenario.dtype == "float32" and "torch" in models:
-        last = backend("torch").build(
+        channels_last = backend("torch").build(
             scenario.config, dtype="float32", memory_format="channels_last"
         )
-        beside = observe_outputs(last, truth.inputs, truth.masks)
-        result.activations["torch channels_last"] = activation_errors(beside, truth.seen)
+        outputs = observe_outputs(channels_last, reference.inputs, reference.masks)
+        errors = activation_errors(outputs, reference.observations)
+        result.activations["torch channels_last"] = errors
     return result
 
 
-def compare_models(truth: Reference, models: Mapping[str, Model]) -> ScenarioResult:
-    """Levels 0 to 3 of two models by name; the first of them leads."""
-    seen = {name: observe(model, truth.inputs, truth.masks) for name, model in models.items()}
-    programs = [
-        program(model, truth.inputs, truth.masks, seen[name]) for name, model in models.items()
-    ]
-    return _result(truth.scenario, truth.seen, seen, programs)
+def compare_models(reference: Reference, models: Mapping[str, Model]) -> ScenarioResult:
+    """Compare levels 0 to 3 of two models.
+
+    Args:
+        reference: The oracle's run of the scenario.
+        models: Name -> model; the first is the leader.
+    """
+    inputs, masks = reference.inputs, reference.masks
+    by_name = {name: observe(model, inputs, masks) for name, model in models.items()}
+    programs = [program(model, inputs, masks, by_name[name]) for name, model in models.items()]
+    return _result(reference.scenario, reference.observations, by_name, programs)
 
 
 def replay(
-    recordings: Sequence[Recording], name: str = "torch", progress: Progress = silent
+    recordings: Sequence[Recording], name: str = "torch", progress: Progress = no_progress
 ) -> ParityReport:
-    """Compare the live backend `name` with recordings of Julia, on the images they were made on.
+    """Compare a backend with recordings of Julia, on the images they were made with.
 
-    Lockstep needs a live backend and is left out; the recorded curves are compared instead.
+    Lockstep and hand-over require a live backend and are left out. The recorded curves are
+    compared.
+
+    Args:
+        recordings: Of `recording.read_recordings`.
+        name: The backend.
+        progress: Is called at the start of each part of the work.
+
+    Raises:
+        WeightsError: A recording was made with other inputs.
     """
     live = backend(name)
     data = recording_images()
     report = ParityReport.of([live], data, recordings[0].scenario.seed, recordings[0])
     for recording in recordings:
         scenario = recording.scenario
-        advance = progress(f"{scenario.name}, recorded", 1)
-        truth = reference(scenario, data)
-        inputs, masks = truth.inputs, truth.masks
+        advance = progress(f"levels 0-3, {scenario.name}", 1)
+        reference = compute_reference(scenario, data)
+        inputs, masks = reference.inputs, reference.masks
         check_inputs(recording, inputs, masks)
         model = live.build(scenario.config, dtype=scenario.dtype)
-        seen = {name: thin(observe(model, inputs, masks)), "julia": recording.observations}
-        programs = [program(model, inputs, masks, seen[name], keep=thin)]
-        report.scenarios.append(_result(scenario, thin(truth.seen), seen, programs))
+        by_name = {name: thin(observe(model, inputs, masks)), "julia": recording.observations}
+        programs = [program(model, inputs, masks, by_name[name], transform=thin)]
+        report.scenarios.append(_result(scenario, thin(reference.observations), by_name, programs))
         advance()
-        for title, losses in recording.curves.items():
-            batches = Batches(data, CURVES[title], scenario.config, scenario.dtype)
-            runs = 1 + FIRST_DRAWS
-            advance = progress(f"{title}, {scenario.name}, recorded", runs * CURVE_STEPS)
-            mine = free_losses(model, inputs.state, batches, CURVE_STEPS, advance=advance)
-            label, both = _title(title, CURVES[title], scenario), (name, "julia")
-            report.curves.append(
-                enveloped(
-                    label, both, (mine, losses), model, inputs.state, batches, advance=advance
-                )
+        for title, recorded_losses in recording.curves.items():
+            train = CURVE_RECIPES[title]
+            batches = Batches(data, train, scenario.config, scenario.dtype)
+            label = _title(title, train, scenario)
+            advance = progress(f"level 4, {label}", (1 + FIRST_DRAWS) * CURVE_STEPS)
+            losses = free_losses(model, inputs.state, batches, CURVE_STEPS, advance=advance)
+            both = (losses, recorded_losses)
+            curves = with_envelope(
+                label, (name, "julia"), both, model, inputs.state, batches, advance=advance
             )
+            report.curves.append(curves)
     return report
 
 
@@ -162,18 +200,18 @@ def _level4(
     scenario = Scenario(config, "float64", seed=seed)
     leader, follower = (b.build(config, seed, "float64") for b in pair)
     replicas = [b.build(config, seed, "float64") for b in pair]
-    for optimizer in OPTIMIZERS:
+    for optimizer in WORKING_RECIPES:
         train = dataclasses.replace(optimizer, seed=seed)
         batches = Batches(data, train, config, "float64")
-        advance = progress(f"lockstep, {train.optimizer} {train.rate:g}", steps)
+        advance = progress(f"level 4, lockstep, {train.optimizer} {train.rate:g}", steps)
         leader.set_state(initial_state(config, seed, "float64"))
         report.lockstep.append(lockstep(leader, follower, replicas, batches, steps, names, advance))
-    for title, recipe in CURVES.items():
+    for title, recipe in CURVE_RECIPES.items():
         train = dataclasses.replace(recipe, seed=seed)
         batches = Batches(data, train, config, "float64")
         start = initial_state(config, seed, "float64")
         label = _title(title, train, scenario)
-        advance = progress(label, (2 + FIRST_DRAWS) * steps)
+        advance = progress(f"level 4, {label}", (2 + FIRST_DRAWS) * steps)
         models = (leader, follower)
         report.curves.append(free_curves(label, names, models, start, batches, steps, advance))
 
@@ -193,8 +231,9 @@ def _level6(
         )
         for recipe in HANDOVERS:
             train = dataclasses.replace(recipe, seed=seed)
-            advance = progress(f"hand-over, {first.name} to {second.name}", BEFORE + AFTER)
             names = (first.name, second.name)
+            title = f"level 6, {first.name} to {second.name}, {optimizer_name(train)}"
+            advance = progress(title, BEFORE + AFTER)
             report.handovers.append(
                 hand_over(leader, follower, replicas, data, train, start, names, advance)
             )
@@ -206,25 +245,28 @@ def _title(title: str, train: TrainConfig, scenario: Scenario) -> str:
 
 def _result(
     scenario: Scenario,
-    truth: Observations,
-    seen: dict[str, Observations],
+    oracle: Observations,
+    by_name: dict[str, Observations],
     programs: Sequence[Program],
 ) -> ScenarioResult:
-    """The result of a scenario; the first of the programs leads."""
+    """Compare two backends with the oracle; the first of the programs is the leader."""
 
-    def judged(allowed: Floors) -> list[Row]:
-        return compare(truth, seen, with_free(allowed))
+    def rows_by(floors: Floors) -> list[Row]:
+        return compare_observations(oracle, by_name, with_unmasked(floors))
+
+    def doubtful(floors: Floors) -> bool:
+        return is_doubtful(rows_by(floors))
 
     leader, *others = programs
-    rows = judged(floors(leader, others, scenario.dtype, lambda allowed: doubtful(judged(allowed))))
-    first, second = seen
-    against = {name: (observations, truth) for name, observations in seen.items()}
-    against[f"{second} against {first}"] = (seen[second], seen[first])
+    rows = rows_by(floors(leader, others, scenario.dtype, doubtful))
+    first, second = by_name
+    pairs = {name: (observations, oracle) for name, observations in by_name.items()}
+    pairs[f"{second} against {first}"] = (by_name[second], by_name[first])
     return ScenarioResult(
         scenario=scenario,
         verdicts=verdicts(scenario.name, rows),
-        flips={name: flips(observations) for name, observations in seen.items()},
-        logits={name: row_error(*two) for name, two in against.items()},
-        gradients={name: median_gradient(*two) for name, two in against.items()},
-        activations={name: activation_errors(*two) for name, two in against.items()},
+        flips={name: flips(observations) for name, observations in by_name.items()},
+        logits={name: row_error(*two) for name, two in pairs.items()},
+        gradients={name: median_gradient(*two) for name, two in pairs.items()},
+        activations={name: activation_errors(*two) for name, two in pairs.items()},
     )

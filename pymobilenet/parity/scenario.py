@@ -1,4 +1,4 @@
-"""What two backends are given: one start, a few batches, fixed to the bit by a seed."""
+"""Scenarios: the state to start from and a few batches, the same bits in every backend."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pymobilenet.philox import Stream, raw_words, uniform64
 from pymobilenet.training import Batches
 from pymobilenet.weights import OPTIMIZER_STEP, State, initial_state
 
-OPTIMIZERS = (TrainConfig(optimizer="sgd", rate=0.1), TrainConfig(optimizer="adam", rate=1e-3))
-"""The working recipes whose first steps level 3 compares."""
+WORKING_RECIPES = (TrainConfig(optimizer="sgd", rate=0.1), TrainConfig(optimizer="adam", rate=1e-3))
+"""The recipes at working rates whose first steps level 3 compares."""
 
-# Ranges of the values that training would have moved away from 0 and 1.
+# Ranges of values that training would move away from 0 and 1.
 _JITTER = {
     "norm.weight": (0.8, 1.2),
     "norm.bias": (-0.2, 0.2),
@@ -31,11 +31,18 @@ _JITTER = {
 
 @dataclass(frozen=True)
 class Scenario:
-    """One comparison: a config in one dtype, `batch_size` images a batch, `steps` steps.
+    """One comparison of levels 0 to 3.
 
-    Two steps show everything an optimizer does with what it keeps. A third free one at the working
-    rate is chaos in float32 already: its floors reach the size of the tensors. V2, twice as deep,
-    is there with the second.
+    Two steps show everything that an optimizer does with its moments. After a third free step at a
+    working rate, float32 runs diverge chaotically: floors reach the size of the tensors. In V2,
+    which is twice as deep, they do so after the second.
+
+    Attributes:
+        config: The net.
+        dtype: float32 or float64.
+        batch_size: Images in a batch, N.
+        steps: Steps of level 3; 0 for the default: 1 for V2 in float32, else 2.
+        seed: Of the initial weights and of the order of the images.
     """
 
     config: MobileNetConfig
@@ -45,16 +52,19 @@ class Scenario:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        """Set the default number of steps."""
         if self.steps == 0:
             deep = self.config.family == "v2" and self.dtype == "float32"
             object.__setattr__(self, "steps", 1 if deep else 2)
 
     @property
     def name(self) -> str:
+        """Family, width multiplier, stem stride and dtype, such as ``v1-0.25-stem1-float64``."""
         config = self.config
         return f"{config.family}-{config.width_mult:g}-stem{config.stem_stride}-{self.dtype}"
 
     def inputs(self, data: Dataset) -> Inputs:
+        """Return the state and the batches, of images of `data`."""
         train = TrainConfig(batch_size=self.batch_size, seed=self.seed)
         batches = Batches(data, train, self.config, self.dtype)
         arrays = [batches.at(step) for step in range(self.steps)]
@@ -68,7 +78,14 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The arrays of a scenario: the state to start from, and a batch for every step."""
+    """The arrays of a scenario.
+
+    Attributes:
+        config: The net.
+        state: The state to start from.
+        images: For each step, (N, C, H, W).
+        labels: For each step, (N,).
+    """
 
     config: MobileNetConfig
     state: State
@@ -77,15 +94,22 @@ class Inputs:
 
     @property
     def dtype(self) -> np.dtype:
+        """The dtype of images and state."""
         return self.images[0].dtype
 
     def astype(self, dtype: np.dtype | str) -> Inputs:
+        """Return the inputs with images and state in `dtype`."""
         state = {name: tensor.astype(dtype) for name, tensor in self.state.items()}
         images = tuple(batch.astype(dtype) for batch in self.images)
         return Inputs(self.config, state, images, self.labels)
 
-    def give_to(self, model: Model, optimizer: TrainConfig | None = None) -> None:
-        """Set the model's state and, with an optimizer, that and the moments to start from."""
+    def load_into(self, model: Model, optimizer: TrainConfig | None = None) -> None:
+        """Set the model's state and, if `optimizer` is given, its optimizer with moments.
+
+        Args:
+            model: A model of any backend.
+            optimizer: The training configuration; without one the optimizer is unchanged.
+        """
         model.set_state(self.state)
         if optimizer is not None:
             model.set_optimizer(optimizer)
@@ -94,7 +118,7 @@ class Inputs:
                 model.set_state({**self.state, **moments})
 
     def digest(self) -> str:
-        """sha256 in hex over the config, the state in order of its names, and the batches."""
+        """Return the SHA-256 of config, state in order of its names, and batches, in hex."""
         hasher = hashlib.sha256(self.config.to_json().encode())
         for name in sorted(self.state):
             hasher.update(name.encode())
@@ -105,27 +129,40 @@ class Inputs:
 
 
 def start_state(config: MobileNetConfig, seed: int, dtype: str) -> State:
-    """The initial weights of `seed`, with norms and biases off their trivial starting values.
+    """Return the initial weights of `seed`, with norms and biases moved off 0 and 1.
 
-    At 0 and 1 a swapped mean, a dropped bias or a wrong running variance would not show. The
-    values are float32 in both dtypes.
+    At 0 and 1 a swapped mean, a missing bias or a wrong running variance would not show.
+
+    Args:
+        config: The net.
+        seed: Of the weights.
+        dtype: float32 or float64; the values are those of float32 in both.
     """
     state = initial_state(config, seed, dtype)
     for index, (name, tensor) in enumerate(state.items()):
-        span = next((span for kind, span in _JITTER.items() if name.endswith(kind)), None)
-        if span is not None:
+        limits = next((pair for kind, pair in _JITTER.items() if name.endswith(kind)), None)
+        if limits is not None:
+            low, high = limits
             u = uniform64(raw_words(seed, Stream.PROBE, 0, index, tensor.size))
-            values = (span[0] + (span[1] - span[0]) * u).astype(np.float32)
+            values = (low + (high - low) * u).astype(np.float32)
             state[name] = values.reshape(tensor.shape).astype(dtype)
     return state
 
 
 def start_moments(config: MobileNetConfig, optimizer: TrainConfig, dtype: str) -> State:
-    """Moments as if Adam had taken ten steps; none for SGD, which starts from zero.
+    """Return moments as if Adam had taken ten steps; none for SGD, which starts from zero.
 
     Adam's first step from zero is the *sign* of the gradient: where a value of the gradient is
     smaller than its rounding, two correct programs move a weight by the rate in opposite
     directions. From moments of a common size the step is a smooth function of the gradient.
+
+    Args:
+        config: The net.
+        optimizer: The training configuration.
+        dtype: float32 or float64.
+
+    Returns:
+        ``optimizer.<slot>.<parameter>`` -> array of the parameter's shape.
     """
     if optimizer.optimizer != "adam":
         return {}

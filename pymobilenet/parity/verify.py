@@ -1,4 +1,4 @@
-"""Does a file still give the logits it gave where it was written?"""
+"""Verify that a file still gives the logits it gave where it was written."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from pymobilenet.backends.probe import Probe, digest, images, logits
 from pymobilenet.errors import WeightsError
 from pymobilenet.formats import Loaded
 from pymobilenet.formats.exchange import WeightsFile
-from pymobilenet.parity.floors import DRAWS, distance, least, move_parameters, move_ulps
-from pymobilenet.parity.judge import ALL_WITHIN
+from pymobilenet.parity.floors import IMAGES_INDEX, distance, min_floor, move_parameters, move_ulps
+from pymobilenet.parity.tolerances import DRAWS, MAX_RATIO
 from pymobilenet.weights import State
 
-DTYPES = ("float64", "float32")
+PROBE_DTYPES = ("float64", "float32")
 
 
 @dataclass(frozen=True)
-class Check:
-    """One backend's logits in one dtype against the file's.
+class ProbeCheck:
+    """The logits of one backend in one dtype, compared with the file's.
 
     Attributes:
+        backend: The backend's name.
+        dtype: float64 or float32.
         error: Norm of the difference over the norm of the file's logits.
-        floor: What rounding does to these logits in this backend: their largest move when weights
-            and images are moved by one unit in the last place, five times.
+        floor: The largest relative move of this backend's logits when weights and images are moved
+            by one unit in the last place, over `tolerances.DRAWS` draws.
     """
 
     backend: str
@@ -38,56 +40,71 @@ class Check:
 
     @property
     def allowed(self) -> float:
-        return ALL_WITHIN * self.floor
+        """The largest error that passes: `tolerances.MAX_RATIO` floors."""
+        return MAX_RATIO * self.floor
 
     @property
     def passed(self) -> bool:
+        """Whether the error is at most the allowed one."""
         return self.error <= self.allowed
 
 
-def verify(file: WeightsFile | Loaded, names: Sequence[str], source: str) -> list[Check]:
-    """Recompute the probe of `file`, read from `source`, in the backends of these `names`.
+def verify(file: WeightsFile | Loaded, names: Sequence[str], source: str) -> list[ProbeCheck]:
+    """Recompute the logits of a file's probe in some backends.
+
+    The probe is a seeded input of two images, saved with its logits in float64 and float32.
+
+    Args:
+        file: The weights, the config and the metadata that were read.
+        names: The names of the backends.
+        source: The name of the file, for messages.
+
+    Returns:
+        A check for each backend and each dtype that it computes in.
 
     Raises:
-        WeightsError: The file has no probe, a broken one, or one for other images than its seed's.
-        BackendUnavailable: One of them cannot be had.
+        WeightsError: The file has no probe, a broken one, or one whose images are not those of its
+            seed.
+        BackendUnavailable: A backend is not installed.
     """
     if keys.PROBE not in file.metadata:
         raise WeightsError(
-            f"{source}: has no probe: it was written without, or by another program. Load it where "
-            "it is known to be right, and save it there"
+            f"{source}: has no probe: it was written without one, or by another program. Load the "
+            "file where it is known to be right, and save it there"
         )
-    found = Probe.from_json(file.metadata[keys.PROBE], source)
-    wanted = (file.config.num_classes, file.config.in_channels)
-    received = (len(found.float64[0]), found.shape[1])
-    if wanted != received:
+    probe = Probe.from_json(file.metadata[keys.PROBE], source)
+    expected = (file.config.num_classes, file.config.in_channels)
+    received = (len(probe.float64[0]), probe.shape[1])
+    if expected != received:
         raise WeightsError(
-            f"{source}: metadata {keys.PROBE}: classes and channels must be {wanted}. "
+            f"{source}: metadata {keys.PROBE}: classes and channels must be {expected}. "
             f"Received: {received}"
         )
-    given = images(found.seed, found.shape)
-    if digest(given) != found.digest:
+    pixels = images(probe.seed, probe.shape)
+    if digest(pixels) != probe.digest:
         raise WeightsError(
-            f"{source}: the probe's images are not those of its seed {found.seed}: "
-            f"their digest must be {digest(given)}. Received: {found.digest}"
+            f"{source}: the probe's images are not those of its seed {probe.seed}: "
+            f"their digest must be {digest(pixels)}. Received: {probe.digest}"
         )
-    pairs = [(backend(name), dtype) for name in names for dtype in DTYPES]
-    return [_check(one, dtype, file, found, given) for one, dtype in pairs if one.computes(dtype)]
+    pairs = [(backend(name), dtype) for name in names for dtype in PROBE_DTYPES]
+    return [_check(one, dtype, file, probe, pixels) for one, dtype in pairs if one.computes(dtype)]
 
 
 def _check(
-    one: Backend, dtype: str, file: WeightsFile | Loaded, found: Probe, given: np.ndarray
-) -> Check:
-    expected = np.array(getattr(found, dtype))
+    backend: Backend, dtype: str, file: WeightsFile | Loaded, probe: Probe, pixels: np.ndarray
+) -> ProbeCheck:
+    expected = np.array(getattr(probe, dtype))
     weights = {k: v.astype(dtype) for k, v in file.state.items() if not k.startswith("optimizer.")}
 
-    def say(state: State, to: np.ndarray) -> np.ndarray:
-        return logits(one.from_state(file.config, state), to, dtype)
+    def compute_logits(state: State, batch: np.ndarray) -> np.ndarray:
+        return logits(backend.from_state(file.config, state), batch, dtype)
 
-    base = say(weights, given)
+    base = compute_logits(weights, pixels)
     draws = (
-        say(move_parameters(weights, draw), move_ulps(given.astype(dtype), draw, 1000))
+        compute_logits(
+            move_parameters(weights, draw), move_ulps(pixels.astype(dtype), draw, IMAGES_INDEX)
+        )
         for draw in range(DRAWS)
     )
-    floor = max(least(dtype), *(distance(moved, base) for moved in draws))
-    return Check(one.name, dtype, distance(base, expected), floor)
+    floor = max(min_floor(dtype), *(distance(moved, base) for moved in draws))
+    return ProbeCheck(backend.name, dtype, distance(base, expected), floor)

@@ -18,8 +18,8 @@ from pymobilenet.data.preprocessing import preprocess
 from pymobilenet.errors import WeightsError
 from pymobilenet.formats import load_any, save_as
 from pymobilenet.formats.keras_h5 import read
-from pymobilenet.parity.floors import DRAWS, distance, draw_order, least, move_ulps
-from pymobilenet.parity.judge import ALL_WITHIN, MOST_WITHIN
+from pymobilenet.parity.floors import distance, draw_order, min_floor, move_ulps
+from pymobilenet.parity.tolerances import DRAWS, MAX_RATIO, USUAL_RATIO
 from pymobilenet.weights import initial_state
 
 os.environ["KERAS_BACKEND"] = "torch"
@@ -94,7 +94,7 @@ def floor(model, images):
         model.set_weights([move_ulps(value, draw, index) for index, value in enumerate(kept)])
         moves.append(distance(logits(model, move_ulps(images[order], draw, 1000)), base[order]))
     model.set_weights(kept)
-    return max(*moves, least(images.dtype))
+    return max(*moves, min_floor(images.dtype))
 
 
 def oracle(config, state, images):
@@ -115,7 +115,7 @@ def test_the_oracle_gives_keras_logits(family, width, tmp_path):
     assert (loaded.config.family, loaded.config.width_mult) == (family, width)
     expected, noise = logits(model, images), floor(model, images)
     found = oracle(loaded.config, loaded.state, images)
-    assert distance(expected, found) <= MOST_WITHIN * noise
+    assert distance(expected, found) <= USUAL_RATIO * noise
 
 
 @each_family
@@ -126,7 +126,7 @@ def test_another_epsilon_or_padding_would_be_seen(family, width, tmp_path):
     expected, noise = logits(model, images), floor(model, images)
     for field, value in {"norm_eps": 1e-5, "padding": "symmetric"}.items():
         wrong = MobileNetConfig(**{**loaded.config.to_dict(), field: value})
-        assert distance(expected, oracle(wrong, loaded.state, images)) > ALL_WITHIN * noise
+        assert distance(expected, oracle(wrong, loaded.state, images)) > MAX_RATIO * noise
 
 
 @each_width
@@ -150,7 +150,7 @@ def test_keras_pairs_the_layers_of_the_official_form_by_name_too(family, width, 
     save_as(tmp_path / "ours.h5", config, state, "keras")
     model, images = random_peer(family, width), pictures()
     model.load_weights(tmp_path / "ours.h5", by_name=True)
-    bound = MOST_WITHIN * floor(model, images)
+    bound = USUAL_RATIO * floor(model, images)
     assert distance(oracle(config, state, images), logits(model, images)) <= bound
 
 
@@ -185,7 +185,7 @@ def test_sizes_at_which_keras_pads_otherwise_are_the_ones_refused(
     loaded = load_any(tmp_path / "peer.weights.h5")
     error = distance(oracle(loaded.config, loaded.state, images), logits(model, images))
     noise = floor(model, images)
-    assert error <= MOST_WITHIN * noise if agrees else error > ALL_WITHIN * noise
+    assert error <= USUAL_RATIO * noise if agrees else error > MAX_RATIO * noise
     config = MobileNetConfig(**{**loaded.config.to_dict(), "resolution": size})
     if agrees:
         save_as(tmp_path / "again.h5", config, loaded.state)
@@ -255,7 +255,7 @@ def test_the_official_weights_give_keras_logits(name, official):
     path = f"{official}/mobilenet_2_5_224_tf.h5"
     loaded, images = load_any(path), real_images(official)
     model = peer("v1", 0.25, 224, 1000, path)
-    expected, bound = logits(model, images), MOST_WITHIN * floor(model, images)
+    expected, bound = logits(model, images), USUAL_RATIO * floor(model, images)
     truth = oracle(loaded.config, loaded.state, images)
     found = backend(name).from_state(loaded.config, loaded.state).predict(images)
     assert found.dtype == np.float32

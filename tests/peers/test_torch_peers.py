@@ -9,8 +9,8 @@ from pymobilenet import MobileNetConfig, backend
 from pymobilenet.errors import WeightsError
 from pymobilenet.formats import convert, load_any, save_as
 from pymobilenet.formats.torch_file import WRAPPERS
-from pymobilenet.parity.floors import DRAWS, distance, draw_order, least, move_ulps
-from pymobilenet.parity.judge import MOST_WITHIN
+from pymobilenet.parity.floors import distance, draw_order, min_floor, move_ulps
+from pymobilenet.parity.tolerances import DRAWS, USUAL_RATIO
 
 timm = pytest.importorskip("timm")
 torchvision = pytest.importorskip("torchvision")
@@ -86,7 +86,7 @@ def floor(module, images):
         found = logits(module, move_ulps(images[order], draw, 1000))
         moves.append(distance(found, base[order]))
     module.load_state_dict(kept)
-    return max(*moves, least("float64"))
+    return max(*moves, min_floor("float64"))
 
 
 def oracle(config, state, images):
@@ -100,7 +100,7 @@ def test_the_oracle_gives_the_peers_logits(name, tmp_path, images):
     loaded = load_any(saved(module, tmp_path / "peer.pth"))
     assert loaded.report.layout == f"{layout} {family}"
     assert (loaded.config.family, loaded.config.width_mult) == (family, width)
-    expected, bound = logits(module, images), MOST_WITHIN * floor(module, images)
+    expected, bound = logits(module, images), USUAL_RATIO * floor(module, images)
     assert distance(oracle(loaded.config, loaded.state, images), expected) <= bound
     wrong = MobileNetConfig(**{**loaded.config.to_dict(), "norm_eps": 1e-3})
     assert distance(oracle(wrong, loaded.state, images), expected) > 100 * bound
@@ -135,7 +135,7 @@ def test_a_model_made_here_is_the_peers(name, tmp_path, images):
     save_as(tmp_path / "ours.pth", config, state, layout)
     module = random_peer(make)
     module.load_state_dict(torch.load(tmp_path / "ours.pth", weights_only=True), strict=True)
-    bound = MOST_WITHIN * floor(module, images)
+    bound = USUAL_RATIO * floor(module, images)
     assert distance(oracle(config, state, images), logits(module, images)) <= bound
 
 

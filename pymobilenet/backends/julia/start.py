@@ -164,6 +164,16 @@ def _import(names: str) -> str:
     return lib.jl_string_ptr(lib.jl_eval_string(IMPORT_CODE.format(names).encode())).decode()
 
 
+def is_set_up() -> bool:
+    """Return whether Julia's packages are installed, without starting Julia."""
+    if "PYTHON_JULIACALL_EXE" in os.environ:
+        return True
+    import juliapkg
+
+    with contextlib.redirect_stdout(sys.stderr):
+        return bool(juliapkg.resolve(dry_run=True))
+
+
 def _resolve() -> None:
     """Install missing packages with juliapkg, after a message that this takes some minutes."""
     if "PYTHON_JULIACALL_EXE" in os.environ:
