@@ -1,10 +1,10 @@
-"""NumPy's .npz: a zip of .npy members, read without trust and written canonically.
+"""NumPy's .npz: read by `numpy.load(allow_pickle=False)`, written canonically.
 
-Formats: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html and
-https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT. What a zip declares and what the header
-of a member claims are held against each other and against the file before anything is allocated;
-no pickle is read. Written files are the same bytes for the same content: names sorted by their
-bytes, stored without compression, dated 1980-01-01.
+What `numpy.load` lacks is a bound on memory: it allocates the shape that a member's header claims
+before it reads the values, and unpacks what the zip declares. Both are checked before, by
+`numpy.lib.format` and `pymobilenet.formats.zip_checks`. `numpy.savez` dates its members and keeps
+their order; here equal content means equal bytes: names sorted by their bytes, stored without
+compression, dated 1980-01-01.
 
 Metadata is the member ``__metadata__``: the UTF-8 bytes, as uint8, of a JSON object of strings with
 sorted keys.
@@ -12,71 +12,67 @@ sorted keys.
 
 from __future__ import annotations
 
-import itertools
 import json
-import operator
-import re
+import math
 import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from pymobilenet.errors import WeightsError
 from pymobilenet.files import atomic_write
-from pymobilenet.formats.zip_members import check_name, members, require, unpacked
-from pymobilenet.strict_json import check_texts, parse_object, shown
+from pymobilenet.formats import zip_checks
+from pymobilenet.strict_json import check_texts, parse_object
 
 METADATA = "__metadata__"
 
-MOST_AXES = 64
-"""NumPy's limit."""
+MOST_GROWTH = 20
+"""Times its own size that a file may unpack to: deflate saves a tenth of trained weights, and all
+but a thousandth of the zeros of fresh moments, some of which `SMALL` allows."""
 
-_MAGIC = b"\x93NUMPY"
+SMALL = 2**26
+"""Bytes any file may unpack to."""
+
 _DTYPES = {
-    name: np.dtype(name)
-    for name in ("b1", "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
+    np.dtype(code): code
+    for code in ("b1", "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
 }
-"""NumPy's name of a dtype, without the byte order."""
 
-_HEADER = re.compile(
-    r"\{(?:\s*'(?:descr|fortran_order|shape)'\s*:\s*(?:'[^']*'|True|False|\([0-9, ]*\))\s*,?){3}"
-    r"\s*\}\s*",
-    re.ASCII,
-)
-"""A header as NumPy writes it, its three fields in any order."""
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Named arrays, native and in C order, and the metadata of a file (none: empty).
+    """Read the arrays and the metadata of an npz file.
+
+    Returns:
+        Name -> array, native and in C order, and the metadata (empty if the file has none).
 
     Raises:
-        WeightsError: Not a whole zip of .npy members, or one that claims what it does not hold; the
-            message names the member and the rule.
+        WeightsError: The file is missing, is not a zip of .npy members of numbers, or claims more
+            than it holds. The message names the file and the rule.
     """
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
-    content = path.read_bytes()
+    size = path.stat().st_size
     try:
-        return _read(content)
-    except ValueError as error:
-        size = len(content)
-        raise WeightsError(f"{path} ({size} bytes) is no whole npz file: {error}") from None
-
-
-def _read(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    tensors = {}
-    for member in members(content):
-        name = member.name
-        require(name.endswith(".npy"), f"members must be .npy. Received: {name!r}")
-        tensors[name.removesuffix(".npy")] = _array(unpacked(content, member), name)
-    text = tensors.pop(METADATA, np.empty(0, np.uint8))
-    rule = f"{METADATA} must be bytes: uint8 of one axis. Received: {text.ndim} of {text.dtype}"
-    require(text.dtype == np.uint8 and text.ndim == 1, rule)
-    found = parse_object(text.tobytes()) if text.size else {}
-    return tensors, check_texts(found, METADATA)
+        tensors = _arrays(path, size)
+        text = tensors.pop(METADATA, np.empty(0, np.uint8))
+        if text.dtype != np.uint8 or text.ndim != 1:
+            raise ValueError(
+                f"{METADATA} must be bytes: uint8 of one axis. Received: {text.ndim} of "
+                f"{text.dtype}"
+            )
+        values = parse_object(text.tobytes()) if text.size else {}
+        return tensors, check_texts(values, METADATA)
+    except Exception as error:  # a malformed zip can raise nearly anything
+        raise WeightsError(f"{path} ({size} bytes) is not an npz file: {error!s:.400}") from None
 
 
 def write(path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
@@ -86,15 +82,15 @@ def write(path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping
         WeightsError: A dtype that is no number's, a name no member can have, or ``__metadata__``.
     """
     if METADATA in tensors:
-        raise WeightsError(f"{METADATA} is the metadata's own name, and cannot be a tensor's")
+        raise WeightsError(f"a tensor must not be named {METADATA}, which names the metadata")
     for name in tensors:
         try:
-            check_name(name)
+            _check_name(name)
         except ValueError as error:
             raise WeightsError(f"{path}: {error}") from None
     arrays = {name: np.asarray(tensor) for name, tensor in tensors.items()}
     for name, tensor in arrays.items():
-        known = [dtype.name for dtype in _DTYPES.values()]
+        known = [dtype.name for dtype in _DTYPES]
         if tensor.dtype.name not in known:
             raise WeightsError(
                 f"{name}: only {', '.join(known)} can be written. Received: {tensor.dtype}"
@@ -123,45 +119,53 @@ def _header(tensor: np.ndarray) -> bytes:
     )
 
 
-def _array(content: bytes, name: str) -> np.ndarray:
-    """The array of an .npy file, after its header has been held against its bytes."""
-    start = content[:6]
-    rule = f"{name} must begin as .npy does. Received: {start.hex()}"
-    require(start == _MAGIC and len(content) >= 10, rule)
-    version = f"{content[6]}.{content[7]}"
-    require(version in ("1.0", "2.0"), f"{name} must be .npy 1.0 or 2.0. Received: {version}")
-    begin = 10 if version == "1.0" else 12
-    end = begin + int.from_bytes(content[8:begin], "little")
-    require(begin <= end <= len(content), "it ends early")
-    dtype, fortran_order, shape = _described(content[begin:end].decode("latin-1"), name)
-    described = f"{name}: shape {shown(shape)} of {dtype.str[1:]}"
-    products = list(itertools.accumulate((dtype.itemsize, *shape), operator.mul))
-    require(max(products) < 2**63, f"{described} has more bytes than 64 bits count")
-    held = len(content) - end
-    require(products[-1] == held, f"{described} needs {products[-1]} bytes, it holds {held}")
-    values = np.frombuffer(content, dtype, offset=end)
-    values = values.reshape(shape, order="F" if fortran_order else "C")
-    return np.array(values, dtype.newbyteorder("="), order="C")
+def _arrays(path: Path, size: int) -> dict[str, np.ndarray]:
+    """Return the arrays of all members, each after its header has been checked.
+
+    Raises:
+        ValueError: The rule that the file breaks.
+        zipfile.BadZipFile: It is not a zip.
+    """
+    most = max(SMALL, MOST_GROWTH * size)
+    methods = (zip_checks.STORED, zip_checks.DEFLATED)
+    tensors = {}
+    with zipfile.ZipFile(path) as archive:
+        for record in zip_checks.records(archive, size, most, methods):
+            name = record.filename
+            _check_name(name)
+            if not name.isascii() and not record.flag_bits & 0x800:
+                raise ValueError(f"names must be UTF-8. Received: {name!r:.200}")
+            if not name.endswith(".npy"):
+                raise ValueError(f"members must be .npy. Received: {name!r:.200}")
+            with archive.open(record) as stream:
+                _check_array(stream, record.file_size, name)
+                stream.seek(0)
+                array = np.load(stream, allow_pickle=False)
+                native = array.dtype.newbyteorder("=")
+                tensors[name.removesuffix(".npy")] = np.array(array, native, order="C")
+    return tensors
 
 
-def _described(header: str, name: str) -> tuple[np.dtype, bool, tuple[int, ...]]:
-    """dtype, whether in Fortran order, and shape in the header of an .npy file."""
-    whole = header.isascii() and _HEADER.fullmatch(header) is not None
-    received = f"Received: {header[:80]!r}"
-    require(whole, f"{name} must have a header as NumPy writes it. {received}")
-    order = re.search(r"'fortran_order'\s*:\s*(True|False)", header)
-    sizes = re.search(r"'shape'\s*:\s*\(([0-9, ]*)\)", header)
-    rule = f"{name}: fortran_order and shape must be there, once. {received}"
-    if order is None or sizes is None:
-        raise ValueError(rule)
-    descr = re.search(r"'descr'\s*:\s*'([<>|=])([a-z][0-9])'", header)
-    if descr is None or descr[2] not in _DTYPES:
-        names = ", ".join(_DTYPES)
-        raise ValueError(f"{name}: dtype must be one of {names}. {received}")
-    parts = [part.strip() for part in sizes[1].split(",") if part]
-    counts = [int(part) if part.isdigit() and len(part) < 20 else -1 for part in parts]
-    fits = all(0 <= count < 2**63 for count in counts)
-    require(fits, f"{name}: shape must be whole numbers. Received: ({sizes[1]:.80})")
-    rule = f"{name} has {len(counts)} axes; at most {MOST_AXES} are allowed"
-    require(len(counts) <= MOST_AXES, rule)
-    return np.dtype(descr[1] + descr[2]), order[1] == "True", tuple(counts)
+def _check_array(stream: IO[bytes], size: int, name: str) -> None:
+    """Check that the header of an .npy file of `size` bytes describes what follows it."""
+    version = np.lib.format.read_magic(stream)
+    if version not in _HEADERS:
+        raise ValueError(f"{name:.200} must be .npy 1.0 or 2.0. Received: {version}")
+    shape, _, dtype = _HEADERS[version](stream)
+    if dtype.newbyteorder("=") not in _DTYPES or dtype.names or dtype.subdtype:
+        names = ", ".join(_DTYPES.values())
+        raise ValueError(f"{name:.200}: dtype must be one of {names}. Received: {dtype!s:.80}")
+    claimed, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if claimed != held or min(shape, default=0) < 0:
+        raise ValueError(
+            f"{name:.200} of shape {shape!s:.80} and {dtype} must have {claimed} bytes. "
+            f"Received: {held}"
+        )
+
+
+def _check_name(name: str) -> None:
+    """Refuse a name that would lead out of a folder."""
+    if name.startswith("/") or {"\\", "\0"} & set(name) or ".." in name.split("/"):
+        raise ValueError(
+            f"names must be relative, without backslash and NUL. Received: {name!r:.200}"
+        )

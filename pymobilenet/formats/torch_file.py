@@ -28,7 +28,7 @@ import torch
 
 from pymobilenet.errors import WeightsError
 from pymobilenet.files import atomic_write
-from pymobilenet.formats import torch_pickle
+from pymobilenet.formats import torch_pickle, zip_checks
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "state_dict_ema", "model_ema")
 """Keys under which training scripts save a state dict beside other things: PyTorch Lightning and
@@ -192,17 +192,8 @@ def _check_zip(path: Path) -> None:
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
         size = path.stat().st_size
         _check_directory(file, size)
-        records = archive.infolist()
+        records = zip_checks.records(archive, size, size, (zip_checks.STORED,))
         sizes = {record.filename: record.file_size for record in records}
-        if len({name.lower() for name in sizes}) != len(records):  # as torch looks them up
-            raise ValueError("a record is in it twice")
-        for record in records:
-            if record.compress_type != zipfile.ZIP_STORED or record.flag_bits & 1:
-                raise ValueError(
-                    f"the record {record.filename!r:.200} must be stored, as torch does"
-                )
-        if sum(record.compress_size for record in records) > size:
-            raise ValueError("its records overlap")
         folder = records[0].filename.partition("/")[0] if records else ""
         if f"{folder}/constants.pkl" in sizes:
             raise ValueError(

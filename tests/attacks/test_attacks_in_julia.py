@@ -12,7 +12,7 @@ from victims import written
 
 from pymobilenet import backend
 from pymobilenet.errors import JuliaError, PymobilenetError
-from pymobilenet.formats import load_any, npz, save_as
+from pymobilenet.formats import load_any, save_as
 from pymobilenet.formats.exchange import read_weights
 from pymobilenet.parity.verify import verify
 
@@ -51,7 +51,7 @@ def in_python(path, attack):
     """The same in Python, by what reads such a file without asking what it is."""
     try:
         if attack.container == "npz":
-            npz.read(path)
+            load_any(path, "npz")
         else:
             file = read_weights(path)
             if attack.command:
