@@ -86,7 +86,19 @@ MALICIOUS = {
         "given by their bytes",
     ),
     "state of a global": (b"\x80\x02cnumpy\nndarray\n}b.", "state of a global"),
-    "huge memo": (b"\x80\x02}r\xff\xff\xff\xff.", r"exactly the keys"),
+    "huge memo": (b"\x80\x02}r\xff\xff\xff\xff.", r"place 4294967295 in a memo of at most"),
+    "keys that take for ever": (
+        b"\x80\x02})" + b"".join(b"q\x01h\x01\x86" for _ in range(60)) + b"Ns.",
+        "more than 32 tuples",
+    ),
+    "a text encoded over and over": (
+        b"\x80\x02c_codecs\nencode\nq\x01X\x00\x10\0\0"
+        + b"x" * 4096
+        + b"U\x06latin1\x86q\x02R"
+        + b"h\x01h\x02R" * 9
+        + b"t.",
+        "encodes more bytes than the file has",
+    ),
     "protocol 4": (pickle.dumps(rows(np.uint8), 4), "not a pickle as the official ones"),
     "persistent id": (b"\x80\x02U\x01aQ.", "not a pickle as the official ones"),
     "no dict": (pickle.dumps([1, 2], 2), "must hold a dict.*list"),

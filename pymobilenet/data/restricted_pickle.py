@@ -1,9 +1,10 @@
 """A reader for the official CIFAR pickles that admits exactly what they hold.
 
 The files of `cifar-100-python` and `cifar-10-batches-py` were written by Python 2, protocol 2: a
-dict of strings, integers, lists and one uint8 array. This reader knows only the opcodes such a file
-needs, and the four globals of a NumPy array; it calls neither NumPy nor anything else on the
-pickle's behalf: an array is described by inert objects and made here once it has been checked.
+dict of strings, integers, lists and one uint8 array. `pickle.Unpickler` reads them with a
+`find_class` that knows the four globals of a NumPy array and calls neither NumPy nor anything else
+on the pickle's behalf: inert objects describe an array, which is built here after checks. `pickle`
+does not bound memory and time, so `pickletools` lists the opcodes before.
 
 Source of the layout: A. Krizhevsky, https://www.cs.toronto.edu/~kriz/cifar.html.
 """
@@ -12,10 +13,11 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import reprlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,16 +26,15 @@ from pymobilenet.errors import DataError
 MAX_BYTES = 256 * 2**20
 """More than a file may hold. The largest official one, `train`, has 155 MB."""
 
-# fmt: off
-_OPCODES = (
-    pickle.PROTO, pickle.STOP, pickle.MARK, pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE,
-    pickle.BININT, pickle.BININT1, pickle.BININT2, pickle.SHORT_BINSTRING, pickle.BINSTRING,
-    pickle.BINUNICODE, pickle.EMPTY_DICT, pickle.EMPTY_LIST, pickle.EMPTY_TUPLE, pickle.TUPLE,
-    pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.SETITEM, pickle.SETITEMS, pickle.APPEND,
-    pickle.APPENDS, pickle.BINPUT, pickle.LONG_BINPUT, pickle.BINGET, pickle.LONG_BINGET,
-    pickle.LONG1, pickle.GLOBAL, pickle.REDUCE, pickle.BUILD,
+MAX_TUPLES = 32
+"""The official files have 6. Tuples of tuples that double are hashed for as long as 2^depth."""
+
+_NAMES = (
+    "PROTO STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 SHORT_BINSTRING BINSTRING "
+    "BINUNICODE EMPTY_DICT EMPTY_LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 SETITEM SETITEMS "
+    "APPEND APPENDS BINPUT LONG_BINPUT BINGET LONG_BINGET GLOBAL REDUCE BUILD"
 )
-# fmt: on
+_OPCODES = frozenset(_NAMES.split())
 
 
 def load_pickle(path: Path) -> dict[str, Any]:
@@ -48,9 +49,10 @@ def load_pickle(path: Path) -> dict[str, Any]:
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise DataError(f"{path}: {size} bytes; an official pickle has at most {MAX_BYTES}")
-    reader = _Reader(io.BytesIO(path.read_bytes()), encoding="latin1")
     try:
-        content = reader.load()
+        pickled = path.read_bytes()
+        _check_opcodes(pickled)
+        content = _Unpickler(pickled).load()
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     except Exception as error:  # a malformed pickle can raise nearly anything
@@ -66,18 +68,47 @@ def load_pickle(path: Path) -> dict[str, Any]:
     }
 
 
-# The reader in Python, not the one in C: it keeps its memo in a dict (a single opcode makes the
-# one in C allocate gigabytes), and its table of opcodes can be cut down.
-class _Reader(pickle._Unpickler):
-    dispatch: ClassVar = {code[0]: pickle._Unpickler.dispatch[code[0]] for code in _OPCODES}
+def _check_opcodes(pickled: bytes) -> None:
+    """Refuse what makes `pickle` allocate or compute more than a pickle's size.
+
+    Raises:
+        ValueError: An opcode that no official file has; a place in the memo beyond those that were
+            filled, up to which `pickle` would allocate; too many tuples.
+    """
+    tuples = 0
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(pickled)):
+        if opcode.name not in _OPCODES:
+            raise ValueError(f"opcode {opcode.name}")
+        if opcode.name in ("BINPUT", "LONG_BINPUT") and (argument or 0) > count:
+            raise ValueError(f"place {argument} in a memo of at most {count}")
+        tuples += opcode.name.startswith("TUPLE")
+        if tuples > MAX_TUPLES:
+            raise ValueError(f"more than {MAX_TUPLES} tuples")
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads a checked pickle; `find_class` admits the globals of a uint8 array."""
+
+    def __init__(self, pickled: bytes) -> None:
+        super().__init__(io.BytesIO(pickled), encoding="latin1")
+        self._encodable = len(pickled)
+        self._globals = {**_GLOBALS, ("_codecs", "encode"): _Inert(self._encode)}
 
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return _GLOBALS[module, name]
+            return self._globals[module, name]
         except KeyError:
             raise DataError(
                 f"names the global {module}.{name}, which no official CIFAR file does"
             ) from None
+
+    def _encode(self, text: Any, encoding: Any) -> bytes:
+        if type(text) is not str or encoding != "latin1":
+            raise DataError(f"bytes must be encoded as latin1. Received: {reprlib.repr(encoding)}")
+        self._encodable -= len(text)
+        if self._encodable < 0:
+            raise DataError("encodes more bytes than the file has")
+        return text.encode("latin1")
 
 
 class _Inert:
@@ -146,12 +177,6 @@ def _dtype(code: Any, *_align_and_copy: Any) -> _Dtype:
     return _Dtype()
 
 
-def _encode(text: Any, encoding: Any) -> bytes:
-    if type(text) is not str or encoding != "latin1":
-        raise DataError(f"bytes must be encoded as latin1. Received: {reprlib.repr(encoding)}")
-    return text.encode("latin1")
-
-
 def _refuse(*_arguments: Any) -> None:
     raise DataError("calls numpy.ndarray")
 
@@ -162,5 +187,4 @@ _GLOBALS = {
     ("numpy", "dtype"): _Inert(_dtype),
     ("numpy.core.multiarray", "_reconstruct"): _Inert(_reconstruct),
     ("numpy._core.multiarray", "_reconstruct"): _Inert(_reconstruct),
-    ("_codecs", "encode"): _Inert(_encode),
 }
