@@ -14,6 +14,8 @@ from rich.console import Console
 from typed_commands import run
 
 from pymobilenet import MobileNetConfig, backend
+from pymobilenet.bench import CONTENDERS, Case, Timing, print_table
+from pymobilenet.bench.process import FreshProcess
 from pymobilenet.cli import app, common
 from pymobilenet.formats.exchange import write_weights
 from pymobilenet.terminal import folded_table
@@ -79,6 +81,35 @@ def test_predict_folds_long_class_names(model, picture):
     _title, *table = done.stdout.splitlines()
     assert max(map(len, table)) <= 80
     assert LONG in "".join(line.split()[0] for line in table if line.strip())
+
+
+def test_every_recipe_and_backend_is_listed_within_80_columns():
+    for command in ("recipes", "backends"):
+        lines = run(command).stdout.splitlines()
+        assert max(map(len, lines)) <= 80 or command == "backends"
+        assert "…" not in "".join(lines)
+
+
+def test_the_environment_report_folds_long_values(monkeypatch):
+    rows = [("float32 matrix products, julia", LONG, "a remark of many words " * 4)]
+    monkeypatch.setattr("pymobilenet.doctor.environment_report", lambda: iter(rows))
+    lines = run("doctor").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in "".join(lines)
+    assert "".join(lines).count("remark") == 4
+
+
+def test_a_table_of_times_has_every_contender_and_number_in_80_columns():
+    case = Case(CONFIG, 128, "train")
+    timings = [Timing(case, one.name, (1.2345, 1.3456, 1.4567), 123_456_789) for one in CONTENDERS]
+    fresh = [FreshProcess(case, one.name, 12.3, 1_234_000_000) for one in CONTENDERS]
+    console = Console(width=80, file=io.StringIO())
+    print_table(timings, fresh, console)
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    assert text.count("1345.60") == len(CONTENDERS)
+    assert text.count("1234") == len(CONTENDERS)
 
 
 # Encodings
