@@ -252,7 +252,7 @@ def _print_end(
         how = ", in as many processes" if "distributed" in options else ""
         console.print(
             f"Stopped after step {run.state.step} of {run.train_config.steps} and saved. "
-            f"To continue, in any backend{how}: {_command(run, options, logs)}",
+            f"Continue, in any backend{how}, with: {_command(run, options, logs)}",
             soft_wrap=True,
             markup=False,
         )
