@@ -14,7 +14,7 @@ STEPS = {"float64": 50, "float32": 5}
 BATCH = {"batch_size": 16, "steps": 50}
 
 RECIPES = {
-    "sgd, average": TrainConfig(
+    "sgd, ema": TrainConfig(
         rate=0.05, ema_decay=0.99, schedule="milestones", milestones=(20, 40), **BATCH
     ),
     "nesterov, decay, clip": TrainConfig(

@@ -1,4 +1,4 @@
-"""How far a gradient is from the central differences of the function it belongs to."""
+"""The error of a gradient, by central differences of its function."""
 
 import numpy as np
 
@@ -6,11 +6,11 @@ STEPS = (3e-2, 1e-2, 3e-3, 1e-3, 3e-4)
 
 
 def slope_error(function, point, gradient, rng, steps=STEPS):
-    """Relative error of `gradient` at `point` along a random direction, at the best of `steps`.
+    """Relative error of `gradient` at `point` along a random direction, with the best of `steps`.
 
-    The differences are of fourth order, so that steps large enough to drown rounding errors are
-    small enough for the formula. The direction is half random and half the gradient's own: the
-    slope along it is about the gradient's norm, and errors are measured against that norm.
+    The differences are of fourth order, which allows steps so large that rounding errors are
+    negligible. The direction is the sum of a random direction and the gradient's own, so that the
+    slope along it is about the gradient's norm, by which the error is divided.
     """
     size = np.linalg.norm(gradient)
     assert size > 0, "a gradient of zero tests nothing"

@@ -1,7 +1,6 @@
-"""What test_torch_processes.py has torchrun start; each process writes what it found as JSON.
+"""Runs in each process that torchrun starts in test_torch_processes.py; writes results as JSON.
 
-Every comparison is one that every process makes, as it would make a step: of models that train
-together with one that trains alone.
+Every process makes every comparison, of a distributed model with a model of a single process.
 """
 
 import hashlib
@@ -34,7 +33,7 @@ RECIPE = {
     "ema_decay": 0.9,
     "label_smoothing": 0.1,
 }
-WORKING = TrainConfig(rate=0.05, nesterov=True, **RECIPE)
+WORKING_RATE = TrainConfig(rate=0.05, nesterov=True, **RECIPE)
 ACCUMULATING = TrainConfig(rate=0.05, accumulate=2, **RECIPE)
 CALM = TrainConfig(optimizer="adam", rate=1e-4, **RECIPE)
 
@@ -43,38 +42,38 @@ def build(**options):
     return backend("torch").build(CONFIG, dtype="float64", **options)
 
 
-def together(**options):
+def build_distributed(**options):
     return build(distributed=True, **options)
 
 
-def locked(train, follower, steps=2):
-    """Steps from the same state each, held against the floors of the model that is alone."""
+def run_lockstep(train, follower, steps=2):
+    """Compare steps from the same state; the noise floors are those of a single process."""
     leader, batches = build(), Batches(IMAGES, train, CONFIG, "float64")
     leader.set_state(start_state(CONFIG, 0, "float64"))
-    found = lockstep(leader, follower, [build()], batches, steps, NAMES)
-    first = found.divergence
+    result = lockstep(leader, follower, [build()], batches, steps, NAMES)
+    first = result.divergence
     return {
-        "passed": found.passed,
-        "worst": max(found.ratios),
+        "passed": result.passed,
+        "worst": max(result.ratios),
         "first": None if first is None else [first.quantity, first.name],
     }
 
 
 def curves(train, steps):
-    """Two free runs, held against the envelope of the model that is alone."""
+    """Compare two free runs; the envelope is that of a single process."""
     batches, start = Batches(IMAGES, train, CONFIG, "float64"), initial_state(CONFIG, 0, "float64")
-    models = (build(), together(sync_norm=True))
-    found = free_curves("free", NAMES, models, start, batches, steps)
-    return {"passed": found.passed, "judged": found.judged, "worst": found.ratio}
+    models = (build(), build_distributed(sync_norm=True))
+    result = free_curves("free", NAMES, models, start, batches, steps)
+    return {"passed": result.passed, "judged": result.judged, "worst": result.ratio}
 
 
 def digest(model):
-    """Of all bytes of the state, moments included."""
+    """SHA-256 of all bytes of the state, including moments."""
     state = model.get_state()
     return hashlib.sha256(b"".join(state[name].tobytes() for name in sorted(state))).hexdigest()
 
 
-def fitted(accumulate=1, **options):
+def run_fit(accumulate=1, **options):
     model = backend("torch").build(CONFIG, distributed=True, **options)
     history = model.fit(IMAGES, TrainConfig(steps=4, accumulate=accumulate, **RECIPE))
     assert np.isfinite(history.losses).all()
@@ -85,23 +84,23 @@ def fitted(accumulate=1, **options):
     }
 
 
-def unsynchronised():
-    """A step against the mean of the steps of the shares, by a model that is alone."""
-    model, alone = together(), build()
+def compare_unsynchronised():
+    """Compare a step with the mean over the shards, computed in a single process."""
+    model, single = build_distributed(), build()
     train = TrainConfig(momentum=0, batch_size=8)
     images, labels = batch(8, (32, 32), CONFIG)
     labels = labels % 5
-    shares = [(images[:4], labels[:4]), (images[4:], labels[4:])]
-    found = [alone.loss_and_grads(*share) for share in shares]
-    expected = {name: (found[0][1][name] + found[1][1][name]) / 2 for name in found[0][1]}
-    for one in (model, alone):
-        one.set_optimizer(train)
+    shards = [(images[:4], labels[:4]), (images[4:], labels[4:])]
+    results = [single.loss_and_grads(*shard) for shard in shards]
+    expected = {name: (results[0][1][name] + results[1][1][name]) / 2 for name in results[0][1]}
+    for each in (model, single):
+        each.set_optimizer(train)
     loss, grads = model.step(images, labels, 0.1)
-    alone.step(*shares[0], 0.0)
-    statistics = {n: t for n, t in alone.get_state().items() if "running" in n}
+    single.step(*shards[0], 0.0)
+    statistics = {n: t for n, t in single.get_state().items() if "running" in n}
     state = model.get_state()
     return {
-        "loss": abs(loss - (found[0][0] + found[1][0]) / 2),
+        "loss": abs(loss - (results[0][0] + results[1][0]) / 2),
         "grads": max(
             float(np.linalg.norm(grads[name] - grad) / np.linalg.norm(grad))
             for name, grad in expected.items()
@@ -110,21 +109,23 @@ def unsynchronised():
     }
 
 
-def by_itself():
-    """What one process asks for while the others are elsewhere."""
-    model, alone = together(sync_norm=True), build()
+def compare_single_process_calls():
+    """Call the other methods in one process only."""
+    model, single = build_distributed(sync_norm=True), build()
     images, labels = batch(6, (32, 32), CONFIG)
     if not model.is_main_process:
         return True
     loss, grads = model.loss_and_grads(images, labels % 5)
-    expected_loss, expected = alone.loss_and_grads(images, labels % 5)
+    expected_loss, expected = single.loss_and_grads(images, labels % 5)
     same = [np.array_equal(grads[name], grad) for name, grad in expected.items()]
-    seen, wanted = (one.activations(images, train=True)["logits"] for one in (model, alone))
-    return loss == expected_loss and all(same) and np.array_equal(seen, wanted)
+    logits, expected_logits = (
+        each.activations(images, train=True)["logits"] for each in (model, single)
+    )
+    return loss == expected_loss and all(same) and np.array_equal(logits, expected_logits)
 
 
 def refusal(count, size=(32, 32), **options):
-    model = together(**options)
+    model = build_distributed(**options)
     model.set_optimizer(TrainConfig(batch_size=8))
     before = digest(model)
     images, labels = batch(count, size, CONFIG)
@@ -136,42 +137,42 @@ def refusal(count, size=(32, 32), **options):
 
 
 def faults():
-    """Planted: processes that do not average, and that all take the first share."""
-    share, averaged = Processes.shard, Processes.ddp
+    """Plant faults: no averaging of gradients, and the first shard in every process."""
+    shard, ddp = Processes.shard, Processes.ddp
     Processes.ddp = lambda _self, module, _device: module
-    not_averaged = locked(WORKING, together(sync_norm=True), steps=1)
-    Processes.ddp = averaged
-    Processes.shard = lambda self, whole: whole.micro_batch(0, self.count)
-    wrong_share = locked(WORKING, together(sync_norm=True), steps=1)
-    Processes.shard = share
-    return {"not averaged": not_averaged, "wrong share": wrong_share}
+    not_averaged = run_lockstep(WORKING_RATE, build_distributed(sync_norm=True), steps=1)
+    Processes.ddp = ddp
+    Processes.shard = lambda self, batch: batch.micro_batch(0, self.count)
+    wrong_shard = run_lockstep(WORKING_RATE, build_distributed(sync_norm=True), steps=1)
+    Processes.shard = shard
+    return {"not averaged": not_averaged, "wrong shard": wrong_shard}
 
 
 def main(folder):
     torch.set_num_threads(1)
-    model = together()
-    found = {
+    model = build_distributed()
+    results = {
         "is_main_process": model.is_main_process,
         "compute_options": model.compute_options,
         "lockstep": {
-            "sgd": locked(WORKING, together(sync_norm=True)),
-            "adam": locked(CALM, together(sync_norm=True)),
-            "accumulated": locked(ACCUMULATING, together(sync_norm=True)),
+            "sgd": run_lockstep(WORKING_RATE, build_distributed(sync_norm=True)),
+            "adam": run_lockstep(CALM, build_distributed(sync_norm=True)),
+            "accumulated": run_lockstep(ACCUMULATING, build_distributed(sync_norm=True)),
         },
-        "without sync_norm": locked(WORKING, together(), steps=1),
+        "without sync_norm": run_lockstep(WORKING_RATE, build_distributed(), steps=1),
         "curves": curves(CALM, 8),
-        "fitted": {str(sync): fitted(sync_norm=sync) for sync in (False, True)},
-        "mixed": fitted(sync_norm=True, amp="bf16"),
-        "accumulated": fitted(accumulate=2),
-        "unsynchronised": unsynchronised(),
-        "by itself": by_itself(),
+        "fit": {str(sync): run_fit(sync_norm=sync) for sync in (False, True)},
+        "mixed": run_fit(sync_norm=True, amp="bf16"),
+        "accumulated": run_fit(accumulate=2),
+        "unsynchronised": compare_unsynchronised(),
+        "single process": compare_single_process_calls(),
         "odd batch": refusal(7),
         "one value": refusal(2),
         "one value of two": refusal(2, sync_norm=True),
         "faults": faults(),
     }
     path = Path(folder) / f"{os.environ['RANK']}.json"
-    path.write_text(json.dumps(found))
+    path.write_text(json.dumps(results))
 
 
 if __name__ == "__main__":

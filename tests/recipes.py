@@ -1,4 +1,4 @@
-"""Every optimizer with every option it has, and torch's own, set up by hand beside it."""
+"""Every optimizer with each of its options, and the equivalent torch.optim optimizer."""
 
 import torch
 
@@ -15,13 +15,13 @@ RECIPES = {
     "sgd, all options": TrainConfig(
         momentum=0.75, nesterov=True, weight_decay=0.05, decay_all=False, clip_norm=0.5
     ),
-    "sgd, average": TrainConfig(momentum=0.75, ema_decay=0.9),
-    "rmsprop_tf, average": TrainConfig(optimizer="rmsprop_tf", rate=1e-3, ema_decay=0.9),
-    "average alone": TrainConfig(momentum=0, ema_decay=0.9),
+    "sgd, ema": TrainConfig(momentum=0.75, ema_decay=0.9),
+    "rmsprop_tf, ema": TrainConfig(optimizer="rmsprop_tf", rate=1e-3, ema_decay=0.9),
+    "ema only": TrainConfig(momentum=0, ema_decay=0.9),
     "adam": TrainConfig(optimizer="adam", **BETAS),
     "adam, decay, clip": TrainConfig(optimizer="adam", weight_decay=0.05, clip_norm=0.5, **BETAS),
     "adamw": TrainConfig(optimizer="adamw", weight_decay=0.05, **BETAS),
-    "adamw, weights alone": TrainConfig(
+    "adamw, weights only": TrainConfig(
         optimizer="adamw", weight_decay=0.05, decay_all=False, **BETAS
     ),
     "rmsprop": TrainConfig(optimizer="rmsprop", momentum=0, **SQUARES),
@@ -52,8 +52,8 @@ SLOTS = {
 }
 
 
-def torchs(recipe, parameters):
-    """torch.optim as its documentation has it; a function that takes a step with a rate."""
+def torch_optimizer(recipe, parameters):
+    """The torch.optim optimizer of a recipe, and a function that takes a step with a rate."""
     parameters = list(parameters)
     weights = [p for p in parameters if p.ndim > 1 or recipe.decay_all]
     others = [p for p in parameters if p.ndim <= 1 and not recipe.decay_all]

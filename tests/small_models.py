@@ -1,4 +1,4 @@
-"""A small oracle and its batches, for the tests of the numpy backend."""
+"""Small models and batches for the tests."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ OPTIMIZERS = [
 
 
 def random_model(config, seed=0):
-    """A model where no tensor has the special values of the start: no weight is 1, no bias 0."""
+    """A model without the special values of an initial state: no norm weight is 1, no bias is 0."""
     model = backend("numpy").build(config, seed, dtype="float64")
     rng = np.random.default_rng(seed)
     state = model.get_state()
@@ -24,14 +24,14 @@ def random_model(config, seed=0):
 
 
 def batch(count=3, size=(7, 11), config=SMALL, seed=1):
-    """Read-only, so that a model that writes into its arguments fails."""
+    """Images and labels; the images are read-only, so that writing into them fails."""
     rng = np.random.default_rng(seed)
     images = rng.standard_normal((count, config.in_channels, *size))
     images.flags.writeable = False
     return images, rng.integers(0, config.num_classes, count)
 
 
-def assert_same_bits(found, expected):
-    assert list(found) == list(expected)
+def assert_same_bits(arrays, expected):
+    assert list(arrays) == list(expected)
     for name, tensor in expected.items():
-        assert found[name].tobytes() == tensor.tobytes(), name
+        assert arrays[name].tobytes() == tensor.tobytes(), name

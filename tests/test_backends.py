@@ -1,4 +1,4 @@
-"""Backends are found by name, loaded only when asked for, and all of one shape."""
+"""Backends are selected by name, imported on first use, and have the same methods."""
 
 import importlib
 import inspect
@@ -21,29 +21,29 @@ def run_fresh(program, **environment):
     ).stdout
 
 
-def test_the_listing_has_a_line_for_every_backend():
-    listing = available_backends()
-    assert list(listing) == ["numpy", "torch", "julia"]
-    for line in listing.values():
-        assert line.startswith(("available", "unavailable: "))
-    assert listing["numpy"].endswith("float64 only)")
+def test_available_backends_lists_every_backend():
+    statuses = available_backends()
+    assert list(statuses) == ["numpy", "torch", "julia"]
+    for status in statuses.values():
+        assert status.startswith(("available", "unavailable: "))
+    assert statuses["numpy"].endswith("float64 only)")
 
 
 @pytest.mark.parametrize("name", ["jax", "", "Torch", 3])
-def test_an_unknown_name_is_refused_with_the_known_ones(name):
+def test_an_unknown_name_is_refused_with_the_known_names(name):
     with pytest.raises(ConfigError, match=f"one of numpy, torch, julia. Received: {name!r}"):
         backend(name)
 
 
 @pytest.mark.parametrize("name", ["numpy", "torch"])
-def test_a_backend_is_one_object(name):
+def test_a_backend_is_a_singleton(name):
     assert backend(name) is backend(name)
     assert backend(name).name == name
     assert set(backend(name).versions()) >= {"numpy", name}
 
 
 @pytest.mark.parametrize("error", [ImportError("No module named 'torch'"), OSError("libc10.so")])
-def test_a_framework_that_does_not_load_is_said_with_its_reason(monkeypatch, error):
+def test_a_framework_that_does_not_import_is_reported_with_the_reason(monkeypatch, error):
     def fail(_):
         raise error
 
@@ -65,7 +65,7 @@ def test_a_framework_that_does_not_load_is_said_with_its_reason(monkeypatch, err
         ("import pymobilenet.parity", ["torch", "juliacall", "juliapkg"]),
     ],
 )
-def test_a_framework_is_loaded_only_when_asked_for(program, absent):
+def test_a_framework_is_imported_on_first_use_only(program, absent):
     loaded = run_fresh(f"import sys; {program}; print(*sys.modules)").split()
     assert "pymobilenet" in loaded
     assert not set(absent) & set(loaded)
@@ -87,40 +87,40 @@ def module_of(name):
     return importlib.import_module(f"pymobilenet.backends.{name}")
 
 
-def one_class(name, base):
-    found = [
+def subclass_of(name, base):
+    classes = [
         member
         for _, member in inspect.getmembers(module_of(name), inspect.isclass)
         if issubclass(member, base) and member is not base
     ]
-    assert len(found) == 1
-    return found[0]
+    assert len(classes) == 1
+    return classes[0]
 
 
 @pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize("base", [Model, Backend])
-def test_a_backend_implements_what_is_abstract_and_overrides_no_check(name, base):
-    own = one_class(name, base)
-    assert not own.__abstractmethods__
+def test_a_backend_implements_the_abstract_methods_and_overrides_no_check(name, base):
+    subclass = subclass_of(name, base)
+    assert not subclass.__abstractmethods__
     mandatory = base.__abstractmethods__ | {"__init__"}
     public = {member for member in vars(base) if not member.startswith("_")} - mandatory
     optional = {
         "threads",
-        "computes",
+        "supports_dtype",
         "fitting",
         "product",
         "compute_options",
         "options",
         "any_rank",
     }
-    assert not (public - optional) & set(vars(own)), "checked once, in the base class"
+    assert not (public - optional) & set(vars(subclass)), "checked once, in the base class"
     for method in base.__abstractmethods__:
         expected = list(inspect.signature(getattr(base, method)).parameters)
-        given = list(inspect.signature(getattr(own, method)).parameters)
+        parameters = list(inspect.signature(getattr(subclass, method)).parameters)
         fixed = [p for p in expected if p != "options"]
-        assert given[: len(fixed)] == fixed, method
+        assert parameters[: len(fixed)] == fixed, method
         if method != "_new":
-            assert given == expected, method
+            assert parameters == expected, method
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -129,4 +129,4 @@ def test_a_backend_module_has_status_and_load_backend(name):
     for function in ("status", "load_backend"):
         assert not inspect.signature(getattr(module, function)).parameters
     assert isinstance(module.status(), str)
-    assert one_class(name, Backend).name == name
+    assert subclass_of(name, Backend).name == name

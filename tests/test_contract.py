@@ -1,4 +1,4 @@
-"""The contract of a model, held by every backend alike."""
+"""The contract of `Model`, tested for every backend."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def batch(count=4, dtype="float64", size=(32, 32), seed=0):
     return images, rng.integers(0, CONFIG.num_classes, count)
 
 
-def test_a_seed_names_the_same_weights_in_every_backend(model):
+def test_a_seed_gives_the_same_initial_weights_in_every_backend(model):
     expected = backend("numpy").build(CONFIG, seed=3, dtype="float64").get_state()
     state = model.get_state()
     assert list(state) == list(expected)
@@ -44,23 +44,23 @@ def test_state_is_a_copy(model):
     images, labels = batch()
     model.set_optimizer(SGD)
     before = model.get_state()
-    kept = {name: tensor.copy() for name, tensor in before.items()}
+    copies = {name: tensor.copy() for name, tensor in before.items()}
     model.step(images, labels, 0.05)
-    assert all(np.array_equal(before[name], kept[name]) for name in kept)
+    assert all(np.array_equal(before[name], copies[name]) for name in copies)
 
 
 @pytest.mark.parametrize("train", [False, True])
 def test_activations_have_canonical_names_in_forward_order(model, train):
     images, _ = batch()
-    seen = model.activations(images, train=train)
-    assert tuple(seen) == activation_names(CONFIG)
-    assert seen["stem.conv"].shape == (4, 8, 16, 16)
-    assert seen["pool"].shape == (4, 256)
-    assert seen["logits"].shape == (4, 7)
+    activations = model.activations(images, train=train)
+    assert tuple(activations) == activation_names(CONFIG)
+    assert activations["stem.conv"].shape == (4, 8, 16, 16)
+    assert activations["pool"].shape == (4, 256)
+    assert activations["logits"].shape == (4, 7)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 47)])
-def test_outputs_and_gradients_are_the_oracles(model, size):
+def test_outputs_and_gradients_equal_the_oracles(model, size):
     images, labels = batch(size=size)
     oracle = backend("numpy").build(CONFIG, seed=3, dtype="float64")
     np.testing.assert_allclose(model.predict(images), oracle.predict(images), rtol=1e-9, atol=1e-12)
@@ -72,26 +72,26 @@ def test_outputs_and_gradients_are_the_oracles(model, size):
         assert np.linalg.norm(grads[name] - grad) <= 1e-8 * np.linalg.norm(grad), name
 
 
-def soft(count=4, dtype="float64", seed=5):
+def soft_labels(count=4, dtype="float64", seed=5):
     """A distribution over the classes for each image."""
-    drawn = np.random.default_rng(seed).random((count, CONFIG.num_classes)) ** 3
-    return (drawn / drawn.sum(axis=1, keepdims=True)).astype(dtype)
+    values = np.random.default_rng(seed).random((count, CONFIG.num_classes)) ** 3
+    return (values / values.sum(axis=1, keepdims=True)).astype(dtype)
 
 
-def test_the_certain_distribution_of_a_label_is_the_label(model):
+def test_a_one_hot_distribution_equals_the_label(model):
     images, labels = batch()
     loss, grads = model.loss_and_grads(images, labels)
-    again, same = model.loss_and_grads(images, np.eye(7)[labels])
-    assert again == pytest.approx(loss, rel=1e-14)
+    one_hot_loss, one_hot_grads = model.loss_and_grads(images, np.eye(7)[labels])
+    assert one_hot_loss == pytest.approx(loss, rel=1e-14)
     for name, grad in grads.items():
-        assert np.linalg.norm(same[name] - grad) <= 1e-10 * np.linalg.norm(grad), name
+        assert np.linalg.norm(one_hot_grads[name] - grad) <= 1e-10 * np.linalg.norm(grad), name
 
 
-def test_losses_and_gradients_of_distributions_are_the_oracles(model):
+def test_losses_and_gradients_of_distributions_equal_the_oracles(model):
     images, _ = batch()
     oracle = backend("numpy").build(CONFIG, seed=3, dtype="float64")
-    loss, grads = model.loss_and_grads(images, soft())
-    expected_loss, expected = oracle.loss_and_grads(images, soft())
+    loss, grads = model.loss_and_grads(images, soft_labels())
+    expected_loss, expected = oracle.loss_and_grads(images, soft_labels())
     assert loss == pytest.approx(expected_loss, rel=1e-12)
     for name, grad in expected.items():
         assert np.linalg.norm(grads[name] - grad) <= 1e-8 * np.linalg.norm(grad), name
@@ -101,20 +101,20 @@ def test_the_loss_of_a_mixture_of_labels_is_the_mixture_of_their_losses(model):
     images, labels = batch()
     other = (labels + 3) % 7
     mixed = 0.75 * np.eye(7)[labels] + 0.25 * np.eye(7)[other]
-    parts = [model.loss_and_grads(images, one)[0] for one in (labels, other, mixed)]
-    assert parts[2] == pytest.approx(0.75 * parts[0] + 0.25 * parts[1], rel=1e-12)
+    losses = [model.loss_and_grads(images, each)[0] for each in (labels, other, mixed)]
+    assert losses[2] == pytest.approx(0.75 * losses[0] + 0.25 * losses[1], rel=1e-12)
 
 
-def test_a_step_takes_distributions(model):
+def test_a_step_accepts_distributions(model):
     images, _ = batch()
     model.set_optimizer(SGD)
     before = model.get_state()["classifier.bias"]
-    _, grads = model.step(images, soft(), 0.5)
+    _, grads = model.step(images, soft_labels(), 0.5)
     after = model.get_state()["classifier.bias"]
     np.testing.assert_allclose(after, before - 0.5 * grads["classifier.bias"], rtol=1e-14)
 
 
-def test_loss_and_grads_leaves_the_model_as_it_was(model):
+def test_loss_and_grads_leaves_the_model_unchanged(model):
     images, labels = batch()
     before = model.get_state()
     model.loss_and_grads(images, labels)
@@ -127,20 +127,22 @@ def test_results_stay_valid_after_later_calls(model):
     images, labels = batch()
     model.set_optimizer(SGD)
     _, grads = model.step(images, labels, 0.05)
-    seen = model.activations(images)
+    activations = model.activations(images)
     logits = model.predict(images)
-    kept = {name: np.array(grad) for name, grad in grads.items()}
-    kept_logits, kept_seen = logits.copy(), {name: value.copy() for name, value in seen.items()}
+    grad_copies = {name: np.array(grad) for name, grad in grads.items()}
+    logits_copy = logits.copy()
+    activation_copies = {name: value.copy() for name, value in activations.items()}
     for seed in range(3):
         model.step(*batch(seed=seed), 0.05)
         model.predict(batch(seed=seed)[0])
-    assert np.array_equal(logits, kept_logits)
-    assert all(np.array_equal(grads[name], kept[name]) for name in kept)
-    assert all(np.array_equal(seen[name], kept_seen[name]) for name in kept_seen)
+    assert np.array_equal(logits, logits_copy)
+    assert all(np.array_equal(grads[name], grad_copies[name]) for name in grad_copies)
+    for name, copy in activation_copies.items():
+        assert np.array_equal(activations[name], copy)
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name != "plain sgd"])
-def test_a_state_handed_on_goes_on_as_if_nothing_had_happened(model, name):
+def test_training_continues_bit_for_bit_from_a_state(model, name):
     images, labels = batch()
     optimizer = RECIPES[name]
     model.set_optimizer(optimizer)
@@ -149,14 +151,14 @@ def test_a_state_handed_on_goes_on_as_if_nothing_had_happened(model, name):
     other = model.backend.build(CONFIG, seed=9, dtype="float64")
     other.set_optimizer(optimizer)
     other.set_state(model.get_state())
-    for one in (model, other):
-        one.step(images, labels, 0.01)
-    mine, theirs = model.get_state(), other.get_state()
-    assert mine["optimizer.step"] == 3
-    assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
+    for each in (model, other):
+        each.step(images, labels, 0.01)
+    state, other_state = model.get_state(), other.get_state()
+    assert state["optimizer.step"] == 3
+    assert all(np.array_equal(state[name], other_state[name]) for name in state)
 
 
-def test_a_square_average_starts_where_the_recipe_says(model):
+def test_the_square_average_starts_at_initial_square_avg(model):
     model.set_optimizer(TrainConfig(optimizer="rmsprop_tf", initial_square_avg=0.5))
     state = model.get_state()
     assert (state["optimizer.square_avg.stem.conv.weight"] == 0.5).all()
@@ -164,23 +166,24 @@ def test_a_square_average_starts_where_the_recipe_says(model):
     assert state["optimizer.step"] == 0
 
 
-def test_averages_begin_with_the_parameters_and_follow_them(model):
+def test_averages_start_at_the_parameters_and_follow_them(model):
     start = model.get_state()
     model.set_optimizer(TrainConfig(momentum=0, ema_decay=0.75))
-    begun = averaged(model.get_state())
-    assert list(begun) == list(start)
-    assert all(np.array_equal(begun[name], start[name]) for name in start)
+    expected = averaged(model.get_state())
+    assert list(expected) == list(start)
+    assert all(np.array_equal(expected[name], start[name]) for name in start)
     for seed in range(3):
         model.step(*batch(seed=seed), 0.05)
         state = model.get_state()
-        begun = {k: ema + 0.25 * (state[k] - ema) for k, ema in begun.items()}
-    found = averaged(state)
+        expected = {k: ema + 0.25 * (state[k] - ema) for k, ema in expected.items()}
+    averages = averaged(state)
     for name in parameter_shapes(CONFIG):
-        assert np.linalg.norm(found[name] - begun[name]) <= 1e-14 * np.linalg.norm(begun[name])
-    assert all(found[name] is state[name] for name in statistic_shapes(CONFIG))
+        error = np.linalg.norm(averages[name] - expected[name])
+        assert error <= 1e-14 * np.linalg.norm(expected[name])
+    assert all(averages[name] is state[name] for name in statistic_shapes(CONFIG))
 
 
-def test_plain_sgd_keeps_no_moments(model):
+def test_plain_sgd_has_no_moments(model):
     images, labels = batch()
     model.set_optimizer(TrainConfig(momentum=0))
     before = model.get_state()
@@ -192,17 +195,17 @@ def test_plain_sgd_keeps_no_moments(model):
     np.testing.assert_allclose(after[name], before[name] - 0.5 * grads[name], rtol=1e-15)
 
 
-def test_masks_prescribe_the_side_of_a_kink(model):
+def test_activation_masks_select_the_linear_piece(model):
     images, labels = batch()
-    seen = model.activations(images, train=True)
-    mask = activation_masks(seen["stem.norm"], CONFIG.activation)
+    activations = model.activations(images, train=True)
+    mask = activation_masks(activations["stem.norm"], CONFIG.activation)
     mask[:] = 0
-    flat = model.activations(images, train=True, masks={"stem.act": mask})
-    assert not flat["stem.act"].any()
+    masked = model.activations(images, train=True, masks={"stem.act": mask})
+    assert not masked["stem.act"].any()
     _, grads = model.loss_and_grads(images, labels, {"stem.act": mask})
     assert not grads["stem.conv.weight"].any()
-    again = model.activations(images, train=True)
-    assert np.array_equal(again["stem.act"], seen["stem.act"])
+    unmasked = model.activations(images, train=True)
+    assert np.array_equal(unmasked["stem.act"], activations["stem.act"])
 
 
 def test_dropout_factors_multiply_the_pooled_features(model):
@@ -217,7 +220,7 @@ def test_dropout_factors_multiply_the_pooled_features(model):
     ("name", "value", "rule"),
     [("stem.act", 3, "in 0..2. Received: 3"), ("dropout", np.nan, "finite. Received: nan")],
 )
-def test_masks_with_values_that_mean_nothing_are_refused(model, name, value, rule):
+def test_masks_with_invalid_values_are_refused(model, name, value, rule):
     images, labels = batch()
     stem = activation_masks(model.activations(images)["stem.norm"], CONFIG.activation)
     masks = {"stem.act": stem, "dropout": np.ones((4, 256))}
@@ -228,17 +231,17 @@ def test_masks_with_values_that_mean_nothing_are_refused(model, name, value, rul
 
 @pytest.mark.parametrize("name", LIVE)
 @pytest.mark.parametrize("other", NAMES)
-def test_a_file_written_by_one_is_read_by_the_other_bit_for_bit(name, other, tmp_path):
+def test_a_file_of_one_backend_is_loaded_by_another_bit_for_bit(name, other, tmp_path):
     first = backend(name).build(CONFIG, seed=5, dtype="float64")
     first.save(tmp_path / "m.safetensors")
     second = backend(other).load(tmp_path / "m.safetensors")
-    mine, theirs = first.get_state(), second.get_state()
+    saved, loaded = first.get_state(), second.get_state()
     assert second.config == CONFIG
-    assert all(mine[key].tobytes() == theirs[key].tobytes() for key in mine)
+    assert all(saved[key].tobytes() == loaded[key].tobytes() for key in saved)
 
 
 @pytest.mark.parametrize(
-    ("images", "words"),
+    ("images", "message"),
     [
         (np.zeros((2, 3, 32, 32), np.uint8), "float64"),
         (np.zeros((2, 3, 32, 32), np.float32), "float64"),
@@ -249,28 +252,28 @@ def test_a_file_written_by_one_is_read_by_the_other_bit_for_bit(name, other, tmp
         ([[1.0]], "list"),
     ],
 )
-def test_bad_images_are_refused(model, images, words):
-    with pytest.raises(DataError, match=words):
+def test_bad_images_are_refused(model, images, message):
+    with pytest.raises(DataError, match=message):
         model.predict(images)
 
 
 @pytest.mark.parametrize(
-    ("labels", "words"),
+    ("labels", "message"),
     [
         (np.array([0, 7, 1, 2]), r"in \[0, 7\).*Received: 7 at \[1\]"),
         (np.array([0, -1, 1, 2]), r"Received: -1 at \[1\]"),
         (np.array([0.0, 1, 2, 3]), "integers"),
         (np.array([0, 1]), "4 integers"),
         (np.eye(7, dtype=int)[[0, 1, 2, 3]], r"4 integers.* or float64 distributions \(4, 7\)"),
-        (soft(dtype="float32"), r"must be float64 \(4, 7\)\. Received: float32"),
-        (soft(3), r"must be float64 \(4, 7\)\. Received: float64 array of shape \(3, 7\)"),
-        (soft() * 1.001, r"each row of labels must sum to 1.*Received: 1\.00\d* at \[0\]"),
-        (soft() - np.eye(7)[:4] + np.eye(7)[1:5], r"must not be negative.*Received: -"),
-        (soft() * np.nan, r"must not be negative. Received: nan at \[0, 0\]"),
+        (soft_labels(dtype="float32"), r"must be float64 \(4, 7\)\. Received: float32"),
+        (soft_labels(3), r"must be float64 \(4, 7\)\. Received: float64 array of shape \(3, 7\)"),
+        (soft_labels() * 1.001, r"each row of labels must sum to 1.*Received: 1\.00\d* at \[0\]"),
+        (soft_labels() - np.eye(7)[:4] + np.eye(7)[1:5], r"must not be negative.*Received: -"),
+        (soft_labels() * np.nan, r"must not be negative. Received: nan at \[0, 0\]"),
     ],
 )
-def test_bad_labels_are_refused(model, labels, words):
-    with pytest.raises(DataError, match=words):
+def test_bad_labels_are_refused(model, labels, message):
+    with pytest.raises(DataError, match=message):
         model.loss_and_grads(batch()[0], labels)
 
 
@@ -280,7 +283,7 @@ def test_one_value_per_channel_is_refused_in_training(model):
         model.loss_and_grads(images, labels)
 
 
-def test_step_needs_an_optimizer_and_a_rate(model):
+def test_step_requires_an_optimizer_and_a_valid_rate(model):
     with pytest.raises(ConfigError, match="set_optimizer"):
         model.step(*batch(), 0.1)
     model.set_optimizer(SGD)

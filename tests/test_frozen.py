@@ -1,4 +1,4 @@
-"""A frozen model gives the model's logits, norms folded, and nothing reaches it any more."""
+"""A frozen model predicts the model's logits with folded norms, unaffected by later changes."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ CONFIGS = {
 }
 BACKENDS = ["torch", "numpy", pytest.param("julia", marks=pytest.mark.julia)]
 
-EACH = [
+BACKENDS_AND_DTYPES = [
     ("torch", "float64"),
     ("torch", "float32"),
     ("numpy", "float64"),
@@ -35,31 +35,31 @@ def images_of(config, dtype):
 
 
 def floor(model, images):
-    """How far an ulp here and there moves what the model itself predicts."""
+    """The noise floor: how much perturbations of some ulps change the model's own logits."""
     base, state = model.predict(images), model.get_state()
-    moved = (
+    perturbed = (
         model.backend.from_state(model.config, move_parameters(state, draw)).predict(
             move_ulps(images, draw, 1000)
         )
         for draw in range(DRAWS)
     )
-    return max(min_floor(images.dtype), *(distance(each, base) for each in moved))
+    return max(min_floor(images.dtype), *(distance(logits, base) for logits in perturbed))
 
 
 @by_config
-@pytest.mark.parametrize(("name", "dtype"), EACH)
-def test_it_gives_the_oracles_logits(name, config, dtype):
+@pytest.mark.parametrize(("name", "dtype"), BACKENDS_AND_DTYPES)
+def test_frozen_logits_equal_the_oracles(name, config, dtype):
     images, start = images_of(config, dtype), start_state(config, 0, dtype)
     model = backend(name).from_state(config, start)
-    wide = {key: tensor.astype("float64") for key, tensor in start.items()}
-    truth = backend("numpy").from_state(config, wide).predict(images.astype("float64"))
-    found = model.freeze()(images)
-    assert found.dtype == images.dtype
-    assert distance(found, truth) <= USUAL_RATIO * floor(model, images)
+    float64_state = {key: tensor.astype("float64") for key, tensor in start.items()}
+    expected = backend("numpy").from_state(config, float64_state).predict(images.astype("float64"))
+    logits = model.freeze()(images)
+    assert logits.dtype == images.dtype
+    assert distance(logits, expected) <= USUAL_RATIO * floor(model, images)
 
 
 @by_backend
-def test_training_does_not_reach_it(name):
+def test_training_does_not_change_a_frozen_model(name):
     config = CONFIGS["v1"]
     model = backend(name).build(config, dtype="float64")
     images, labels = batch(config=config, size=(33, 47))
@@ -72,12 +72,12 @@ def test_training_does_not_reach_it(name):
 
 
 @by_backend
-def test_its_images_are_checked_and_left_alone(name):
+def test_images_of_a_frozen_model_are_checked_and_not_modified(name):
     config = CONFIGS["v1"]
     frozen = backend(name).build(config, dtype="float64").freeze()
     with pytest.raises(DataError, match="Received"):
         frozen(np.zeros((2, 4, 33, 33)))
     images, _ = batch(config=config, size=(33, 47))
-    kept = images.copy()
+    copy = images.copy()
     frozen(images)
-    assert images.tobytes() == kept.tobytes()
+    assert images.tobytes() == copy.tobytes()

@@ -1,4 +1,4 @@
-"""Does the oracle put its layers together rightly, forwards and backwards?"""
+"""The oracle: the composition of its layers, forward and backward."""
 
 import subprocess
 import sys
@@ -37,29 +37,29 @@ def test_activations_have_the_names_and_shapes_of_the_architecture(
     shapes = {}
     for layer in layers(config):
         height, width = layer.output_size(height), layer.output_size(width)
-        for part in ("conv", "norm", "act"):
-            shapes[f"{layer.name}.{part}"] = (count, layer.out_channels, height, width)
+        for kind in ("conv", "norm", "act"):
+            shapes[f"{layer.name}.{kind}"] = (count, layer.out_channels, height, width)
     shapes |= {"pool": (count, layer.out_channels), "logits": (count, 5)}
     if train and count * height * width < 2:
         with pytest.raises(DataError, match="at least two values per channel"):
             model.activations(images, train=True)
         return
-    found = model.activations(images, train)
-    assert {name: tensor.shape for name, tensor in found.items()} == shapes
-    assert tuple(found) == activation_names(config)
-    assert {tensor.dtype for tensor in found.values()} == {np.dtype(np.float64)}
+    activations = model.activations(images, train)
+    assert {name: tensor.shape for name, tensor in activations.items()} == shapes
+    assert tuple(activations) == activation_names(config)
+    assert {tensor.dtype for tensor in activations.values()} == {np.dtype(np.float64)}
 
 
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("activation", ["relu6", "relu"])
-def test_every_activation_follows_from_the_one_before(train, activation):
+def test_every_activation_follows_from_the_previous_one(train, activation):
     config = MobileNetConfig(width_mult=0.1, num_classes=7, stem_stride=1, activation=activation)
     model = random_model(config)
     x, _ = batch()
-    found, state = model.activations(x, train), model.get_state()
+    activations, state = model.activations(x, train), model.get_state()
     for layer in layers(config):
-        conv, norm, act = (found[f"{layer.name}.{part}"] for part in ("conv", "norm", "act"))
-        part = {k: state[f"{layer.name}.norm.{k}"][:, None, None] for k in ("weight", "bias")}
+        conv, norm, act = (activations[f"{layer.name}.{kind}"] for kind in ("conv", "norm", "act"))
+        affine = {k: state[f"{layer.name}.norm.{k}"][:, None, None] for k in ("weight", "bias")}
         weight = state[f"{layer.name}.conv.weight"]
         expected = formulas.conv(x, weight, layer.stride, layer.padding, layer.groups)
         np.testing.assert_array_equal(conv, expected)
@@ -68,55 +68,60 @@ def test_every_activation_follows_from_the_one_before(train, activation):
             mean = state[f"{layer.name}.norm.running_mean"]
             variance = state[f"{layer.name}.norm.running_var"]
         deviation = np.sqrt(variance + config.norm_eps)[:, None, None]
-        expected = (conv - mean[:, None, None]) / deviation * part["weight"] + part["bias"]
+        expected = (conv - mean[:, None, None]) / deviation * affine["weight"] + affine["bias"]
         np.testing.assert_allclose(norm, expected, rtol=0, atol=1e-11)
         np.testing.assert_array_equal(act, np.clip(norm, 0, 6 if activation == "relu6" else None))
         x = act
-    np.testing.assert_allclose(found["pool"], x.mean(axis=(2, 3)), rtol=1e-13)
-    expected = found["pool"] @ state["classifier.weight"].T + state["classifier.bias"]
-    np.testing.assert_allclose(found["logits"], expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(activations["pool"], x.mean(axis=(2, 3)), rtol=1e-13)
+    expected = activations["pool"] @ state["classifier.weight"].T + state["classifier.bias"]
+    np.testing.assert_allclose(activations["logits"], expected, rtol=1e-12, atol=1e-12)
 
 
-def test_predict_is_the_logits_of_evaluation_mode(model):
+def test_predict_returns_the_logits_of_evaluation_mode(model):
     images, _ = batch()
     logits = model.predict(images)
     np.testing.assert_array_equal(logits, model.activations(images)["logits"])
     assert abs(logits - model.activations(images, train=True)["logits"]).max() > 0.1
 
 
-def test_predict_treats_each_image_on_its_own(model):
+def test_predict_treats_images_independently(model):
     images, _ = batch()
-    for index, alone in enumerate(model.predict(images)):
-        one = model.predict(images[index : index + 1])[0]
-        np.testing.assert_allclose(one, alone, rtol=0, atol=1e-13)
+    for index, expected in enumerate(model.predict(images)):
+        logits = model.predict(images[index : index + 1])[0]
+        np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-13)
 
 
-def test_prescribed_regions_replace_the_comparison(model):
+def test_masks_replace_the_comparison_of_the_activation(model):
     images, labels = batch()
     norms = model.activations(images, train=True)
-    chosen = {
+    identity_masks = {
         name: np.full(norm.shape, 1, np.uint8)
         for name, norm in norms.items()
         if name.endswith(".act")
     }
-    found = model.activations(images, train=True, masks=chosen)
-    for name in chosen:
-        np.testing.assert_array_equal(found[name], found[name.replace(".act", ".norm")])
-    own = {n: activation_masks(norms[n.replace(".act", ".norm")], SMALL.activation) for n in chosen}
-    free, held = model.loss_and_grads(images, labels), model.loss_and_grads(images, labels, own)
-    assert held[0] == free[0] != model.loss_and_grads(images, labels, chosen)[0]
-    assert_same_bits(held[1], free[1])
+    activations = model.activations(images, train=True, masks=identity_masks)
+    for name in identity_masks:
+        np.testing.assert_array_equal(activations[name], activations[name.replace(".act", ".norm")])
+    own_masks = {
+        name: activation_masks(norms[name.replace(".act", ".norm")], SMALL.activation)
+        for name in identity_masks
+    }
+    expected_loss, expected = model.loss_and_grads(images, labels)
+    loss, grads = model.loss_and_grads(images, labels, own_masks)
+    assert loss == expected_loss
+    assert loss != model.loss_and_grads(images, labels, identity_masks)[0]
+    assert_same_bits(grads, expected)
 
 
-def test_dropout_factors_multiply_the_pooled_features_and_nothing_drops_without_them():
+def test_dropout_factors_multiply_the_pooled_features():
     config = MobileNetConfig(width_mult=0.1, num_classes=7, stem_stride=1, dropout=0.5)
     model, (images, _) = random_model(config), batch()
-    free = model.activations(images, train=True)
-    np.testing.assert_array_equal(free["logits"], model_logits(model, free["pool"]))
-    factors = 2.0 * np.random.default_rng(5).integers(0, 2, free["pool"].shape)
+    plain = model.activations(images, train=True)
+    np.testing.assert_array_equal(plain["logits"], model_logits(model, plain["pool"]))
+    factors = 2.0 * np.random.default_rng(5).integers(0, 2, plain["pool"].shape)
     dropped = model.activations(images, train=True, masks={"dropout": factors})
-    np.testing.assert_array_equal(dropped["pool"], free["pool"])
-    np.testing.assert_array_equal(dropped["logits"], model_logits(model, free["pool"] * factors))
+    np.testing.assert_array_equal(dropped["pool"], plain["pool"])
+    np.testing.assert_array_equal(dropped["logits"], model_logits(model, plain["pool"] * factors))
 
 
 def model_logits(model, features):
@@ -136,7 +141,7 @@ def model_logits(model, features):
     ids=["relu6, stem stride 1, 7x11", "relu, stem stride 2, 33x47"],
 )
 def test_every_gradient_is_the_slope_of_the_loss(config, count, size):
-    """Activations keep the piece they are on at the start, so that no step crosses a kink."""
+    """Masks fix the linear piece of every activation, so that no difference crosses a kink."""
     model, (images, labels) = random_model(config), batch(count, size, config)
     rng = np.random.default_rng(3)
     base = model.activations(images, train=True)
@@ -151,18 +156,18 @@ def test_every_gradient_is_the_slope_of_the_loss(config, count, size):
     assert {n: g.shape for n, g in grads.items()} == parameter_shapes(config)
     assert list(grads) == list(parameter_shapes(config))
     state = model.get_state()
-    for name, claimed in grads.items():
+    for name, grad in grads.items():
 
-        def along(moved, name=name):
-            model.set_state({**state, name: moved})
+        def loss_at(parameter, name=name):
+            model.set_state({**state, name: parameter})
             logits = model.activations(images, train=True, masks=masks)["logits"]
             return formulas.cross_entropy(logits, labels)[0]
 
-        error = slope_error(along, state[name], claimed, rng, steps=(1e-3, 1e-4, 1e-5))
-        assert error < 1e-8, f"{name}: {error:.1e} of its norm {np.linalg.norm(claimed):.1e}"
+        error = slope_error(loss_at, state[name], grad, rng, steps=(1e-3, 1e-4, 1e-5))
+        assert error < 1e-8, f"{name}: {error:.1e} of its norm {np.linalg.norm(grad):.1e}"
 
 
-def test_loss_and_grads_leave_the_model_as_it_was(model):
+def test_loss_and_grads_leaves_the_model_unchanged(model):
     images, labels = batch()
     model.set_optimizer(OPTIMIZERS[0])
     before = model.get_state()
@@ -174,11 +179,11 @@ def test_loss_and_grads_leave_the_model_as_it_was(model):
     assert_same_bits(second[1], first[1])
 
 
-def test_results_and_state_are_the_callers_own(model):
+def test_results_and_state_share_no_memory_with_the_model(model):
     images, labels = batch()
     model.set_optimizer(OPTIMIZERS[1])
 
-    def everything():
+    def all_results():
         _, grads = model.loss_and_grads(images, labels)
         return {
             "predicted": model.predict(images),
@@ -187,27 +192,27 @@ def test_results_and_state_are_the_callers_own(model):
             **model.get_state(),
         }
 
-    given = model.get_state()
-    model.set_state(given)
-    first = everything()
-    kept = {name: tensor.copy() for name, tensor in first.items()}
-    for tensor in (*first.values(), *given.values()):
+    state = model.get_state()
+    model.set_state(state)
+    first = all_results()
+    copies = {name: tensor.copy() for name, tensor in first.items()}
+    for tensor in (*first.values(), *state.values()):
         tensor[...] = 77
-    assert_same_bits(everything(), kept)
-    again = everything()
+    assert_same_bits(all_results(), copies)
+    second = all_results()
     model.step(*batch(seed=2), 0.5)
-    assert_same_bits(again, kept)
+    assert_same_bits(second, copies)
 
 
 # The backend
 
 
-def test_versions_name_what_computes():
+def test_versions_contain_numpy():
     assert backend("numpy").versions()["numpy"] == np.__version__
     assert np.__version__ in status()
 
 
-def test_the_oracle_borrows_from_no_framework():
+def test_the_oracle_imports_no_framework():
     program = (
         "import sys, numpy as np; from pymobilenet import MobileNetConfig, backend\n"
         "config = MobileNetConfig(width_mult=0.1, num_classes=7)\n"
@@ -215,7 +220,7 @@ def test_the_oracle_borrows_from_no_framework():
         "model.loss_and_grads(np.ones((2, 3, 7, 7)), np.array([0, 1]))\n"
         "print(sorted({'torch', 'juliacall', 'scipy', 'jax'} & set(sys.modules)))"
     )
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "[]"
+    assert process.stdout.strip() == "[]"

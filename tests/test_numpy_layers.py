@@ -1,4 +1,4 @@
-"""Is each formula of the oracle right? Judged by loops, hand-made numbers and differences."""
+"""The oracle's formulas against loops, worked examples and finite differences."""
 
 import math
 
@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from pymobilenet.backends import activation_masks
 from pymobilenet.backends import numpy_layers as formulas
 
-WITHIN = 1e-10
+TOLERANCE = 1e-10
 """Measured: below 5e-12 in every case here."""
 
 
 def draw(rng, *shape):
-    """Read-only, so that a function that writes into its arguments fails."""
+    """Random values; read-only, so that writing into them fails."""
     values = rng.standard_normal(shape)
     values.flags.writeable = False
     return values
@@ -30,7 +30,7 @@ def rng():
 # Convolution
 
 
-def seven_loops(x, weight, stride, padding, groups):
+def convolution_by_loops(x, weight, stride, padding, groups):
     count, _, height, width = x.shape
     outputs, inputs, rows, columns = weight.shape
     before = padding[0]
@@ -58,7 +58,7 @@ def seven_loops(x, weight, stride, padding, groups):
     st.tuples(st.integers(0, 2), st.integers(0, 2)),
     st.integers(0, 2**32),
 )
-def test_convolution_is_seven_loops(
+def test_convolution_equals_seven_nested_loops(
     count, size, groups, inputs, outputs, kernel, stride, padding, seed
 ):
     rng = np.random.default_rng(seed)
@@ -66,10 +66,10 @@ def test_convolution_is_seven_loops(
         draw(rng, count, groups * inputs, *size),
         draw(rng, groups * outputs, inputs, *kernel),
     )
-    expected = seven_loops(x, weight, stride, padding, groups)
-    found = formulas.conv(x, weight, stride, padding, groups)
-    assert found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13)
+    expected = convolution_by_loops(x, weight, stride, padding, groups)
+    result = formulas.conv(x, weight, stride, padding, groups)
+    assert result.shape == expected.shape
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-13)
 
 
 def test_convolution_does_not_flip_its_kernel():
@@ -86,11 +86,11 @@ CONVOLUTIONS = {
     "depthwise, stride 1": ((4, 1, 3, 3), 1, (1, 1), 4),
     "depthwise, stride 2": ((4, 1, 3, 3), 2, (1, 1), 4),
     "pointwise": ((5, 4, 1, 1), 1, (0, 0), 1),
-    "depthwise, zeros after alone": ((4, 1, 3, 3), 2, (0, 1), 4),
-    "zeros before alone": ((5, 3, 3, 3), 2, (1, 0), 1),
+    "depthwise, padding after only": ((4, 1, 3, 3), 2, (0, 1), 4),
+    "padding before only": ((5, 3, 3, 3), 2, (1, 0), 1),
     "two groups": ((6, 2, 3, 3), 2, (1, 1), 2),
-    "depthwise, two outputs a channel": ((6, 1, 3, 3), 1, (1, 1), 3),
-    "oblong kernel without padding": ((2, 3, 2, 3), 2, (0, 0), 1),
+    "depthwise, two outputs per channel": ((6, 1, 3, 3), 1, (1, 1), 3),
+    "rectangular kernel without padding": ((2, 3, 2, 3), 2, (0, 0), 1),
 }
 
 
@@ -100,42 +100,42 @@ def test_convolution_gradients(kind, size, rng):
     shape, *settings = CONVOLUTIONS[kind]
     x, weight = draw(rng, 2, shape[1] * settings[2], *size), draw(rng, *shape)
     grad = draw(rng, *formulas.conv(x, weight, *settings).shape)
-    of_x, of_weight = formulas.conv_backward(grad, x, weight, *settings)
-    assert (of_x.shape, of_weight.shape) == (x.shape, weight.shape)
+    grad_x, grad_weight = formulas.conv_backward(grad, x, weight, *settings)
+    assert (grad_x.shape, grad_weight.shape) == (x.shape, weight.shape)
 
-    def along_x(moved):
-        return np.vdot(formulas.conv(moved, weight, *settings), grad)
+    def loss_of_x(x):
+        return np.vdot(formulas.conv(x, weight, *settings), grad)
 
-    def along_weight(moved):
-        return np.vdot(formulas.conv(x, moved, *settings), grad)
+    def loss_of_weight(weight):
+        return np.vdot(formulas.conv(x, weight, *settings), grad)
 
-    assert slope_error(along_x, x, of_x, rng) < WITHIN
-    assert slope_error(along_weight, weight, of_weight, rng) < WITHIN
+    assert slope_error(loss_of_x, x, grad_x, rng) < TOLERANCE
+    assert slope_error(loss_of_weight, weight, grad_weight, rng) < TOLERANCE
 
 
 # Norm
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 7, 11), (2, 1, 1, 1), (1, 3, 2, 1), (130, 2, 5, 5)])
-def test_batch_statistics_are_mean_and_biased_variance(shape, rng):
+def test_batch_statistics_are_the_mean_and_the_biased_variance(shape, rng):
     x = 3 + draw(rng, *shape)
-    found = formulas.batch_statistics(x)
-    assert found.count == shape[0] * shape[2] * shape[3]
+    statistics = formulas.batch_statistics(x)
+    assert statistics.count == shape[0] * shape[2] * shape[3]
     for channel in range(shape[1]):
         values = x[:, channel].ravel().tolist()
         mean = math.fsum(values) / len(values)
         squares = math.fsum((value - mean) ** 2 for value in values)
-        assert found.mean[channel] == pytest.approx(mean, rel=1e-14)
-        assert found.variance[channel] == pytest.approx(squares / len(values), rel=1e-13)
-        assert found.unbiased_variance[channel] == pytest.approx(
+        assert statistics.mean[channel] == pytest.approx(mean, rel=1e-14)
+        assert statistics.variance[channel] == pytest.approx(squares / len(values), rel=1e-13)
+        assert statistics.unbiased_variance[channel] == pytest.approx(
             squares / (len(values) - 1), rel=1e-13
         )
 
 
-def test_variance_survives_a_large_mean(rng):
+def test_the_variance_is_accurate_with_a_large_mean(rng):
     x = draw(rng, 4, 3, 7, 11)
-    moved = formulas.batch_statistics(x + 2.0**26)
-    np.testing.assert_allclose(moved.variance, x.var(axis=(0, 2, 3)), rtol=1e-6)
+    shifted = formulas.batch_statistics(x + 2.0**26)
+    np.testing.assert_allclose(shifted.variance, x.var(axis=(0, 2, 3)), rtol=1e-6)
 
 
 def test_eps_is_added_to_the_variance_inside_the_root():
@@ -164,70 +164,68 @@ def test_norm_gradients(mode, shape, rng):
 
     statistics = formulas.batch_statistics(x) if mode == "train" else running
     normalised = formulas.normalise(x, statistics, eps)
-    inner, of_weight, of_bias = formulas.affine_backward(grad, normalised, weight)
+    inner, grad_weight, grad_bias = formulas.affine_backward(grad, normalised, weight)
     if mode == "train":
-        of_x = formulas.normalise_batch_backward(inner, normalised, statistics, eps)
+        grad_x = formulas.normalise_batch_backward(inner, normalised, statistics, eps)
     else:
-        of_x = formulas.normalise_backward(inner, statistics, eps)
-    assert slope_error(lambda moved: loss(moved, weight, bias), x, of_x, rng) < WITHIN
-    assert slope_error(lambda moved: loss(x, moved, bias), weight, of_weight, rng) < WITHIN
-    assert slope_error(lambda moved: loss(x, weight, moved), bias, of_bias, rng) < WITHIN
+        grad_x = formulas.normalise_backward(inner, statistics, eps)
+    assert slope_error(lambda value: loss(value, weight, bias), x, grad_x, rng) < TOLERANCE
+    assert slope_error(lambda value: loss(x, value, bias), weight, grad_weight, rng) < TOLERANCE
+    assert slope_error(lambda value: loss(x, weight, value), bias, grad_bias, rng) < TOLERANCE
 
 
 # Activation, pooling, classifier, loss
 
 
 @pytest.mark.parametrize(
-    ("activation", "outputs", "slopes"),
+    ("activation", "outputs", "gradients"),
     [("relu6", [0, 0, 3, 6, 6], [0, 0, 1, 0, 0]), ("relu", [0, 0, 3, 6, 7], [0, 0, 1, 1, 1])],
 )
-def test_activation_and_its_slope_also_at_the_kinks(activation, outputs, slopes):
+def test_activation_and_its_gradient_at_and_beside_the_kinks(activation, outputs, gradients):
     x = np.array([-1.0, 0.0, 3.0, 6.0, 7.0])
-    region = activation_masks(x, activation)
-    assert formulas.activate(x, region).tolist() == outputs
-    assert formulas.activate_backward(np.ones(5), region).tolist() == slopes
+    mask = activation_masks(x, activation)
+    assert formulas.activate(x, mask).tolist() == outputs
+    assert formulas.activate_backward(np.ones(5), mask).tolist() == gradients
 
 
-def test_a_prescribed_region_wins_over_the_value():
+def test_a_mask_overrides_the_value():
     x = np.array([-1.0, 3.0, 7.0])
-    for region, outputs, slope in [(0, [0, 0, 0], 0), (1, [-1, 3, 7], 1), (2, [6, 6, 6], 0)]:
-        chosen = np.full(3, region, np.uint8)
-        assert formulas.activate(x, chosen).tolist() == outputs
-        assert formulas.activate_backward(np.ones(3), chosen).tolist() == [slope] * 3
+    for piece, outputs, gradient in [(0, [0, 0, 0], 0), (1, [-1, 3, 7], 1), (2, [6, 6, 6], 0)]:
+        mask = np.full(3, piece, np.uint8)
+        assert formulas.activate(x, mask).tolist() == outputs
+        assert formulas.activate_backward(np.ones(3), mask).tolist() == [gradient] * 3
 
 
-def test_activation_does_not_hide_what_is_not_a_number():
+def test_activation_of_nan_is_nan():
     x = np.array([np.nan])
     assert np.isnan(formulas.activate(x, activation_masks(x, "relu6"))).all()
 
 
 @pytest.mark.parametrize("activation", ["relu6", "relu"])
-@pytest.mark.parametrize("prescribed", [False, True])
-def test_activation_gradient(activation, prescribed, rng):
+@pytest.mark.parametrize("is_random", [False, True])
+def test_activation_gradient(activation, is_random, rng):
     x, grad = 4 * draw(rng, 2, 3, 7, 11), draw(rng, 2, 3, 7, 11)
-    region = activation_masks(x, activation)
-    if prescribed:
-        region = rng.integers(0, 3, x.shape).astype(np.uint8)
-    else:  # further from a kink than any of the steps taken below
+    mask = activation_masks(x, activation)
+    if is_random:
+        mask = rng.integers(0, 3, x.shape).astype(np.uint8)
+    else:  # further from a kink than the steps of the differences
         x = np.where(np.minimum(abs(x), abs(x - 6)) < 0.05, 3.0, x)
-        region = activation_masks(x, activation)
+        mask = activation_masks(x, activation)
 
-    def loss(moved):
-        piece = region if prescribed else activation_masks(moved, activation)
-        return np.vdot(formulas.activate(moved, piece), grad)
+    def loss(x):
+        masks = mask if is_random else activation_masks(x, activation)
+        return np.vdot(formulas.activate(x, masks), grad)
 
-    claimed = formulas.activate_backward(grad, region)
-    assert slope_error(loss, x, claimed, rng, steps=(1e-3, 1e-2)) < WITHIN
+    grad_x = formulas.activate_backward(grad, mask)
+    assert slope_error(loss, x, grad_x, rng, steps=(1e-3, 1e-2)) < TOLERANCE
 
 
 @pytest.mark.parametrize("size", [(7, 11), (1, 1)])
 def test_mean_pool_and_its_gradient(size, rng):
     x, grad = draw(rng, 3, 4, *size), draw(rng, 3, 4)
     np.testing.assert_allclose(formulas.mean_pool(x), x.mean(axis=(2, 3)), rtol=1e-13)
-    claimed = formulas.mean_pool_backward(grad, *size)
-    assert slope_error(lambda moved: np.vdot(formulas.mean_pool(moved), grad), x, claimed, rng) < (
-        WITHIN
-    )
+    grad_x = formulas.mean_pool_backward(grad, *size)
+    assert slope_error(lambda x: np.vdot(formulas.mean_pool(x), grad), x, grad_x, rng) < (TOLERANCE)
 
 
 def test_linear_and_its_gradients(rng):
@@ -235,14 +233,14 @@ def test_linear_and_its_gradients(rng):
     for n, o in np.ndindex(3, 4):
         expected = math.fsum([*(x[n] * weight[o]), bias[o]])
         assert formulas.linear(x, weight, bias)[n, o] == pytest.approx(expected, abs=1e-14)
-    of_x, of_weight, of_bias = formulas.linear_backward(grad, x, weight)
+    grad_x, grad_weight, grad_bias = formulas.linear_backward(grad, x, weight)
 
     def loss(x, weight, bias):
         return np.vdot(formulas.linear(x, weight, bias), grad)
 
-    assert slope_error(lambda moved: loss(moved, weight, bias), x, of_x, rng) < WITHIN
-    assert slope_error(lambda moved: loss(x, moved, bias), weight, of_weight, rng) < WITHIN
-    assert slope_error(lambda moved: loss(x, weight, moved), bias, of_bias, rng) < WITHIN
+    assert slope_error(lambda value: loss(value, weight, bias), x, grad_x, rng) < TOLERANCE
+    assert slope_error(lambda value: loss(x, value, bias), weight, grad_weight, rng) < TOLERANCE
+    assert slope_error(lambda value: loss(x, weight, value), bias, grad_bias, rng) < TOLERANCE
 
 
 def test_cross_entropy_is_the_mean_negative_log_probability():
@@ -255,22 +253,22 @@ def test_cross_entropy_is_the_mean_negative_log_probability():
 
 def test_cross_entropy_gradient(rng):
     logits, labels = draw(rng, 4, 7), np.array([0, 6, 3, 3])
-    _, claimed = formulas.cross_entropy(logits, labels)
+    _, grad = formulas.cross_entropy(logits, labels)
     assert (
-        slope_error(lambda m: formulas.cross_entropy(m, labels)[0], logits, claimed, rng) < WITHIN
+        slope_error(lambda m: formulas.cross_entropy(m, labels)[0], logits, grad, rng) < TOLERANCE
     )
 
 
 def test_cross_entropy_gradient_of_distributions(rng):
-    logits, drawn = draw(rng, 4, 7), rng.random((4, 7))
-    targets = drawn / drawn.sum(axis=1, keepdims=True)
-    _, claimed = formulas.cross_entropy(logits, targets)
+    logits, values = draw(rng, 4, 7), rng.random((4, 7))
+    targets = values / values.sum(axis=1, keepdims=True)
+    _, grad = formulas.cross_entropy(logits, targets)
     assert (
-        slope_error(lambda m: formulas.cross_entropy(m, targets)[0], logits, claimed, rng) < WITHIN
+        slope_error(lambda m: formulas.cross_entropy(m, targets)[0], logits, grad, rng) < TOLERANCE
     )
 
 
-def test_the_least_cross_entropy_is_the_entropy_of_the_targets():
+def test_the_smallest_cross_entropy_is_the_entropy_of_the_targets():
     targets = np.array([[0.5, 0.25, 0.25]])
     loss, grad = formulas.cross_entropy(np.log(targets) + 3, targets)
     assert loss == pytest.approx(1.5 * np.log(2), rel=1e-15)

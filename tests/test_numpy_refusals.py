@@ -1,4 +1,4 @@
-"""What bad input gets from the oracle: an error with value and rule, and nothing changed."""
+"""Invalid input to the oracle raises an error with value and rule, and changes nothing."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ INFINITE[1, 2, 3, 4], INFINITE[2, 0, 0, 0] = np.inf, -np.inf
 
 
 @pytest.mark.parametrize(
-    ("images", "labels", "said"),
+    ("images", "labels", "message"),
     [
         (IMAGES[:, :2], LABELS, r"\(N, 3, H, W\).*float64 array of shape \(3, 2, 7, 11\)"),
         (IMAGES[0], LABELS, r"\(N, 3, H, W\).*shape \(3, 7, 11\)"),
@@ -42,27 +42,27 @@ INFINITE[1, 2, 3, 4], INFINITE[2, 0, 0, 0] = np.inf, -np.inf
         ),
     ],
 )
-def test_bad_batches_are_refused_and_nothing_moves(model, images, labels, said):
+def test_bad_batches_are_refused_and_change_nothing(model, images, labels, message):
     model.set_optimizer(OPTIMIZERS[0])
     before = model.get_state()
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         model.loss_and_grads(images, labels)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         model.step(images, labels, 0.1)
     assert_same_bits(model.get_state(), before)
 
 
-def test_images_whose_sum_is_too_large_are_finite():
+def test_finite_images_whose_sum_overflows_are_accepted():
     large = np.full_like(IMAGES, np.finfo(IMAGES.dtype).max)
     assert checks.images(SMALL, large.dtype, large) is large
 
 
-def test_one_value_a_channel_can_still_be_predicted(model):
+def test_one_value_per_channel_can_be_predicted(model):
     assert np.isfinite(model.predict(IMAGES[:1, :, :1, :1])).all()
 
 
 @pytest.mark.parametrize("rate", [float("nan"), -0.1, None])
-def test_a_rate_that_is_no_rate_is_refused(model, rate):
+def test_an_invalid_rate_is_refused(model, rate):
     model.set_optimizer(OPTIMIZERS[0])
     with pytest.raises(ConfigError, match="rate must be a finite number"):
         model.step(IMAGES, LABELS, rate)
@@ -73,7 +73,7 @@ def test_a_step_without_an_optimizer_is_refused(model):
         model.step(IMAGES, LABELS, 0.1)
 
 
-def test_a_mask_for_no_activation_is_refused(model):
+def test_a_mask_for_an_unknown_activation_is_refused(model):
     with pytest.raises(DataError, match=r"masks\['stem.conv'\].*no such activation"):
         model.loss_and_grads(IMAGES, LABELS, {"stem.conv": np.zeros((3, 3, 7, 11), np.uint8)})
 
@@ -85,11 +85,11 @@ def test_a_refused_state_changes_nothing(model):
     assert_same_bits(model.get_state(), before)
 
 
-def test_the_oracle_computes_in_float64_alone():
+def test_the_oracle_supports_float64_only():
     with pytest.raises(ConfigError, match=r"oracle computes in float64.*Received: float32"):
         backend("numpy").build(SMALL, dtype="float32")
 
 
-def test_options_it_does_not_have_are_refused():
+def test_unknown_options_are_refused():
     with pytest.raises(ConfigError, match=r"no option 'memory_format': its options are none"):
         backend("numpy").build(SMALL, dtype="float64", memory_format="contiguous")

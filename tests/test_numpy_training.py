@@ -1,4 +1,4 @@
-"""Do the oracle's steps move parameters, moments and running statistics as defined?"""
+"""The oracle's steps update parameters, moments and running statistics as defined."""
 
 import numpy as np
 import pytest
@@ -59,27 +59,27 @@ def expected_adam(config, grads, start, rates):
     list(zip(OPTIMIZERS, [expected_sgd, expected_adam], strict=True)),
     ids=["sgd", "adam"],
 )
-def test_steps_follow_the_optimizer_with_the_rates_they_are_given(model, config, expected):
+def test_steps_follow_the_optimizer_with_the_given_rates(model, config, expected):
     model.set_optimizer(config)
     start = model.get_state()
-    rates, seen = (0.1, 0.02, 0.3), []
+    rates, step_grads = (0.1, 0.02, 0.3), []
     for index, rate in enumerate(rates):
         images, labels = batch(seed=index)
-        foreseen = model.loss_and_grads(images, labels)
+        expected_loss, expected_grads = model.loss_and_grads(images, labels)
         loss, grads = model.step(images, labels, rate)
-        assert loss == foreseen[0]
-        assert_same_bits(grads, foreseen[1])
-        seen.append(grads)
+        assert loss == expected_loss
+        assert_same_bits(grads, expected_grads)
+        step_grads.append(grads)
     end = model.get_state()
     assert end["optimizer.step"].shape == ()
     assert (end["optimizer.step"].dtype, end["optimizer.step"]) == (np.dtype(np.int64), 3)
     for name in parameter_shapes(SMALL):
-        values = expected(config, [grads[name] for grads in seen], start[name], rates)
+        values = expected(config, [grads[name] for grads in step_grads], start[name], rates)
         for prefix, value in values.items():
             np.testing.assert_allclose(end[prefix + name], value, rtol=1e-9, atol=1e-13)
 
 
-def test_sgd_without_momentum_keeps_nothing(model):
+def test_sgd_without_momentum_has_no_slots(model):
     model.set_optimizer(TrainConfig(optimizer="sgd", momentum=0))
     images, labels = batch()
     expected = model.get_state()
@@ -87,15 +87,15 @@ def test_sgd_without_momentum_keeps_nothing(model):
         _, grads = model.step(images, labels, rate)
         for name, grad in grads.items():
             expected[name] = expected[name] - rate * grad
-    found = model.get_state()
-    assert set(found) == {*parameter_shapes(SMALL), *statistic_shapes(SMALL)}
+    state = model.get_state()
+    assert set(state) == {*parameter_shapes(SMALL), *statistic_shapes(SMALL)}
     assert_same_bits(
-        {name: found[name] for name in grads}, {name: expected[name] for name in grads}
+        {name: state[name] for name in grads}, {name: expected[name] for name in grads}
     )
 
 
 @pytest.mark.parametrize("config", OPTIMIZERS, ids=["sgd", "adam"])
-def test_moments_start_at_zero_and_travel_with_the_state(model, config):
+def test_moments_start_at_zero_and_are_part_of_the_state(model, config):
     assert set(model.get_state()) == {*parameter_shapes(SMALL), *statistic_shapes(SMALL)}
     model.set_optimizer(config)
     for slot in config.slots:
@@ -113,17 +113,17 @@ def test_moments_start_at_zero_and_travel_with_the_state(model, config):
     assert_same_bits(other.get_state(), model.get_state())
 
 
-def test_a_state_without_moments_leaves_them_alone(model):
+def test_a_state_without_moments_leaves_the_moments_unchanged(model):
     images, labels = batch()
     weights = model.get_state()
     model.set_optimizer(OPTIMIZERS[0])
     model.step(images, labels, 0.1)
-    moved = model.get_state()
+    trained = model.get_state()
     model.set_state(weights)
-    assert_same_bits(model.get_state(), moved | weights)
+    assert_same_bits(model.get_state(), trained | weights)
 
 
-def test_choosing_an_optimizer_forgets_the_one_before(model):
+def test_set_optimizer_discards_the_previous_moments(model):
     images, labels = batch()
     model.set_optimizer(OPTIMIZERS[0])
     model.step(images, labels, 0.1)

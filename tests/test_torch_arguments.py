@@ -1,4 +1,4 @@
-"""What the torch backend is given besides images and labels: masks, options, views, states."""
+"""Arguments of the torch backend besides images and labels: masks, options, views, states."""
 
 import numpy as np
 import pytest
@@ -21,52 +21,52 @@ def model():
 # Masks
 
 
-def masked_reference(state, images, labels, region, factors):
-    """Loss and gradients of torch's own layers with the stem's activation frozen by hand."""
+def masked_reference(state, images, labels, mask, factors):
+    """Loss and gradients of torch layers, with the stem's activation replaced by masks."""
 
-    class Frozen(torch.nn.Module):
+    class Masked(torch.nn.Module):
         def forward(self, x):
-            return x * torch.from_numpy((region == 1).astype(float)) + torch.from_numpy(
-                6.0 * (region == 2)
+            return x * torch.from_numpy((mask == 1).astype(float)) + torch.from_numpy(
+                6.0 * (mask == 2)
             )
 
-    class Times(torch.nn.Module):
+    class Multiply(torch.nn.Module):
         def forward(self, x):
             return x * torch.from_numpy(factors)
 
-    reference = Reference(SMALL).take(state).train()
-    reference[2] = Frozen()
-    reference[-2] = torch.nn.Sequential(torch.nn.Flatten(), Times())
+    reference = Reference(SMALL).load(state).train()
+    reference[2] = Masked()
+    reference[-2] = torch.nn.Sequential(torch.nn.Flatten(), Multiply())
     loss = F.cross_entropy(reference(torch.from_numpy(images.copy())), torch.from_numpy(labels))
     loss.backward()
     return loss.item(), reference.grads()
 
 
-def test_masks_prescribe_values_and_gradients_of_an_activation_and_of_dropout(model):
+def test_masks_determine_values_and_gradients_of_activation_and_dropout(model):
     images, labels = batch()
     rng = np.random.default_rng(0)
-    region = rng.integers(0, 3, (3, 3, 7, 11)).astype(np.uint8)
+    mask = rng.integers(0, 3, (3, 3, 7, 11)).astype(np.uint8)
     factors = (rng.random((3, 102)) < 0.5) / 0.5
-    loss, grads = model.loss_and_grads(images, labels, {"stem.act": region, "dropout": factors})
-    expected_loss, expected = masked_reference(STATE, images, labels, region, factors)
+    loss, grads = model.loss_and_grads(images, labels, {"stem.act": mask, "dropout": factors})
+    expected_loss, expected = masked_reference(STATE, images, labels, mask, factors)
     assert loss == pytest.approx(expected_loss, rel=1e-13)
     assert_close(grads, expected, 1e-10)
 
 
 @pytest.mark.parametrize("train", [False, True])
-def test_masks_that_say_what_is_so_change_nothing(model, train):
+def test_masks_of_the_model_itself_change_nothing(model, train):
     images, _ = batch()
-    free = model.activations(images, train)
+    expected = model.activations(images, train)
     masks = {
-        name: activation_masks(free[name.replace(".act", ".norm")], "relu6")
-        for name in free
+        name: activation_masks(expected[name.replace(".act", ".norm")], "relu6")
+        for name in expected
         if name.endswith(".act")
     }
     assert {0, 1, 2} == {int(value) for mask in masks.values() for value in np.unique(mask)}
-    assert_same_bits(model.activations(images, train, masks), free)
+    assert_same_bits(model.activations(images, train, masks), expected)
 
 
-def test_activations_are_those_of_the_mode(model):
+def test_activations_depend_on_the_mode(model):
     images, _ = batch()
     assert model.activations(images)["logits"].tobytes() == model.predict(images).tobytes()
     norm = model.activations(images, train=True)["blocks.3.pointwise.norm"]
@@ -74,13 +74,13 @@ def test_activations_are_those_of_the_mode(model):
     np.testing.assert_allclose(mean, bias, atol=1e-12)
 
 
-def test_without_a_mask_nothing_is_dropped():
+def test_without_dropout_factors_no_feature_is_dropped():
     config = MobileNetConfig(width_mult=0.1, num_classes=7, stem_stride=1, dropout=0.9)
     images, labels = batch()
     loss, grads = torch_model(config=config).loss_and_grads(images, labels)
-    plain_loss, plain = torch_model().loss_and_grads(images, labels)
-    assert loss == plain_loss
-    assert_same_bits(grads, plain)
+    expected_loss, expected = torch_model().loss_and_grads(images, labels)
+    assert loss == expected_loss
+    assert_same_bits(grads, expected)
 
 
 # Options and dtypes
@@ -93,23 +93,25 @@ def test_float32_and_channels_last_agree_within_rounding(model):
     for memory_format in ("contiguous", "channels_last"):
         other = torch_model(dtype="float32", memory_format=memory_format)
         assert other.module.stem.conv.weight.is_contiguous(memory_format=other.memory_format)
-        found = other.predict(narrow)
-        assert found.dtype == np.float32
-        assert np.linalg.norm(found - expected) < 1e-4 * np.linalg.norm(expected)
-    last = torch_model(memory_format="channels_last")
-    assert_same_bits(last.get_state(), STATE)
+        logits = other.predict(narrow)
+        assert logits.dtype == np.float32
+        assert np.linalg.norm(logits - expected) < 1e-4 * np.linalg.norm(expected)
+    channels_last = torch_model(memory_format="channels_last")
+    assert_same_bits(channels_last.get_state(), STATE)
     assert_close(
-        last.loss_and_grads(images, labels)[1], model.loss_and_grads(images, labels)[1], 1e-9
+        channels_last.loss_and_grads(images, labels)[1],
+        model.loss_and_grads(images, labels)[1],
+        1e-9,
     )
 
 
 def test_an_unknown_memory_format_is_refused():
-    known = r"one of auto, contiguous, channels_last\. Received: 'last'"
-    with pytest.raises(ConfigError, match=known):
+    rule = r"one of auto, contiguous, channels_last\. Received: 'last'"
+    with pytest.raises(ConfigError, match=rule):
         backend("torch").build(SMALL, memory_format="last")
 
 
-def test_read_only_reversed_and_strided_images_are_taken_as_they_look(model):
+def test_read_only_reversed_and_strided_images_are_accepted(model):
     images, labels = batch(4)
     assert not images.flags.writeable
     expected = model.predict(images)
@@ -117,11 +119,11 @@ def test_read_only_reversed_and_strided_images_are_taken_as_they_look(model):
     for view in views:
         assert model.predict(view).tobytes() == expected.tobytes()
     labels.flags.writeable = False
-    small = labels.astype(np.uint8)
-    assert model.loss_and_grads(images, labels)[0] == model.loss_and_grads(images, small)[0]
+    uint8_labels = labels.astype(np.uint8)
+    assert model.loss_and_grads(images, labels)[0] == model.loss_and_grads(images, uint8_labels)[0]
 
 
-def test_a_state_of_read_only_and_reversed_views_is_taken_over(model):
+def test_a_state_of_read_only_and_reversed_views_is_accepted(model):
     state = initial_state(SMALL, 1, "float64")
     views = {name: np.flip(np.flip(tensor).copy()) for name, tensor in state.items()}
     for view in views.values():
@@ -130,12 +132,12 @@ def test_a_state_of_read_only_and_reversed_views_is_taken_over(model):
     assert_same_bits(model.get_state(), state)
 
 
-def test_a_file_gives_the_model_back_bit_for_bit(model, tmp_path):
+def test_a_saved_model_is_loaded_bit_for_bit(model, tmp_path):
     model.save(tmp_path / "m.safetensors")
-    again = backend("torch").load(tmp_path / "m.safetensors", memory_format="channels_last")
-    assert (again.config, again.dtype) == (SMALL, np.float64)
-    assert again.memory_format == torch.channels_last
-    assert_same_bits(again.get_state(), STATE)
+    loaded = backend("torch").load(tmp_path / "m.safetensors", memory_format="channels_last")
+    assert (loaded.config, loaded.dtype) == (SMALL, np.float64)
+    assert loaded.memory_format == torch.channels_last
+    assert_same_bits(loaded.get_state(), STATE)
 
 
 @pytest.mark.parametrize(
@@ -151,14 +153,14 @@ def test_a_file_gives_the_model_back_bit_for_bit(model, tmp_path):
         ("stem.norm", np.zeros((3, 3, 7, 11), np.uint8)),
     ],
 )
-def test_a_mask_that_does_not_fit_is_refused_by_name(model, name, mask):
+def test_a_mask_of_wrong_name_shape_or_dtype_is_refused(model, name, mask):
     with pytest.raises(DataError, match=rf"masks\['{name}'\] must be (uint8|float64).*Received: "):
         model.loss_and_grads(*batch(), {name: mask})
     assert_same_bits(model.get_state(), STATE)
 
 
-def test_an_axis_of_one_with_a_negative_stride_is_taken_as_it_is(model):
+def test_an_axis_of_length_1_with_a_negative_stride_is_accepted(model):
     images, _ = batch()
-    one = images[:1].copy()
-    assert one[::-1].strides[0] < 0
-    assert_same_bits({"": model.predict(one[::-1])}, {"": model.predict(one)})
+    image = images[:1].copy()
+    assert image[::-1].strides[0] < 0
+    assert_same_bits({"": model.predict(image[::-1])}, {"": model.predict(image)})

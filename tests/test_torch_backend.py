@@ -1,4 +1,4 @@
-"""The torch backend's module: ordinary, canonically named, and left as it was by the model."""
+"""The torch backend's module: an ordinary `nn.Module` that the model's methods leave unchanged."""
 
 import numpy as np
 import pytest
@@ -39,27 +39,28 @@ def test_the_state_dict_has_the_canonical_names_and_no_others(model):
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_the_net_is_the_one_of_torchs_own_layers(config):
-    """Outputs, gradients and running statistics; no rounding apart, the same kernels are called."""
+def test_the_module_equals_a_reference_of_torch_layers(config):
+    """Outputs, gradients and running statistics; the same kernels run, so the rounding is equal."""
     model = random_model(config)
     images, labels = batch(config=config)
-    ours, theirs = torch_model(model.get_state(), config), Reference(config).take(model.get_state())
-    module = ours.module.train()
+    state = model.get_state()
+    torch_backend_model, reference = torch_model(state, config), Reference(config).load(state)
+    module = torch_backend_model.module.train()
     inputs, targets = torch.from_numpy(images.copy()), torch.from_numpy(labels)
-    for net in (module, theirs.train()):
+    for net in (module, reference.train()):
         F.cross_entropy(net(inputs), targets).backward()
     grads = {name: parameter.grad.numpy() for name, parameter in module.named_parameters()}
-    assert_close(grads, theirs.grads(), 1e-10)
-    assert_close(ours.get_state(), theirs.state(), 1e-14)
+    assert_close(grads, reference.grads(), 1e-10)
+    assert_close(torch_backend_model.get_state(), reference.state(), 1e-14)
     assert not np.array_equal(
-        ours.get_state()["stem.norm.running_var"], STATE["stem.norm.running_var"]
+        torch_backend_model.get_state()["stem.norm.running_var"], STATE["stem.norm.running_var"]
     )
     with torch.no_grad():
-        expected = theirs.eval()(inputs).numpy()
+        expected = reference.eval()(inputs).numpy()
     np.testing.assert_allclose(module.eval()(inputs).detach().numpy(), expected, rtol=1e-11)
 
 
-def test_the_module_trains_alone_with_any_optimizer(model):
+def test_the_module_can_be_trained_with_plain_torch(model):
     images, labels = (torch.from_numpy(array.copy()) for array in batch(8))
     module = model.module.train()
     optimizer = torch.optim.AdamW(module.parameters(), 0.01)
@@ -73,7 +74,7 @@ def test_the_module_trains_alone_with_any_optimizer(model):
     assert losses[-1] < 0.7 * losses[0]
 
 
-def test_the_modules_own_dropout_drops_in_training_only():
+def test_dropout_of_the_module_is_active_in_training_mode_only():
     config = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5, dropout=0.5)
     module = backend("torch").build(config).module
     features = torch.ones(4, 1000)
@@ -82,10 +83,10 @@ def test_the_modules_own_dropout_drops_in_training_only():
     assert set(module.dropout(features).unique().tolist()) == {0.0, 2.0}
 
 
-# The model stays as it was
+# The model is left unchanged
 
 
-def test_loss_and_gradients_touch_nothing_of_the_module(model):
+def test_loss_and_grads_leaves_the_module_unchanged(model):
     model.loss_and_grads(*batch())
     model.activations(batch()[0], train=True)
     assert_same_bits(model.get_state(), STATE)
@@ -94,7 +95,7 @@ def test_loss_and_gradients_touch_nothing_of_the_module(model):
     assert all(parameter.requires_grad for parameter in model.module.parameters())
 
 
-def test_prediction_is_in_evaluation_mode_whatever_the_module_was_left_in(model):
+def test_predict_uses_evaluation_mode_if_the_module_is_in_training_mode(model):
     images, _ = batch()
     expected = model.predict(images)
     model.module.train()
@@ -102,7 +103,7 @@ def test_prediction_is_in_evaluation_mode_whatever_the_module_was_left_in(model)
     assert_same_bits(model.get_state(), STATE)
 
 
-def test_an_error_half_way_leaves_statistics_masks_and_mode_as_they_were(model, monkeypatch):
+def test_an_error_during_a_pass_restores_statistics_masks_and_mode(model, monkeypatch):
     images, labels = batch()
     monkeypatch.setattr(F, "cross_entropy", lambda *_: 1 / 0)
     masks = {
@@ -121,7 +122,7 @@ def test_an_error_half_way_leaves_statistics_masks_and_mode_as_they_were(model, 
     )
 
 
-def test_results_stay_valid_whatever_is_done_afterwards(model):
+def test_results_are_not_changed_by_later_calls(model):
     images, labels = batch()
     model.set_optimizer(TrainConfig())
     results = [
@@ -131,7 +132,7 @@ def test_results_stay_valid_whatever_is_done_afterwards(model):
         model.activations(images),
         {"predicted": model.predict(images)},
     ]
-    kept = [{name: array.copy() for name, array in result.items()} for result in results]
+    copies = [{name: array.copy() for name, array in result.items()} for result in results]
     model.step(*batch(seed=2), 0.1)
     model.loss_and_grads(*batch(seed=3))
     model.module.train()
@@ -141,5 +142,5 @@ def test_results_stay_valid_whatever_is_done_afterwards(model):
     with torch.no_grad():
         for tensor in model.module.state_dict().values():
             tensor.fill_(7)
-    for result, expected in zip(results, kept, strict=True):
+    for result, expected in zip(results, copies, strict=True):
         assert_same_bits(result, expected)

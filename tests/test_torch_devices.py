@@ -1,7 +1,7 @@
-"""Devices and mixed precision of the torch backend, as far as a machine without them can tell.
+"""Devices and mixed precision of the torch backend, tested on a machine without a GPU.
 
-What is left on the CPU by mistake shows on torch's meta device, which has shapes and no values:
-the two do not mix, and a result that is one of its tensors cannot become an array.
+Torch's meta device, whose tensors have shapes and no values, reveals a tensor that is left on the
+CPU by mistake: operations on both raise an error, and meta tensors cannot be converted to NumPy.
 """
 
 import numpy as np
@@ -16,13 +16,13 @@ from pymobilenet.backends.torch import devices
 from pymobilenet.data import synthetic
 from pymobilenet.errors import BackendUnavailable, ConfigError
 
-NARROW = {"dtype": "float32"}
+FLOAT32 = {"dtype": "float32"}
 RECIPE = TrainConfig(weight_decay=0.01, clip_norm=0.5, ema_decay=0.9)
 
 
 @pytest.fixture
-def elsewhere(monkeypatch):
-    """A model with moments on a device that is not the CPU."""
+def meta_model(monkeypatch):
+    """A model with an optimizer on the meta device."""
     meta = torch.device("meta")
     with monkeypatch.context() as patch:
         patch.setattr("pymobilenet.backends.torch.model.find_device", lambda *_: meta)
@@ -31,7 +31,7 @@ def elsewhere(monkeypatch):
     return model
 
 
-def test_the_cpu_is_the_device_unless_another_is_asked_for():
+def test_the_default_device_is_the_cpu():
     model = torch_model(device="cpu")
     assert model.compute_options["device"] == torch_model().compute_options["device"] == "cpu"
     assert model.compute_options["amp"] == "no"
@@ -39,33 +39,34 @@ def test_the_cpu_is_the_device_unless_another_is_asked_for():
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:-1", "CPU", "cpu:0", None, 0])
-def test_a_device_of_no_known_name_is_refused(name):
-    known = r"device must be cpu, cuda, cuda:<number> or mps\. Received: "
-    with pytest.raises(ConfigError, match=known + repr(name)):
+def test_an_unknown_device_name_is_refused(name):
+    rule = r"device must be cpu, cuda, cuda:<number> or mps\. Received: "
+    with pytest.raises(ConfigError, match=rule + repr(name)):
         torch_model(device=name)
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:2"])
-def test_a_device_that_is_not_there_is_refused_with_those_that_are(name, monkeypatch):
+def test_an_unavailable_device_is_refused_with_the_available_ones(name, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(BackendUnavailable, match=rf"sees no device '{name}' here, but cpu"):
+    with pytest.raises(BackendUnavailable, match=rf"that torch .* sees: cpu\. Received: '{name}'"):
         torch_model(device=name)
 
 
-def test_the_devices_that_are_there_are_told_by_name(monkeypatch):
+def test_available_devices_are_listed(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert devices.present() == ["cpu", "cuda", "cuda:0", "cuda:1", "mps"]
-    found = devices.find_device("cuda:1", np.dtype("float64"))
-    assert found == torch.device("cuda", 1)
-    with pytest.raises(BackendUnavailable, match="but cpu, cuda, cuda:0, cuda:1, mps: choose"):
+    assert devices.available_devices() == ["cpu", "cuda", "cuda:0", "cuda:1", "mps"]
+    assert devices.find_device("cuda:1", np.dtype("float64")) == torch.device("cuda", 1)
+    with pytest.raises(
+        BackendUnavailable, match=r"sees: cpu, cuda, cuda:0, cuda:1, mps\. Received: 'cuda:2'"
+    ):
         devices.find_device("cuda:2", np.dtype("float64"))
     assert devices.find_device("mps", np.dtype("float32")).type == "mps"
 
 
 def test_float64_on_mps_is_refused():
-    with pytest.raises(ConfigError, match=r"mps has no float64: .*Received: float64"):
+    with pytest.raises(ConfigError, match=r"mps does not support float64: .*Received: float64"):
         torch_model(device="mps")
 
 
@@ -82,26 +83,27 @@ def test_float64_on_mps_is_refused():
         lambda model, _images, _labels, _masks: model.get_state(),
     ],
 )
-def test_all_that_a_model_needs_goes_to_its_device(elsewhere, use):
+def test_every_method_moves_its_arguments_to_the_device(meta_model, use):
     images, labels = batch()
-    seen = torch_model().activations(images, train=True)
-    masks = {"stem.act": activation_masks(seen["stem.norm"], "relu6"), "dropout": np.ones((3, 102))}
+    activations = torch_model().activations(images, train=True)
+    masks = {"stem.act": activation_masks(activations["stem.norm"], "relu6")}
+    masks["dropout"] = np.ones((3, 102))
     with pytest.raises(RuntimeError, match=r"copy out of meta tensor|item\(\) cannot be called on"):
-        use(elsewhere, images, labels, masks)
+        use(meta_model, images, labels, masks)
 
 
-def test_a_state_with_moments_goes_to_the_device(elsewhere):
-    here = torch_model()
-    here.set_optimizer(RECIPE)
-    here.step(*batch(), 0.1)
-    elsewhere.set_state(here.get_state())
-    moments = [kept["momentum_buffer"] for kept in elsewhere.torch_optimizer.state.values()]
-    tensors = [*elsewhere.module.state_dict().values(), *elsewhere.averages.values(), *moments]
-    assert len(moments) == len(list(elsewhere.module.parameters()))
+def test_a_state_with_moments_is_moved_to_the_device(meta_model):
+    cpu_model = torch_model()
+    cpu_model.set_optimizer(RECIPE)
+    cpu_model.step(*batch(), 0.1)
+    meta_model.set_state(cpu_model.get_state())
+    moments = [state["momentum_buffer"] for state in meta_model.torch_optimizer.state.values()]
+    tensors = [*meta_model.module.state_dict().values(), *meta_model.averages.values(), *moments]
+    assert len(moments) == len(list(meta_model.module.parameters()))
     assert {tensor.device.type for tensor in tensors} == {"meta"}
 
 
-def test_convolutions_on_cuda_are_not_of_tf32():
+def test_convolutions_on_cuda_do_not_use_tf32():
     cudnn = torch.backends.cudnn
     before = (cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32)
     with devices.without_tf32(torch.device("cpu")):
@@ -115,12 +117,12 @@ def test_convolutions_on_cuda_are_not_of_tf32():
 # Mixed precision
 
 
-def test_steps_alone_are_of_mixed_precision():
+def test_only_steps_use_mixed_precision():
     images, labels = batch(8, size=(16, 16))
     images = images.astype(np.float32)
-    plain, mixed = torch_model(**NARROW), torch_model(**NARROW, amp="bf16")
-    seen = []
-    mixed.module.classifier.register_forward_hook(lambda *call: seen.append(call[2].dtype))
+    plain, mixed = torch_model(**FLOAT32), torch_model(**FLOAT32, amp="bf16")
+    dtypes = []
+    mixed.module.classifier.register_forward_hook(lambda *call: dtypes.append(call[2].dtype))
     assert mixed.predict(images).tobytes() == plain.predict(images).tobytes()
     loss, grads = mixed.loss_and_grads(images, labels)
     expected_loss, expected = plain.loss_and_grads(images, labels)
@@ -128,7 +130,7 @@ def test_steps_alone_are_of_mixed_precision():
     assert_same_bits(grads, expected)
     mixed.set_optimizer(RECIPE)
     loss, grads = mixed.step(images, labels, 0.1)
-    assert seen == [torch.float32, torch.float32, torch.bfloat16]
+    assert dtypes == [torch.float32, torch.float32, torch.bfloat16]
     assert loss != expected_loss
     assert loss == pytest.approx(expected_loss, rel=0.05)
     assert {grad.dtype for grad in grads.values()} == {np.dtype("float32")}
@@ -149,10 +151,10 @@ def test_mixed_precision_learns():
     [
         ("fp16", "float32", "amp must be one of no, bf16. Received: 'fp16'"),
         (True, "float32", "amp must be one of no, bf16. Received: True"),
-        ("bf16", "float64", "amp belongs to float32 models alone. Received: bf16 with float64"),
+        ("bf16", "float64", "amp='bf16' requires a float32 model. Received: float64"),
     ],
 )
-def test_a_precision_that_makes_no_sense_is_refused(amp, dtype, rule):
+def test_an_invalid_precision_is_refused(amp, dtype, rule):
     with pytest.raises(ConfigError, match=rule):
         torch_model(dtype=dtype, amp=amp)
 
@@ -173,12 +175,12 @@ def test_a_precision_that_makes_no_sense_is_refused(amp, dtype, rule):
         ),
     ],
 )
-def test_other_backends_say_how_they_compute(name, options, rule):
+def test_backends_without_an_option_say_how_they_compute(name, options, rule):
     with pytest.raises(ConfigError, match=f"no option {rule}"):
         backend(name).build(SMALL, dtype="float64", **options)
 
 
-def test_an_option_nobody_has_is_refused_with_those_there_are():
+def test_an_unknown_option_is_refused_with_the_known_ones():
     rule = "the torch backend has no option 'devices': its options are memory_format, compiled, "
     with pytest.raises(ConfigError, match=rule):
         backend("torch").from_state(SMALL, STATE, devices="cpu")

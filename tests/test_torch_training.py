@@ -1,10 +1,10 @@
-"""Steps of the torch backend against torch's own optimizers, and states handed on in the middle."""
+"""Steps of the torch backend against torch.optim, and training continued from a saved state."""
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from recipes import RECIPES, SLOTS, torchs
+from recipes import RECIPES, SLOTS, torch_optimizer
 from small_models import SMALL, assert_same_bits, batch
 from torch_reference import STATE, Reference
 
@@ -24,14 +24,14 @@ def advance(model, seeds, rates=RATES):
     return [model.step(*batch(seed=seed), rate) for seed, rate in zip(seeds, rates, strict=False)]
 
 
-def by_hand(recipe):
-    """torch's own layers and optimizer, the rate set before each step as torch's schedulers do."""
-    reference = Reference(SMALL).take(STATE).train()
-    optimizer, step = torchs(recipe, reference.parameters())
+def reference_steps(recipe):
+    """Steps of plain torch; the rate is set before each step, as torch's schedulers do."""
+    reference = Reference(SMALL).load(STATE).train()
+    optimizer, step = torch_optimizer(recipe, reference.parameters())
     average = torch.optim.swa_utils.AveragedModel(
         reference, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema_decay)
     )
-    average.update_parameters(reference)  # which makes it a copy, the first time
+    average.update_parameters(reference)  # the first call copies the parameters
     losses = []
     for seed, rate in enumerate(RATES):
         images, labels = (torch.from_numpy(array.copy()) for array in batch(seed=seed))
@@ -53,11 +53,11 @@ def by_hand(recipe):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_steps_are_those_of_torchs_own_optimizer(name):
-    """Weights, moments, running statistics and losses, with a rate that changes."""
+def test_steps_equal_those_of_torch_optim(name):
+    """Weights, moments, running statistics and losses, with a changing learning rate."""
     model = torch_model(RECIPES[name])
     losses = [loss for loss, _ in advance(model, range(3))]
-    expected_losses, expected = by_hand(RECIPES[name])
+    expected_losses, expected = reference_steps(RECIPES[name])
     np.testing.assert_allclose(losses, expected_losses, rtol=1e-10)
     state = model.get_state()
     if RECIPES[name].slots:
@@ -70,11 +70,11 @@ def test_steps_are_those_of_torchs_own_optimizer(name):
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("after", [0, 1, 2])
-def test_a_state_handed_on_in_the_middle_goes_on_to_the_bit(name, memory_format, after):
+def test_training_continues_bit_for_bit_from_a_state(name, memory_format, after):
     first = torch_model(RECIPES[name], memory_format=memory_format)
     advance(first, range(after))
     second = torch_model(RECIPES[name], memory_format=memory_format)
-    advance(second, [7])  # moments of its own, to be replaced
+    advance(second, [7])  # creates moments, to be replaced
     second.set_state(first.get_state())
     for (loss, grads), (expected_loss, expected) in zip(
         advance(second, (4, 5)), advance(first, (4, 5)), strict=True
@@ -86,7 +86,7 @@ def test_a_state_handed_on_in_the_middle_goes_on_to_the_bit(name, memory_format,
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_taking_over_its_own_state_changes_nothing(name):
+def test_setting_the_models_own_state_changes_nothing(name):
     model = torch_model(RECIPES[name])
     advance(model, range(2))
     before = model.get_state()
@@ -94,7 +94,7 @@ def test_taking_over_its_own_state_changes_nothing(name):
     assert_same_bits(model.get_state(), before)
 
 
-def test_what_step_gives_is_what_loss_and_grads_gives():
+def test_step_returns_the_results_of_loss_and_grads():
     model, (images, labels) = torch_model(RECIPES["sgd"]), batch()
     expected_loss, expected = model.loss_and_grads(images, labels)
     loss, grads = model.step(images, labels, 0.1)
@@ -102,16 +102,16 @@ def test_what_step_gives_is_what_loss_and_grads_gives():
     assert_same_bits(grads, expected)
 
 
-def test_clipping_changes_no_gradient_that_was_handed_out():
+def test_clipping_does_not_change_the_returned_gradients():
     model, (images, labels) = torch_model(TrainConfig(clip_norm=1e-3)), batch()
     expected = model.loss_and_grads(images, labels)[1]
-    found = model.step(images, labels, 0.1)[1]
-    assert_same_bits(found, expected)
-    moved = model.get_state()["optimizer.momentum.classifier.bias"]
-    assert np.abs(moved).max() < 1e-3 < np.abs(found["classifier.bias"]).max()
+    grads = model.step(images, labels, 0.1)[1]
+    assert_same_bits(grads, expected)
+    momentum = model.get_state()["optimizer.momentum.classifier.bias"]
+    assert np.abs(momentum).max() < 1e-3 < np.abs(grads["classifier.bias"]).max()
 
 
-def test_gradients_of_the_users_own_are_not_added_to_a_step():
+def test_existing_gradients_of_the_module_are_not_added_to_a_step():
     model, (images, labels) = torch_model(RECIPES["sgd"]), batch()
     expected = model.loss_and_grads(images, labels)[1]
     for parameter in model.module.parameters():
@@ -119,16 +119,16 @@ def test_gradients_of_the_users_own_are_not_added_to_a_step():
     assert_same_bits(model.step(images, labels, 0.1)[1], expected)
 
 
-def test_a_rate_of_zero_moves_moments_and_statistics_alone():
+def test_a_rate_of_zero_updates_moments_and_statistics_only():
     model = torch_model(RECIPES["sgd"])
     model.step(*batch(), 0)
     state = model.get_state()
-    moved = {name for name, tensor in STATE.items() if state[name].tobytes() != tensor.tobytes()}
-    assert moved == {name for name in STATE if "running" in name}
+    changed = {name for name, tensor in STATE.items() if state[name].tobytes() != tensor.tobytes()}
+    assert changed == {name for name in STATE if "running" in name}
     assert state["optimizer.momentum.stem.conv.weight"].any()
 
 
-def test_a_refused_step_moves_nothing():
+def test_a_refused_step_changes_nothing():
     model = torch_model(RECIPES["adam"])
     before = model.get_state()
     images, labels = batch()
@@ -142,16 +142,16 @@ def test_a_refused_step_moves_nothing():
 
 
 @pytest.mark.parametrize(
-    ("memory_format", "meanwhile"),
+    ("memory_format", "is_channels_last"),
     [("auto", True), ("contiguous", False), ("channels_last", True)],
 )
-def test_fit_lays_maps_out_for_speed_and_puts_them_back(memory_format, meanwhile):
+def test_fit_uses_channels_last_and_restores_the_memory_format(memory_format, is_channels_last):
     config = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=5)
     model = backend("torch").build(config, memory_format=memory_format)
     kernel = model.module.stem.conv.weight
-    before, seen = kernel.stride(), []
+    before, strides = kernel.stride(), []
     train = TrainConfig(steps=2, batch_size=4)
-    model.fit(synthetic(8, num_classes=5), train, (lambda _: seen.append(kernel.stride()),))
+    model.fit(synthetic(8, num_classes=5), train, (lambda _: strides.append(kernel.stride()),))
     channels_last = torch.empty(kernel.shape).to(memory_format=torch.channels_last).stride()
-    assert [stride == channels_last for stride in seen] == [meanwhile] * 2
+    assert [stride == channels_last for stride in strides] == [is_channels_last] * 2
     assert kernel.stride() == before

@@ -1,8 +1,8 @@
-"""What every backend is: NumPy in, NumPy out, the same names, the same checks.
+"""The protocol of every backend: NumPy arrays in and out, the same names, the same checks.
 
-`Backend` makes models; `Model` is a net with its running statistics and, if one was set, its
-optimizer. The public methods check what they are given, once, here; a backend implements the
-methods with a leading underscore.
+`Backend` builds models. `Model` holds one network with its running statistics and, after
+`Model.set_optimizer`, its optimizer. The public methods validate their arguments here, once; a
+backend implements the methods with a leading underscore.
 """
 
 from __future__ import annotations
@@ -29,15 +29,17 @@ if TYPE_CHECKING:
 
 
 class Model(abc.ABC):
-    """One MobileNet in one framework.
+    """One MobileNet in one framework. Built by `Backend.build`, `Backend.load` and others.
+
+    Shapes below use N for the batch, C for `config.in_channels`, H and W for any image size.
 
     Attributes:
-        config (MobileNetConfig)
-        dtype (numpy.dtype): float32 or float64: of the images, the results and the state.
-        optimizer (TrainConfig or None): What `step` does; see `set_optimizer`.
-        options (dict): The backend's own, as in `Backend.build`.
-        is_main_process (bool): Whether this process writes files and prints. True for the first of
-            several processes that train one model, and for a single process.
+        config (MobileNetConfig): The architecture.
+        dtype (numpy.dtype): float32 or float64; the dtype of images, results and state.
+        optimizer (TrainConfig or None): The optimizer of `step`; see `set_optimizer`.
+        options (dict): The backend's options, as passed to `Backend.build`.
+        is_main_process (bool): Whether this process writes files and prints. True for a single
+            process and for rank 0 of a distributed run.
     """
 
     backend: Backend
@@ -50,33 +52,55 @@ class Model(abc.ABC):
         self.options: dict[str, Any] = {}
 
     def replica(self, state: Mapping[str, np.ndarray] | None = None, **changes: Any) -> Model:
-        """Another model of this backend, with the same options and no moments.
+        """Build another model with the same backend and options, without an optimizer.
 
         Args:
-            state: Its parameters and running statistics; by default copies of this model's.
-            changes: Fields of the config that are to be others.
+            state: Parameters and running statistics. Default: a copy of this model's.
+            changes: Fields of the config to replace.
+
+        Returns:
+            A new model, which shares no memory with this one.
+
+        Raises:
+            ConfigError: A changed field is invalid.
+            WeightsError: The state does not fit the config.
         """
         config = replace(self.config, **changes)
         state = self.get_state() if state is None else state
         return self.backend.from_state(config, state, **self.options)
 
-    # What a model computes
+    # Inference and gradients
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Logits (N, classes) in evaluation mode, for images (N, C, H, W) of the model's dtype.
+        """Compute logits in evaluation mode.
 
-        Where the config has a softmax, probabilities.
+        Args:
+            images: (N, C, H, W), normalised, of the model's dtype.
+
+        Returns:
+            (N, classes), of the model's dtype: logits, or probabilities if `config.softmax`.
 
         Raises:
-            DataError: Images of another shape or dtype, or not finite.
+            DataError: The images have another shape or dtype, or contain NaN or infinity.
+
+        Example:
+            >>> import numpy as np
+            >>> from pymobilenet import MobileNetConfig, backend
+            >>> config = MobileNetConfig("v1", width_mult=0.25, resolution=32, num_classes=10)
+            >>> model = backend("torch").build(config, seed=0)
+            >>> model.predict(np.zeros((2, 3, 32, 32), np.float32)).shape
+            (2, 10)
         """
         return self._predict(checks.images(self.config, self.dtype, images))
 
     def freeze(self) -> Callable[[np.ndarray], np.ndarray]:
-        """A function that gives what `predict` gives now, for inference alone, and faster.
+        """Return a fast prediction function with a copy of the current weights.
 
-        Norms are folded into the convolutions, which rounds otherwise than `predict` does. What
-        happens to the model later does not reach the function.
+        Batch norms are folded into the convolutions, so that results differ from `predict` by
+        rounding. Later changes of the model do not affect the function.
+
+        Returns:
+            A function with the arguments, results and errors of `predict`.
         """
         run = self._freeze()
         return lambda images: run(checks.images(self.config, self.dtype, images))
@@ -84,17 +108,27 @@ class Model(abc.ABC):
     def activations(
         self, images: np.ndarray, train: bool = False, masks: Mapping[str, np.ndarray] | None = None
     ) -> State:
-        """Every activation by name, (N, C, H, W), then ``pool`` (N, C) and ``logits`` (N, classes),
-        and with a softmax ``probabilities``.
+        """Compute every activation of a forward pass. The model does not change.
 
-        With `train`, norms use the batch's statistics; the running ones stay as they are.
-        `masks` as in `loss_and_grads`.
+        Args:
+            images: (N, C, H, W), of the model's dtype.
+            train: Whether batch norms use the statistics of the batch.
+            masks: As in `loss_and_grads`.
+
+        Returns:
+            Arrays by name, of the model's dtype, in forward order: ``<layer>.conv``,
+            ``<layer>.norm``, ``<layer>.act`` and ``<block>.add`` (N, channels, H', W'), then
+            ``pool`` (N, channels), ``logits`` (N, classes) and, if `config.softmax`,
+            ``probabilities`` (N, classes). See `pymobilenet.architecture.activation_names`.
+
+        Raises:
+            DataError: The images or masks are invalid, or the batch has one value per channel.
         """
         images = checks.images(self.config, self.dtype, images)
         if train:
             checks.trainable(self.config, images)
-        known = checks.masks(self.config, self.dtype, masks, images)
-        return self._activations(images, train, known)
+        checked_masks = checks.masks(self.config, self.dtype, masks, images)
+        return self._activations(images, train, checked_masks)
 
     def loss_and_grads(
         self,
@@ -102,17 +136,25 @@ class Model(abc.ABC):
         labels: np.ndarray,
         masks: Mapping[str, np.ndarray] | None = None,
     ) -> tuple[float, Mapping[str, np.ndarray]]:
-        """Mean cross-entropy in training mode, and its gradient by parameter name.
+        """Compute the mean cross-entropy in training mode, and its gradients.
 
-        The model stays as it was: no running statistic moves.
+        The model does not change; its running statistics are not updated.
 
         Args:
             images: (N, C, H, W), of the model's dtype.
-            labels: (N,), integers in [0, classes); or (N, classes) of the model's dtype, a
-                distribution in each row.
-            masks: Optional. ``<layer>.act`` -> uint8 (N, C, H, W) from `activation_masks`: the
-                linear piece of the activation that each value is treated as lying on. ``dropout``
-                -> (N, C): factors for the pooled features; without it no feature is dropped.
+            labels: (N,), integers in [0, classes); or (N, classes), of the model's dtype, with a
+                probability distribution in each row.
+            masks: Optional. ``<layer>.act`` -> uint8 (N, channels, H', W'), from
+                `activation_masks`: which linear piece of the activation function to use for each
+                value. ``dropout`` -> (N, channels), of the model's dtype: factors that multiply the
+                pooled features. Without it, no feature is dropped.
+
+        Returns:
+            The loss, and gradients by parameter name, with the shapes of the parameters and the
+            model's dtype.
+
+        Raises:
+            DataError: Images, labels or masks are invalid, or the batch has one value per channel.
         """
         batch = Batch(images, labels, dict(masks or {}))
         return self._loss_and_grads(*checks.batch(self.config, self.dtype, batch))
@@ -124,66 +166,129 @@ class Model(abc.ABC):
         rate: float,
         masks: Mapping[str, np.ndarray] | None = None,
     ) -> tuple[float, Mapping[str, np.ndarray]]:
-        """One step of training: what `loss_and_grads` gives, and parameters, moments and running
-        statistics moved on. Needs `set_optimizer` first.
+        """Take one training step: update parameters, moments and running statistics.
 
-        Where the optimizer's `accumulate` is not 1, the means over so many parts of the batch, one
-        after the other; running statistics move with each.
+        With gradient accumulation (`TrainConfig.accumulate`), the batch is split into equal
+        micro-batches, computed one after the other. Running statistics are updated by each.
+
+        Args:
+            images: As in `loss_and_grads`. N must be a multiple of `TrainConfig.accumulate`.
+            labels: As in `loss_and_grads`.
+            rate: The learning rate, finite and at least 0.
+            masks: As in `loss_and_grads`.
+
+        Returns:
+            The loss before the update and the gradients (before clipping), as `loss_and_grads`;
+            with gradient accumulation their means over the micro-batches.
+
+        Raises:
+            ConfigError: `set_optimizer` has not been called, or the rate is invalid.
+            DataError: Images, labels or masks are invalid. The model is then unchanged.
         """
         if self.optimizer is None:
-            raise ConfigError("step needs an optimizer: call set_optimizer(TrainConfig(...)) first")
+            raise ConfigError(
+                "step requires an optimizer: call set_optimizer(TrainConfig(...)) first"
+            )
         batch, micro_batches = Batch(images, labels, dict(masks or {})), self.optimizer.accumulate
-        images, labels, known = checks.batch(self.config, self.dtype, batch, micro_batches)
-        return self._step(images, labels, checks.rate(rate), known)
+        images, labels, checked_masks = checks.batch(self.config, self.dtype, batch, micro_batches)
+        return self._step(images, labels, checks.rate(rate), checked_masks)
 
     def set_optimizer(self, config: TrainConfig) -> None:
-        """Choose what `step` does, with all moments at their start and no step taken."""
+        """Create a new optimizer, with all moments at their initial values.
+
+        Args:
+            config: The optimizer and its hyperparameters. The learning rate is an argument of
+                `step`.
+        """
         self.optimizer = config
         self._reset_optimizer(config)
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """The moments this model's optimizer keeps; none without an optimizer."""
+        """The optimizer slots of this model, such as ``("momentum",)``; empty without optimizer."""
         return () if self.optimizer is None else self.optimizer.slots
 
     @property
     def compute_options(self) -> dict[str, str]:
-        """What this model computes by where its backend knows several ways, for logs."""
+        """The effective settings that affect results or speed (layout, device, ...), for logs."""
         return {}
 
-    # The state
+    # State
 
     @abc.abstractmethod
     def get_state(self) -> State:
-        """A copy of parameters, running statistics and, with an optimizer, its moments."""
+        """Return a copy of the state.
+
+        Returns:
+            Arrays by canonical name, in canonical order: parameters and running statistics of the
+            model's dtype, then ``optimizer.<slot>.<parameter>`` and ``optimizer.step`` (int64, ())
+            if the optimizer has slots. See `pymobilenet.weights`.
+        """
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take over a whole state; see `pymobilenet.weights.check_state` for what is refused.
+        """Replace the state with a copy of `state`.
 
-        A state with moments needs the optimizer they belong to; one without leaves them alone.
+        A state without optimizer slots leaves the model's moments unchanged.
+
+        Args:
+            state: A complete state, as `get_state` returns it; see
+                `pymobilenet.weights.check_state`.
+
+        Raises:
+            ConfigError: The state has the slots of an optimizer that this model does not have.
+            WeightsError: A tensor is missing, unknown, not finite, or of the wrong shape or dtype.
+                The model is then unchanged.
         """
         slots = slots_of(state)
         if slots and slots != tuple(sorted(self.slots)):
-            mine = self.optimizer.optimizer if self.optimizer else None
-            raise ConfigError(f"the state has moments {slots}, this model's optimizer is {mine}")
+            optimizer = self.optimizer.optimizer if self.optimizer else None
+            raise ConfigError(
+                f"the optimizer slots of a state must be those of the model's optimizer, "
+                f"{optimizer}: {self.slots}. Received: {slots}"
+            )
         check_state(self.config, state, self.dtype, slots)
         self._set_state({name: np.asarray(tensor, order="C") for name, tensor in state.items()})
 
     def save(self, path: str | Path) -> None:
-        """Write config and state as the exchange file (see `pymobilenet.formats.exchange`).
+        """Write the config and the state to an exchange file.
 
-        The file carries a probe (see `pymobilenet.backends.probe`), by which `pymobilenet verify`
-        tells whether it still gives the logits it gave here.
+        The file also contains a probe: the logits of a few generated images, with which
+        ``pymobilenet verify`` checks the file on another machine. See
+        `pymobilenet.formats.exchange` and `pymobilenet.backends.probe`.
+
+        Args:
+            path: The file to write. It is replaced atomically.
+
+        Raises:
+            OSError: The file cannot be written.
         """
         from pymobilenet.formats.exchange import write_weights
 
         metadata = probe_metadata(self)
         write_weights(path, self.config, self.get_state(), self.backend.versions(), metadata)
 
+    # Training
+
     def fit(
         self, data: Any, config: TrainConfig, callbacks: Iterable[Callback] = (), start: int = 0
     ) -> History:
-        """Train on a `pymobilenet.data.Dataset`; see `pymobilenet.training.fit`."""
+        """Train the model; see `pymobilenet.training.fit`.
+
+        Args:
+            data: A `pymobilenet.data.Dataset` of training images (N, C, H, W), uint8.
+            config: Optimizer, schedule, batch size, number of steps, augmentation and seed.
+            callbacks: Functions that are called after each step with a
+                `pymobilenet.training.StepRecord`: step, loss and learning rate.
+            start: The step to continue from. If it is not 0, the model keeps its optimizer, which
+                must have been set from the same config.
+
+        Returns:
+            The loss of each step, and the model's compute options.
+
+        Raises:
+            ConfigError: `start` is not 0 and the model's optimizer is not that of `config`.
+            DataError: The images or labels do not fit the model.
+        """
         from pymobilenet.training import fit
 
         return fit(self, data, config, callbacks, start)
@@ -199,10 +304,14 @@ class Model(abc.ABC):
         return flag
 
     def fitting(self) -> AbstractContextManager[None]:
-        """What `fit` wraps its steps in: a backend may lay out its maps for speed meanwhile."""
+        """Return the context manager in which `fit` takes its steps.
+
+        Inside, a backend may use a faster memory layout, and the arrays that `step` returns may be
+        valid until the next step only.
+        """
         return nullcontext()
 
-    # What a backend implements; arguments are checked, C-contiguous and of the model's dtype
+    # Implemented by backends. Arguments are checked, C-contiguous and of the model's dtype.
 
     @abc.abstractmethod
     def _predict(self, images: np.ndarray) -> np.ndarray: ...
@@ -233,31 +342,44 @@ class Model(abc.ABC):
 
 
 class Backend(abc.ABC):
-    """A framework that can hold a MobileNet. Get one from `pymobilenet.backend`."""
+    """A framework that runs MobileNets. Returned by `pymobilenet.backend`.
+
+    Attributes:
+        name (str): "numpy", "torch" or "julia".
+        options (tuple of str): The keyword options of `build`, `from_state` and `load`.
+    """
 
     name: str
     options: tuple[str, ...] = ()
-    """What `build`, `from_state` and `load` take besides their own arguments."""
 
     @abc.abstractmethod
     def versions(self) -> dict[str, str]:
-        """Library name -> version of everything that computes."""
+        """Return the versions of the libraries that compute, by name."""
 
     def threads(self) -> dict[str, int]:
-        """Kind of thread -> how many this backend computes with, as far as it can tell."""
+        """Return the numbers of threads, by kind; empty if the backend cannot tell."""
         return {}
 
     def product(self, a: np.ndarray, b: np.ndarray) -> Callable[[], Any]:
-        """A function that multiplies two square matrices by what this backend multiplies with."""
+        """Return a function that multiplies two matrices with this backend's BLAS.
+
+        Args:
+            a: (n, n), float32 or float64.
+            b: The same shape and dtype.
+        """
         return lambda: a @ b
 
-    def computes(self, _dtype: str) -> bool:
-        """Whether models of this dtype can be built."""
+    def supports_dtype(self, dtype: str) -> bool:  # noqa: ARG002 - every dtype, by default
+        """Return whether models of this dtype can be built.
+
+        Args:
+            dtype: "float32" or "float64".
+        """
         return True
 
     @abc.abstractmethod
     def _new(self, config: MobileNetConfig, dtype: np.dtype, **options: Any) -> Model:
-        """A model whose weights are about to be set; `options` are the backend's own."""
+        """Return a model whose weights are set next; `options` are the backend's own."""
 
     def build(
         self,
@@ -267,10 +389,29 @@ class Backend(abc.ABC):
         init: str = "he",
         **options: Any,
     ) -> Model:
-        """A model with the initial weights of `seed`, the same bits in every backend.
+        """Build a model with random initial weights, which are bit-identical in every backend.
 
-        `init` is a rule's name: he, torch, flux, torchvision or keras (see
-        `pymobilenet.weights.initial`).
+        Args:
+            config: The architecture.
+            seed: Seed of the initial weights, in [0, 2**63).
+            dtype: "float32" or "float64". The NumPy backend supports float64 only.
+            init: Initialization scheme: "he", "torch", "flux", "torchvision" or "keras"; see
+                `pymobilenet.weights.initial_state`.
+            options: Options of the backend; see its class.
+
+        Returns:
+            A model in evaluation mode, without an optimizer.
+
+        Raises:
+            ConfigError: An argument is invalid, or the backend does not have the option.
+            BackendUnavailable: The device or a package that an option requires is not available.
+
+        Example:
+            >>> from pymobilenet import MobileNetConfig, backend
+            >>> config = MobileNetConfig("v1", width_mult=0.25, num_classes=10)
+            >>> model = backend("numpy").build(config, seed=0, dtype="float64")
+            >>> model.get_state()["classifier.weight"].shape
+            (10, 256)
         """
         state = initial_state(config, seed, checks.dtype(dtype), init)
         return self.from_state(config, state, **options)
@@ -278,14 +419,23 @@ class Backend(abc.ABC):
     def from_state(
         self, config: MobileNetConfig, state: Mapping[str, np.ndarray], **options: Any
     ) -> Model:
-        """A model with the parameters and running statistics of `state`, and its dtype.
+        """Build a model with a copy of the given weights, and their dtype.
 
-        Moments in `state` are left out: `set_optimizer` and `set_state` bring them in.
+        Optimizer slots in `state` are ignored: call `Model.set_optimizer` and `Model.set_state` to
+        restore them.
+
+        Args:
+            config: The architecture.
+            state: Parameters and running statistics by canonical name; see `Model.get_state`.
+            options: Options of the backend; see its class.
+
+        Returns:
+            A model in evaluation mode, without an optimizer.
 
         Raises:
-            ConfigError: An option that this backend does not have, or of a value it does not know.
-            BackendUnavailable: A device that is not there.
-            WeightsError: A state that does not fit the config.
+            ConfigError: The backend does not have an option, or an option's value is invalid.
+            BackendUnavailable: The device or a package that an option requires is not available.
+            WeightsError: The state does not fit the config.
         """
         checks.options(self.name, self.options, options)
         weights = {k: v for k, v in state.items() if not k.startswith("optimizer.")}
@@ -298,7 +448,21 @@ class Backend(abc.ABC):
         return model
 
     def load(self, path: str | Path, **options: Any) -> Model:
-        """A model from an exchange file, with the config and dtype the file names."""
+        """Load a model from an exchange file, with the file's config and dtype.
+
+        Args:
+            path: A ``.safetensors`` file written by `Model.save` in any backend. For other formats
+                see `pymobilenet.formats.load_any`.
+            options: Options of the backend; see its class.
+
+        Returns:
+            A model in evaluation mode, without an optimizer.
+
+        Raises:
+            WeightsError: The file is not a valid exchange file.
+            ConfigError: The backend does not have an option, or an option's value is invalid.
+            OSError: The file cannot be read.
+        """
         from pymobilenet.formats.exchange import read_weights
 
         file = read_weights(path, mmap=True)

@@ -1,12 +1,12 @@
 """The layers of MobileNet in float64, forward and backward, written from their formulas.
 
-This is the oracle: it says who is right when two frameworks differ. Each function returns new
-arrays and keeps nothing; a backward function takes the gradient of the loss with respect to its
+These functions are the oracle: the reference when two frameworks differ. Each function returns new
+arrays and has no state. A backward function takes the gradient of the loss with respect to its
 layer's output and returns those with respect to the layer's inputs.
 
-Axes are PyTorch's: maps are (N, C, H, W), convolution weights (O, I/g, kH, kW). Long sums are
-split: within a map NumPy adds pairwise, and only then images are added to each other, so that
-rounding errors grow with the logarithm of the map (Higham, SIAM J. Sci. Comput. 14, 783 (1993)).
+Axes are PyTorch's: feature maps are (N, C, H, W), convolution weights (O, I/g, kH, kW). Long sums
+are split: NumPy adds pairwise within a map, and the sums of the maps are added pairwise, so that
+rounding errors grow with the logarithm of the count (Higham, SIAM J. Sci. Comput. 14, 783 (1993)).
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ import numpy as np
 
 # Convolution
 
-
 Padding = tuple[int, int]
-"""Zeros before (above, to the left) and after (below, to the right) a map."""
+"""Number of zeros before (above, left of) and after (below, right of) a feature map."""
 
 
 def conv(
     x: np.ndarray, weight: np.ndarray, stride: int, padding: Padding, groups: int
 ) -> np.ndarray:
-    """Cross-correlation of zero-padded maps with kernels that are not flipped; no bias.
+    """Convolve feature maps: cross-correlation with zero padding, without bias.
 
     ``y[n, o, h, w] = sum over c, i, j of weight[o, c, i, j] * padded[n, c', s*h + i, s*w + j]``
     with c' the c-th channel of the group of o. (Dumoulin & Visin, arXiv:1603.07285, chapter 2; a
@@ -34,7 +33,10 @@ def conv(
 
     Args:
         x: (N, I, H, W).
-        weight: (O, I/groups, kH, kW).
+        weight: (O, I/groups, kH, kW). Kernels are not flipped.
+        stride: Distance between windows, in pixels, along both axes.
+        padding: Zeros before and after each of the two axes.
+        groups: Number of groups of channels.
 
     Returns:
         (N, O, H', W') with ``H' = (H + before + after - kH) // stride + 1``, and W' likewise.
@@ -51,7 +53,19 @@ def conv(
 def conv_backward(
     grad: np.ndarray, x: np.ndarray, weight: np.ndarray, stride: int, padding: Padding, groups: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients of `conv` with respect to x (N, I, H, W) and weight (O, I/groups, kH, kW)."""
+    """Compute the gradients of `conv`.
+
+    Args:
+        grad: (N, O, H', W'), with respect to the output.
+        x: (N, I, H, W), the input.
+        weight: (O, I/groups, kH, kW).
+        stride: As in `conv`.
+        padding: As in `conv`.
+        groups: As in `conv`.
+
+    Returns:
+        Gradients with respect to x (N, I, H, W) and weight (O, I/groups, kH, kW).
+    """
     padded = _pad(x, padding)
     grad_padded = np.zeros_like(padded)
     grad_weight = np.empty_like(weight)
@@ -70,7 +84,7 @@ def _pad(x: np.ndarray, padding: Padding) -> np.ndarray:
 def _windows(
     weight: np.ndarray, stride: int, rows: int, columns: int
 ) -> Iterator[tuple[int, int, tuple[slice, ...]]]:
-    """Each position (i, j) in the kernel, with the part of the padded map it is multiplied with."""
+    """Yield each position (i, j) of the kernel, and the slices of the padded map it multiplies."""
     for i in range(weight.shape[2]):
         for j in range(weight.shape[3]):
             down = slice(i, i + stride * (rows - 1) + 1, stride)
@@ -79,12 +93,12 @@ def _windows(
 
 
 def _is_depthwise(outputs: int, inputs: int, groups: int) -> bool:
-    """One input and one output channel for each group: products of numbers, not of matrices."""
+    """Whether each group has one input and one output channel: a product of scalars."""
     return outputs == inputs == groups
 
 
 def _mix(weight: np.ndarray, x: np.ndarray, groups: int) -> np.ndarray:
-    """The 1x1 convolution with weight (O, I/groups): (N, I, H, W) -> (N, O, H, W)."""
+    """Apply a 1x1 convolution with weight (O, I/groups): (N, I, H, W) -> (N, O, H, W)."""
     outputs, inputs = weight.shape
     count, channels, rows, columns = x.shape
     if _is_depthwise(outputs, channels, groups):
@@ -96,32 +110,32 @@ def _mix(weight: np.ndarray, x: np.ndarray, groups: int) -> np.ndarray:
 
 
 def _unmix(weight: np.ndarray, grad: np.ndarray, groups: int) -> np.ndarray:
-    """The gradient of `_mix` with respect to x: (N, O, H, W) -> (N, I, H, W)."""
+    """Compute the gradient of `_mix` with respect to x: (N, O, H, W) -> (N, I, H, W)."""
     outputs, inputs = weight.shape
     per_group = weight.reshape(groups, outputs // groups, inputs).transpose(0, 2, 1)
     return _mix(per_group.reshape(groups * inputs, outputs // groups), grad, groups)
 
 
 def _mix_weight_grad(grad: np.ndarray, x: np.ndarray, groups: int) -> np.ndarray:
-    """The gradient of `_mix` with respect to weight, (O, I/groups)."""
+    """Compute the gradient of `_mix` with respect to weight, (O, I/groups)."""
     outputs, channels = grad.shape[1], x.shape[1]
     if _is_depthwise(outputs, channels, groups):
         return _channel_sums(grad * x)[:, np.newaxis]
     left, right = _grouped(grad, groups), _grouped(x, groups).swapaxes(-1, -2)
     total = np.zeros((groups, outputs // groups, channels // groups))
-    for of_image, x_image in zip(left, right, strict=True):
-        total += np.matmul(of_image, x_image)  # (g, O/g, HW) @ (g, HW, I/g)
+    for grad_image, x_image in zip(left, right, strict=True):
+        total += np.matmul(grad_image, x_image)  # (g, O/g, HW) @ (g, HW, I/g)
     return total.reshape(outputs, channels // groups)
 
 
 def _grouped(x: np.ndarray, groups: int) -> np.ndarray:
-    """(N, C, H, W) -> (N, groups, C/groups, H*W)."""
+    """Reshape (N, C, H, W) to (N, groups, C/groups, H*W)."""
     count, channels, rows, columns = x.shape
     return x.reshape(count, groups, channels // groups, rows * columns)
 
 
 def _channel_sums(x: np.ndarray) -> np.ndarray:
-    """(N, C, H, W) -> (C,): pairwise over the map, then pairwise over the images."""
+    """Sum (N, C, H, W) to (C,): pairwise over each map, then pairwise over the images."""
     per_image = x.reshape(*x.shape[:2], -1).sum(axis=-1)  # (N, C)
     return np.ascontiguousarray(per_image.T).sum(axis=-1)
 
@@ -131,10 +145,12 @@ def _channel_sums(x: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What a norm normalises with: mean and variance of each channel, (C,).
+    """The mean and variance of each channel with which a batch norm normalises.
 
-    Those of a batch are over `count` values, and their variance is the biased one; running ones
-    are constants, whose count says nothing.
+    Attributes:
+        mean: (C,).
+        variance: (C,), biased.
+        count: Number of values per channel; 0 for running statistics.
     """
 
     mean: np.ndarray
@@ -143,12 +159,19 @@ class Statistics:
 
     @property
     def unbiased_variance(self) -> np.ndarray:
-        """What the running variance is fed: ``variance * count / (count - 1)``."""
+        """The unbiased variance (C,), which updates the running variance."""
         return self.variance * (self.count / (self.count - 1))
 
 
 def batch_statistics(x: np.ndarray) -> Statistics:
-    """Mean and biased variance over N, H and W of maps (N, C, H, W), in two passes."""
+    """Compute mean and biased variance over N, H and W, in two passes.
+
+    Args:
+        x: (N, C, H, W).
+
+    Returns:
+        Statistics with arrays (C,).
+    """
     count = x.size // x.shape[1]
     mean = _channel_sums(x) / count
     variance = _channel_sums((x - _per_channel(mean)) ** 2) / count
@@ -156,15 +179,32 @@ def batch_statistics(x: np.ndarray) -> Statistics:
 
 
 def normalise(x: np.ndarray, statistics: Statistics, eps: float) -> np.ndarray:
-    """``(x - mean) / sqrt(variance + eps)`` for maps (N, C, H, W)."""
+    """Compute ``(x - mean) / sqrt(variance + eps)``.
+
+    Args:
+        x: (N, C, H, W).
+        statistics: Of the batch, or running ones.
+        eps: Added to the variance.
+
+    Returns:
+        (N, C, H, W).
+    """
     centred = x - _per_channel(statistics.mean)
     return centred / _per_channel(np.sqrt(statistics.variance + eps))
 
 
 def affine(normalised: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """``weight * normalised + bias``, (N, C, H, W): the second half of a norm.
+    """Compute ``weight * normalised + bias``, the second half of a batch norm.
 
-    Ioffe & Szegedy, arXiv:1502.03167, algorithm 1, where weight is gamma and bias beta.
+    Ioffe & Szegedy, arXiv:1502.03167, algorithm 1, with weight as gamma and bias as beta.
+
+    Args:
+        normalised: (N, C, H, W).
+        weight: (C,).
+        bias: (C,).
+
+    Returns:
+        (N, C, H, W).
     """
     return _per_channel(weight) * normalised + _per_channel(bias)
 
@@ -172,23 +212,49 @@ def affine(normalised: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.n
 def affine_backward(
     grad: np.ndarray, normalised: np.ndarray, weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients of `affine` with respect to normalised (N, C, H, W), weight and bias (C,)."""
+    """Compute the gradients of `affine`.
+
+    Args:
+        grad: (N, C, H, W), with respect to the output.
+        normalised: (N, C, H, W), the input.
+        weight: (C,).
+
+    Returns:
+        Gradients with respect to normalised (N, C, H, W), weight (C,) and bias (C,).
+    """
     return _per_channel(weight) * grad, _channel_sums(grad * normalised), _channel_sums(grad)
 
 
 def normalise_backward(grad: np.ndarray, statistics: Statistics, eps: float) -> np.ndarray:
-    """Gradient of `normalise` with respect to x where the statistics are constants."""
+    """Compute the gradient of `normalise` with respect to x, with constant statistics.
+
+    Args:
+        grad: (N, C, H, W), with respect to the output.
+        statistics: As in `normalise`.
+        eps: As in `normalise`.
+
+    Returns:
+        (N, C, H, W).
+    """
     return grad / _per_channel(np.sqrt(statistics.variance + eps))
 
 
 def normalise_batch_backward(
     grad: np.ndarray, normalised: np.ndarray, statistics: Statistics, eps: float
 ) -> np.ndarray:
-    """Gradient of `normalise` with respect to x where the statistics are those of x itself.
+    """Compute the gradient of `normalise` with respect to x, with the statistics of x.
 
-    The chain through mean and variance takes away what changes neither:
-    ``(grad - mean(grad) - normalised * mean(grad * normalised)) / sqrt(variance + eps)``,
-    the means over N, H, W (the gradients of arXiv:1502.03167, section 3, put together).
+    ``(grad - mean(grad) - normalised * mean(grad * normalised)) / sqrt(variance + eps)``, with
+    means over N, H and W: the gradients of arXiv:1502.03167, section 3, combined.
+
+    Args:
+        grad: (N, C, H, W), with respect to the output.
+        normalised: (N, C, H, W), the output of `normalise`.
+        statistics: Those of x, from `batch_statistics`.
+        eps: As in `normalise`.
+
+    Returns:
+        (N, C, H, W).
     """
     mean = _channel_sums(grad) / statistics.count
     slope = _channel_sums(grad * normalised) / statistics.count
@@ -197,62 +263,122 @@ def normalise_batch_backward(
 
 
 def _per_channel(values: np.ndarray) -> np.ndarray:
-    """(C,) -> (C, 1, 1), which broadcasts against (N, C, H, W)."""
+    """Reshape (C,) to (C, 1, 1), which broadcasts against (N, C, H, W)."""
     return values[:, np.newaxis, np.newaxis]
 
 
 # Activation, pooling, classifier, loss
 
 
-def activate(x: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """ReLU or ReLU6 as the piece of it that `region` (see `backends.base.activation_masks`) names.
+def activate(x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Apply the linear pieces of ReLU or ReLU6 that `mask` selects. NaN stays NaN.
 
-    Products, not a choice: what is not a number stays so.
+    Args:
+        x: Any shape.
+        mask: uint8 of the same shape, from `pymobilenet.backends.activation_masks`.
+
+    Returns:
+        0, x or 6 where the mask is 0, 1 or 2.
     """
-    return x * (region == 1) + 6.0 * (region == 2)
+    return x * (mask == 1) + 6.0 * (mask == 2)
 
 
-def activate_backward(grad: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """Gradient of `activate` with respect to x: nothing passes a constant piece."""
-    return grad * (region == 1)
+def activate_backward(grad: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Compute the gradient of `activate` with respect to x.
+
+    Args:
+        grad: Any shape, with respect to the output.
+        mask: As in `activate`.
+
+    Returns:
+        The gradient where the mask is 1, else 0.
+    """
+    return grad * (mask == 1)
 
 
 def mean_pool(x: np.ndarray) -> np.ndarray:
-    """Mean of each map: (N, C, H, W) -> (N, C)."""
+    """Compute the mean of each feature map.
+
+    Args:
+        x: (N, C, H, W).
+
+    Returns:
+        (N, C).
+    """
     return x.reshape(*x.shape[:2], -1).mean(axis=-1)
 
 
 def mean_pool_backward(grad: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Gradient of `mean_pool` with respect to maps of `rows` x `columns`: (N, C, H, W)."""
-    share = grad / (rows * columns)
-    return np.tile(share[:, :, np.newaxis, np.newaxis], (rows, columns))
+    """Compute the gradient of `mean_pool` with respect to x.
+
+    Args:
+        grad: (N, C), with respect to the output.
+        rows: H.
+        columns: W.
+
+    Returns:
+        (N, C, H, W).
+    """
+    pixel_grad = grad / (rows * columns)
+    return np.tile(pixel_grad[:, :, np.newaxis, np.newaxis], (rows, columns))
 
 
 def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """``x @ weight.T + bias``: (N, in), (out, in), (out,) -> (N, out)."""
+    """Compute ``x @ weight.T + bias``.
+
+    Args:
+        x: (N, in).
+        weight: (out, in).
+        bias: (out,).
+
+    Returns:
+        (N, out).
+    """
     return x @ weight.T + bias
 
 
 def linear_backward(
     grad: np.ndarray, x: np.ndarray, weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients of `linear` with respect to x (N, in), weight (out, in) and bias (out,)."""
+    """Compute the gradients of `linear`.
+
+    Args:
+        grad: (N, out), with respect to the output.
+        x: (N, in), the input.
+        weight: (out, in).
+
+    Returns:
+        Gradients with respect to x (N, in), weight (out, in) and bias (out,).
+    """
     return grad @ weight, grad.T @ x, grad.sum(axis=0)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities (N, classes); the largest logit of each row is taken off first."""
+    """Compute probabilities. The largest logit of each row is subtracted first.
+
+    Args:
+        logits: (N, classes).
+
+    Returns:
+        (N, classes), with rows that sum to 1.
+    """
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
-    """Mean over the batch of ``sum(targets * (logsumexp(logits) - logits))``, and its gradient.
+    """Compute the mean of ``sum(targets * (logsumexp(logits) - logits))``, and its gradient.
 
-    `labels` are the targets (N, classes), or classes (N,), of which a target is 1. The largest
-    logit of each row is taken off first, so that no exponential overflows (Blanchard, Higham &
-    Higham, IMA J. Numer. Anal. 41, 2311 (2021)). The gradient, (N, classes), is
-    ``(softmax(logits) * sum(targets) - targets) / N``.
+    The largest logit of each row is subtracted first, so that no exponential overflows (Blanchard,
+    Higham & Higham, IMA J. Numer. Anal. 41, 2311 (2021)).
+
+    Args:
+        logits: (N, classes).
+        labels: Class indices (N,), or target distributions (N, classes).
+
+    Returns:
+        The loss, and the gradient with respect to the logits (N, classes):
+        ``(softmax(logits) * sum(targets) - targets) / N``.
     """
     targets = labels
     if labels.ndim == 1:

@@ -1,8 +1,9 @@
-"""One step of each optimizer for one tensor, in float64; docs/training.md has the formulas.
+"""One step of each optimizer for one tensor, in float64. docs/training.md has the formulas.
 
-A rule takes a parameter, its gradient and its moments, in the order of `TrainConfig.moments`, and
-gives parameter and moments after the step, as new arrays. Moments start at `TrainConfig.start_of`,
-`step` at 1. Before the rule come `clipped`, over all gradients, and `decayed`.
+An update rule takes a parameter, its gradient and its moments in the order of
+`TrainConfig.moments`, and returns the new parameter and moments as new arrays. Moments start at
+`TrainConfig.start_of`, `step` at 1. `clip_gradients` (over all gradients) and `apply_decay` are
+applied before the rule.
 """
 
 from __future__ import annotations
@@ -18,25 +19,41 @@ from pymobilenet.weights import State
 Moments = tuple[np.ndarray, ...]
 
 
-def clipped(grads: State, largest: float) -> State:
-    """Gradients whose norm, that of all of them together, is at most `largest`; 0 is no limit.
+def clip_gradients(grads: State, clip_norm: float) -> State:
+    """Scale gradients so that their common norm is at most `clip_norm`.
 
-    As `torch.nn.utils.clip_grad_norm_`, with its 1e-6 beside the norm.
+    Like `torch.nn.utils.clip_grad_norm_`, which adds 1e-6 to the norm.
+
+    Args:
+        grads: Gradients by parameter name.
+        clip_norm: The largest norm; 0 disables clipping.
+
+    Returns:
+        New arrays by name, or `grads` itself if clipping is disabled.
     """
-    if largest == 0:
+    if clip_norm == 0:
         return grads
     norm = math.sqrt(sum(float(np.square(grad).sum()) for grad in grads.values()))
-    factor = np.minimum(largest / (norm + 1e-6), 1.0)
+    factor = np.minimum(clip_norm / (norm + 1e-6), 1.0)
     return {name: factor * grad for name, grad in grads.items()}
 
 
-def decayed(
+def apply_decay(
     config: TrainConfig, parameter: np.ndarray, grad: np.ndarray, rate: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Parameter and gradient after the weight decay; what has one axis only with `decay_all`.
+    """Apply weight decay; parameters with one axis are decayed only with `decay_all`.
 
-    Decay is the gradient of ``weight_decay / 2 * sum(p ** 2)``, added to the loss's. In AdamW it
-    goes past the moments (Loshchilov & Hutter, arXiv:1711.05101, algorithm 2).
+    Decay is the gradient of ``weight_decay / 2 * sum(p ** 2)``, added to the loss's gradient. AdamW
+    subtracts it from the parameter instead (Loshchilov & Hutter, arXiv:1711.05101, algorithm 2).
+
+    Args:
+        config: For `optimizer`, `weight_decay` and `decay_all`.
+        parameter: Any shape.
+        grad: Its gradient, the same shape.
+        rate: The learning rate.
+
+    Returns:
+        Parameter and gradient for the update rule.
     """
     if parameter.ndim < 2 and not config.decay_all:
         return parameter, grad
@@ -51,18 +68,28 @@ def sgd(
     grad: np.ndarray,
     moments: Moments,
     rate: float,
-    step: int,  # noqa: ARG001 - every step is the same
+    step: int,  # noqa: ARG001 - does not depend on the step
 ) -> tuple[np.ndarray, Moments]:
     """Stochastic gradient descent with momentum: ``v = momentum * v + grad; p = p - rate * v``.
 
-    As `torch.optim.SGD`: the rate stays outside the velocity, unlike in Sutskever et al., ICML
-    2013, equations 1 and 2. With `nesterov`, ``p = p - rate * (grad + momentum * v)``, their
-    equations 3 and 4 in the variables of Bengio et al., arXiv:1212.0901, section 3.5. Without
-    momentum there is no velocity to keep.
+    Like `torch.optim.SGD`: the rate is not part of the velocity, unlike in Sutskever et al., ICML
+    2013, equations 1 and 2. With `nesterov`, ``p = p - rate * (grad + momentum * v)``: their
+    equations 3 and 4 in the variables of Bengio et al., arXiv:1212.0901, section 3.5.
+
+    Args:
+        config: Hyperparameters.
+        parameter: Any shape.
+        grad: The same shape.
+        moments: The velocity; empty if `momentum` is 0.
+        rate: The learning rate.
+        step: Number of the step, from 1.
+
+    Returns:
+        The new parameter and moments.
     """
     velocity = grad + sum(config.momentum * moment for moment in moments)
-    pull = grad + config.momentum * velocity if config.nesterov else velocity
-    return parameter - rate * pull, (velocity,) * len(moments)
+    update = grad + config.momentum * velocity if config.nesterov else velocity
+    return parameter - rate * update, (velocity,) * len(moments)
 
 
 def adam(
@@ -76,6 +103,17 @@ def adam(
     """Kingma & Ba, arXiv:1412.6980, algorithm 1, in the order of operations of `torch.optim.Adam`.
 
     `eps` is added to the root of the corrected second moment.
+
+    Args:
+        config: Hyperparameters.
+        parameter: Any shape.
+        grad: The same shape.
+        moments: First and second moment.
+        rate: The learning rate.
+        step: Number of the step, from 1.
+
+    Returns:
+        The new parameter and moments.
     """
     exp_avg, exp_avg_sq = moments
     exp_avg = exp_avg + (1 - config.beta1) * (grad - exp_avg)
@@ -91,17 +129,28 @@ def rmsprop(
     grad: np.ndarray,
     moments: Moments,
     rate: float,
-    step: int,  # noqa: ARG001 - every step is the same
+    step: int,  # noqa: ARG001 - does not depend on the step
 ) -> tuple[np.ndarray, Moments]:
-    """Tieleman & Hinton, Coursera lecture 6.5 (2012), as `torch.optim.RMSprop` has it.
+    """RMSprop like `torch.optim.RMSprop` (Tieleman & Hinton, Coursera lecture 6.5, 2012).
 
-    `eps` is added to the root, and the rate stays outside the momentum.
+    `eps` is added to the root, and the rate is not part of the momentum.
+
+    Args:
+        config: Hyperparameters.
+        parameter: Any shape.
+        grad: The same shape.
+        moments: The momentum, unless `momentum` is 0, and the square average.
+        rate: The learning rate.
+        step: Number of the step, from 1.
+
+    Returns:
+        The new parameter and moments.
     """
     *momentum, square_avg = moments
     square_avg = config.alpha * square_avg + (1 - config.alpha) * grad * grad
-    pull = grad / (np.sqrt(square_avg) + config.eps)
-    pull = pull + sum(config.momentum * moment for moment in momentum)
-    return parameter - rate * pull, (*(pull for _ in momentum), square_avg)
+    update = grad / (np.sqrt(square_avg) + config.eps)
+    update = update + sum(config.momentum * moment for moment in momentum)
+    return parameter - rate * update, (*(update for _ in momentum), square_avg)
 
 
 def rmsprop_tf(
@@ -110,24 +159,35 @@ def rmsprop_tf(
     grad: np.ndarray,
     moments: Moments,
     rate: float,
-    step: int,  # noqa: ARG001 - every step is the same
+    step: int,  # noqa: ARG001 - does not depend on the step
 ) -> tuple[np.ndarray, Moments]:
-    """RMSprop as TensorFlow and Keras have it (keras/src/optimizers/rmsprop.py).
+    """RMSprop like TensorFlow and Keras (keras/src/optimizers/rmsprop.py).
 
-    `eps` is added under the root, and the rate is in the momentum.
+    `eps` is added under the root, and the rate is part of the momentum.
+
+    Args:
+        config: Hyperparameters.
+        parameter: Any shape.
+        grad: The same shape.
+        moments: The momentum, unless `momentum` is 0, and the square average.
+        rate: The learning rate.
+        step: Number of the step, from 1.
+
+    Returns:
+        The new parameter and moments.
     """
     *momentum, square_avg = moments
     square_avg = config.alpha * square_avg + (1 - config.alpha) * grad * grad
-    pull = rate * grad / np.sqrt(square_avg + config.eps)
-    pull = pull + sum(config.momentum * moment for moment in momentum)
-    return parameter - pull, (*(pull for _ in momentum), square_avg)
+    update = rate * grad / np.sqrt(square_avg + config.eps)
+    update = update + sum(config.momentum * moment for moment in momentum)
+    return parameter - update, (*(update for _ in momentum), square_avg)
 
 
-RULES: dict[str, Callable[..., tuple[np.ndarray, Moments]]] = {
+UPDATE_RULES: dict[str, Callable[..., tuple[np.ndarray, Moments]]] = {
     "sgd": sgd,
     "adam": adam,
     "adamw": adam,
     "rmsprop": rmsprop,
     "rmsprop_tf": rmsprop_tf,
 }
-"""By the names of `pymobilenet.config.OPTIMIZERS`."""
+"""Update rules by the names of `pymobilenet.config.OPTIMIZERS`."""

@@ -1,11 +1,12 @@
-"""The probe a saved model carries: a seeded input, and the logits it gave where it was written.
+"""The probe of a saved model: generated images, and their logits where the file was written.
 
-In a file's metadata it is the JSON text ``probe``:
+`pymobilenet.parity.verify` recomputes the logits to check a file on another machine or backend. In
+a file's metadata, the probe is the JSON text ``probe``:
 
-- ``seed`` and ``shape`` (N, C, H, W): the images are ``2 u - 1`` for u uniform in [0, 1) from the
-  words of stream PROBE, epoch 7, index 0, in row-major order, rounded to float32;
-- ``digest``: SHA-256 of those images' little-endian float32 bytes, in hex;
-- ``float64`` and ``float32``: the logits (N, classes) of the saved values in either dtype.
+- ``seed`` and ``shape`` (N, C, H, W): the images are ``2 u - 1`` with u uniform in [0, 1), from the
+  words of Philox stream PROBE, epoch 7, index 0, in row-major order, rounded to float32;
+- ``digest``: SHA-256 of the images' little-endian float32 bytes, in hexadecimal;
+- ``float64`` and ``float32``: the logits (N, classes), computed in either dtype.
 """
 
 from __future__ import annotations
@@ -27,19 +28,27 @@ from pymobilenet.strict_json import parse_object
 if TYPE_CHECKING:
     from pymobilenet.backends.base import Model
 
-IMAGES = 2
-LARGEST = 64
-"""Pixels: a probe is to cost little; wrong weights show at any size."""
+IMAGE_COUNT = 2
+LARGEST_SIDE = 64
+"""Pixels. Small images keep a probe cheap; wrong weights show at any size."""
 
 LARGEST_PROBE = 2**24
-"""Values in the images of a probe that is read."""
+"""Limit for the number of image values of a probe that is read."""
 
 _EPOCH = 7
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What the text holds; see the top of this file."""
+    """A probe; the fields are those of the JSON text described in this module.
+
+    Attributes:
+        seed: Seed of the images.
+        shape: (N, C, H, W).
+        digest: SHA-256 of the images, in hexadecimal.
+        float64: Logits, N rows of `classes` numbers, computed in float64.
+        float32: The same, computed in float32.
+    """
 
     seed: int
     shape: tuple[int, int, int, int]
@@ -48,14 +57,22 @@ class Probe:
     float32: list[list[float]]
 
     def to_json(self) -> str:
+        """Return the JSON text, with sorted keys and without spaces."""
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str, source: str) -> Probe:
-        """Read the text of the file `source`.
+        """Parse and validate a probe.
+
+        Args:
+            text: The JSON text.
+            source: Name of the file, for error messages.
+
+        Returns:
+            The probe.
 
         Raises:
-            WeightsError: Not the JSON of a probe, or not that of logits of one shape.
+            WeightsError: The text is not a valid probe.
         """
         try:
             values = parse_object(text)
@@ -65,16 +82,18 @@ class Probe:
             )
             seed, shape = values["seed"], values["shape"]
             _require(_is_count(seed), f"seed must be a whole number. Received: {seed!r}")
-            is_images = isinstance(shape, list) and len(shape) == 4 and all(map(_is_count, shape))
+            is_shape = isinstance(shape, list) and len(shape) == 4 and all(map(_is_count, shape))
             _require(
-                is_images and 1 <= math.prod(shape) <= LARGEST_PROBE,
+                is_shape and 1 <= math.prod(shape) <= LARGEST_PROBE,
                 f"shape must be that of images. Received: {shape!r}",
             )
-            wide, narrow = (_checked_logits(values[d], shape[0], d) for d in ("float64", "float32"))
-            _require(len(wide[0]) == len(narrow[0]), "the logits must be of one shape")
+            float64, float32 = (
+                _checked_logits(values[dtype], shape[0], dtype) for dtype in ("float64", "float32")
+            )
+            _require(len(float64[0]) == len(float32[0]), "the logits must be of one shape")
         except ValueError as error:
             raise WeightsError(f"{source}: metadata {keys.PROBE}: {error}") from None
-        return cls(seed, tuple(shape), values["digest"], wide, narrow)
+        return cls(seed, tuple(shape), values["digest"], float64, float32)
 
 
 def _require(rule: bool, message: str) -> None:
@@ -91,52 +110,93 @@ def _checked_logits(rows: Any, count: int, name: str) -> list[list[float]]:
         return isinstance(row, list) and all(type(value) in (int, float) for value in row)
 
     is_rows = isinstance(rows, list) and len(rows) == count and all(map(is_row, rows))
-    is_even = is_rows and bool(rows[0]) and len({len(row) for row in rows}) == 1
-    _require(is_even, f"{name} must be the logits of {count} images")
+    is_matrix = is_rows and bool(rows[0]) and len({len(row) for row in rows}) == 1
+    _require(is_matrix, f"{name} must be the logits of {count} images")
     return rows
 
 
 def images(seed: int, shape: tuple[int, ...]) -> np.ndarray:
-    """The images (N, C, H, W) of a probe, float32 in [-1, 1)."""
+    """Generate the images of a probe.
+
+    Args:
+        seed: In [0, 2**63).
+        shape: (N, C, H, W).
+
+    Returns:
+        float32 in [-1, 1), of this shape.
+    """
     words = raw_words(seed, Stream.PROBE, _EPOCH, 0, math.prod(shape))
     return (2.0 * uniform64(words) - 1.0).astype(np.float32).reshape(shape)
 
 
 def digest(values: np.ndarray) -> str:
+    """Return the SHA-256 of an array's little-endian float32 bytes, in hexadecimal.
+
+    Args:
+        values: Any shape.
+    """
     return hashlib.sha256(values.astype("<f4").tobytes()).hexdigest()
 
 
 def shape_for(config: MobileNetConfig) -> tuple[int, int, int, int]:
-    side = min(config.resolution, LARGEST)
-    return (IMAGES, config.in_channels, side, side)
+    """Return the image shape (N, C, H, W) of a new probe.
+
+    Args:
+        config: The model's config.
+    """
+    side = min(config.resolution, LARGEST_SIDE)
+    return (IMAGE_COUNT, config.in_channels, side, side)
 
 
 def probe(model: Model, seed: int = 0) -> Probe:
-    """What `model` says to the images of `seed`, in each dtype its backend computes in."""
+    """Compute a probe of a model, in each dtype that its backend supports.
+
+    Args:
+        model: Of any backend.
+        seed: Seed of the images, in [0, 2**63).
+
+    Returns:
+        The probe. A backend without float32 gives the float64 logits, rounded to float32.
+    """
     shape = shape_for(model.config)
-    given = images(seed, shape)
-    wide = logits(model, given, "float64")
-    narrow = logits(model, given, "float32") if model.backend.computes("float32") else wide
-    return Probe(seed, shape, digest(given), _rows(wide), _rows(narrow.astype(np.float32)))
-
-
-def probe_metadata(model: Model) -> dict[str, str]:
-    """The metadata by which a saved model can be verified: none where its logits overflow."""
-    found = probe(model)
-    return (
-        {keys.PROBE: found.to_json()} if np.isfinite([found.float64, found.float32]).all() else {}
+    probe_images = images(seed, shape)
+    float64 = logits(model, probe_images, "float64")
+    has_float32 = model.backend.supports_dtype("float32")
+    float32 = logits(model, probe_images, "float32") if has_float32 else float64
+    return Probe(
+        seed, shape, digest(probe_images), _rows(float64), _rows(float32.astype(np.float32))
     )
 
 
-def logits(model: Model, given: np.ndarray, dtype: str) -> np.ndarray:
-    """Logits (N, classes) of the model's values in `dtype`, by the model's own backend."""
+def probe_metadata(model: Model) -> dict[str, str]:
+    """Return the metadata entry of a model's probe; empty if its logits are not finite.
+
+    Args:
+        model: Of any backend.
+    """
+    result = probe(model)
+    is_finite = np.isfinite([result.float64, result.float32]).all()
+    return {keys.PROBE: result.to_json()} if is_finite else {}
+
+
+def logits(model: Model, images: np.ndarray, dtype: str) -> np.ndarray:
+    """Compute logits with a model's weights cast to `dtype`, in the model's backend.
+
+    Args:
+        model: Of any backend.
+        images: (N, C, H, W).
+        dtype: "float32" or "float64".
+
+    Returns:
+        (N, classes), of this dtype.
+    """
     state = {
         name: tensor.astype(dtype)
         for name, tensor in model.get_state().items()
         if not name.startswith("optimizer.")
     }
     replica = model.backend.from_state(model.config, state)
-    return replica.activations(given.astype(dtype))["logits"]
+    return replica.activations(images.astype(dtype))["logits"]
 
 
 def _rows(values: np.ndarray) -> list[list[float]]:

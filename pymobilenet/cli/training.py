@@ -141,9 +141,9 @@ def recipes() -> None:
 def _in_several_processes() -> bool:
     """Return whether this is one of the processes that torchrun or mpiexec has started."""
     if TORCHRUN in os.environ:
-        from pymobilenet.backends.torch.processes import NEEDED
+        from pymobilenet.backends.torch.processes import REQUIRED_VARIABLES
 
-        if all(name in os.environ for name in NEEDED):
+        if all(name in os.environ for name in REQUIRED_VARIABLES):
             return True
     return any(int(os.environ.get(name, 1)) > 1 for name in COUNTS)
 

@@ -151,7 +151,7 @@ def model_of(loaded: Loaded, backend: Backend) -> Model:
         backend: The backend to build it in.
     """
     dtype = loaded.state["classifier.weight"].dtype
-    if backend.computes(dtype.name):
+    if backend.supports_dtype(dtype.name):
         return backend.from_state(loaded.config, loaded.state)
     wide = {
         name: tensor.astype(np.float64)

@@ -90,7 +90,7 @@ def run_parity(
     kinds = [checks.dtype(kind).name for kind in dtypes]
     pair = [backend(name) for name in names]
     for one, kind in itertools.product(pair, kinds):
-        if not one.computes(kind):
+        if not one.supports_dtype(kind):
             raise ConfigError(
                 f"dtype must be supported by both backends, and {one.name} does not support it. "
                 f"Received: {kind}"

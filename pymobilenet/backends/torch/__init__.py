@@ -1,4 +1,4 @@
-"""MobileNet in PyTorch: the `nn.Module`, the model around it, and torch's own files."""
+"""The PyTorch backend: an ordinary `nn.Module`, and the `Model` around it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,40 @@ from pymobilenet.config import MobileNetConfig
 
 
 class TorchBackend(Backend):
-    """Options of `build` and `load`: ``memory_format``, one of `model.MEMORY_FORMATS`; ``compiled``
-    (bool): train what `torch.compile` makes of the module; ``device`` and ``amp``, see `devices`;
-    ``distributed`` and ``sync_norm`` (bool), see `processes` and docs/training.md.
+    """PyTorch, on CPU, CUDA or MPS.
+
+    Options of `build` and `load`:
+
+    - ``memory_format``: one of `model.MEMORY_FORMATS`. Default "auto".
+    - ``compiled`` (bool): whether to train with `torch.compile`. Default False.
+    - ``device``: "cpu", "cuda", "cuda:<number>" or "mps". Default "cpu".
+    - ``amp``: "no", or "bf16" for mixed precision in `step`. Default "no".
+    - ``distributed`` (bool): whether this process is one of several that torchrun has started and
+      that train one model together. Default False.
+    - ``sync_norm`` (bool): whether batch norms use the statistics of all processes' images. Default
+      False. Requires ``distributed``.
+
+    See docs/training.md.
     """
 
     name = "torch"
     options = ("memory_format", "compiled", "device", "amp", "distributed", "sync_norm")
 
     def versions(self) -> dict[str, str]:
+        """Return the versions of PyTorch and NumPy."""
         return {"torch": torch.__version__, "numpy": np.__version__}
 
     def threads(self) -> dict[str, int]:
+        """Return the number of PyTorch's threads."""
         return {"torch": torch.get_num_threads()}
 
     def product(self, a: np.ndarray, b: np.ndarray) -> Callable[[], Any]:
+        """Return a function that multiplies two square matrices in PyTorch.
+
+        Args:
+            a: (n, n), float32 or float64.
+            b: The same shape and dtype.
+        """
         x, y = torch.from_numpy(a), torch.from_numpy(b)
         return lambda: x @ y
 
@@ -37,8 +56,10 @@ class TorchBackend(Backend):
 
 
 def status() -> str:
+    """Return that the backend is available, and PyTorch's version."""
     return f"available (torch {torch.__version__})"
 
 
 def load_backend() -> TorchBackend:
+    """Return the backend."""
     return TorchBackend()

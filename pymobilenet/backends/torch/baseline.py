@@ -1,4 +1,4 @@
-"""The training step and the prediction that a user of plain torch writes: what ours is held to."""
+"""The benchmarks' baseline: a training step and a prediction in plain PyTorch."""
 
 from __future__ import annotations
 
@@ -16,15 +16,25 @@ from pymobilenet.config import MobileNetConfig
 def training_step(
     config: MobileNetConfig, images: np.ndarray, labels: np.ndarray, rate: float
 ) -> Callable[[], Any]:
-    """A step of Adam, channels_last, as a function."""
+    """Return a function that takes one training step with Adam, in channels_last format.
+
+    Args:
+        config: The architecture.
+        images: (N, C, H, W), float32.
+        labels: (N,), int64.
+        rate: The learning rate.
+
+    Returns:
+        A function without arguments that returns the loss.
+    """
     module = MobileNet(config).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(module.parameters(), rate)
     x, y = torch.from_numpy(images), torch.from_numpy(labels)
 
     def step() -> float:
         optimizer.zero_grad(set_to_none=True)
-        scores = module(x.to(memory_format=torch.channels_last))
-        loss = F.cross_entropy(scores, y)
+        logits = module(x.to(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits, y)
         loss.backward()
         optimizer.step()
         return loss.item()
@@ -33,12 +43,20 @@ def training_step(
 
 
 def prediction(config: MobileNetConfig, images: np.ndarray) -> Callable[[], Any]:
-    """A prediction, channels_last, as a function."""
+    """Return a function that predicts in evaluation mode, in channels_last format.
+
+    Args:
+        config: The architecture.
+        images: (N, C, H, W), float32.
+
+    Returns:
+        A function without arguments that returns logits (N, classes).
+    """
     module = MobileNet(config).to(memory_format=torch.channels_last).eval()
     x = torch.from_numpy(images)
 
     @torch.no_grad()
-    def run() -> np.ndarray:
+    def predict() -> np.ndarray:
         return module(x.to(memory_format=torch.channels_last)).numpy()
 
-    return run
+    return predict

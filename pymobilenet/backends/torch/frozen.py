@@ -1,4 +1,4 @@
-"""Inference alone: every norm folded into the convolution before it."""
+"""Fast inference: every batch norm folded into the convolution before it."""
 
 from __future__ import annotations
 
@@ -13,54 +13,71 @@ from pymobilenet.architecture import Layer, layers
 from pymobilenet.config import MobileNetConfig
 
 
-class Folded(NamedTuple):
-    """A layer with the norm in its weight and bias."""
+class FoldedLayer(NamedTuple):
+    """A convolution with the following norm folded into its weight and bias."""
 
     layer: Layer
     weight: Tensor
     bias: Tensor
 
 
-def fold(layer: Layer, state: Mapping[str, Tensor], eps: float) -> Folded:
-    """``(conv - mean) / sqrt(var + eps) * w + b`` as one convolution, in float64, rounded once.
+def fold(layer: Layer, state: Mapping[str, Tensor], eps: float) -> FoldedLayer:
+    """Fold ``(conv - mean) / sqrt(var + eps) * w + b`` into one convolution with bias.
 
-    On the CPU, since not every device has float64.
+    The new weights are computed in float64 on the CPU, since not every device supports float64, and
+    rounded once.
+
+    Args:
+        layer: The layer.
+        state: The module's ``state_dict``.
+        eps: The norm's eps.
+
+    Returns:
+        The folded layer, with the dtype and device of the convolution's weight.
     """
 
-    def wide(part: str) -> Tensor:
-        return state[f"{layer.name}.{part}"].cpu().double()
+    def float64(name: str) -> Tensor:
+        return state[f"{layer.name}.{name}"].cpu().double()
 
-    factor = wide("norm.weight") / torch.sqrt(wide("norm.running_var") + eps)
-    weight = wide("conv.weight") * factor[:, None, None, None]
-    bias = wide("norm.bias") - wide("norm.running_mean") * factor
+    factor = float64("norm.weight") / torch.sqrt(float64("norm.running_var") + eps)
+    weight = float64("conv.weight") * factor[:, None, None, None]
+    bias = float64("norm.bias") - float64("norm.running_mean") * factor
     like = state[f"{layer.name}.conv.weight"]
-    return Folded(layer, weight.to(like, memory_format=torch.channels_last), bias.to(like))
+    return FoldedLayer(layer, weight.to(like, memory_format=torch.channels_last), bias.to(like))
 
 
 def freeze(config: MobileNetConfig, state: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
-    """Images (N, C, H, W) to logits (N, classes), by copies of these tensors."""
-    folded = [fold(layer, state, config.norm_eps) for layer in layers(config)]
-    weight, bias = (state[f"classifier.{part}"].clone() for part in ("weight", "bias"))
-    ceiling = 6.0 if config.activation == "relu6" else None
+    """Return a prediction function with copies of the weights.
 
-    def run(x: Tensor) -> Tensor:
+    Args:
+        config: The architecture.
+        state: The module's ``state_dict``.
+
+    Returns:
+        A function from images (N, C, H, W) to logits (N, classes).
+    """
+    folded_layers = [fold(layer, state, config.norm_eps) for layer in layers(config)]
+    weight, bias = (state[f"classifier.{name}"].clone() for name in ("weight", "bias"))
+    clip_value = 6.0 if config.activation == "relu6" else None
+
+    def predict(x: Tensor) -> Tensor:
         x = x.to(memory_format=torch.channels_last)
-        block, entered = "", x
-        for unit in folded:
-            if unit.layer.block != block:
-                block, entered = unit.layer.block, x
-            x = _convolve(x, unit)
-            if unit.layer.activation:
-                x = x.clamp_(0, ceiling)
-            if unit.layer.residual:
-                x = x.add_(entered)
+        block, block_input = "", x
+        for folded in folded_layers:
+            if folded.layer.block != block:
+                block, block_input = folded.layer.block, x
+            x = _convolve(x, folded)
+            if folded.layer.activation:
+                x = x.clamp_(0, clip_value)
+            if folded.layer.residual:
+                x = x.add_(block_input)
         return F.linear(x.mean((2, 3)), weight, bias)
 
-    return run
+    return predict
 
 
-def _convolve(x: Tensor, unit: Folded) -> Tensor:
-    layer, (before, after) = unit.layer, unit.layer.padding
+def _convolve(x: Tensor, folded: FoldedLayer) -> Tensor:
+    layer, (before, after) = folded.layer, folded.layer.padding
     if before != after:
         x, before = F.pad(x, (before, after, before, after)), 0
-    return F.conv2d(x, unit.weight, unit.bias, layer.stride, before, groups=layer.groups)
+    return F.conv2d(x, folded.weight, folded.bias, layer.stride, before, groups=layer.groups)

@@ -1,4 +1,4 @@
-"""A PyTorch MobileNet behind the protocol of `backends.base`."""
+"""A PyTorch MobileNet as a `Model`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pymobilenet.backends.base import Model
 from pymobilenet.backends.batch import Batch
 from pymobilenet.backends.checks import DROPOUT
 from pymobilenet.backends.torch.arrays import TorchArrays, to_numpy, to_tensor
-from pymobilenet.backends.torch.devices import check_amp, find_device, mixed, without_tf32
+from pymobilenet.backends.torch.devices import autocast, check_amp, find_device, without_tf32
 from pymobilenet.backends.torch.frozen import freeze
 from pymobilenet.backends.torch.module import Activation, Add, MobileNet, Norm, Pool
 from pymobilenet.backends.torch.optimizers import SLOTS, clip, new_optimizer
@@ -33,16 +33,23 @@ MEMORY_FORMATS = {
     "contiguous": torch.contiguous_format,
     "channels_last": torch.channels_last,
 }
-"""``auto``: contiguous, which is the more exact, but channels_last, which is faster, in `fit`."""
+"""``auto``: channels_last (faster) inside `fit`, else contiguous (more accurate)."""
 
 
 class TorchModel(Model):
-    """A `MobileNet` module behind the protocol; `module` is the module itself, on `device`.
+    """A MobileNet in PyTorch.
 
-    With `compiled`, what it computes in training is compiled by torch, which needs a C++ compiler.
-    With `amp` "bf16", steps compute in mixed precision; everything else is in the model's dtype.
-    With `distributed`, a step is that of all processes together, and all have to take it; all else
-    each computes by itself. With `sync_norm` a step's norms see the images of all of them.
+    With `compiled`, training passes are compiled by `torch.compile`, which requires a C++ compiler.
+    With `amp`, `step` computes in mixed precision; all other methods compute in the model's dtype.
+    With `distributed`, `step` averages gradients over all processes, and every process must call
+    it; with `sync_norm`, its norms use the statistics of all processes' images. All other methods
+    compute in this process alone.
+
+    Attributes:
+        module (MobileNet): The `nn.Module`, on `device`, in evaluation mode.
+        device (torch.device): Where the model computes.
+        torch_optimizer (torch.optim.Optimizer): The optimizer, after `set_optimizer`.
+        averages (dict): Exponential moving averages of the parameters, by name.
     """
 
     def __init__(
@@ -68,28 +75,29 @@ class TorchModel(Model):
         self.memory_format = MEMORY_FORMATS[memory_format]
         if sync_norm and not distributed:
             raise ConfigError(
-                "sync_norm belongs to distributed=True alone. Received: sync_norm=True"
+                "sync_norm=True requires distributed=True. Received: distributed=False"
             )
         self.device = find_device(check_started(device) if distributed else device, dtype)
         self.amp = check_amp(amp, dtype)
         self.processes = join(self.device) if distributed else Processes()
         self.is_main_process = self.processes.rank == 0
         self.sync_norm = sync_norm
-        self._number = getattr(torch, dtype.name)
-        module = MobileNet(config).to(self.device, self._number)
+        self._torch_dtype = getattr(torch, dtype.name)
+        module = MobileNet(config).to(self.device, self._torch_dtype)
         self.module = module.to(memory_format=self.memory_format).eval()
-        self.trained = torch.compile(self.module) if compiled else self.module
-        self._together: nn.Module | None = None
+        self.training_module = torch.compile(self.module) if compiled else self.module
+        self._ddp_module: nn.Module | None = None
         self.torch_optimizer: torch.optim.Optimizer
         self.averages: dict[str, Tensor] = {}
 
     @property
     def compute_options(self) -> dict[str, str]:
-        last = self.memory_format is torch.channels_last
-        compiled = self.trained is not self.module
+        """Memory format, compilation, device, mixed precision and distribution."""
+        is_channels_last = self.memory_format is torch.channels_last
+        is_compiled = self.training_module is not self.module
         return {
-            "memory_format": "channels_last" if last else "contiguous",
-            "compiled": "yes" if compiled else "no",
+            "memory_format": "channels_last" if is_channels_last else "contiguous",
+            "compiled": "yes" if is_compiled else "no",
             "device": str(self.device),
             "amp": self.amp,
             "processes": str(self.processes.count),
@@ -97,6 +105,7 @@ class TorchModel(Model):
         }
 
     def get_state(self) -> State:
+        """Return a copy of the state; see `Model.get_state`."""
         tensors = self.module.state_dict()
         state = {name: to_numpy(tensors[name]) for name in state_shapes(self.config)}
         if self.optimizer is None or not self.slots:
@@ -104,15 +113,15 @@ class TorchModel(Model):
         for name, average in self.averages.items():
             state[f"optimizer.ema.{name}"] = to_numpy(average)
         for name, parameter in self.module.named_parameters():
-            kept = self.torch_optimizer.state.get(parameter, {})
+            moments = self.torch_optimizer.state.get(parameter, {})
             for slot in self.optimizer.moments:
-                moment = kept.get(SLOTS[slot])
+                moment = moments.get(SLOTS[slot])
                 state[f"optimizer.{slot}.{name}"] = (
                     np.full(parameter.shape, self.optimizer.start_of(slot), self.dtype)
                     if moment is None
                     else to_numpy(moment)
                 )
-        state[OPTIMIZER_STEP] = np.array(int(kept.get("step", 0)), np.int64)
+        state[OPTIMIZER_STEP] = np.array(int(moments.get("step", 0)), np.int64)
         return state
 
     @torch.no_grad()
@@ -125,11 +134,11 @@ class TorchModel(Model):
         for name, average in self.averages.items():
             average.copy_(self._tensor(state[f"optimizer.ema.{name}"]))
         for name, parameter in self.module.named_parameters():
-            kept = self.torch_optimizer.state[parameter]
+            moments = self.torch_optimizer.state[parameter]
             for slot in self.optimizer.moments:
                 moment = self._tensor(state[f"optimizer.{slot}.{name}"]).clone()
-                kept[SLOTS[slot]] = moment.to(memory_format=self._format_of(parameter))
-            kept["step"] = torch.tensor(float(state[OPTIMIZER_STEP]))
+                moments[SLOTS[slot]] = moment.to(memory_format=self._format_of(parameter))
+            moments["step"] = torch.tensor(float(state[OPTIMIZER_STEP]))
 
     def _reset_optimizer(self, config: TrainConfig) -> None:
         self.torch_optimizer = new_optimizer(config, self.module)
@@ -140,67 +149,69 @@ class TorchModel(Model):
     def _predict(self, images: np.ndarray) -> np.ndarray:
         self.module.eval()
         with without_tf32(self.device):
-            scores = self.module(self._input(images))
-        return to_numpy(scores.softmax(1) if self.config.softmax else scores)
+            logits = self.module(self._input(images))
+        return to_numpy(logits.softmax(1) if self.config.softmax else logits)
 
     def _freeze(self) -> Callable[[np.ndarray], np.ndarray]:
-        run, device = freeze(self.config, self.module.state_dict()), self.device
+        frozen, device = freeze(self.config, self.module.state_dict()), self.device
 
         @torch.no_grad()
-        def frozen(images: np.ndarray) -> np.ndarray:
+        def predict(images: np.ndarray) -> np.ndarray:
             with without_tf32(device):
-                scores = run(to_tensor(images, device))
-            return to_numpy(scores.softmax(1) if self.config.softmax else scores)
+                logits = frozen(to_tensor(images, device))
+            return to_numpy(logits.softmax(1) if self.config.softmax else logits)
 
-        return frozen
+        return predict
 
-    def any_rank(self, found: bool) -> bool:
-        return self.processes.any_rank(found, self.device)
+    def any_rank(self, flag: bool) -> bool:
+        """Return whether `flag` is true in any process; see `Model.any_rank`."""
+        return self.processes.any_rank(flag, self.device)
 
     @contextmanager
     def fitting(self) -> Iterator[None]:
-        kept = self.memory_format
-        self._lay_out(torch.channels_last if self.is_auto else kept)
+        """Use channels_last if the memory format is "auto"; see `Model.fitting`."""
+        memory_format = self.memory_format
+        self._set_memory_format(torch.channels_last if self.is_auto else memory_format)
         try:
             yield
         finally:
-            self._lay_out(kept)
+            self._set_memory_format(memory_format)
 
-    def _lay_out(self, memory_format: torch.memory_format) -> None:
-        """Move weights, and with the next step moments, to another memory format."""
+    def _set_memory_format(self, memory_format: torch.memory_format) -> None:
+        """Convert the weights; the moments follow in the next step."""
         self.memory_format = memory_format
         self.module.to(memory_format=memory_format)
-        self._together = None  # it is made for one layout
+        self._ddp_module = None  # its buckets depend on the memory format
 
     @torch.no_grad()
     def _activations(self, images: np.ndarray, train: bool, masks: dict[str, np.ndarray]) -> State:
-        found: State = {}
+        activations: State = {}
 
-        def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-            return lambda _module, _input, output: found.__setitem__(name, to_numpy(output))
+        def record(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+            return lambda _module, _input, output: activations.__setitem__(name, to_numpy(output))
 
         hooks = [
-            module.register_forward_hook(keep("logits" if name == "classifier" else name))
+            module.register_forward_hook(record("logits" if name == "classifier" else name))
             for name, module in self.module.named_modules()
             if isinstance(module, (nn.Conv2d, Norm, Activation, Add, Pool, nn.Linear))
         ]
         try:
-            with self._training(masks, keep_statistics=True), without_tf32(self.device):
+            with self._training(masks, restore_statistics=True), without_tf32(self.device):
                 self.module.train(train)
-                scores = self.module(self._input(images))
+                logits = self.module(self._input(images))
         finally:
             for hook in hooks:
                 hook.remove()
         if self.config.softmax:
-            found["probabilities"] = to_numpy(scores.softmax(1))
-        return found
+            activations["probabilities"] = to_numpy(logits.softmax(1))
+        return activations
 
     def _loss_and_grads(
         self, images: np.ndarray, labels: np.ndarray, masks: dict[str, np.ndarray]
     ) -> tuple[float, TorchArrays]:
         self.module.zero_grad(set_to_none=True)
-        with self._training(masks, keep_statistics=True):
-            loss = self._backward(self.trained, images, labels, "no", count=1)
+        with self._training(masks, restore_statistics=True):
+            loss = self._backward(self.training_module, images, labels, "no", count=1)
         grads = self._grads()
         self.module.zero_grad(set_to_none=True)
         return loss.item(), grads
@@ -210,13 +221,13 @@ class TorchModel(Model):
     ) -> tuple[float, TorchArrays]:
         assert self.optimizer is not None
         count, batch = self.optimizer.accumulate, Batch(images, labels, masks)
-        shares = [self.processes.shard(batch.micro_batch(number, count)) for number in range(count)]
+        shards = [self.processes.shard(batch.micro_batch(number, count)) for number in range(count)]
         if not self.sync_norm:
-            checks.trainable(self.config, shares[0].images)
-        if self._together is None:
-            self._together = self.processes.ddp(self.trained, self.device)
+            checks.trainable(self.config, shards[0].images)
+        if self._ddp_module is None:
+            self._ddp_module = self.processes.ddp(self.training_module, self.device)
         self.module.zero_grad(set_to_none=True)
-        losses = [self._add_part(share, count, share is shares[-1]) for share in shares]
+        losses = [self._accumulate(shard, count, shard is shards[-1]) for shard in shards]
         loss, grads = torch.stack(losses).sum(), self._grads()
         self._update(rate)
         self.module.zero_grad(set_to_none=True)
@@ -224,17 +235,17 @@ class TorchModel(Model):
             self.processes.broadcast(list(self.module.buffers()))
         return self.processes.mean(loss).item(), grads
 
-    def _add_part(self, share: Batch, count: int, is_last: bool) -> Tensor:
-        """Add the gradients of one of a step's `count` parts; after the last all processes meet."""
-        assert self._together is not None
+    def _accumulate(self, shard: Batch, count: int, is_last: bool) -> Tensor:
+        """Add the gradients of one of `count` micro-batches; the last averages over processes."""
+        assert self._ddp_module is not None
         norms = synchronised(self.module, self.processes) if self.sync_norm else nullcontext()
-        no_sync = nullcontext() if is_last else self.processes.no_sync(self._together)
-        with self._training(share.masks, keep_statistics=False), norms, no_sync:
-            return self._backward(self._together, share.images, share.labels, self.amp, count)
+        no_sync = nullcontext() if is_last else self.processes.no_sync(self._ddp_module)
+        with self._training(shard.masks, restore_statistics=False), norms, no_sync:
+            return self._backward(self._ddp_module, shard.images, shard.labels, self.amp, count)
 
     @torch.no_grad()
     def _update(self, rate: float) -> None:
-        """Move parameters, moments and averages by the parameters' gradients."""
+        """Update parameters, moments and averages from the parameters' gradients."""
         assert self.optimizer is not None
         for group in self.torch_optimizer.param_groups:
             group["lr"] = rate
@@ -242,40 +253,43 @@ class TorchModel(Model):
             clip(self.module.parameters(), self.optimizer.clip_norm)
         self.torch_optimizer.step()
         if self.averages:
-            own = list(self.module.parameters())
-            torch._foreach_lerp_(list(self.averages.values()), own, 1 - self.optimizer.ema_decay)
+            parameters = list(self.module.parameters())
+            weight = 1 - self.optimizer.ema_decay
+            torch._foreach_lerp_(list(self.averages.values()), parameters, weight)
 
     def _backward(
         self, module: nn.Module, images: np.ndarray, labels: np.ndarray, amp: str, count: int
     ) -> Tensor:
-        """The loss over `count`, whose gradients are added to those there are."""
+        """Compute the loss, divided by `count`, and add its gradients to the parameters'."""
         with without_tf32(self.device):
-            with mixed(self.device, amp):
-                scores = module(self._input(images))
-            loss = F.cross_entropy(scores.to(self._number), self._tensor(labels)) / count
+            with autocast(self.device, amp):
+                logits = module(self._input(images))
+            loss = F.cross_entropy(logits.to(self._torch_dtype), self._tensor(labels)) / count
             loss.backward()
         return loss.detach()
 
     def _grads(self) -> TorchArrays:
-        """They share memory with each parameter's `grad`, which the caller has to let go of, lest
-        a backward pass of the user's own adds to what was returned.
+        """Return the parameters' gradients without a copy.
+
+        The caller must then set each parameter's ``grad`` to None, or a later backward pass would
+        add to the returned arrays.
         """
         return TorchArrays(
             {name: parameter.grad for name, parameter in self.module.named_parameters()}
         )
 
     @contextmanager
-    def _training(self, masks: dict[str, np.ndarray], keep_statistics: bool) -> Iterator[None]:
-        """Training mode with `masks` in place; afterwards evaluation mode and no masks.
+    def _training(self, masks: dict[str, np.ndarray], restore_statistics: bool) -> Iterator[None]:
+        """Set training mode and `masks`; afterwards restore evaluation mode and remove the masks.
 
-        With `keep_statistics` the running statistics are put back as they were.
+        With `restore_statistics`, the running statistics are restored, too.
         """
-        kept = [buffer.clone() for buffer in self.module.buffers()] if keep_statistics else []
+        saved = [buffer.clone() for buffer in self.module.buffers()] if restore_statistics else []
         for name, mask in masks.items():
             if name != DROPOUT:
                 self.module.get_submodule(name).masks = self._tensor(mask)
         factors = masks.get(DROPOUT)
-        one = torch.ones((), dtype=self._number, device=self.device)
+        one = torch.ones((), dtype=self._torch_dtype, device=self.device)
         self.module.dropout.factors = one if factors is None else self._tensor(factors)
         self.module.train()
         try:
@@ -285,7 +299,7 @@ class TorchModel(Model):
             self.module.dropout.factors = None
             for name in masks.keys() - {DROPOUT}:
                 self.module.get_submodule(name).masks = None
-            for buffer, values in zip(self.module.buffers(), kept, strict=False):
+            for buffer, values in zip(self.module.buffers(), saved, strict=False):
                 buffer.copy_(values)
 
     def _input(self, images: np.ndarray) -> Tensor:

@@ -1,8 +1,8 @@
-"""MobileNet as an ordinary `nn.Module` of PyTorch.
+"""MobileNet as an ordinary `nn.Module`.
 
-The module's ``state_dict`` has the canonical names, no more and no fewer: torch's own
-``num_batches_tracked`` is left out, because nothing reads it while the norm's momentum is a number
-and no other framework has it.
+The module's ``state_dict`` has exactly the canonical names. `nn.BatchNorm2d`'s
+``num_batches_tracked`` is omitted: it is used only if the norm's momentum is None, and no other
+framework has it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 
 class Norm(nn.Module):
-    """Batch normalisation as `nn.BatchNorm2d`, without its ``num_batches_tracked``.
+    """`nn.BatchNorm2d` without ``num_batches_tracked``.
 
-    With `processes` set, a batch is what all of them have, in equal shares.
+    Attributes:
+        processes: If set, training mode uses the statistics of all processes' shards, which have
+            equal sizes.
     """
 
     processes: Processes | None = None
@@ -38,18 +40,26 @@ class Norm(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise feature maps.
+
+        Args:
+            x: (N, C, H, W).
+
+        Returns:
+            (N, C, H, W).
+        """
         if self.training and self.processes is not None:
-            return self._over_all(x, self.processes)
+            return self._synchronised(x, self.processes)
         statistics = (self.running_mean, self.running_var)
         affine = (self.weight, self.bias)
         return F.batch_norm(x, *statistics, *affine, self.training, self.momentum, self.eps)
 
-    def _over_all(self, x: Tensor, processes: Processes) -> Tensor:
-        """Training mode, mean and variance over all processes; `nn.SyncBatchNorm` has no CPU."""
+    def _synchronised(self, x: Tensor, processes: Processes) -> Tensor:
+        """Normalise with the statistics of all processes. (`nn.SyncBatchNorm` is CUDA only.)"""
         shape = (1, -1, 1, 1)
-        wide = x.to(self.weight.dtype)
-        mean = processes.mean(wide.mean((0, 2, 3)))
-        centred = wide - mean.view(shape)
+        values = x.to(self.weight.dtype)
+        mean = processes.mean(values.mean((0, 2, 3)))
+        centred = values - mean.view(shape)
         variance = processes.mean(centred.square().mean((0, 2, 3)))
         count = processes.count * x.numel() / x.shape[1]
         with torch.no_grad():
@@ -61,9 +71,11 @@ class Norm(nn.Module):
 
 
 class Activation(nn.Module):
-    """ReLU or ReLU6; with `masks` set, the linear piece of each value is prescribed.
+    """ReLU or ReLU6.
 
-    See `pymobilenet.backends.activation_masks`.
+    Attributes:
+        masks: If set, uint8 of the input's shape: which linear piece of the function to use for
+            each value; see `pymobilenet.backends.activation_masks`.
     """
 
     def __init__(self, kind: str) -> None:
@@ -72,22 +84,42 @@ class Activation(nn.Module):
         self.masks: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply the function, or the linear pieces that `masks` selects.
+
+        Args:
+            x: Any shape.
+
+        Returns:
+            The same shape.
+        """
         if self.masks is None:
             return self.function(x)
         return torch.where(self.masks == 1, x, 6 * (self.masks == 2).to(x.dtype))
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout`, unless the factors to multiply with are prescribed."""
+    """`nn.Dropout`, whose random factors can be replaced.
+
+    Attributes:
+        factors: If set, (N, C): multiplied with the input instead of random factors.
+    """
 
     factors: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        """Drop features.
+
+        Args:
+            x: (N, C).
+
+        Returns:
+            (N, C).
+        """
         return super().forward(x) if self.factors is None else x * self.factors
 
 
 class Unit(nn.Sequential):
-    """Convolution, norm and, unless the layer is linear, activation: one `architecture.Layer`."""
+    """The convolution, norm and optional activation of one `architecture.Layer`."""
 
     def __init__(self, layer: Layer, config: MobileNetConfig) -> None:
         super().__init__()
@@ -112,7 +144,7 @@ class Unit(nn.Sequential):
 
 
 class Block(nn.Sequential):
-    """A block's units, by the names of their parts."""
+    """The units of a block, named by their roles."""
 
     def __init__(self, units: list[Layer], config: MobileNetConfig) -> None:
         super().__init__()
@@ -121,9 +153,18 @@ class Block(nn.Sequential):
 
 
 class Add(nn.Module):
-    """A sum, as a module: what a hook can see."""
+    """Addition as a module, so that forward hooks see its output."""
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Add two tensors of the same shape.
+
+        Args:
+            x: Any shape.
+            y: The same shape.
+
+        Returns:
+            The same shape.
+        """
         return x + y
 
 
@@ -135,6 +176,14 @@ class Residual(Block):
         self.add_module("add", Add())
 
     def forward(self, x: Tensor) -> Tensor:
+        """Run the block.
+
+        Args:
+            x: (N, C, H, W).
+
+        Returns:
+            (N, C, H, W).
+        """
         *units, add = self.children()
         y = x
         for unit in units:
@@ -143,18 +192,32 @@ class Residual(Block):
 
 
 class Pool(nn.Module):
+    """Global average pooling."""
+
     def forward(self, x: Tensor) -> Tensor:
+        """Compute the mean of each feature map.
+
+        Args:
+            x: (N, C, H, W).
+
+        Returns:
+            (N, C).
+        """
         return x.mean((2, 3))
 
 
 class MobileNet(nn.Module):
-    """Images (N, C, H, W) to logits (N, classes), also where the config has a softmax."""
+    """A MobileNet that returns logits, also if the config has a softmax.
+
+    Args:
+        config: The architecture.
+    """
 
     def __init__(self, config: MobileNetConfig) -> None:
         super().__init__()
         blocks = []
-        for block, found in groupby(layers(config), key=lambda layer: layer.block):
-            units = list(found)
+        for block, block_layers in groupby(layers(config), key=lambda layer: layer.block):
+            units = list(block_layers)
             if block == "stem":
                 self.stem = Unit(units[0], config)
             elif block == "head":
@@ -167,6 +230,14 @@ class MobileNet(nn.Module):
         self.classifier = nn.Linear(feature_channels(config), config.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute logits.
+
+        Args:
+            x: Images (N, C, H, W), normalised.
+
+        Returns:
+            Logits (N, classes).
+        """
         x = self.blocks(self.stem(x))
         x = self.head(x) if hasattr(self, "head") else x
         return self.classifier(self.dropout(self.pool(x)))

@@ -1,4 +1,4 @@
-"""torch's optimizers as a `TrainConfig` asks for them, and the one that torch lacks."""
+"""PyTorch optimizers from a `TrainConfig`, and `RMSpropTF`, which PyTorch does not have."""
 
 from __future__ import annotations
 
@@ -16,11 +16,19 @@ SLOTS = {
     "exp_avg_sq": "exp_avg_sq",
     "square_avg": "square_avg",
 }
-"""The canonical names of moments -> the names in an optimizer's state."""
+"""Canonical slot names -> keys of an optimizer's state."""
 
 
 def new_optimizer(config: TrainConfig, module: nn.Module) -> torch.optim.Optimizer:
-    """What moves the parameters of `module`; set `lr` of its groups before each step."""
+    """Build the optimizer of a module's parameters.
+
+    Args:
+        config: The optimizer and its hyperparameters.
+        module: The module to train.
+
+    Returns:
+        An optimizer. Set ``lr`` of its parameter groups before each step.
+    """
     groups = _groups(config, module)
     if config.optimizer == "sgd":
         optimizer = torch.optim.SGD(
@@ -39,24 +47,29 @@ def new_optimizer(config: TrainConfig, module: nn.Module) -> torch.optim.Optimiz
 
 
 def _groups(config: TrainConfig, module: nn.Module) -> list[dict[str, Any]]:
-    """The parameters with their decay; those of one axis apart, if they are to have none."""
+    """Group the parameters by weight decay; without `decay_all`, 1-D parameters have none."""
     groups: dict[float, list[Tensor]] = {}
     for parameter in module.parameters():
         decay = config.weight_decay if config.decay_all or parameter.ndim > 1 else 0.0
         groups.setdefault(decay, []).append(parameter)
-    return [{"params": found, "weight_decay": decay} for decay, found in groups.items()]
+    return [{"params": tensors, "weight_decay": decay} for decay, tensors in groups.items()]
 
 
 def _count_steps(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-    """SGD counts no steps of its own; the state has one count for all parameters."""
+    """Count the steps of `torch.optim.SGD`, which does not."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            kept = optimizer.state[parameter]
-            kept["step"] = kept.get("step", 0) + 1
+            state = optimizer.state[parameter]
+            state["step"] = state.get("step", 0) + 1
 
 
 class RMSpropTF(torch.optim.Optimizer):
-    """TensorFlow's and Keras' RMSprop: `eps` under the root, the rate in the momentum."""
+    """RMSprop like TensorFlow's and Keras': `eps` under the root, the rate in the momentum.
+
+    Args:
+        groups: Parameter groups with ``params`` and ``weight_decay``.
+        config: For `rate`, `alpha`, `eps`, `momentum` and `initial_square_avg`.
+    """
 
     def __init__(self, groups: list[dict[str, Any]], config: TrainConfig) -> None:
         super().__init__(groups, {"lr": config.rate, "weight_decay": config.weight_decay})
@@ -64,35 +77,42 @@ class RMSpropTF(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:
+        """Update the parameters from their gradients, which are overwritten."""
         alpha, eps = self.config.alpha, self.config.eps
         for group in self.param_groups:
             for parameter in group["params"]:
-                kept = self.state[parameter] or self._begin(parameter)
-                kept["step"] += 1
+                state = self.state[parameter] or self._initial_state(parameter)
+                state["step"] += 1
                 grad = parameter.grad.add(parameter, alpha=group["weight_decay"])
-                kept["square_avg"].mul_(alpha).addcmul_(grad, grad, value=1 - alpha)
-                pull = grad.mul_(group["lr"]).div_(kept["square_avg"].add(eps).sqrt_())
+                state["square_avg"].mul_(alpha).addcmul_(grad, grad, value=1 - alpha)
+                update = grad.mul_(group["lr"]).div_(state["square_avg"].add(eps).sqrt_())
                 if self.config.momentum > 0:
-                    pull = kept["momentum_buffer"].mul_(self.config.momentum).add_(pull)
-                parameter.sub_(pull)
+                    update = state["momentum_buffer"].mul_(self.config.momentum).add_(update)
+                parameter.sub_(update)
 
-    def _begin(self, parameter: Tensor) -> dict[str, Any]:
-        kept = self.state[parameter]
-        kept["step"] = 0
+    def _initial_state(self, parameter: Tensor) -> dict[str, Any]:
+        state = self.state[parameter]
+        state["step"] = 0
         for slot in self.config.moments:
-            kept[SLOTS[slot]] = torch.full_like(parameter, self.config.start_of(slot))
-        return kept
+            state[SLOTS[slot]] = torch.full_like(parameter, self.config.start_of(slot))
+        return state
 
 
 @torch.no_grad()
-def clip(parameters: Iterable[Tensor], largest: float) -> None:
-    """`torch.nn.utils.clip_grad_norm_`, with the norm in float64 and new tensors for gradients that
-    change: the old ones have been handed out.
+def clip(parameters: Iterable[Tensor], clip_norm: float) -> None:
+    """Clip gradients like `torch.nn.utils.clip_grad_norm_`, with the norm in float64.
+
+    Clipped gradients are new tensors, because `Model.step` returns the old ones.
+
+    Args:
+        parameters: Parameters with gradients.
+        clip_norm: The largest common norm, above 0.
     """
-    given = list(parameters)
-    grads = [p.grad.cpu() if p.device.type == "mps" else p.grad for p in given]  # no float64 there
+    tensors = list(parameters)
+    # MPS does not support float64.
+    grads = [p.grad.cpu() if p.device.type == "mps" else p.grad for p in tensors]
     norms = [torch.linalg.vector_norm(grad, dtype=torch.float64) for grad in grads]
-    factor = largest / (torch.linalg.vector_norm(torch.stack(norms)).item() + 1e-6)
-    if not factor >= 1:  # nor where it is no number
-        for parameter in given:
+    factor = clip_norm / (torch.linalg.vector_norm(torch.stack(norms)).item() + 1e-6)
+    if not factor >= 1:  # also if it is NaN
+        for parameter in tensors:
             parameter.grad = parameter.grad * factor

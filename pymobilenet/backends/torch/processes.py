@@ -1,7 +1,7 @@
-"""Several processes that train one model together, as torchrun starts them.
+"""Distributed training: several processes, started by torchrun, train one model.
 
-Each of them makes the same calls with the same arguments: whole batches, of which it takes its own
-share. torch's `DistributedDataParallel` averages the gradients.
+Each process makes the same calls with the same arguments: whole batches, of which it computes its
+own shard. `DistributedDataParallel` averages the gradients.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from pymobilenet.backends.batch import Batch
 from pymobilenet.backends.torch.module import Norm
 from pymobilenet.errors import ConfigError
 
-NEEDED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""What torchrun puts into the environment of every process it starts."""
+REQUIRED_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""Environment variables that torchrun sets in every process."""
 
 
 class _Mean(torch.autograd.Function):
-    """The mean over all processes, forward of a tensor and backward of its gradient."""
+    """The mean over all processes: of a tensor (forward) and of its gradient (backward)."""
 
     @staticmethod
     def forward(_context: Any, x: Tensor) -> Tensor:
@@ -42,49 +42,82 @@ class _Mean(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class Processes:
-    """This process is number `rank` of `count`."""
+    """The group of processes that train one model.
+
+    Attributes:
+        rank: Index of this process, in [0, count).
+        count: Number of processes.
+    """
 
     rank: int = 0
     count: int = 1
 
     def shard(self, batch: Batch) -> Batch:
-        """This process' images of a batch.
+        """Return this process's shard of a batch.
+
+        Args:
+            batch: The whole batch.
+
+        Returns:
+            The slice number `rank` of `count`, as views.
 
         Raises:
-            ConfigError: The batch does not go into equal shares.
+            ConfigError: The batch does not divide into equal shards.
         """
         if len(batch.images) % self.count:
             raise ConfigError(
-                f"each of {self.count} processes takes an equal share of what is computed at once: "
-                f"choose batch_size so. Received: {len(batch.images)} images"
+                f"batch_size / accumulate must be a multiple of the number of processes, "
+                f"{self.count}. Received: {len(batch.images)} images"
             )
         return batch.micro_batch(self.rank, self.count)
 
     def mean(self, x: Tensor) -> Tensor:
-        """The mean of `x` over all processes, through which gradients go back."""
+        """Return the mean of a tensor over all processes; it is differentiable.
+
+        Args:
+            x: Any shape, the same in every process.
+        """
         return x if self.count == 1 else _Mean.apply(x)
 
-    def any_rank(self, found: bool, device: torch.device) -> bool:
-        """Whether any of the processes says so; all have to ask."""
+    def any_rank(self, flag: bool, device: torch.device) -> bool:
+        """Return whether `flag` is true in any process. Every process must call it.
+
+        Args:
+            flag: This process's value.
+            device: The device of the model.
+        """
         if self.count == 1:
-            return found
-        flag = torch.tensor(int(found), device=device)
-        dist.all_reduce(flag, dist.ReduceOp.MAX)
-        return bool(flag.item())
+            return flag
+        maximum = torch.tensor(int(flag), device=device)
+        dist.all_reduce(maximum, dist.ReduceOp.MAX)
+        return bool(maximum.item())
 
     def ddp(self, module: nn.Module, device: torch.device) -> nn.Module:
-        """`module`, averaging its gradients over all processes at the end of a backward pass."""
+        """Wrap a module in `DistributedDataParallel`; return it unchanged for one process.
+
+        Args:
+            module: The module to train.
+            device: Its device.
+        """
         if self.count == 1:
             return module
         devices = [device] if device.type == "cuda" else None
         return DistributedDataParallel(module, devices)
 
     def no_sync(self, module: nn.Module) -> AbstractContextManager:
-        """Inside, gradients of what `ddp` gave are added up in each process, not averaged."""
+        """Return a context in which gradients accumulate without being averaged.
+
+        Args:
+            module: The result of `ddp`.
+        """
         return module.no_sync() if self.count > 1 else nullcontext()
 
     def broadcast(self, tensors: list[Tensor]) -> None:
-        """Overwrite `tensors` with those of the first process."""
+        """Overwrite tensors with those of rank 0.
+
+        Args:
+            tensors: The same shapes in every process.
+        """
         if self.count == 1:
             return
         flat = torch.cat([tensor.flatten() for tensor in tensors])
@@ -95,28 +128,37 @@ class Processes:
 
 
 def check_started(device: str) -> str:
-    """The name of this process' own device, if torchrun has started it.
+    """Return the name of this process's device.
+
+    Args:
+        device: "cpu", or "cuda" for the GPU number LOCAL_RANK.
 
     Raises:
-        ConfigError: It has not; or a device that several processes cannot have.
+        ConfigError: torchrun has not started this process, or another device.
     """
-    missing = [name for name in NEEDED if name not in os.environ]
+    missing = [name for name in REQUIRED_VARIABLES if name not in os.environ]
     if missing:
         raise ConfigError(
-            "distributed=True is for processes that torchrun starts: "
+            "distributed=True requires processes started by torchrun: "
             "`torchrun --nproc-per-node 2 program.py`. "
             f"Received: an environment without {', '.join(missing)}"
         )
     if device not in ("cpu", "cuda"):
         raise ConfigError(
-            "with distributed=True device must be cpu, or cuda, of which each process takes that "
-            f"of its LOCAL_RANK. Received: {device!r}"
+            "device must be cpu or cuda with distributed=True; each process then takes the GPU "
+            f"number LOCAL_RANK. Received: {device!r}"
         )
     return device if device == "cpu" else f"cuda:{os.environ['LOCAL_RANK']}"
 
 
 def join(device: torch.device) -> Processes:
-    """All processes that torchrun has started; they meet here, once, and part at their exit."""
+    """Initialize torch.distributed, unless done before, and return the group of processes.
+
+    Waits for the other processes. The group is destroyed at exit.
+
+    Args:
+        device: The device of this process; selects NCCL (CUDA) or Gloo (CPU).
+    """
     if not dist.is_initialized():
         if device.type == "cuda":
             dist.init_process_group("nccl", device_id=device)
@@ -128,7 +170,12 @@ def join(device: torch.device) -> Processes:
 
 @contextmanager
 def synchronised(module: nn.Module, processes: Processes) -> Iterator[None]:
-    """Inside, norms in training mode have the statistics of all processes' images."""
+    """Use the statistics of all processes' images in training mode, inside a ``with`` block.
+
+    Args:
+        module: A module with `Norm` layers.
+        processes: The group; for one process nothing changes.
+    """
     norms = [norm for norm in module.modules() if isinstance(norm, Norm) and processes.count > 1]
     for norm in norms:
         norm.processes = processes
