@@ -1,7 +1,7 @@
-"""The MobileNet architectures as one table of named fields each, and all that follows from it.
+"""The MobileNet architectures: a table per family, the layers, canonical names and counts.
 
-`layers` turns a config into the list of layers every backend builds from; canonical names, weight
-shapes, parameter and multiply-add counts are read off that list and written nowhere else.
+`layers` converts a config into the list of layers from which every backend builds its model.
+Canonical names, weight shapes, and parameter and multiply-add counts are derived from that list.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pymobilenet.config import STEM_CHANNELS, MobileNetConfig, rounded
 from pymobilenet.errors import ConfigError
 
 HEAD_CHANNELS = 1280
-"""Channels of V2's last convolution, at any width multiplier up to 1 (torchvision and Keras; the
-paper leaves them as they are below 1, section 6.1)."""
+"""Channels of V2's last convolution for width multipliers up to 1, as in torchvision, Keras and
+section 6.1 of the paper."""
 
 
 class Stage(NamedTuple):
-    """`repeats` blocks; only the first of them has `stride`."""
+    """`repeats` blocks, of which only the first has `stride`."""
 
     channels: int
     stride: int
@@ -28,7 +28,7 @@ class Stage(NamedTuple):
 
 
 class InvertedStage(NamedTuple):
-    """`repeats` inverted residual blocks, `expansion` times as wide inside as at their input."""
+    """`repeats` inverted residual blocks, expanded to `expansion` times their input channels."""
 
     expansion: int
     channels: int
@@ -46,7 +46,7 @@ V1 = (
     Stage(channels=1024, stride=2, repeats=2),
 )
 """Howard et al., arXiv:1704.04861, table 1, without the stem. The table prints stride 2 for the
-last depthwise layer too, where its own output size of 7x7 requires 1."""
+last depthwise layer, too, but its output size of 7x7 requires 1."""
 
 V1_BOTTLENECK = (
     Stage(channels=64, stride=1, repeats=1),
@@ -55,7 +55,7 @@ V1_BOTTLENECK = (
     Stage(channels=512, stride=2, repeats=5),
     Stage(channels=1024, stride=2, repeats=2),
 )
-"""The Flux case study's net: one block of 512 channels fewer than V1."""
+"""The model of the Flux case study: one block of 512 channels fewer than V1."""
 
 V2 = (
     InvertedStage(expansion=1, channels=16, stride=1, repeats=1),
@@ -71,16 +71,19 @@ V2 = (
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution without bias, its norm and its activation: the unit all blocks are made of.
-
-    `name` is the canonical name of the unit: its tensors are ``<name>.conv.weight`` of shape
-    (out_channels, in_channels / groups, kernel, kernel) and ``<name>.norm.*`` of shape
-    (out_channels,).
+    """A convolution without bias, its norm and its activation: the unit of all blocks.
 
     Attributes:
-        padding: Zeros (before, after): above and to the left, below and to the right.
-        activation: Whether there is one: a unit without is a linear bottleneck.
-        residual: Whether the input of the unit's block is added to its output.
+        name: The canonical name. The layer's tensors are ``<name>.conv.weight`` (out_channels,
+            in_channels / groups, kernel, kernel) and ``<name>.norm.*`` (out_channels,).
+        in_channels: Input channels.
+        out_channels: Output channels.
+        kernel: Side of the kernel.
+        stride: Stride along both axes.
+        padding: Zeros (before, after): above and left, below and right.
+        groups: Groups of channels; equal to `in_channels` for a depthwise convolution.
+        activation: Whether the layer has an activation function. V2's ``project`` has none.
+        residual: Whether the input of the layer's block is added to its output.
     """
 
     name: str
@@ -95,26 +98,38 @@ class Layer:
 
     @property
     def block(self) -> str:
-        """``blocks.<index>``, or the unit's own name where it is in no block."""
+        """The name of the block, ``blocks.<index>``; ``stem`` and ``head`` are their own blocks."""
         return self.name.rpartition(".")[0] or self.name
 
     @property
     def role(self) -> str:
-        """The unit's role in its block: ``depthwise``, ``project``, ...; or ``stem``, ``head``."""
+        """The role in the block: ``depthwise``, ``project``, ...; or ``stem``, ``head``."""
         return self.name.rpartition(".")[2]
 
     @property
     def weight_shape(self) -> tuple[int, int, int, int]:
-        """(O, I/g, kH, kW)."""
+        """The shape of the convolution's weight, (O, I/g, kH, kW)."""
         return (self.out_channels, self.in_channels // self.groups, self.kernel, self.kernel)
 
     def output_size(self, size: int) -> int:
-        """Rows (or columns) of the output for `size` rows (or columns) of input."""
+        """Return the number of rows (or columns) of the output.
+
+        Args:
+            size: Rows (or columns) of the input.
+        """
         return (size + sum(self.padding) - self.kernel) // self.stride + 1
 
 
 def scaled(channels: int, config: MobileNetConfig) -> int:
-    """`channels` after the width multiplier and the rounding, at least 1."""
+    """Return a number of channels after the width multiplier and rounding, at least 1.
+
+    Args:
+        channels: Channels at a width multiplier of 1.
+        config: For `width_mult` and `rounding`.
+
+    Raises:
+        ConfigError: No channel is left.
+    """
     width = rounded(channels, config.width_mult, config.rounding)
     if width < 1:
         raise ConfigError(f"width_mult {config.width_mult!r} leaves none of {channels} channels")
@@ -122,12 +137,22 @@ def scaled(channels: int, config: MobileNetConfig) -> int:
 
 
 def layers(config: MobileNetConfig) -> tuple[Layer, ...]:
-    """The layers before the pooling, in order: ``stem``, each block's, in V2 ``head``.
+    """Return the layers before the pooling, in order: ``stem``, the blocks', in V2 ``head``.
 
-    >>> [layer.name for layer in layers(MobileNetConfig())][:3]
-    ['stem', 'blocks.0.depthwise', 'blocks.0.pointwise']
-    >>> [layer.name for layer in layers(MobileNetConfig("v2"))][3:6]
-    ['blocks.1.expand', 'blocks.1.depthwise', 'blocks.1.project']
+    Args:
+        config: The architecture.
+
+    Returns:
+        The layers.
+
+    Raises:
+        ConfigError: The width multiplier leaves a layer without channels.
+
+    Example:
+        >>> [layer.name for layer in layers(MobileNetConfig())][:3]
+        ['stem', 'blocks.0.depthwise', 'blocks.0.pointwise']
+        >>> [layer.name for layer in layers(MobileNetConfig("v2"))][3:6]
+        ['blocks.1.expand', 'blocks.1.depthwise', 'blocks.1.project']
     """
     blocks = {"v1": _v1, "v1_bottleneck": _v1_bottleneck, "v2": _v2}[config.family]
     width, stride = scaled(STEM_CHANNELS, config), config.stem_stride
@@ -157,7 +182,7 @@ def _v1_bottleneck(config: MobileNetConfig, width: int) -> Iterator[Layer]:
 def _v2(config: MobileNetConfig, width: int) -> Iterator[Layer]:
     for name, stage, stride in _blocks(V2):
         if stage is V2[1]:
-            stride = min(stride, config.stem_stride)  # the CIFAR form
+            stride = min(stride, config.stem_stride)  # as in implementations for CIFAR
         hidden, out = stage.expansion * width, scaled(stage.channels, config)
         if stage.expansion > 1:
             yield _pointwise(f"{name}.expand", width, hidden)
@@ -170,13 +195,13 @@ def _v2(config: MobileNetConfig, width: int) -> Iterator[Layer]:
 
 
 def _blocks(stages: Sequence[S]) -> Iterator[tuple[str, S, int]]:
-    """Name, stage and stride of each block."""
-    of_blocks = [
+    """Yield the name, stage and stride of each block."""
+    blocks = [
         (stage, stage.stride if repeat == 0 else 1)
         for stage in stages
         for repeat in range(stage.repeats)
     ]
-    for index, (stage, stride) in enumerate(of_blocks):
+    for index, (stage, stride) in enumerate(blocks):
         yield f"blocks.{index}", stage, stride
 
 
@@ -192,17 +217,32 @@ def _pointwise(
 
 
 def _padding(config: MobileNetConfig, stride: int) -> tuple[int, int]:
-    """Of a 3x3 convolution."""
+    """The padding of a 3x3 convolution."""
     return (0, 1) if config.padding == "keras" and stride == 2 else (1, 1)
 
 
 def feature_channels(config: MobileNetConfig) -> int:
-    """Channels of the last map, which the classifier reads after pooling."""
+    """Return the number of features that the classifier reads.
+
+    Args:
+        config: The architecture.
+    """
     return layers(config)[-1].out_channels
 
 
 def parameter_shapes(config: MobileNetConfig) -> dict[str, tuple[int, ...]]:
-    """Canonical name -> shape of everything that is trained, in the order of the layers."""
+    """Return the shapes of all trained parameters.
+
+    Args:
+        config: The architecture.
+
+    Returns:
+        Canonical name -> shape, in the order of the layers.
+
+    Example:
+        >>> parameter_shapes(MobileNetConfig())["stem.conv.weight"]
+        (32, 3, 3, 3)
+    """
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in layers(config):
         shapes[f"{layer.name}.conv.weight"] = layer.weight_shape
@@ -214,7 +254,14 @@ def parameter_shapes(config: MobileNetConfig) -> dict[str, tuple[int, ...]]:
 
 
 def statistic_shapes(config: MobileNetConfig) -> dict[str, tuple[int, ...]]:
-    """Canonical name -> shape of the running statistics, in the order of the layers."""
+    """Return the shapes of all running statistics.
+
+    Args:
+        config: The architecture.
+
+    Returns:
+        Canonical name -> shape, in the order of the layers.
+    """
     return {
         f"{layer.name}.norm.{statistic}": (layer.out_channels,)
         for layer in layers(config)
@@ -223,7 +270,15 @@ def statistic_shapes(config: MobileNetConfig) -> dict[str, tuple[int, ...]]:
 
 
 def activation_names(config: MobileNetConfig) -> tuple[str, ...]:
-    """Names of all activations in the order they are computed."""
+    """Return the names of all activations in forward order, as in `Model.activations`.
+
+    Args:
+        config: The architecture.
+
+    Example:
+        >>> activation_names(MobileNetConfig())[:3]
+        ('stem.conv', 'stem.norm', 'stem.act')
+    """
     names: list[str] = []
     for layer in layers(config):
         names += [f"{layer.name}.conv", f"{layer.name}.norm"]
@@ -233,21 +288,28 @@ def activation_names(config: MobileNetConfig) -> tuple[str, ...]:
 
 
 def num_params(config: MobileNetConfig) -> int:
-    """Number of trained values.
+    """Return the number of trained values.
 
-    >>> num_params(MobileNetConfig())
-    4231976
+    Args:
+        config: The architecture.
+
+    Example:
+        >>> num_params(MobileNetConfig())
+        4231976
     """
     return sum(math.prod(shape) for shape in parameter_shapes(config).values())
 
 
 def mult_adds(config: MobileNetConfig, size: tuple[int, int] | None = None) -> int:
-    """Multiply-adds of the convolutions and the classifier for one image, as the paper counts.
+    """Return the multiply-adds of the convolutions and the classifier for one image.
 
-    `size` is (height, width) in pixels, the config's resolution if not given.
+    Args:
+        config: The architecture.
+        size: (height, width) in pixels. Default: the config's resolution.
 
-    >>> mult_adds(MobileNetConfig())
-    568740352
+    Example:
+        >>> mult_adds(MobileNetConfig())  # the paper prints 569 million
+        568740352
     """
     height, width = size or (config.resolution, config.resolution)
     total = 0
@@ -258,7 +320,16 @@ def mult_adds(config: MobileNetConfig, size: tuple[int, int] | None = None) -> i
 
 
 def last_map_size(config: MobileNetConfig, height: int, width: int) -> tuple[int, int]:
-    """(rows, columns) of the map that is pooled, for images of `height` x `width` pixels."""
+    """Return the size (rows, columns) of the last feature map, which is pooled.
+
+    Args:
+        config: The architecture.
+        height: Of the images, in pixels.
+        width: Of the images, in pixels.
+
+    Returns:
+        Rows and columns.
+    """
     for layer in layers(config):
         height, width = layer.output_size(height), layer.output_size(width)
     return height, width

@@ -1,33 +1,33 @@
-"""The errors of the package; all of them descend from `PymobilenetError`."""
+"""The exceptions of the package; `PymobilenetError` is their base class."""
 
 
 class PymobilenetError(Exception):
-    """Anything this package refuses or cannot do."""
+    """Base class of all exceptions that this package raises on purpose."""
 
 
 class ConfigError(PymobilenetError, ValueError):
-    """A configuration value or an argument that breaks a rule."""
+    """A configuration value or an argument is invalid."""
 
 
 class DataError(PymobilenetError, ValueError):
-    """Images or labels that are missing, truncated, foreign or out of range."""
+    """Images or labels are missing, damaged, of an unknown format or out of range."""
 
 
 class WeightsError(PymobilenetError, ValueError):
-    """A weights file or state that does not fit the architecture."""
+    """A weight file is invalid, or a state does not fit the architecture."""
 
 
 class BackendUnavailable(PymobilenetError, RuntimeError):
-    """A backend or a device that was asked for and cannot be had."""
+    """A requested backend, device or package is not available."""
 
 
 class JuliaError(PymobilenetError, RuntimeError):
-    """An error raised in Julia, with Julia's text kept."""
+    """An exception thrown in Julia, with Julia's text."""
 
 
 class TrainingDiverged(PymobilenetError, ArithmeticError):
-    """A loss in training that is not finite: there is nothing to go on from."""
+    """A training loss is NaN or infinite."""
 
 
 class RunLocked(PymobilenetError, RuntimeError):
-    """A run's folder that another process writes now."""
+    """The folder of a run is in use by another process."""

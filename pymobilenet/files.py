@@ -1,4 +1,4 @@
-"""Writing files so that nothing half-written is ever seen under the final name."""
+"""Atomic file writing."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import BinaryIO
 
 from pymobilenet.errors import ConfigError
 
-NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-"""A disk, a largest size or a quota that is reached: the system then names no file."""
+DISK_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+"""Errors of a full disk, a size limit or a quota, for which the system names no file."""
 
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a binary file that appears at `path` whole, or not at all.
+    """Write a binary file atomically: it appears at `path` completely, or not at all.
 
     Bytes are written to a temporary file in the same folder, flushed to the disk and renamed. On an
-    error the temporary file is removed and whatever was at `path` before stays as it was.
+    error the temporary file is removed and an existing file at `path` is unchanged.
 
     A symbolic link stays a link: the file it points to is replaced, or created. A file that is
     replaced keeps its permission bits, and its owner where the process may set one; it becomes a
@@ -47,8 +47,8 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
             prefix=f".{target.name}.", suffix=".tmp", dir=target.parent
         )
     except OSError as error:
-        at = path if target.parent.is_dir() else target.parent
-        raise OSError(error.errno, error.strerror, str(at)) from None
+        culprit = path if target.parent.is_dir() else target.parent
+        raise OSError(error.errno, error.strerror, str(culprit)) from None
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -60,17 +60,13 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
         os.replace(temporary, target)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError) and _is_ours(error, temporary):
+        if isinstance(error, OSError) and _concerns(error, temporary):
             raise OSError(error.errno, error.strerror, str(path)) from None
         raise
 
 
 def _replaceable(path: Path) -> os.stat_result | None:
-    """The status of the regular file at `path`, links followed; None if there is none.
-
-    Raises:
-        OSError: Something that is not a regular file is there.
-    """
+    """Return the status of the regular file at `path`, following links; None if there is none."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -95,9 +91,12 @@ def _keep_owner(temporary: str, replaced: os.stat_result) -> None:
 
 
 def remove_leftovers(path: str | Path) -> None:
-    """Remove what processes that were killed while they wrote `path` left beside it.
+    """Remove temporary files of processes that were killed while they wrote `path`.
 
-    Nobody may be writing it now.
+    No process may be writing the file during the call.
+
+    Args:
+        path: The file that was to be written.
     """
     path = Path(path)
     for temporary in path.parent.glob(f".{escape(path.name)}.*.tmp"):
@@ -105,27 +104,30 @@ def remove_leftovers(path: str | Path) -> None:
 
 
 def make_folder(path: str | Path) -> None:
-    """Make a folder to write into, and those above it, where they are not there.
+    """Create a folder and its parents if they do not exist.
+
+    Args:
+        path: The folder.
 
     Raises:
-        ConfigError: Something else is there, or nothing can be written into it.
-        OSError: It cannot be made.
+        ConfigError: `path` is a file or below a file, or the folder is not writable.
+        OSError: The folder cannot be created.
     """
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise ConfigError(
-            f"a folder to write into must be a folder, or not be there yet. Received: {path}, "
-            "which is a file or below one; choose another"
+            f"the output folder must be a folder or a new path. Received: {path}, which is a file "
+            "or below a file. Choose another path"
         ) from None
     if not os.access(path, os.W_OK | os.X_OK):
-        raise ConfigError(f"a folder to write into must be writable. Received: {path}")
+        raise ConfigError(f"the output folder must be writable. Received: {path}")
 
 
-def _is_ours(error: OSError, temporary: str) -> bool:
-    """Whether an error is of the file that is being written, and not of one that is read for it."""
-    return error.filename == temporary or (error.filename is None and error.errno in NO_ROOM)
+def _concerns(error: OSError, temporary: str) -> bool:
+    """Whether an error concerns the temporary file, and not another file used in the block."""
+    return error.filename == temporary or (error.filename is None and error.errno in DISK_FULL)
 
 
 def _umask() -> int:

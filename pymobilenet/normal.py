@@ -1,9 +1,9 @@
-"""Normal draws, the same bits in every language and on every machine.
+"""Standard normal random numbers, with the same bits in every language and on every machine.
 
-Each word of Philox gives one draw by the inverse of the normal distribution function: algorithm
-AS 241, PPND16 (M. Wichura, Applied Statistics 37, 477 (1988)), exact to about 1e-16. Libraries'
-logarithms differ in their last bits, so the one it needs is made here of sums, products and
-quotients, which IEEE 754 rounds alike everywhere.
+Each Philox word gives one number through the inverse of the normal distribution function: algorithm
+AS 241, PPND16 (M. Wichura, Applied Statistics 37, 477 (1988)), accurate to about 1e-16. Libraries'
+logarithms differ in their last bits, so the logarithm is computed here from sums, products and
+quotients, which IEEE 754 rounds identically everywhere.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ Floats = NDArray[np.float64]
 
 LN2 = 0.6931471805599453
 
-# The paper's coefficients a, b (centre), c, d (shoulders) and e, f (tails), from the highest power
-# down.
+# The paper's coefficients a, b (centre), c, d (intermediate) and e, f (tails), from the highest
+# power down.
 CENTRE = (
     (
         2509.0809287301226727,
@@ -41,7 +41,7 @@ CENTRE = (
         1.0,
     ),
 )
-SHOULDERS = (
+INTERMEDIATE = (
     (
         7.7454501427834140764e-4,
         0.0227238449892691845833,
@@ -88,39 +88,60 @@ TAILS = (
 
 
 def normal64(words: NDArray[np.uint64]) -> Floats:
-    """Return float64 standard normal draws of the shape of `words`."""
+    """Return standard normal numbers.
+
+    Args:
+        words: uint64, any shape.
+
+    Returns:
+        float64, the same shape.
+    """
     return quantile(((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52)
 
 
 def quantile(u: Floats) -> Floats:
-    """The x that a standard normal variable falls below with probability `u`, in (0, 1)."""
+    """Return the quantile function of the standard normal distribution.
+
+    Args:
+        u: Probabilities in (0, 1), any shape.
+
+    Returns:
+        float64, the same shape.
+    """
     centred = u - 0.5
     r = 0.180625 - centred * centred
-    found = centred * _polynomial(CENTRE[0], r) / _polynomial(CENTRE[1], r)
+    x = centred * _polynomial(CENTRE[0], r) / _polynomial(CENTRE[1], r)
     outer = np.abs(centred) > 0.425
     distance = np.sqrt(-logarithm(np.minimum(u, 1.0 - u)[outer]))
     near, far = distance - 1.6, distance - 5.0
     magnitude = np.where(
         distance <= 5.0,
-        _polynomial(SHOULDERS[0], near) / _polynomial(SHOULDERS[1], near),
+        _polynomial(INTERMEDIATE[0], near) / _polynomial(INTERMEDIATE[1], near),
         _polynomial(TAILS[0], far) / _polynomial(TAILS[1], far),
     )
-    found[outer] = np.where(centred[outer] < 0, -magnitude, magnitude)
-    return found
+    x[outer] = np.where(centred[outer] < 0, -magnitude, magnitude)
+    return x
 
 
 def logarithm(x: Floats) -> Floats:
-    """The natural logarithm of x > 0: ``e ln 2 + 2 artanh((m - 1) / (m + 1))`` for x = m 2**e."""
+    """Return the natural logarithm, ``e ln 2 + 2 artanh((m - 1) / (m + 1))`` for x = m 2**e.
+
+    Args:
+        x: Positive, any shape.
+
+    Returns:
+        float64, the same shape.
+    """
     mantissa, exponent = np.frexp(x)
-    small = mantissa < 0.7071067811865476
-    mantissa = np.where(small, 2.0 * mantissa, mantissa)
+    is_small = mantissa < 0.7071067811865476
+    mantissa = np.where(is_small, 2.0 * mantissa, mantissa)
     s = (mantissa - 1.0) / (mantissa + 1.0)
     series = _polynomial([1.0 / odd for odd in range(23, 0, -2)], s * s)
-    return (exponent - small) * LN2 + (2.0 * s) * series
+    return (exponent - is_small) * LN2 + (2.0 * s) * series
 
 
 def _polynomial(coefficients: Sequence[float], x: Floats) -> Floats:
-    """By Horner's rule, from the highest power down."""
+    """Evaluate a polynomial by Horner's rule; coefficients from the highest power down."""
     total = np.full_like(x, coefficients[0])
     for coefficient in coefficients[1:]:
         total = total * x + coefficient

@@ -1,11 +1,11 @@
-"""The one source of randomness: raw words of Philox4x64-10.
+"""The random number generator of the package: raw words of Philox4x64-10.
 
-Every random decision of the package is a word of this counter-based generator, so both languages
-draw the same bits on every machine; no library's `permutation` or `randn` is used, since their
+All random numbers are derived from words of this counter-based generator, so that both languages
+draw the same bits on every machine. No library's `permutation` or `randn` is used, because their
 bits change between releases.
 
 Layout. The key words are (seed, 0). The counter words, least significant first, are
-(block, index, epoch, stream). `block` starts at 0 and, as NumPy does, the counter is incremented
+(block, index, epoch, stream). `block` starts at 0 and, as in NumPy, the counter is incremented
 *before* a block is generated: words 0 to 3 come from block 1, words 4 to 7 from block 2. An
 implementation in another language must do the same.
 
@@ -25,7 +25,7 @@ from pymobilenet.errors import ConfigError
 
 
 class Stream(enum.IntEnum):
-    """What the words are for: the most significant counter word."""
+    """The purpose of the words, which is the most significant counter word."""
 
     INIT = 0
     """Initial weights."""
@@ -38,21 +38,25 @@ class Stream(enum.IntEnum):
     SYNTHETIC = 4
     """The synthetic images."""
     PROBE = 5
-    """Noise draws of the parity engine."""
+    """Images of a probe, and perturbations of the parity engine."""
     AUGMENT = 6
-    """Angles of rotation and places of holes."""
+    """Angles of rotations and positions of erased squares."""
     MIXUP = 7
     """Partners and weights of mixed images."""
     SPLIT = 8
-    """Which images of a folder are for the test (epoch 0), and which of the training images are
-    held out to choose the best epoch by (epoch 1)."""
+    """Splits of a data set: test images of a folder (epoch 0), and training images held out for
+    validation (epoch 1)."""
 
 
 def check_word(name: str, value: int) -> int:
-    """Return `value` as an int, or refuse it.
+    """Return a counter or key word as an int.
+
+    Args:
+        name: The argument's name, for the error message.
+        value: An integer of any type.
 
     Raises:
-        ConfigError: `value` is not an integer, or not in [0, 2**64).
+        ConfigError: Not an integer in [0, 2**64).
     """
     try:
         word = operator.index(value)
@@ -64,13 +68,24 @@ def check_word(name: str, value: int) -> int:
 
 
 def raw_words(seed: int, stream: Stream, epoch: int, index: int, count: int) -> NDArray[np.uint64]:
-    """Return the first `count` words of one stream as uint64 (count,).
+    """Return the first words of a stream. A longer draw starts with the words of a shorter one.
 
-    A longer draw begins with the words of a shorter one.
+    Args:
+        seed: In [0, 2**64).
+        stream: The purpose.
+        epoch: In [0, 2**64).
+        index: In [0, 2**64), such as the number of an image.
+        count: Number of words.
+
+    Returns:
+        uint64 (count,).
 
     Raises:
-        ConfigError: a seed, epoch, index or count that is no integer in [0, 2**64), or a stream
-            that is not one of `Stream`.
+        ConfigError: An argument is not an integer in its range, or not a `Stream`.
+
+    Example:
+        >>> raw_words(0, Stream.INIT, epoch=0, index=0, count=2).dtype
+        dtype('uint64')
     """
     if stream not in Stream.__members__.values():
         names = ", ".join(Stream.__members__)
@@ -84,17 +99,29 @@ def raw_words(seed: int, stream: Stream, epoch: int, index: int, count: int) -> 
 
 
 def uniform64(words: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Return float64 in [0, 1) of the shape of `words`: the top 53 bits times 2**-53."""
+    """Return uniform numbers in [0, 1): the top 53 bits of each word times 2**-53.
+
+    Args:
+        words: uint64, any shape.
+
+    Returns:
+        float64, the same shape.
+    """
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def bounded(words: NDArray[np.uint64], n: ArrayLike) -> NDArray[np.int64]:
-    """Return int64 in [0, n) of the shape of `words` by multiply-shift: ((w >> 32) * n) >> 32.
+    """Return integers in [0, n) by multiply-shift: ``((w >> 32) * n) >> 32``.
 
-    `n` is an integer or an array of integers that broadcasts against `words`.
+    Args:
+        words: uint64, any shape.
+        n: An integer in [1, 2**32), or an array of integers that broadcasts against `words`.
+
+    Returns:
+        int64, the shape of `words`.
 
     Raises:
-        ConfigError: an `n` that is no integer in [1, 2**32).
+        ConfigError: `n` is not an integer in [1, 2**32).
     """
     limits = np.asarray(n)
     if limits.dtype.kind not in "iu" or not np.all((limits >= 1) & (limits < 2**32)):
@@ -104,10 +131,16 @@ def bounded(words: NDArray[np.uint64], n: ArrayLike) -> NDArray[np.int64]:
 
 
 def permutation(words: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Return a permutation of 0 ... len(words)-1 as int64 (len(words),), by Fisher-Yates.
+    """Return a random permutation, by the Fisher-Yates shuffle.
 
-    For i from len(words)-1 down to 1, position i is swapped with position
-    `bounded(words[i], i + 1)`; word 0 decides nothing.
+    For i from count - 1 down to 1, position i is swapped with position
+    ``bounded(words[i], i + 1)``. Word 0 has no effect.
+
+    Args:
+        words: uint64 (count,).
+
+    Returns:
+        A permutation of 0 ... count - 1, int64 (count,).
     """
     count = len(words)
     order = list(range(count))

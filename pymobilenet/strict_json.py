@@ -1,7 +1,7 @@
-"""JSON objects out of files that nobody vouches for.
+"""Strict parsing of JSON objects from untrusted files.
 
-`json` lets a name appear twice, and takes NaN and halves of surrogate pairs. None of it is JSON
-that another language's reader would understand in the same way, and so it is refused.
+Python's `json` accepts duplicate names, NaN and halves of surrogate pairs. Readers of other
+languages treat these differently, so they are refused.
 """
 
 from __future__ import annotations
@@ -9,19 +9,27 @@ from __future__ import annotations
 import json
 from typing import Any
 
-MOST_SHOWN = 80
-"""Characters of a value in a message."""
+TRUNCATE_AT = 80
+"""Characters of a value in an error message."""
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
-    """The object that `text` is.
+    """Parse a JSON object.
+
+    Args:
+        text: JSON; bytes are UTF-8.
+
+    Returns:
+        The object as a dictionary.
 
     Raises:
-        ValueError: The rule it breaks.
+        ValueError: Not UTF-8, not JSON, not an object, a duplicate name, NaN or infinity, or half
+            a surrogate pair.
 
-    >>> parse_object('{"a":1,"a":2}')
-    Traceback (most recent call last):
-    ValueError: the name "a" appears twice
+    Example:
+        >>> parse_object('{"a":1,"a":2}')
+        Traceback (most recent call last):
+        ValueError: the name "a" appears twice
     """
     try:
         decoded = text if isinstance(text, str) else text.decode()
@@ -29,7 +37,7 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
         raise ValueError("not valid UTF-8") from None
     try:
         value = json.loads(decoded, object_pairs_hook=_object, parse_constant=_no_constant)
-    except _NameRefusedError:
+    except _InvalidNameError:
         raise
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON ({error}). Received: {shown(decoded)}") from None
@@ -39,39 +47,50 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
 
 
 def check_texts(values: Any, name: str) -> dict[str, str]:
-    """`values`, if it is an object of strings; `name` is what the file calls it.
+    """Return an object of strings.
+
+    Args:
+        values: The parsed value.
+        name: Its name, for the error message.
+
+    Returns:
+        A copy.
 
     Raises:
-        ValueError: It is not.
+        ValueError: Not an object, or a value that is not a string.
     """
-    texts = isinstance(values, dict) and all(isinstance(text, str) for text in values.values())
-    if not texts:
+    are_texts = isinstance(values, dict) and all(isinstance(text, str) for text in values.values())
+    if not are_texts:
         raise ValueError(f"{name} must be an object of strings. Received: {shown(values)}")
     return dict(values)
 
 
 def shown(value: Any) -> str:
-    """A value as JSON, for a message; a long one is cut."""
-    cut = value[:MOST_SHOWN] if isinstance(value, str) else value
-    return json.dumps(cut, separators=(",", ":"))[:MOST_SHOWN]
+    """Return a value as JSON for an error message, truncated.
+
+    Args:
+        value: Any JSON value.
+    """
+    truncated = value[:TRUNCATE_AT] if isinstance(value, str) else value
+    return json.dumps(truncated, separators=(",", ":"))[:TRUNCATE_AT]
 
 
-class _NameRefusedError(ValueError):
-    """Beside the errors of `json`, which are `ValueError` too."""
+class _InvalidNameError(ValueError):
+    """Distinguishes errors of `_object` from those of `json`, which are also `ValueError`."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, value in pairs:
-        if name in found:
-            raise _NameRefusedError(f"the name {shown(name)} appears twice")
-        if not all(_is_whole(text) for text in (name, value) if isinstance(text, str)):
-            raise _NameRefusedError(f"half a surrogate pair in or at the name {shown(name)}")
-        found[name] = value
-    return found
+        if name in values:
+            raise _InvalidNameError(f"the name {shown(name)} appears twice")
+        if not all(_is_valid_unicode(text) for text in (name, value) if isinstance(text, str)):
+            raise _InvalidNameError(f"half a surrogate pair in or at the name {shown(name)}")
+        values[name] = value
+    return values
 
 
-def _is_whole(text: str) -> bool:
+def _is_valid_unicode(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 

@@ -1,4 +1,4 @@
-"""What a MobileNet costs, layer by layer, and what full convolutions in its place would."""
+"""Parameters and multiply-adds per layer, compared with full convolutions."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ class LayerCost:
 
     Attributes:
         name: Canonical name of the unit, or ``classifier``.
-        kind: The part it plays: ``stem``, ``depthwise``, ``pointwise``, ``reduce``, ``expand``,
+        kind: The role: ``stem``, ``depthwise``, ``pointwise``, ``reduce``, ``expand``,
             ``project``, ``head`` or ``classifier``.
-        output_shape: (C, H, W) of one image's map, or (classes,).
-        num_params: Trained values, those of the norm included.
-        mult_adds: Multiply-adds for one image, those of the norm not included.
-        receptive_field: Rows (and columns), in pixels, of the image that one output value sees,
-            borders left aside.
-        full_num_params, full_mult_adds: On the 1x1 layer after a depthwise one, what one full
-            convolution and its norm would cost in the place of both; None elsewhere.
-        reduction: On that layer, how many times as many multiply-adds that would be:
-            ``c' k^2 / (k^2 + c')`` for c' output channels and a k x k kernel, the reciprocal of the
-            equation in Howard et al., arXiv:1704.04861, section 3.1; None elsewhere.
+        output_shape: (C, H, W) of one image's feature maps, or (classes,).
+        num_params: Trained values, including those of the norm.
+        mult_adds: Multiply-adds for one image, without those of the norm.
+        receptive_field: Rows (and columns) of the image, in pixels, on which one output value
+            depends, without regard to borders.
+        full_num_params: For the 1x1 layer after a depthwise layer: the parameters of one full
+            convolution and its norm in place of both; None for other layers.
+        full_mult_adds: For the same layers: the multiply-adds of that full convolution.
+        reduction: For the same layers: the ratio of multiply-adds, ``c' k^2 / (k^2 + c')`` for c'
+            output channels and a k x k kernel, the reciprocal of the equation in Howard et al.,
+            arXiv:1704.04861, section 3.1.
     """
 
     name: str
@@ -47,32 +48,43 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class Summary:
-    """The rows of a config's table; totals and shares are read off them."""
+    """The cost of every layer of a model, with totals.
+
+    Attributes:
+        config: The architecture.
+        rows: One row per layer.
+    """
 
     config: MobileNetConfig
     rows: tuple[LayerCost, ...]
 
     @property
     def num_params(self) -> int:
+        """All trained values."""
         return sum(row.num_params for row in self.rows)
 
     @property
     def mult_adds(self) -> int:
+        """All multiply-adds for one image."""
         return sum(row.mult_adds for row in self.rows)
 
     @property
     def full_num_params(self) -> int:
-        """Parameters with a full convolution in the place of each depthwise and pointwise."""
-        return sum(_in_full(row, row.num_params, row.full_num_params) for row in self.rows)
+        """Parameters with full convolutions in place of depthwise and pointwise ones."""
+        return sum(
+            _with_full_convolution(row, row.num_params, row.full_num_params) for row in self.rows
+        )
 
     @property
     def full_mult_adds(self) -> int:
-        """Multiply-adds with a full convolution in the place of each depthwise and pointwise."""
-        return sum(_in_full(row, row.mult_adds, row.full_mult_adds) for row in self.rows)
+        """Multiply-adds with full convolutions in place of depthwise and pointwise ones."""
+        return sum(
+            _with_full_convolution(row, row.mult_adds, row.full_mult_adds) for row in self.rows
+        )
 
     @property
     def shares(self) -> dict[str, tuple[float, float]]:
-        """Kind of layer -> its fractions of all parameters and of all multiply-adds."""
+        """Fractions of all parameters and of all multiply-adds, by kind of layer."""
         return {
             kind: (
                 sum(row.num_params for row in rows) / self.num_params,
@@ -83,6 +95,7 @@ class Summary:
         }
 
     def to_dict(self) -> dict[str, Any]:
+        """Return config, rows, totals and shares as nested dictionaries."""
         return {
             "config": self.config.to_dict(),
             "layers": [asdict(row) for row in self.rows],
@@ -97,20 +110,28 @@ class Summary:
         }
 
 
-def _in_full(row: LayerCost, own: int, full: int | None) -> int:
+def _with_full_convolution(row: LayerCost, cost: int, full_cost: int | None) -> int:
     if row.kind == "depthwise":
         return 0
-    return own if full is None else full
+    return cost if full_cost is None else full_cost
 
 
 def summary(config: MobileNetConfig, size: tuple[int, int] | None = None) -> Summary:
-    """The table of a config, for images of `size` (height, width) or the config's resolution.
+    """Compute the cost of every layer.
 
-    >>> table = summary(MobileNetConfig())
-    >>> table.rows[2].name, table.rows[2].output_shape, table.rows[2].mult_adds
-    ('blocks.0.pointwise', (64, 112, 112), 25690112)
-    >>> table.full_mult_adds  # the paper's table 4 prints 4866 million
-    4867293184
+    Args:
+        config: The architecture.
+        size: (height, width) of the images in pixels. Default: the config's resolution.
+
+    Returns:
+        The rows and totals.
+
+    Example:
+        >>> table = summary(MobileNetConfig())
+        >>> table.rows[2].name, table.rows[2].output_shape, table.rows[2].mult_adds
+        ('blocks.0.pointwise', (64, 112, 112), 25690112)
+        >>> table.full_mult_adds  # the paper's table 4 prints 4866 million
+        4867293184
     """
     rows: list[LayerCost] = []
     field, spacing = 1, 1
@@ -138,7 +159,7 @@ def _cost(layer: Layer, height: int, width: int, field: int) -> LayerCost:
 
 
 def _with_full(row: LayerCost, depthwise: Layer, pointwise: Layer) -> LayerCost:
-    """The row of `pointwise`, with what a full convolution in the place of both would cost."""
+    """Add the cost of a full convolution in place of both layers to the row of `pointwise`."""
     taps, outputs = depthwise.kernel**2, pointwise.out_channels
     weights = taps * depthwise.in_channels * outputs
     return replace(
@@ -149,12 +170,16 @@ def _with_full(row: LayerCost, depthwise: Layer, pointwise: Layer) -> LayerCost:
     )
 
 
-def print_summary(found: Summary, console: Console) -> None:
-    """Print the table of the layers, the totals, and the share of each kind of layer.
+def print_summary(costs: Summary, console: Console) -> None:
+    """Print the table of layers, the totals, and the share of each kind of layer.
 
-    A layer "sees" its receptive field. It fits a terminal of 80 columns.
+    The column "sees" is the receptive field. The table fits a terminal of 80 columns.
+
+    Args:
+        costs: The summary.
+        console: Where to print.
     """
-    config = found.config
+    config = costs.config
     title = (
         f"MobileNet {config.family}, width_mult {config.width_mult:g}, {config.resolution} pixels"
     )
@@ -166,7 +191,7 @@ def print_summary(found: Summary, console: Console) -> None:
     table.add_column("layer", no_wrap=True)
     for column in ("output", "parameters", "mult-adds", "sees", "full conv"):
         table.add_column(column, justify="right")
-    for row in found.rows:
+    for row in costs.rows:
         table.add_row(
             row.name,
             "x".join(map(str, row.output_shape)),
@@ -176,14 +201,14 @@ def print_summary(found: Summary, console: Console) -> None:
             "" if row.reduction is None else f"{row.reduction:.2f} x",
         )
     table.add_section()
-    table.add_row("all", "", f"{found.num_params:,}", f"{found.mult_adds:,}", "")
-    times = f"{found.full_mult_adds / found.mult_adds:.2f} x"
-    full = (f"{found.full_num_params:,}", f"{found.full_mult_adds:,}")
+    table.add_row("all", "", f"{costs.num_params:,}", f"{costs.mult_adds:,}", "")
+    times = f"{costs.full_mult_adds / costs.mult_adds:.2f} x"
+    full = (f"{costs.full_num_params:,}", f"{costs.full_mult_adds:,}")
     table.add_row("all, full conv", "", *full, "", times)
     console.print(table)
     shares = Table(title="Share of")
     for column in ("kind", "parameters", "mult-adds"):
         shares.add_column(column, justify="left" if column == "kind" else "right")
-    for kind, (params, mult_adds) in found.shares.items():
+    for kind, (params, mult_adds) in costs.shares.items():
         shares.add_row(kind, f"{100 * params:.2f} %", f"{100 * mult_adds:.2f} %")
     console.print(shares)

@@ -1,4 +1,4 @@
-"""The initial weights from their definition, in plain Python: no NumPy and nothing of the package.
+"""The initial weights in plain Python, without NumPy and without the package.
 
 `python tests/initial_reference.py` writes julia/test/vectors/initial_state.json, to which both
 languages are held.
@@ -34,12 +34,12 @@ SHOWN = [
 
 
 def words(seed, index, count):
-    found = []
+    drawn = []
     block = 1
-    while len(found) < count:
-        found += philox4x64_10((block, index, 0, STREAM_INIT), (seed, 0))
+    while len(drawn) < count:
+        drawn += philox4x64_10((block, index, 0, STREAM_INIT), (seed, 0))
         block += 1
-    return found[:count]
+    return drawn[:count]
 
 
 def uniform(bound):
@@ -47,12 +47,12 @@ def uniform(bound):
 
 
 def normal(deviation):
-    """To float32; a last bit of float64 that a library's logarithm decides is not seen."""
+    """Normal numbers, to be rounded to float32, which hides the last bits of the logarithm."""
     return lambda word: NormalDist().inv_cdf(((word >> 12) + 0.5) * 2.0**-52) * deviation
 
 
-def drawn(init, name, shape, features):
-    """What each word of a tensor becomes, by the rules in pymobilenet/weights/initial.py."""
+def draw_for(init, name, shape, features):
+    """How the words of a tensor are converted; see pymobilenet/weights/initial.py."""
     if len(shape) == 1:
         is_biased = (init, name) == ("torch", "classifier.bias")
         return uniform(math.sqrt(1.0 / features)) if is_biased else None
@@ -80,19 +80,19 @@ def tensor(draw, name, shape, seed, index):
 
 
 def state(seed, width_mult, num_classes, in_channels, init="he", stem_stride=2):
-    """Name -> bytes; the stem's stride is no matter of weights."""
+    """Name -> bytes; weights do not depend on the stem's stride."""
     del stem_stride
     shapes = paper.shapes(width_mult, num_classes, in_channels)
     features = dict(shapes)["classifier.weight"][1]
-    found = {
-        name: tensor(drawn(init, name, shape, features), name, shape, seed, index)
+    tensors = {
+        name: tensor(draw_for(init, name, shape, features), name, shape, seed, index)
         for index, (name, shape) in enumerate(shapes)
     }
-    for name in [name for name in found if name.endswith("norm.bias")]:
-        norm, count = name.removesuffix("bias"), len(found[name]) // 4
-        found[f"{norm}running_mean"] = struct.pack("<f", 0.0) * count
-        found[f"{norm}running_var"] = struct.pack("<f", 1.0) * count
-    return found
+    for name in [name for name in tensors if name.endswith("norm.bias")]:
+        norm, count = name.removesuffix("bias"), len(tensors[name]) // 4
+        tensors[f"{norm}running_mean"] = struct.pack("<f", 0.0) * count
+        tensors[f"{norm}running_var"] = struct.pack("<f", 1.0) * count
+    return tensors
 
 
 def record(case):

@@ -21,7 +21,7 @@ from pymobilenet.architecture import (
 from pymobilenet.config import model
 from pymobilenet.errors import ConfigError
 
-# Table 6 of the paper prints 4.2M/569M, 2.6/325, 1.3/149, 0.5/41
+# Table 6 of the paper: 4.2M/569M, 2.6/325, 1.3/149, 0.5/41
 WIDTHS = [
     (1, 4_231_976, 568_740_352),
     (0.75, 2_585_560, 325_400_448),
@@ -82,12 +82,12 @@ def test_the_layers_are_the_rows_of_the_papers_table():
 
 
 @pytest.mark.parametrize("width_mult", [2, 1, 0.75, 0.3, 0.1, 1 / 32])
-def test_names_and_shapes_of_everything_trained_are_the_tables(width_mult):
+def test_names_and_shapes_of_parameters_follow_the_table(width_mult):
     cfg = MobileNetConfig(width_mult=width_mult, num_classes=7, in_channels=5)
     assert list(parameter_shapes(cfg).items()) == paper.shapes(width_mult, 7, in_channels=5)
 
 
-def test_running_statistics_have_one_value_a_channel():
+def test_running_statistics_have_one_value_per_channel():
     cfg = MobileNetConfig(width_mult=0.25)
     parameters, statistics = parameter_shapes(cfg), statistic_shapes(cfg)
     assert list(statistics)[:2] == ["stem.norm.running_mean", "stem.norm.running_var"]
@@ -98,32 +98,32 @@ def test_running_statistics_have_one_value_a_channel():
         )
 
 
-def test_activations_are_named_by_module_in_the_order_they_are_computed():
+def test_activations_are_named_by_module_in_forward_order():
     names = activation_names(MobileNetConfig())
     assert names[:4] == ("stem.conv", "stem.norm", "stem.act", "blocks.0.depthwise.conv")
     assert names[-3:] == ("blocks.12.pointwise.act", "pool", "logits")
     assert len(set(names)) == len(names) == 3 * 27 + 2
 
 
-def test_the_classifier_reads_the_last_maps_channels():
+def test_the_classifier_reads_the_last_feature_maps():
     assert feature_channels(MobileNetConfig(width_mult=0.3)) == 307
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_output_size_counts_the_places_where_the_kernel_fits(kernel, stride):
+def test_output_size_is_the_number_of_kernel_positions(kernel, stride):
     for before, after in ((kernel // 2, kernel // 2), (0, kernel // 2)):
         layer = Layer("any", 1, 1, kernel, stride, (before, after), 1)
         for size in range(2, 40):
-            places = range(-before, size + after - kernel + 1, stride)
-            assert layer.output_size(size) == len(places)
+            positions = range(-before, size + after - kernel + 1, stride)
+            assert layer.output_size(size) == len(positions)
 
 
 @pytest.mark.parametrize(
     ("channels", "width_mult", "width"),
     [(32, 0.7, 22), (1024, 0.3, 307), (64, 0.999, 63), (3, 1, 3)],
 )
-def test_widths_of_v1_are_cut_off_and_not_rounded(channels, width_mult, width):
+def test_widths_of_v1_are_truncated(channels, width_mult, width):
     assert scaled(channels, MobileNetConfig(width_mult=width_mult)) == width
 
 
@@ -141,7 +141,7 @@ def test_widths_of_v1_are_cut_off_and_not_rounded(channels, width_mult, width):
         ("multiple_of_8", 3, 0.1, 8),
     ],
 )
-def test_widths_by_the_other_rules(rounding, channels, width_mult, width):
+def test_widths_of_the_other_roundings(rounding, channels, width_mult, width):
     config = MobileNetConfig(width_mult=width_mult, rounding=rounding)
     assert scaled(channels, config) == width
 

@@ -1,4 +1,4 @@
-"""What a configuration accepts and what it refuses."""
+"""Valid and invalid values of configurations."""
 
 import warnings
 
@@ -11,7 +11,7 @@ from pymobilenet.errors import ConfigError
 NAN, INFINITY = float("nan"), float("inf")
 
 
-def test_defaults_are_the_papers():
+def test_defaults_are_those_of_the_paper():
     assert MobileNetConfig().to_json() == (
         '{"activation":"relu6","bottleneck_ratio":null,"dropout":0.0,'
         '"family":"v1","in_channels":3,"norm_eps":1e-05,'
@@ -29,7 +29,7 @@ def test_defaults_are_the_papers():
     )
 
 
-def test_a_recipe_written_before_there_were_schedules_is_read():
+def test_a_recipe_from_before_schedules_existed_is_read():
     text = (
         '{"batch_size":128,"beta1":0.9,"beta2":0.999,"crop_padding":4,"eps":1e-08,"flip":true,'
         '"momentum":0.9,"optimizer":"sgd","rate":0.1,"seed":0,"steps":200}'
@@ -72,7 +72,12 @@ def test_a_recipe_written_before_there_were_schedules_is_read():
         (TrainConfig, "schedule", "one of constant, step, milestones,", ["exponential", None]),
         (TrainConfig, "warmup_steps", "at least 0", [-1]),
         (TrainConfig, "step_size", "at least 0", [-1]),
-        (TrainConfig, "milestones", "whole numbers", [3, (0,), [2, 2], [3, 2], (1.5,), [True]]),
+        (
+            TrainConfig,
+            "milestones",
+            "increasing whole numbers",
+            [3, (0,), [2, 2], [3, 2], (1.5,), [True]],
+        ),
         (TrainConfig, "gamma", r"in \[0, 1\]", [-0.1, 1.1]),
         (TrainConfig, "final_rate", r"in \[0, 1e6\]", [-0.1]),
         (TrainConfig, "pct_start", r"in \[0, 1\]", [-0.1, 1.1]),
@@ -93,13 +98,13 @@ def test_a_recipe_written_before_there_were_schedules_is_read():
 )
 def test_a_value_outside_its_range_is_refused_with_name_rule_and_value(kind, name, rule, values):
     for value in values:
-        with pytest.raises(ConfigError, match=f"^{name} must be {rule}") as caught:
+        with pytest.raises(ConfigError, match=f"^{name} must be {rule}") as info:
             kind(**{name: value})
-        assert str(caught.value).endswith(f"Received: {value!r}")
+        assert str(info.value).endswith(f"Received: {value!r}")
 
 
 @pytest.mark.parametrize("name", ["resolution", "num_classes", "in_channels", "stem_stride"])
-def test_a_fraction_where_a_count_belongs_is_refused(name):
+def test_a_fraction_is_refused_for_a_count(name):
     value = {"resolution": 32.5}.get(name, 1.5)
     with pytest.raises(ConfigError, match=f"{name} must be a whole number.*Received: {value}"):
         MobileNetConfig(**{name: value})
@@ -124,6 +129,31 @@ def test_numbers_are_stored_as_their_fields_type():
     assert config.to_json() == as_floats.to_json()  # equal configurations give equal text
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"num_classes": np.int64(5), "dropout": np.float32(0.5)}, {"num_classes": 5}),
+        ({"resolution": np.uint8(64), "width_mult": np.float16(0.5)}, {"resolution": 64}),
+    ],
+)
+def test_numpy_scalars_are_numbers(fields, expected):
+    config = MobileNetConfig(**fields)
+    assert {name: getattr(config, name) for name in expected} == expected
+    assert {type(getattr(config, name)) for name in fields} == {int, float}
+    assert MobileNetConfig.from_json(config.to_json()) == config
+
+
+def test_numpy_integers_may_be_milestones():
+    config = TrainConfig(schedule="milestones", milestones=list(np.array([3, 5])))
+    assert config.milestones == (3, 5)
+    assert TrainConfig.from_json(config.to_json()) == config
+
+
+def test_a_numpy_boolean_is_not_a_number():
+    with pytest.raises(ConfigError, match="num_classes must be in"):
+        MobileNetConfig(num_classes=np.bool_(True))
+
+
 def test_a_config_cannot_be_changed():
     with pytest.raises(AttributeError):
         MobileNetConfig().num_classes = 3
@@ -132,7 +162,7 @@ def test_a_config_cannot_be_changed():
 @pytest.mark.parametrize(
     ("rho", "resolution"), [(1, 224), (6 / 7, 192), (5 / 7, 160), (4 / 7, 128)]
 )
-def test_multipliers_of_the_paper_are_taken_silently(rho, resolution):
+def test_multipliers_of_the_paper_give_no_warning(rho, resolution):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         config = MobileNetConfig.from_multipliers(0.5, rho, num_classes=10)
@@ -140,13 +170,13 @@ def test_multipliers_of_the_paper_are_taken_silently(rho, resolution):
 
 
 @pytest.mark.parametrize(
-    ("rho", "wanted", "resolution"),
+    ("rho", "exact", "resolution"),
     [(0.57, "127.68", 128), (0.8, "179.20", 192), (0.1, "22.40", 128)],
 )
-def test_other_multipliers_get_the_nearest_resolution_and_say_so(rho, wanted, resolution):
-    with pytest.warns(UserWarning, match=rf"{wanted} pixels.*resolution {resolution}$") as caught:
+def test_other_multipliers_give_the_nearest_resolution_and_a_warning(rho, exact, resolution):
+    with pytest.warns(UserWarning, match=rf"{exact} pixels.*resolution {resolution}$") as warned:
         assert MobileNetConfig.from_multipliers(1, rho).resolution == resolution
-    assert caught[0].filename == __file__
+    assert warned[0].filename == __file__
 
 
 @pytest.mark.parametrize("rho", [0, -1, 1.01, NAN, "1", True, None])
@@ -167,7 +197,7 @@ def test_a_resolution_multiplier_outside_its_range_is_refused(rho):
         ("rmsprop_tf", 0.9, ("momentum", "square_avg")),
     ],
 )
-def test_slots_are_the_moments_the_optimizer_keeps(optimizer, momentum, slots):
+def test_slots_are_the_moments_of_the_optimizer(optimizer, momentum, slots):
     assert TrainConfig(optimizer=optimizer, momentum=momentum).slots == slots
 
 
@@ -177,29 +207,29 @@ def test_an_average_of_the_parameters_is_the_first_slot():
     assert TrainConfig(momentum=0, ema_decay=0.9).slots == ("ema",)
 
 
-def test_moments_start_at_zero_but_for_tensorflows_square_average():
+def test_moments_start_at_zero_except_tensorflows_square_average():
     config = TrainConfig(optimizer="rmsprop_tf", initial_square_avg=1)
     assert (config.start_of("momentum"), config.start_of("square_avg")) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
-        ({"nesterov": True, "optimizer": "adam"}, "nesterov belongs.* adam with momentum 0.9"),
-        ({"nesterov": True, "momentum": 0}, "nesterov belongs.* sgd with momentum 0.0"),
+        ({"nesterov": True, "optimizer": "adam"}, "nesterov requires.* adam with momentum 0.9"),
+        ({"nesterov": True, "momentum": 0}, "nesterov requires.* sgd with momentum 0.0"),
         (
             {"optimizer": "rmsprop", "initial_square_avg": 1},
-            "initial_square_avg belongs to rmsprop_tf alone. Received: 1.0 with rmsprop",
+            "initial_square_avg requires the optimizer rmsprop_tf. Received: 1.0 with rmsprop",
         ),
         ({"schedule": "step"}, "step_size must be at least 1 for the schedule step. Received: 0"),
         ({"schedule": "milestones"}, r"milestones must not be empty.* Received: \(\)"),
     ],
 )
-def test_what_another_optimizer_or_schedule_needs_is_refused(fields, said):
-    with pytest.raises(ConfigError, match=said):
+def test_fields_of_other_optimizers_or_schedules_are_refused(fields, message):
+    with pytest.raises(ConfigError, match=message):
         TrainConfig(**fields)
 
 
-def test_milestones_of_a_list_are_those_of_a_tuple():
+def test_milestones_may_be_a_list():
     fields = {"schedule": "milestones", "milestones": [3, 5]}
     assert TrainConfig.from_dict(fields) == TrainConfig("sgd", **{**fields, "milestones": (3, 5)})

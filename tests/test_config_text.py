@@ -1,10 +1,11 @@
-"""Configurations as JSON and TOML: written canonically, read strictly."""
+"""Configurations as JSON and TOML: canonical text, strict parsing."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pymobilenet import MobileNetConfig, TrainConfig
+from pymobilenet.config import RunConfig
 from pymobilenet.errors import ConfigError
 
 MODEL = {
@@ -56,21 +57,36 @@ CONFIGS = st.builds(MobileNetConfig, **MODEL) | st.builds(TrainConfig, **TRAIN)
 
 @settings(deadline=None, database=None)
 @given(config=CONFIGS)
-def test_json_gives_back_the_same_config_and_the_same_text(config):
-    again = type(config).from_json(config.to_json())
-    assert again == config
-    assert again.to_json() == config.to_json()
+def test_a_config_survives_json_and_gives_the_same_text(config):
+    parsed = type(config).from_json(config.to_json())
+    assert parsed == config
+    assert parsed.to_json() == config.to_json()
 
 
 @settings(deadline=None, database=None)
 @given(config=CONFIGS)
-def test_toml_gives_back_the_same_config(config, tmp_path_factory):
+def test_a_config_survives_toml(config, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "config.toml"
     path.write_text(config.to_toml(), encoding="utf-8")
     assert type(config).from_toml(path) == config
 
 
-def test_one_toml_file_holds_model_and_recipe_and_absent_fields_take_their_default(tmp_path):
+@settings(deadline=None, database=None)
+@given(text=st.text(st.characters(exclude_categories=["Cs"])))
+@example(text="/data/\U0001f600")
+@example(text='"\\\x7f\x00\u2028\r\n')
+def test_any_text_survives_toml(text, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "run.toml"
+    path.write_text(RunConfig(data=text).to_toml(), encoding="utf-8", newline="")
+    assert RunConfig.from_toml(path) == RunConfig(data=text)
+
+
+def test_half_a_surrogate_pair_cannot_be_written_as_toml():
+    with pytest.raises(ConfigError, match=r"data must be valid Unicode.*Received: '\\udcff'"):
+        RunConfig(data="\udcff").to_toml()
+
+
+def test_one_toml_file_holds_several_tables_and_missing_fields_take_defaults(tmp_path):
     path = tmp_path / "recipe.toml"
     path.write_text("[model]\nwidth_mult = 1\nnum_classes = 100\n[train]\nrate = 1\n")
     assert MobileNetConfig.from_toml(path) == MobileNetConfig(num_classes=100)
@@ -78,7 +94,7 @@ def test_one_toml_file_holds_model_and_recipe_and_absent_fields_take_their_defau
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[model]\nfamily = ", "not TOML"),
         ("[train]\nrate = 0.1\n", r"no table \[model\]; it has \['train'\]"),
@@ -86,22 +102,22 @@ def test_one_toml_file_holds_model_and_recipe_and_absent_fields_take_their_defau
         (b"[model]\nfamily = '\xff'\n", "not TOML"),
     ],
 )
-def test_a_toml_file_that_is_none_is_refused_with_its_name(tmp_path, text, said):
+def test_an_invalid_toml_file_is_refused_with_its_name(tmp_path, text, message):
     path = tmp_path / "recipe.toml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(ConfigError, match=f"recipe.toml: {said}"):
+    with pytest.raises(ConfigError, match=f"recipe.toml: {message}"):
         MobileNetConfig.from_toml(path)
 
 
 @pytest.mark.parametrize(
     "text", ["", "{", "nonsense", "[" * 10**5, '{"num_classes":' + "9" * 5000 + "}"]
 )
-def test_text_that_is_no_json_is_refused(text):
+def test_invalid_json_is_refused(text):
     with pytest.raises(ConfigError, match="MobileNetConfig: not JSON"):
         MobileNetConfig.from_json(text)
 
 
-def test_json_that_is_no_object_is_refused():
+def test_json_other_than_an_object_is_refused():
     with pytest.raises(ConfigError, match=r"Config: not a JSON object\. Received: \[1\]"):
         MobileNetConfig.from_json("[1]")
 
@@ -112,6 +128,6 @@ def test_an_unknown_field_is_refused_by_name(kind):
         kind.from_dict({"depth_multiplier": 1})
 
 
-def test_a_toml_file_that_is_not_there_is_refused_with_its_name(tmp_path):
+def test_a_missing_toml_file_is_refused_with_its_name(tmp_path):
     with pytest.raises(ConfigError, match=r"none.toml: cannot be read \(No such file"):
         MobileNetConfig.from_toml(tmp_path / "none.toml")

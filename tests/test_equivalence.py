@@ -127,7 +127,7 @@ def test_runs_of_another_recipe_are_refused_by_the_field(begun, table, field, va
         other = replace(recipe, run=replace(recipe.run, **{field: value}))
     else:
         other = replace(recipe, **{table: {**getattr(recipe, table), field: value}})
-    message = rf"torch-0 holds .* another recipe: its \[{table}\] {field} must be {value!r}. Rec"
+    message = rf"torch-0 contains .* another recipe: its \[{table}\] {field} must be {value!r}. Rec"
     with pytest.raises(ConfigError, match=f"{message}eived: {there};"):
         run_seeds(other, [backend("numpy"), backend("torch")], [0, 1, 2], folder / "runs")
     assert sorted(path.name for path in (folder / "runs").iterdir()) == ["torch-0", "torch-1"]

@@ -1,6 +1,9 @@
-"""The other families' tables: published counts, names, shapes, residuals, paddings."""
+"""The other families: published counts, names, shapes, residuals, padding."""
 
+import copy
 import math
+import pickle
+from dataclasses import replace
 from itertools import groupby
 
 import pytest
@@ -19,7 +22,7 @@ from pymobilenet.errors import ConfigError
 
 
 def blocks(config):
-    """The units of each block, by their parts."""
+    """The units of each block, by role."""
     grouped = groupby(layers(config), key=lambda layer: layer.block)
     return [
         {unit.role: unit for unit in units} for name, units in grouped if name.startswith("blocks")
@@ -48,8 +51,8 @@ def test_published_counts_of_v2_in_its_cifar_form(width_mult, parameters, operat
     assert f"{mult_adds(cfg) / 1e6:.2f}" == operations
 
 
-def test_v2_is_the_papers_table():
-    """Sandler et al., table 2: size of the input, operator, t, c, n, s of each row."""
+def test_v2_equals_the_papers_table():
+    """Sandler et al., table 2: input size, t, c, n and s of each row."""
     table = [
         (112, 1, 16, 1, 1),
         (112, 6, 24, 2, 2),
@@ -59,7 +62,7 @@ def test_v2_is_the_papers_table():
         (14, 6, 160, 3, 2),
         (7, 6, 320, 1, 1),
     ]
-    found = blocks(MobileNetConfig("v2"))
+    v2_blocks = blocks(MobileNetConfig("v2"))
     expected, size, width = [], 112, 32
     for printed, expansion, channels, repeats, stride in table:
         assert size == printed
@@ -74,14 +77,14 @@ def test_v2_is_the_papers_table():
             block["project"].out_channels,
             block["depthwise"].stride,
         )
-        for block in found
+        for block in v2_blocks
     ]
     assert rows == expected
-    assert "expand" not in found[0]
-    assert all("expand" in block for block in found[1:])
+    assert "expand" not in v2_blocks[0]
+    assert all("expand" in block for block in v2_blocks[1:])
 
 
-def test_a_block_of_v2_ends_linear_and_everything_else_does_not():
+def test_only_the_last_layer_of_a_v2_block_is_linear():
     for layer in layers(MobileNetConfig("v2")):
         assert layer.activation == (layer.role != "project")
 
@@ -94,9 +97,9 @@ def test_residuals_are_where_shapes_allow_and_nowhere_else(width_mult, stem_stri
         first, last = next(iter(block.values())), block["project"]
         fits = first.in_channels == last.out_channels and block["depthwise"].stride == 1
         assert last.residual == fits
-        assert not any(unit.residual for part, unit in block.items() if part != "project")
-    at_1 = [block["project"].residual for block in blocks(MobileNetConfig("v2"))]
-    assert sum(at_1) == 10  # 17 blocks, of which 7 begin a stage
+        assert not any(unit.residual for role, unit in block.items() if role != "project")
+    residuals = [block["project"].residual for block in blocks(MobileNetConfig("v2"))]
+    assert sum(residuals) == 10  # 17 blocks, 7 of which start a stage
 
 
 def test_the_cifar_form_of_v2_keeps_the_second_stages_size():
@@ -117,17 +120,17 @@ def test_the_head_of_v2_is_never_narrower_than_1280(width_mult, head):
 
 def test_the_bottleneck_family_has_twelve_blocks_of_three_convolutions():
     config = MobileNetConfig("v1_bottleneck", 1.0)
-    found = blocks(config)
-    assert len(found) == 12
-    assert [list(block) for block in found] == [["depthwise", "reduce", "pointwise"]] * 12
-    outs = [block["pointwise"].out_channels for block in found]
+    v1_blocks = blocks(config)
+    assert len(v1_blocks) == 12
+    assert [list(block) for block in v1_blocks] == [["depthwise", "reduce", "pointwise"]] * 12
+    outs = [block["pointwise"].out_channels for block in v1_blocks]
     assert outs == [64, 128, 128, 256, 256, *[512] * 5, 1024, 1024]
-    strides = [block["depthwise"].stride for block in found]
+    strides = [block["depthwise"].stride for block in v1_blocks]
     assert strides == [1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 2, 1]
-    for block in found:
+    for block in v1_blocks:
         width = block["reduce"].in_channels
         assert block["reduce"].out_channels == round(0.9997 * width)
-    assert found[-1]["reduce"].out_channels == 1024
+    assert v1_blocks[-1]["reduce"].out_channels == 1024
     halved = MobileNetConfig("v1_bottleneck", 1.0, bottleneck_ratio=0.5)
     assert blocks(halved)[0]["reduce"].out_channels == 16
 
@@ -138,6 +141,25 @@ def test_defaults_follow_the_family():
     assert (second.width_mult, second.rounding) == (1.0, "multiple_of_8")
     for config in (small, second, MobileNetConfig()):
         assert MobileNetConfig.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize("first", ["v1", "v1_bottleneck", "v2"])
+@pytest.mark.parametrize("second", ["v1", "v1_bottleneck", "v2"])
+def test_replacing_the_family_replaces_its_defaults_only(first, second):
+    replaced = replace(MobileNetConfig(first, num_classes=7), family=second)
+    assert replaced == MobileNetConfig(second, num_classes=7)
+    assert replaced.to_json() == MobileNetConfig(second, num_classes=7).to_json()
+    assert replace(replaced, family=first) == MobileNetConfig(first, num_classes=7)
+    chosen = replace(MobileNetConfig(first, 0.5, rounding="nearest"), family=second)
+    assert chosen == MobileNetConfig(second, 0.5, rounding="nearest")
+    assert replace(replaced, rounding="floor").rounding == "floor"
+    copied = pickle.loads(pickle.dumps(MobileNetConfig(first)))
+    assert replace(copy.deepcopy(copied), family=second) == MobileNetConfig(second)
+
+
+def test_a_bottleneck_ratio_is_not_dropped_in_silence():
+    with pytest.raises(ConfigError, match=r"bottleneck_ratio belongs to.*Received: 0\.5 with v1"):
+        replace(MobileNetConfig("v1_bottleneck", bottleneck_ratio=0.5), family="v1")
 
 
 @pytest.mark.parametrize("family", ["v1", "v1_bottleneck", "v2"])
@@ -164,7 +186,10 @@ def test_names_are_unique_and_activations_follow_the_units(family):
         ({"rounding": "up"}, "rounding must be one of floor, nearest, multiple_of_8"),
         ({"padding": "same"}, "padding must be one of symmetric, keras"),
         ({"softmax": 1}, "softmax must be true or false. Received: 1"),
-        ({"bottleneck_ratio": 0.5}, "bottleneck_ratio belongs to the family v1_bottleneck"),
+        (
+            {"bottleneck_ratio": 0.5},
+            "bottleneck_ratio belongs to the family v1_bottleneck",
+        ),
         (
             {"family": "v1_bottleneck", "bottleneck_ratio": 1.5},
             r"bottleneck_ratio must be in \(0, 1",

@@ -1,4 +1,4 @@
-"""A file appears whole under its name, or not at all."""
+"""Files are written atomically."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ from pymobilenet.files import atomic_write, make_folder
 
 
 def fail(*_):
-    raise OSError("no luck")
+    raise OSError("disk error")
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def assert_untouched(path):
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, SystemExit])
-def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(path, error):
+def test_an_error_while_writing_leaves_only_the_old_file(path, error):
     def interrupted():
         yield b"new"
         raise error
@@ -39,14 +39,14 @@ def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(path, error
 
 
 @pytest.mark.parametrize("call", ["fsync", "chmod", "replace"])
-def test_an_error_at_the_end_leaves_the_old_file_and_nothing_else(path, monkeypatch, call):
+def test_an_error_at_the_end_leaves_only_the_old_file(path, monkeypatch, call):
     monkeypatch.setattr(os, call, fail)
-    with pytest.raises(OSError, match="no luck"), atomic_write(path) as file:
+    with pytest.raises(OSError, match="disk error"), atomic_write(path) as file:
         file.write(b"new")
     assert_untouched(path)
 
 
-def test_a_new_file_appears_when_it_is_whole(tmp_path):
+def test_a_new_file_appears_when_it_is_complete(tmp_path):
     path = tmp_path / "file"
     with atomic_write(path) as file:
         file.write(b"first")
@@ -56,26 +56,26 @@ def test_a_new_file_appears_when_it_is_whole(tmp_path):
     assert path.read_bytes() == b"firstsecond"
 
 
-def test_all_bytes_are_on_the_disk_before_the_name_is_given(path, monkeypatch):
-    done, fsync, replace = [], os.fsync, os.replace
+def test_all_bytes_are_on_disk_before_the_rename(path, monkeypatch):
+    events, fsync, replace = [], os.fsync, os.replace
 
-    def note_size(handle):
-        done.append(os.fstat(handle).st_size)
+    def record_size(handle):
+        events.append(os.fstat(handle).st_size)
         fsync(handle)
 
-    def note_name(old, new):
-        done.append(os.path.basename(new))
+    def record_name(old, new):
+        events.append(os.path.basename(new))
         replace(old, new)
 
-    monkeypatch.setattr(os, "fsync", note_size)
-    monkeypatch.setattr(os, "replace", note_name)
+    monkeypatch.setattr(os, "fsync", record_size)
+    monkeypatch.setattr(os, "replace", record_name)
     with atomic_write(path) as file:
         file.write(b"new content")
-    assert done == [11, "file"]
+    assert events == [11, "file"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
-def test_a_new_file_has_the_rights_of_any_other(tmp_path):
+def test_a_new_file_has_the_default_permissions(tmp_path):
     before = os.umask(0o027)
     try:
         with atomic_write(tmp_path / "file"):
@@ -85,10 +85,10 @@ def test_a_new_file_has_the_rights_of_any_other(tmp_path):
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
 
 
-def test_a_folder_that_is_not_there_is_an_error_that_names_it_and_is_not_made(tmp_path):
-    with pytest.raises(FileNotFoundError) as refused, atomic_write(tmp_path / "absent" / "file"):
+def test_a_missing_folder_is_named_and_not_created(tmp_path):
+    with pytest.raises(FileNotFoundError) as info, atomic_write(tmp_path / "absent" / "file"):
         pass
-    assert refused.value.filename == str(tmp_path / "absent")
+    assert info.value.filename == str(tmp_path / "absent")
     assert not list(tmp_path.iterdir())
 
 
@@ -101,18 +101,18 @@ with atomic_write(sys.argv[1]) as file:
 """
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows limits no process' files")
-def test_where_there_is_no_room_the_error_names_the_file(path):
-    done = subprocess.run([sys.executable, "-c", FULL, path], capture_output=True, text=True)
-    assert done.stderr.splitlines()[-1] == f"OSError: [Errno 27] File too large: '{path}'"
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no limit for file sizes")
+def test_the_error_of_a_full_disk_names_the_file(path):
+    process = subprocess.run([sys.executable, "-c", FULL, path], capture_output=True, text=True)
+    assert process.stderr.splitlines()[-1] == f"OSError: [Errno 27] File too large: '{path}'"
     assert_untouched(path)
 
 
-def test_a_name_that_is_taken_by_a_folder_is_named(tmp_path):
+def test_a_path_that_is_a_folder_is_refused(tmp_path):
     (tmp_path / "folder").mkdir()
-    with pytest.raises(IsADirectoryError) as refused, atomic_write(tmp_path / "folder"):
+    with pytest.raises(IsADirectoryError) as info, atomic_write(tmp_path / "folder"):
         pass
-    assert (refused.value.filename, refused.value.filename2) == (str(tmp_path / "folder"), None)
+    assert (info.value.filename, info.value.filename2) == (str(tmp_path / "folder"), None)
 
 
 def test_a_link_stays_and_the_file_it_points_to_is_written(path, tmp_path):
@@ -155,16 +155,16 @@ def make_device(path):
     ("make", "kind"),
     [(make_pipe, "a named pipe"), (make_socket, "a socket"), (make_device, "a device")],
 )
-def test_what_is_no_regular_file_is_never_replaced(tmp_path, make, kind):
+def test_special_files_are_never_replaced(tmp_path, make, kind):
     make(tmp_path / "file")
     before = (tmp_path / "file").lstat()
     rule = f"must be a regular file or a new one. Received: {kind}"
     for name in ("file", "link"):
         if name == "link":
             (tmp_path / "link").symlink_to(tmp_path / "file")
-        with pytest.raises(OSError, match=rule) as refused, atomic_write(tmp_path / name):
+        with pytest.raises(OSError, match=rule) as info, atomic_write(tmp_path / name):
             pass
-        assert refused.value.filename == str(tmp_path / name)
+        assert info.value.filename == str(tmp_path / name)
     after = (tmp_path / "file").lstat()
     assert (before.st_mode, before.st_rdev, before.st_ino) == (
         after.st_mode,
@@ -189,25 +189,25 @@ def test_other_hard_links_keep_the_old_content(path, tmp_path):
 
 
 def test_an_error_of_another_file_keeps_its_name(path, tmp_path):
-    with pytest.raises(FileNotFoundError) as refused, atomic_write(path) as file:
+    with pytest.raises(FileNotFoundError) as info, atomic_write(path) as file:
         file.write((tmp_path / "other").read_bytes())
-    assert refused.value.filename == str(tmp_path / "other")
+    assert info.value.filename == str(tmp_path / "other")
 
 
-def test_a_folder_is_made_with_those_above_it(tmp_path):
+def test_a_folder_is_created_with_its_parents(tmp_path):
     for _ in range(2):
         make_folder(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").is_dir()
 
 
 @pytest.mark.parametrize("name", ["file", "file/below"])
-def test_a_folder_to_write_into_that_is_a_file_is_refused(path, name):
-    with pytest.raises(ConfigError, match=rf"must be a folder.*Received: .*{name}"):
+def test_an_output_folder_that_is_a_file_is_refused(path, name):
+    with pytest.raises(ConfigError, match=rf"output folder must be a folder.*Received: .*{name}"):
         make_folder(path.parent / name)
     assert_untouched(path)
 
 
-def test_a_folder_that_nothing_can_be_written_into_is_refused(tmp_path, monkeypatch):
+def test_an_output_folder_that_is_not_writable_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(ConfigError, match=rf"must be writable. Received: {tmp_path}"):
         make_folder(tmp_path)

@@ -1,4 +1,4 @@
-"""The weights a model starts from: pinned to the bit, and drawn as the rule says."""
+"""Initial weights: recorded bits, and the distribution of the default scheme."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ SMALL = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['init']}-{case['seed']}")
-def test_the_recorded_bits(case):
+def test_the_weights_equal_the_recorded_bits(case):
     config = MobileNetConfig.from_json(case["config"])
     state = initial_state(config, int(case["seed"]), init=case["init"])
     for name, bits in case["first"].items():
@@ -28,34 +28,36 @@ def test_the_recorded_bits(case):
 
 
 @pytest.mark.parametrize("case", range(len(CASES)))
-def test_the_recording_is_what_the_definition_gives(case):
+def test_the_recorded_bits_follow_from_the_reference_implementation(case):
     assert initial_reference.record(initial_reference.CASES[case]) == CASES[case]
 
 
-def test_names_and_shapes_are_the_architectures():
+def test_names_and_shapes_are_those_of_the_architecture():
     state = initial_state(SMALL, seed=0)
     assert {name: tensor.shape for name, tensor in state.items()} == state_shapes(SMALL)
     assert {tensor.dtype for tensor in state.values()} == {np.dtype(np.float32)}
 
 
-def test_both_dtypes_hold_the_same_values():
-    narrow, wide = initial_state(SMALL, 3, "float32"), initial_state(SMALL, 3, np.float64)
-    for name in narrow:
-        assert wide[name].dtype == np.float64
-        assert (narrow[name] == wide[name]).all(), name
+def test_both_dtypes_have_the_same_values():
+    float32, float64 = initial_state(SMALL, 3, "float32"), initial_state(SMALL, 3, np.float64)
+    for name in float32:
+        assert float64[name].dtype == np.float64
+        assert (float32[name] == float64[name]).all(), name
 
 
-def test_a_seed_names_one_model_and_another_seed_another():
-    first, again, other = (initial_state(SMALL, seed) for seed in (1, 1, 2))
-    drawn = [name for name in first if name.endswith("conv.weight") or name == "classifier.weight"]
-    assert len(drawn) == 28
+def test_a_seed_determines_the_model():
+    first, same, other = (initial_state(SMALL, seed) for seed in (1, 1, 2))
+    random_names = [
+        name for name in first if name.endswith("conv.weight") or name == "classifier.weight"
+    ]
+    assert len(random_names) == 28
     for name in first:
-        assert first[name].tobytes() == again[name].tobytes()
-    for name in drawn:
+        assert first[name].tobytes() == same[name].tobytes()
+    for name in random_names:
         assert not (first[name] == other[name]).any(), name
 
 
-def test_no_two_tensors_of_a_model_begin_alike():
+def test_tensors_of_a_model_start_with_different_values():
     state = initial_state(SMALL, 0)
     signs = {
         np.sign(t.ravel()[:27]).tobytes() for n, t in state.items() if n.endswith("conv.weight")
@@ -65,7 +67,7 @@ def test_no_two_tensors_of_a_model_begin_alike():
 
 @pytest.mark.parametrize("name", ["stem.conv.weight", "blocks.12.pointwise.conv.weight"])
 def test_convolutions_are_uniform_in_the_he_bound(name):
-    """Deviation of a uniform draw: bound / sqrt(3), which is He's sqrt(2 / fan_in)."""
+    """The standard deviation, bound / sqrt(3), is He's sqrt(2 / fan_in)."""
     values = initial_state(MobileNetConfig(width_mult=0.25), 0, "float64")[name]
     bound = math.sqrt(6 / math.prod(values.shape[1:]))
     assert 0.98 * bound < np.abs(values).max() <= bound * (1 + 2**-24)
@@ -76,7 +78,7 @@ def test_convolutions_are_uniform_in_the_he_bound(name):
     np.testing.assert_allclose(counts, values.size / 4, rtol=2 * spread)
 
 
-def test_the_classifier_is_uniform_in_its_bound_and_unbiased():
+def test_the_classifier_is_uniform_in_its_bound_with_zero_bias():
     state = initial_state(MobileNetConfig(width_mult=0.25, num_classes=100), 0, "float64")
     bound = 1 / math.sqrt(256)
     assert 0.999 * bound < np.abs(state["classifier.weight"]).max() <= bound
@@ -91,6 +93,6 @@ def test_norms_start_as_the_identity():
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 0.5, True])
-def test_a_seed_that_is_none_is_refused(seed):
+def test_an_invalid_seed_is_refused(seed):
     with pytest.raises(ConfigError, match=f"seed must be .*Received: {seed!r}"):
         initial_state(SMALL, seed)

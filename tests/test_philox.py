@@ -1,4 +1,4 @@
-"""The words of Philox4x64-10 and what is made of them, against published and recorded values."""
+"""Philox4x64-10 and the numbers derived from it, against published and recorded values."""
 
 import json
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_numpy_and_the_formulas_give_the_published_words(counter, key, words):
 
 
 @pytest.mark.parametrize("stream", list(Stream))
-def test_layout_is_seed_in_the_key_and_block_index_epoch_stream_in_the_counter(stream):
+def test_the_key_is_the_seed_and_the_counter_is_block_index_epoch_stream(stream):
     words = philox.raw_words(99, stream, epoch=7, index=3, count=10)
     expected = [w for block in (1, 2, 3) for w in philox4x64_10((block, 3, 7, stream), (99, 0))]
     assert words.dtype == np.uint64
@@ -84,7 +84,7 @@ def test_seed_epoch_index_and_stream_each_change_the_words():
 
 @settings(deadline=None, database=None)
 @given(seed=st.integers(0, MASK), n=st.integers(0, 300))
-def test_a_permutation_holds_every_position_once(seed, n):
+def test_a_permutation_contains_every_position_once(seed, n):
     order = philox.permutation(philox.raw_words(seed, Stream.ORDER, 0, 0, n))
     assert order.dtype == np.int64
     assert sorted(order.tolist()) == list(range(n))
@@ -101,13 +101,13 @@ def test_bounded_is_the_multiply_shift_and_in_range(word, n):
 
 @settings(deadline=None, database=None)
 @given(word=st.integers(0, MASK))
-def test_a_uniform_is_the_top_bits_and_below_one(word):
+def test_a_uniform_number_is_the_top_bits_and_below_one(word):
     words = np.array([word], np.uint64)
     assert philox.uniform64(words)[0] == (word >> 11) / 2**53 < 1
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.0, "1", None, True])
-def test_a_seed_outside_64_bits_is_refused_by_value(seed):
+def test_a_seed_outside_64_bits_is_refused(seed):
     with pytest.raises(ConfigError, match=f"seed must be .*Received: {seed!r}"):
         philox.raw_words(seed, Stream.INIT, 0, 0, 1)
 

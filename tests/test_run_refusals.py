@@ -25,7 +25,7 @@ def recipe(tmp_path, images):
 
 def test_a_folder_with_a_run_is_not_overwritten(recipe, tmp_path):
     begin(recipe, backend("torch"), tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"holds a run: resume it, or choose another folder"):
+    with pytest.raises(ConfigError, match=r"contains a run: resume it, or choose another folder"):
         begin(recipe, backend("torch"), tmp_path / "run")
 
 
@@ -57,7 +57,7 @@ def rewritten(path, **metadata):
         (
             "train_state",
             '{"step":1,"epoch_loss":0.0,"epoch_seconds":0.0,"log":[]}',
-            "optimizer.step must be the 1 steps of train_state. Received: 0",
+            "optimizer.step must be 1, the step of train_state. Received: 0",
         ),
         (
             "train_state",
@@ -67,7 +67,7 @@ def rewritten(path, **metadata):
         (
             "train_state",
             '{"step":0,"epoch_loss":0.0,"epoch_seconds":0.0,"log":[{"epoch":2}]}',
-            "line 1 of the log is none",
+            "entry 1 of the log is invalid",
         ),
         (
             "train",
@@ -88,16 +88,16 @@ def test_a_damaged_checkpoint_is_refused(recipe, tmp_path, key, text, message):
 
 def test_a_model_is_no_checkpoint(tmp_path):
     backend("torch").build(MobileNetConfig(resolution=32, num_classes=4)).save(tmp_path / LAST)
-    with pytest.raises(WeightsError, match=r"a model and no checkpoint.*--set start="):
+    with pytest.raises(WeightsError, match=r"must be a checkpoint of a run.*--set start="):
         resume(tmp_path, backend("torch"))
 
 
 def test_data_that_nobody_named_is_asked_for(recipe, tmp_path):
-    with pytest.raises(DataError, match=r"names no data: give a folder or an archive by --data"):
+    with pytest.raises(DataError, match=r"names no data: pass a folder or an archive with --data"):
         begin(replace(recipe, run=replace(recipe.run, data="")), backend("torch"), tmp_path / "r")
 
 
 def test_more_held_out_than_there_are_is_refused(recipe, tmp_path):
     greedy = replace(recipe, run=replace(recipe.run, validation=40))
-    with pytest.raises(DataError, match=r"of 40 training images some must be left"):
+    with pytest.raises(DataError, match=r"validation must be less than .* training images, 40"):
         begin(greedy, backend("torch"), tmp_path / "run")

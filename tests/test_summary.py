@@ -1,4 +1,4 @@
-"""What layers cost, against the figures that Howard et al., arXiv:1704.04861, print."""
+"""Costs of layers, against the figures of Howard et al., arXiv:1704.04861."""
 
 import json
 
@@ -21,11 +21,11 @@ CONFIGS = [
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config.width_mult}")
-def test_the_rows_add_up_to_what_the_architecture_counts(config):
-    result = summary(config)
-    assert (result.num_params, result.mult_adds) == (num_params(config), mult_adds(config))
+def test_the_rows_add_up_to_the_totals_of_the_architecture(config):
+    costs = summary(config)
+    assert (costs.num_params, costs.mult_adds) == (num_params(config), mult_adds(config))
     for column in (0, 1):
-        assert sum(share[column] for share in result.shares.values()) == pytest.approx(1)
+        assert sum(share[column] for share in costs.shares.values()) == pytest.approx(1)
 
 
 def test_outputs_are_the_inputs_of_the_papers_next_row():
@@ -35,7 +35,7 @@ def test_outputs_are_the_inputs_of_the_papers_next_row():
     assert PAPER.rows[-1].output_shape == (1000,)
 
 
-def test_outputs_of_odd_and_oblong_images_are_those_of_torch():
+def test_output_shapes_of_odd_and_rectangular_images_equal_torchs():
     config = MobileNetConfig(width_mult=0.35, resolution=47, in_channels=1, num_classes=3)
     activations = backend("torch").build(config).activations(np.ones((1, 1, 33, 47), np.float32))
     for row in summary(config, (33, 47)).rows[:-1]:

@@ -1,4 +1,4 @@
-"""Which states are refused, by which name, and that nothing is copied before."""
+"""Invalid states are refused by name, before anything is copied."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def changed(name, change):
     return lambda state: {**state, name: change(state[name])}
 
 
-def spoilt(value, *position):
+def with_value(value, *position):
     def change(tensor):
         tensor = tensor.copy()
         tensor[position] = value
@@ -51,32 +51,32 @@ REFUSED = {
         renamed,
         r"missing stem\.conv\.weight.*, left over first\.conv\.weight, first\.norm\.bias",
     ),
-    "misshapen": (
+    "wrong shape": (
         changed("classifier.weight", np.transpose),
         r"classifier\.weight must have shape \(7, 102\)\. Received: \(102, 7\)",
     ),
-    "one axis too many": (
+    "extra axis": (
         changed("classifier.bias", lambda tensor: tensor[None]),
         r"classifier\.bias must have shape \(7,\)\. Received: \(1, 7\)",
     ),
-    "another dtype": (
+    "wrong dtype": (
         changed(f"{BLOCK}.norm.bias", lambda tensor: tensor.astype(np.float32)),
         rf"{BLOCK}\.norm\.bias must be float64\. Received: float32",
     ),
-    "another byte order": (
+    "wrong byte order": (
         changed(f"{BLOCK}.norm.bias", lambda tensor: tensor.astype(">f8")),
         rf"{BLOCK}\.norm\.bias must be float64\. Received: >f8",
     ),
     "not a number": (
-        changed("classifier.weight", spoilt(np.nan, 6, 3)),
+        changed("classifier.weight", with_value(np.nan, 6, 3)),
         r"classifier\.weight must be finite\. Received: nan at \[6, 3\]",
     ),
     "infinite": (
-        changed("blocks.12.pointwise.norm.running_mean", spoilt(-np.inf, 5)),
+        changed("blocks.12.pointwise.norm.running_mean", with_value(-np.inf, 5)),
         r"running_mean must be finite\. Received: -inf at \[5\]",
     ),
     "negative variance": (
-        changed(f"{BLOCK}.norm.running_var", spoilt(-1e-9, 2)),
+        changed(f"{BLOCK}.norm.running_var", with_value(-1e-9, 2)),
         rf"{BLOCK}\.norm\.running_var must not be negative\. Received: -1e-09",
     ),
 }
@@ -88,14 +88,14 @@ def state():
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_state_that_does_not_fit_is_refused_by_name(state, case):
-    spoil, said = REFUSED[case]
-    with pytest.raises(WeightsError, match=rf"^my file: .*{said}"):
-        check_state(SMALL, spoil(state), "float64", source="my file")
+def test_an_invalid_state_is_refused_by_name(state, case):
+    corrupt, message = REFUSED[case]
+    with pytest.raises(WeightsError, match=rf"^my file: .*{message}"):
+        check_state(SMALL, corrupt(state), "float64", source="my file")
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_nothing_is_copied_into_a_model_before_all_is_checked(state, case):
+def test_an_invalid_state_leaves_the_model_unchanged(state, case):
     model = backend("torch").from_state(SMALL, state)
     other = {name: tensor + 1 for name, tensor in state.items()}
     with pytest.raises(WeightsError):
@@ -103,7 +103,7 @@ def test_nothing_is_copied_into_a_model_before_all_is_checked(state, case):
     assert_same_bits(model.get_state(), state)
 
 
-def test_a_whole_state_passes_and_a_variance_of_zero_too(state):
+def test_a_complete_state_with_zero_variances_is_valid(state):
     check_state(SMALL, changed("stem.norm.running_var", np.zeros_like)(state), np.float64)
 
 
@@ -125,32 +125,32 @@ def with_moments(state, slots, step=3):
 
 @pytest.mark.parametrize("config", OPTIMIZERS, ids=lambda config: config.optimizer)
 def test_moments_belong_to_the_state_of_their_optimizer(state, config):
-    moved = with_moments(state, config.slots)
-    assert slots_of(moved) == tuple(sorted(config.slots))
-    check_state(SMALL, moved, "float64", config.slots)
+    with_slots = with_moments(state, config.slots)
+    assert slots_of(with_slots) == tuple(sorted(config.slots))
+    check_state(SMALL, with_slots, "float64", config.slots)
     with pytest.raises(WeightsError, match=r"left over optimizer\."):
-        check_state(SMALL, moved, "float64")
+        check_state(SMALL, with_slots, "float64")
     with pytest.raises(WeightsError, match=r"missing optimizer\..*stem\.conv\.weight"):
         check_state(SMALL, state, "float64", config.slots)
 
 
-def test_a_state_without_averages_has_none_to_take(state):
-    with pytest.raises(ConfigError, match=r"no averages.*Received: moments \('momentum',\)"):
+def test_averaged_requires_a_state_with_averages(state):
+    with pytest.raises(ConfigError, match=r"no averages.*Received: slots \('momentum',\)"):
         averaged(with_moments(state, ("momentum",)))
 
 
 @pytest.mark.parametrize(
-    ("step", "said"),
+    ("step", "message"),
     [
         (np.array(3.0), "must be int64. Received: float64"),
         (np.array([3]), r"must have shape \(\)\. Received: \(1,\)"),
         (np.array(-1), "must not be negative. Received: -1"),
     ],
 )
-def test_a_step_count_that_is_none_is_refused(state, step, said):
-    moved = {**with_moments(state, ("momentum",)), OPTIMIZER_STEP: step}
-    with pytest.raises(WeightsError, match=f"optimizer.step {said}"):
-        check_state(SMALL, moved, "float64", ("momentum",))
+def test_an_invalid_step_count_is_refused(state, step, message):
+    invalid = {**with_moments(state, ("momentum",)), OPTIMIZER_STEP: step}
+    with pytest.raises(WeightsError, match=f"optimizer.step {message}"):
+        check_state(SMALL, invalid, "float64", ("momentum",))
 
 
 @pytest.mark.parametrize("name", ["numpy", "torch"])
@@ -167,12 +167,12 @@ def test_moments_of_another_optimizer_are_refused_and_change_nothing(state, name
     assert_same_bits(model.get_state(), before)
 
 
-def test_from_state_leaves_moments_out(state):
+def test_from_state_ignores_moments(state):
     model = backend("torch").from_state(SMALL, with_moments(state, ("momentum",)))
     assert_same_bits(model.get_state(), state)
 
 
-def test_from_state_refuses_a_dtype_no_model_has(state):
+def test_from_state_refuses_an_unsupported_dtype(state):
     halves = {name: tensor.astype(np.float16) for name, tensor in state.items()}
     with pytest.raises(ConfigError, match=r"dtype must be one of float32, float64.*float16"):
         backend("torch").from_state(SMALL, halves)

@@ -1,7 +1,7 @@
-"""What a MobileNet is and how it is trained, as frozen, validated dataclasses.
+"""Configurations of models, training and runs, as frozen, validated dataclasses.
 
-They go to and from plain dictionaries, JSON (sorted keys, the form stored in weight files) and
-TOML (the form people write). Nothing here knows a framework.
+They convert to and from dictionaries, JSON (sorted keys, stored in weight files) and TOML (written
+by people). This package imports no framework.
 """
 
 from pymobilenet.config.model import (

@@ -1,4 +1,4 @@
-"""What a MobileNet is: its architecture, as a frozen, validated dataclass."""
+"""The architecture of a MobileNet, as a frozen, validated dataclass."""
 
 from __future__ import annotations
 
@@ -21,26 +21,56 @@ RESOLUTIONS = (224, 192, 160, 128)
 STEM_CHANNELS = 32
 """Channels of the first convolution of every family, before the width multiplier."""
 
+
+class _DefaultFloat(float):
+    """A float that a field has by default, not because a user has set it."""
+
+
+class _DefaultStr(str):
+    """A text that a field has by default, not because a user has set it."""
+
+    __slots__ = ()
+
+
 FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
-    "v1": {"width_mult": 1.0, "rounding": "floor", "bottleneck_ratio": None},
-    "v1_bottleneck": {"width_mult": 0.1, "rounding": "nearest", "bottleneck_ratio": 0.9997},
-    "v2": {"width_mult": 1.0, "rounding": "multiple_of_8", "bottleneck_ratio": None},
+    "v1": {
+        "width_mult": _DefaultFloat(1.0),
+        "rounding": _DefaultStr("floor"),
+        "bottleneck_ratio": None,
+    },
+    "v1_bottleneck": {
+        "width_mult": _DefaultFloat(0.1),
+        "rounding": _DefaultStr("nearest"),
+        "bottleneck_ratio": _DefaultFloat(0.9997),
+    },
+    "v2": {
+        "width_mult": _DefaultFloat(1.0),
+        "rounding": _DefaultStr("multiple_of_8"),
+        "bottleneck_ratio": None,
+    },
 }
-"""What a field is where nothing is given, for the fields whose default depends on the family."""
+"""Defaults of the fields whose default depends on the family.
+
+`dataclasses.replace` passes all fields of a config to a new one. The types of these values mark
+them as defaults, so that ``replace(config, family="v2")`` takes those of the new family."""
 
 
 def rounded(channels: int, width_mult: float, rounding: str) -> int:
-    """`channels` after the width multiplier, by one of `ROUNDINGS`; it may be 0.
+    """Return the number of channels after the width multiplier; it may be 0.
 
-    ``floor`` cuts off, as the V1 paper's and Keras' code does; ``nearest`` takes the even one of
-    two that are equally near; ``multiple_of_8`` is torchvision's ``_make_divisible``
-    (models/_utils.py): the nearest multiple of 8, at least 8, and the next one where that would
-    lose more than a tenth.
+    Args:
+        channels: Channels at a width multiplier of 1.
+        width_mult: The width multiplier.
+        rounding: ``floor`` truncates, as the V1 paper's and Keras' code; ``nearest`` rounds half to
+            even; ``multiple_of_8`` is torchvision's ``_make_divisible`` (models/_utils.py): the
+            nearest multiple of 8, at least 8, and the next multiple if that would lose more than
+            10 %.
 
-    >>> [rounded(24, 0.35, rounding) for rounding in ROUNDINGS]
-    [8, 8, 8]
-    >>> [rounded(32, 0.55, rounding) for rounding in ROUNDINGS]
-    [17, 18, 16]
+    Example:
+        >>> [rounded(24, 0.35, rounding) for rounding in ROUNDINGS]
+        [8, 8, 8]
+        >>> [rounded(32, 0.55, rounding) for rounding in ROUNDINGS]
+        [17, 18, 16]
     """
     width = width_mult * channels
     if rounding == "floor":
@@ -56,30 +86,41 @@ class MobileNetConfig(Record):
     """The architecture of one MobileNet.
 
     Attributes:
-        family: ``v1`` (Howard et al., arXiv:1704.04861), ``v1_bottleneck`` (the Flux case study's
-            V1, whose blocks have a second 1x1 convolution) or ``v2`` (Sandler et al.,
+        family: ``v1`` (Howard et al., arXiv:1704.04861), ``v1_bottleneck`` (the V1 of the Flux case
+            study, whose blocks have a second 1x1 convolution) or ``v2`` (Sandler et al.,
             arXiv:1801.04381).
-        width_mult: The V1 paper's alpha, in (0, 2]. Default 1, for ``v1_bottleneck`` 0.1.
-        resolution: Pixels; the V1 paper's rho times 224: the size of the images the net is meant
-            for, a property of the input and of no weight.
-        stem_stride: 2 in the papers. 1 keeps 32x32 images from shrinking to one pixel; in ``v2``
-            it is the CIFAR form, where the second stage's stride is 1 too.
-        rounding: How scaled widths become whole, see `rounded`. Default ``floor`` for ``v1``,
-            ``nearest`` for ``v1_bottleneck``, ``multiple_of_8`` for ``v2``.
-        padding: Zeros around maps: ``symmetric``, or ``keras``: at stride 2 below and to the right
+        width_mult: The width multiplier (alpha in the V1 paper), in (0, 2]. Default 1; 0.1 for
+            ``v1_bottleneck``.
+        resolution: Height and width in pixels of the images the model is meant for, in [32, 4096];
+            224 times rho in the V1 paper. The weights do not depend on it.
+        num_classes: Number of classes.
+        in_channels: Number of image channels.
+        stem_stride: Stride of the first convolution, 2 in the papers. 1 keeps 32x32 images from
+            shrinking to one pixel; in ``v2`` the second stage then has stride 1, too.
+        rounding: How scaled numbers of channels are rounded, see `rounded`. Default ``floor`` for
+            ``v1``, ``nearest`` for ``v1_bottleneck``, ``multiple_of_8`` for ``v2``.
+        padding: ``symmetric``, or ``keras``: at stride 2 zeros are added below and to the right
             only.
-        bottleneck_ratio: For ``v1_bottleneck``, in (0, 1]: channels of a block's first 1x1
-            convolution over those of its input. Default 0.9997. None for the other families.
-        norm_momentum: The weight of the new batch in the running statistics.
-        dropout: The probability of dropping a feature before the classifier.
-        softmax: `predict` gives probabilities. Training takes the logits all the same.
+        bottleneck_ratio: For ``v1_bottleneck``, in (0, 1]: output channels of a block's first 1x1
+            convolution divided by its input channels. Default 0.9997. None for the other families.
+        activation: ``relu6`` or ``relu``.
+        norm_eps: Added to the variance in batch norms.
+        norm_momentum: The weight of the new batch in the running statistics, as in PyTorch.
+        dropout: The probability of dropping a feature before the classifier, in training.
+        softmax: Whether `Model.predict` returns probabilities. Training uses the logits.
 
     Raises:
-        ConfigError: A value outside its range; the message names field, rule and value.
+        ConfigError: A value is outside its range. The message names field, rule and value.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> config = MobileNetConfig("v1", num_classes=100)
+        >>> config.rounding, replace(config, family="v2").rounding
+        ('floor', 'multiple_of_8')
     """
 
     family: str = "v1"
-    width_mult: float = None  # type: ignore[assignment]  # by the family, as the other two
+    width_mult: float = None  # type: ignore[assignment]  # None: the default of the family
     resolution: int = 224
     num_classes: int = 1000
     in_channels: int = 3
@@ -97,17 +138,18 @@ class MobileNetConfig(Record):
 
     def __post_init__(self) -> None:
         self._check_choice("family", FAMILIES)
-        for name, value in FAMILY_DEFAULTS[self.family].items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
+        for name, default in FAMILY_DEFAULTS[self.family].items():
+            value = getattr(self, name)
+            if value is None or isinstance(value, (_DefaultFloat, _DefaultStr)):
+                object.__setattr__(self, name, default)
         self._check_choice("rounding", ROUNDINGS)
         self._check_choice("padding", PADDINGS)
         self._check_choice("activation", ACTIVATIONS)
-        self._set_number("width_mult", float, math.ulp(0), 2, "in (0, 2]")
+        self._set_unless_default("width_mult", 2, "in (0, 2]")
         if rounded(STEM_CHANNELS, self.width_mult, self.rounding) < 1:
             raise ConfigError(
                 f"width_mult must leave the {STEM_CHANNELS} channels of the stem at least one, "
-                f"with rounding {self.rounding!r}. Received: {self.width_mult!r}"
+                f"with rounding {str(self.rounding)!r}. Received: {self.width_mult!r}"
             )
         self._set_number("resolution", int, 32, 4096, "in [32, 4096] pixels")
         self._set_number("num_classes", int, 1, 10**6, "in [1, 1000000]")
@@ -118,30 +160,47 @@ class MobileNetConfig(Record):
         self._set_number("dropout", float, 0, 0.999, "in [0, 0.999]")
         self._check_flag("softmax")
         if self.family == "v1_bottleneck":
-            self._set_number("bottleneck_ratio", float, math.ulp(0), 1, "in (0, 1]")
+            self._set_unless_default("bottleneck_ratio", 1, "in (0, 1]")
         elif self.bottleneck_ratio is not None:
             raise ConfigError(
                 "bottleneck_ratio belongs to the family v1_bottleneck alone. "
                 f"Received: {self.bottleneck_ratio!r} with {self.family}"
             )
 
+    def _set_unless_default(self, name: str, high: float, rule: str) -> None:
+        """Convert and check a positive number, but leave the mark of a default in place."""
+        if not isinstance(getattr(self, name), _DefaultFloat):
+            self._set_number(name, float, math.ulp(0), high, rule)
+
     @classmethod
     def from_multipliers(cls, alpha: float, rho: float, **fields: Any) -> Self:
-        """The config for the paper's two multipliers.
+        """Build a config from the V1 paper's two multipliers.
 
-        `alpha` becomes `width_mult`. ``rho * 224`` is rarely a size the paper used, so the nearest
-        of 224, 192, 160 and 128 is taken, and a warning reports both when they differ.
+        ``rho * 224`` is rarely a size that the paper used, so the nearest of 224, 192, 160 and 128
+        is taken. A warning reports both sizes if they differ.
 
-        >>> MobileNetConfig.from_multipliers(0.5, 6 / 7).resolution
-        192
+        Args:
+            alpha: The width multiplier, `width_mult`.
+            rho: The resolution multiplier, in (0, 1].
+            fields: Other fields of the config.
+
+        Returns:
+            The config.
+
+        Raises:
+            ConfigError: A value is outside its range.
+
+        Example:
+            >>> MobileNetConfig.from_multipliers(0.5, 6 / 7).resolution
+            192
         """
         if isinstance(rho, bool) or not isinstance(rho, (int, float)) or not 0 < rho <= 1:
             raise ConfigError(f"rho must be in (0, 1]. Received: {rho!r}")
-        wanted = rho * 224
-        resolution = min(RESOLUTIONS, key=lambda size: abs(size - wanted))
-        if abs(resolution - wanted) > 1e-6:
+        exact = rho * 224
+        resolution = min(RESOLUTIONS, key=lambda size: abs(size - exact))
+        if abs(resolution - exact) > 1e-6:
             warnings.warn(
-                f"rho {rho} times 224 is {wanted:.2f} pixels; the nearest of "
+                f"rho {rho} times 224 is {exact:.2f} pixels; the nearest of "
                 f"{', '.join(map(str, RESOLUTIONS))} is used: resolution {resolution}",
                 stacklevel=2,
             )

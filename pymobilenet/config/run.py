@@ -1,4 +1,4 @@
-"""How a training run goes, apart from model and steps, as a frozen, validated dataclass."""
+"""The data, length and checkpoints of a training run, as a frozen, validated dataclass."""
 
 from __future__ import annotations
 
@@ -12,35 +12,38 @@ from pymobilenet.errors import ConfigError
 MOST_EPOCHS = 10**6
 
 FORMER_SYNTHETIC = "stand-in"
-"""What files written by earlier versions call the data set ``synthetic``."""
+"""The name of the data set ``synthetic`` in files of earlier versions."""
 
 
 @dataclass(frozen=True)
 class RunConfig(Record):
-    """The data of a run, its length and its schedule in epochs, what is measured and kept.
+    """The data, length and checkpoints of a run, and its learning-rate schedule in epochs.
 
     Attributes:
-        data: What `pymobilenet.data.open_data` takes: ``cifar-100``, ``cifar-10``, ``synthetic`` or
-            a path. Empty: the user has to name it.
-        on_corrupt: Of image folders: ``refuse`` files that are no images, or ``skip`` them.
-        validation: How many training images are held out, chosen by the seed, to choose the best
-            epoch by; 0 takes the test images for that.
-        limit: How many of the others are trained on, chosen by the seed; 0 for all.
-        train_eval_images: How many of these, as they are, give an epoch's training accuracy.
-        epochs: Of the whole run, warm-up included.
-        warmup_epochs: In which the rate rises evenly.
-        step_epochs: Of the schedule ``step``: epochs between two of its steps.
-        milestone_epochs: Of the schedule ``milestones``: after how many epochs the rate falls,
-            counted from the end of the warm-up, as `step_epochs` is.
-        patience: Stop after so many epochs without a better validation accuracy; 0 never.
-        save_steps: A checkpoint after every so many steps too, not just after epochs; 0 for none.
-        start: A file of weights to begin with, of any format; its classifier is replaced where the
-            number of classes differs. Empty: initial weights by `init` and the seed.
-        init: The rule of initial weights, see `pymobilenet.weights.initial`.
+        data: The data set, as `pymobilenet.data.open_data` takes it: ``cifar-100``, ``cifar-10``,
+            ``synthetic`` or a path. Empty: the user must name it.
+        on_corrupt: For image folders: ``refuse`` files that are not images, or ``skip`` them.
+        validation: Number of training images held out for choosing the best epoch, selected by the
+            seed. 0: the test images are used instead.
+        limit: Number of the remaining images to train on, selected by the seed; 0 for all.
+        train_eval_images: Number of training images, without augmentation, on which the training
+            accuracy of an epoch is computed.
+        epochs: Length of the run, including the warm-up.
+        warmup_epochs: Length of the linear warm-up of the learning rate.
+        step_epochs: For the schedule ``step``: epochs between two reductions of the learning rate,
+            counted from the end of the warm-up.
+        milestone_epochs: For the schedule ``milestones``: the epochs after which the learning rate
+            is reduced, counted from the end of the warm-up.
+        patience: Stop after this many epochs without a better validation accuracy; 0: never.
+        save_steps: Write a checkpoint after every so many steps, in addition to those after
+            epochs; 0: never.
+        start: A file of pretrained weights, of any format. Its classifier is replaced if the number
+            of classes differs. Empty: random initial weights from `init` and the seed.
+        init: The initialization scheme, see `pymobilenet.weights.initial_state`.
         dtype: ``float32`` or ``float64``.
 
     Raises:
-        ConfigError: A value outside its range; the message names field, rule and value.
+        ConfigError: A value is outside its range. The message names field, rule and value.
     """
 
     data: str = "cifar-100"
@@ -66,7 +69,7 @@ class RunConfig(Record):
             object.__setattr__(self, "data", "synthetic")
         for name in ("data", "start", "init"):
             if not isinstance(getattr(self, name), str):
-                raise ConfigError(f"{name} must be a text. Received: {getattr(self, name)!r}")
+                raise ConfigError(f"{name} must be a string. Received: {getattr(self, name)!r}")
         self._check_choice("on_corrupt", ("refuse", "skip"))
         self._check_choice("dtype", ("float32", "float64"))
         self._set_number("limit", int, 0, 10**9, "at least 0")

@@ -1,4 +1,4 @@
-"""How a MobileNet is trained, as a frozen, validated dataclass; see docs/training.md."""
+"""Optimizer, schedule, batches and augmentation, as a frozen, validated dataclass."""
 
 from __future__ import annotations
 
@@ -14,48 +14,57 @@ PREPROCESSINGS = ("unit", "standard", "keras")
 
 @dataclass(frozen=True)
 class TrainConfig(Record):
-    """How a model is trained: optimizer, rates, batches, and how images are moved about.
+    """How a model is trained: optimizer, learning-rate schedule, batches and augmentation.
 
-    An optimizer reads the fields its formula in docs/training.md has; the others are without
-    effect. `rate` is the highest rate: the schedule leads to it, or away from it.
+    docs/training.md has the formulas. An optimizer or schedule ignores the fields that its formula
+    does not contain.
 
     Attributes:
-        optimizer: ``sgd``, ``adam``, ``adamw`` and ``rmsprop`` as torch has them, or
-            ``rmsprop_tf``: TensorFlow's, with `eps` inside the root.
-        momentum: Of ``sgd`` and both RMSprops; at 0 they keep no momentum.
-        nesterov: The look-ahead of ``sgd``, which needs momentum.
-        alpha: The weight of the old mean square in RMSprop; Keras calls it rho.
-        initial_square_avg: Where the mean square of ``rmsprop_tf`` starts: 0 in Keras, 1 in
+        optimizer: ``sgd``, ``adam``, ``adamw`` and ``rmsprop`` as in PyTorch, or ``rmsprop_tf`` as
+            in TensorFlow, with `eps` inside the root.
+        rate: The highest learning rate of the schedule.
+        momentum: For ``sgd``, ``rmsprop`` and ``rmsprop_tf``; 0 disables momentum.
+        nesterov: Whether ``sgd`` uses Nesterov momentum.
+        beta1: For ``adam`` and ``adamw``: decay of the first moment.
+        beta2: For ``adam`` and ``adamw``: decay of the second moment.
+        alpha: For ``rmsprop`` and ``rmsprop_tf``: decay of the mean square (rho in Keras).
+        eps: Added to the denominator of all optimizers but ``sgd``.
+        initial_square_avg: For ``rmsprop_tf``: initial value of the mean square, 0 in Keras, 1 in
             TensorFlow 1.
-        weight_decay: Added to the gradient times the parameter; in ``adamw`` taken off it instead.
-        decay_all: Norms' weights and biases and the classifier's bias are decayed too, as in torch.
-        clip_norm: The largest norm of all gradients together; 0 for any.
-        ema_decay: The weight of the old average in a running average of the parameters, the slot
-            ``ema``; 0 for none.
+        weight_decay: L2 regularization, added to the gradient; for ``adamw`` decoupled weight
+            decay.
+        decay_all: Whether 1-D parameters (norms and biases) are decayed, too, as in PyTorch.
+        clip_norm: Largest norm of all gradients together; 0 disables clipping.
+        ema_decay: Decay of the exponential moving average of the parameters (slot ``ema``); 0
+            disables it.
         label_smoothing: The part of each label that is spread evenly over all classes.
-        schedule: How the rate goes on after `warmup_steps`; see `pymobilenet.training.rate_at`.
-        warmup_steps: Steps in which the rate rises evenly to where the schedule begins.
-        step_size: Of ``step``: the rate is multiplied by `gamma` every so many steps.
-        milestones: Of ``milestones``: the steps at which the rate is multiplied by `gamma`.
-        final_rate: Of ``cosine``: where the rate ends.
-        pct_start: Of ``one_cycle``: the part of the steps in which the rate rises.
-        div_factor: Of ``one_cycle``: `rate` over the first rate.
-        final_div_factor: Of ``one_cycle``: the first rate over the last.
-        accumulate: Into how many equal parts the images of a step are cut, each with its own
-            pass and norm statistics; the parameters move once, by the mean of their gradients.
-        steps: Of the whole run, warm-up included.
-        seed: Fixes the order of the images, the crops and the flips (see
-            `pymobilenet.data.BatchPlan`).
-        crop_padding: Pixels.
-        rotation: The most degrees by which images are turned, either way.
-        cutout: Pixels of the side of the square that images lose.
-        mixup: 1 mixes images in pairs. It is the alpha of a Beta distribution; of others there is
-            no sampler that every language shares to the bit.
-        preprocessing: What makes numbers of bytes: ``unit`` 0 ... 1, ``keras`` -1 ... 1,
-            ``standard`` by the mean and deviation of the training images.
+        schedule: ``constant``, ``step``, ``milestones``, ``cosine`` or ``one_cycle``, after the
+            warm-up; see `pymobilenet.training.rate_at`.
+        warmup_steps: Number of steps of linear warm-up.
+        step_size: For ``step``: the rate is multiplied by `gamma` every so many steps.
+        milestones: For ``milestones``: the steps at which the rate is multiplied by `gamma`.
+        gamma: For ``step`` and ``milestones``: the factor.
+        final_rate: For ``cosine``: the last learning rate.
+        pct_start: For ``one_cycle``: the fraction of the steps in which the rate increases.
+        div_factor: For ``one_cycle``: `rate` divided by the first rate.
+        final_div_factor: For ``one_cycle``: the first rate divided by the last.
+        batch_size: Number of images per step.
+        accumulate: Number of equal micro-batches per step (gradient accumulation). Each has its own
+            forward and backward pass and norm statistics; gradients are averaged.
+        steps: Number of steps, including the warm-up.
+        seed: Seed of the order of the images and of augmentation; see `pymobilenet.data.BatchPlan`.
+        crop_padding: Random crops: pixels of padding on each side; 0 disables them.
+        flip: Whether images are flipped horizontally with probability 1/2.
+        rotation: Largest angle of random rotations, in degrees; 0 disables them.
+        cutout: Side of the random square that is erased, in pixels; 0 disables it.
+        mixup: 1 mixes images in pairs with uniform weights, 0 disables it. (It is the alpha of a
+            Beta distribution; only for 1 there is a sampler that is bit-identical in every
+            language.)
+        preprocessing: Conversion of bytes to numbers: ``unit`` to [0, 1], ``keras`` to [-1, 1],
+            ``standard`` by the mean and standard deviation of the training images.
 
     Raises:
-        ConfigError: A value outside its range; the message names field, rule and value.
+        ConfigError: A value is outside its range. The message names field, rule and value.
     """
 
     optimizer: str = "sgd"
@@ -132,10 +141,10 @@ class TrainConfig(Record):
                 f"mixup must be 0 (off) or 1 (uniform weights). Received: {self.mixup!r}"
             )
         self._check_choice("preprocessing", PREPROCESSINGS)
-        self._check_belonging()
+        self._check_combinations()
 
-    def _check_belonging(self) -> None:
-        """What one optimizer or schedule alone has or cannot be without, and what has to fit."""
+    def _check_combinations(self) -> None:
+        """Check fields that depend on each other."""
         if self.batch_size % self.accumulate:
             raise ConfigError(
                 "accumulate must divide batch_size. "
@@ -143,12 +152,12 @@ class TrainConfig(Record):
             )
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
             raise ConfigError(
-                "nesterov belongs to sgd with momentum alone. "
+                "nesterov requires the optimizer sgd with momentum. "
                 f"Received: {self.optimizer} with momentum {self.momentum!r}"
             )
         if self.initial_square_avg and self.optimizer != "rmsprop_tf":
             raise ConfigError(
-                "initial_square_avg belongs to rmsprop_tf alone. "
+                "initial_square_avg requires the optimizer rmsprop_tf. "
                 f"Received: {self.initial_square_avg!r} with {self.optimizer}"
             )
         if self.schedule == "step" and self.step_size == 0:
@@ -160,21 +169,25 @@ class TrainConfig(Record):
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """What is kept for each parameter, by the names in a weight file: the average of the
-        parameters, then the optimizer's `moments`.
+        """The optimizer slots of each parameter, as named in a weight file.
 
-        Where there is nothing to keep, no steps are counted.
+        The average of the parameters (``ema``), if there is one, then `moments`. An optimizer
+        without slots does not count its steps.
         """
         return (("ema",) if self.ema_decay > 0 else ()) + self.moments
 
     @property
     def moments(self) -> tuple[str, ...]:
-        """The slots that the optimizer's rule moves; SGD without momentum has none."""
+        """The slots that the optimizer's rule updates; SGD without momentum has none."""
         if self.optimizer in ("adam", "adamw"):
             return ("exp_avg", "exp_avg_sq")
         momentum = ("momentum",) if self.momentum > 0 else ()
         return momentum if self.optimizer == "sgd" else (*momentum, "square_avg")
 
     def start_of(self, moment: str) -> float:
-        """The value that every element of a moment has before the first step."""
+        """Return the initial value of every element of a moment.
+
+        Args:
+            moment: One of `moments`.
+        """
         return self.initial_square_avg if moment == "square_avg" else 0.0

@@ -1,4 +1,4 @@
-"""Training: the batches every backend sees, one loop over the protocol, and runs in folders."""
+"""Training: batches, learning-rate schedules, the training loop, and runs in folders."""
 
 from pymobilenet.training.batches import Batches
 from pymobilenet.training.loop import Callback, History, StepRecord, fit

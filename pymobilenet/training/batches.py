@@ -1,4 +1,4 @@
-"""The batches of a training run as arrays, the same bits for every backend."""
+"""The batches of a training run, bit-identical for every backend."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ from pymobilenet.philox import Stream, raw_words, uniform64
 
 
 class Batches:
-    """BatchSpec number `step` of a run, for any step, in any order.
+    """The batches of a training run, for any step, in any order.
 
-    Images are moved about as the batch plan says and scaled as `train.preprocessing` says; the
-    masks hold the dropout factors, if the config drops anything.
+    Args:
+        data: Training images.
+        train: Batch size, seed, augmentation, preprocessing, label smoothing.
+        model: The model's config, for the number of classes and dropout.
+        dtype: "float32" or "float64".
+
+    Raises:
+        DataError: The data set has more classes than the model.
     """
 
     def __init__(
@@ -41,10 +47,15 @@ class Batches:
         )
 
     def at(self, step: int) -> Batch:
-        """Batch number `step`: images (B, 3, H, W) of the model's dtype, labels and masks by name.
+        """Return the batch of a step.
 
-        Labels are int64 (B,) or, with mixup or label smoothing, targets (B, classes) of the model's
-        dtype.
+        Args:
+            step: Number of the step, from 0.
+
+        Returns:
+            Augmented and normalised images (B, 3, H, W); labels, int64 (B,) or, with mixup or label
+            smoothing, distributions (B, classes); and ``dropout`` factors (B, features) if the
+            model has dropout. Floating-point arrays have the model's dtype.
         """
         spec = self.plan.batch(step)
         pixels = apply(self.data.images, spec)
@@ -56,11 +67,11 @@ class Batches:
         smoothing = self.train.label_smoothing
         if not self.train.mixup and not smoothing:
             return self.data.labels[spec.indices]
-        wanted = targets(self.data.labels, spec, self.model.num_classes, np.float64)
-        return smoothed(wanted, smoothing).astype(self.dtype)
+        distributions = targets(self.data.labels, spec, self.model.num_classes, np.float64)
+        return smooth_labels(distributions, smoothing).astype(self.dtype)
 
     def _masks(self, step: int) -> dict[str, np.ndarray]:
-        """Factors 0 or 1/(1-p): the value at row-major position i is kept if word i >= p."""
+        """Dropout factors 0 or 1/(1-p); the value at row-major position i is kept if word i >= p."""
         p = self.model.dropout
         if p == 0:
             return {}
@@ -70,9 +81,14 @@ class Batches:
         return {DROPOUT: factors.astype(self.dtype).reshape(shape)}
 
 
-def smoothed(wanted: np.ndarray, smoothing: float) -> np.ndarray:
-    """Targets (B, classes) in float64, `smoothing` of each spread evenly over all classes.
+def smooth_labels(distributions: np.ndarray, smoothing: float) -> np.ndarray:
+    """Apply label smoothing: Szegedy et al., arXiv:1512.00567, section 7, as in PyTorch.
 
-    Szegedy et al., arXiv:1512.00567, section 7, as torch's ``label_smoothing``.
+    Args:
+        distributions: (B, classes), float64.
+        smoothing: The part of each distribution that is spread evenly over all classes.
+
+    Returns:
+        (B, classes), float64.
     """
-    return (1.0 - smoothing) * wanted + smoothing / wanted.shape[1]
+    return (1.0 - smoothing) * distributions + smoothing / distributions.shape[1]

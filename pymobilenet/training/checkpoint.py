@@ -1,12 +1,12 @@
-"""Checkpoints: an exchange file with weights and moments, and all that a run needs to go on.
+"""Checkpoints: exchange files with weights, optimizer slots and everything a run needs to resume.
 
-Its metadata has, beside those of every exchange file, each a JSON text with sorted keys:
+In addition to the metadata of every exchange file they have, each as JSON with sorted keys:
 
-- ``train``, ``run``: `TrainConfig` and `RunConfig`, which hold the schedule and the seeds;
-- ``train_state``: where the run stands, a `TrainState`;
-- ``data``: SHA-256 of the images trained on and of those validated on (`Dataset.digest`);
+- ``train``, ``run``: `TrainConfig` and `RunConfig`, with the schedule and the seeds;
+- ``train_state``: the progress of the run, a `TrainState`;
+- ``data``: SHA-256 of the training images and of the validation images (`Dataset.digest`);
 - ``preprocessing`` (a plain name), ``mean``, ``std`` and ``classes``, which `evaluate`, `predict`
-  and `quantize` read.
+  and `quantize` use.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from pymobilenet.weights import OPTIMIZER_STEP
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 
-_PRESENT_KEYS = {"choices": "compute_options"}
-"""Keys of a log's line in checkpoints of earlier versions -> their present names."""
+_RENAMED_KEYS = {"choices": "compute_options"}
+"""Keys of a log entry in checkpoints of earlier versions -> present names."""
 
 
 @dataclass
 class TrainState:
-    """Where a run stands, beside its weights and moments.
+    """The progress of a run.
 
     Attributes:
-        step: Steps taken, which is the place in the batch plan and in the schedule too.
-        epoch_loss: The sum of the losses of this epoch's steps.
-        epoch_seconds: The time they took.
-        log: The line of each finished epoch.
+        step: Number of steps taken; the position in the batch plan and in the schedule.
+        epoch_loss: Sum of the losses of the current epoch.
+        epoch_seconds: Duration of the current epoch's steps, in seconds.
+        log: One entry per finished epoch.
     """
 
     step: int = 0
@@ -51,27 +51,38 @@ class TrainState:
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The line of the first epoch with the highest validation accuracy."""
+        """The log entry of the first epoch with the highest validation accuracy; None before it."""
         return max(self.log, key=lambda line: line["val_accuracy"], default=None)
 
     @property
     def epochs_since_best(self) -> int:
+        """The number of epochs without a better validation accuracy."""
         return len(self.log) - self.best["epoch"] if self.best else 0
 
     @classmethod
     def from_json(cls, text: str) -> TrainState:
-        """Raises a ValueError that names the rule that is broken."""
+        """Parse and validate the JSON text.
+
+        Args:
+            text: JSON.
+
+        Returns:
+            The progress of the run.
+
+        Raises:
+            ValueError: Not a valid ``train_state``.
+        """
         values = parse_object(text)
-        wanted = {"step": int, "epoch_loss": float, "epoch_seconds": float, "log": list}
-        if {name: type(value) for name, value in values.items()} != wanted:
-            raise ValueError(f"train_state must hold {', '.join(wanted)}. Received: {shown(text)}")
+        types = {"step": int, "epoch_loss": float, "epoch_seconds": float, "log": list}
+        if {name: type(value) for name, value in values.items()} != types:
+            raise ValueError(f"train_state must hold {', '.join(types)}. Received: {shown(text)}")
         state = cls(**values)
         for number, line in enumerate(state.log, 1):
             accuracy = line.get("val_accuracy") if isinstance(line, dict) else None
             if not isinstance(accuracy, float) or line.get("epoch") != number:
-                raise ValueError(f"line {number} of the log is none. Received: {shown(line)}")
-            if "choices" in line:  # what files of earlier versions call it
-                state.log[number - 1] = {_PRESENT_KEYS.get(k, k): v for k, v in line.items()}
+                raise ValueError(f"entry {number} of the log is invalid. Received: {shown(line)}")
+            if "choices" in line:  # written by earlier versions
+                state.log[number - 1] = {_RENAMED_KEYS.get(k, k): v for k, v in line.items()}
         if state.step < 0:
             raise ValueError(f"step must be at least 0. Received: {state.step}")
         return state
@@ -79,7 +90,15 @@ class TrainState:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What `read_checkpoint` finds; `file` has the model's config and the state with moments."""
+    """The contents of a checkpoint.
+
+    Attributes:
+        file: The model's config and its state, including optimizer slots.
+        train: Optimizer, schedule and augmentation.
+        run: Data and length of the run.
+        state: The progress of the run.
+        digests: SHA-256 of the images, by use ("train", "validation").
+    """
 
     file: WeightsFile
     train: TrainConfig
@@ -89,7 +108,15 @@ class Checkpoint:
 
 
 def metadata_of(train: TrainConfig, data: Dataset) -> dict[str, str]:
-    """What a trained model's file says of its images."""
+    """Return the metadata of a trained model's file that describe its images.
+
+    Args:
+        train: For `preprocessing`.
+        data: The training images.
+
+    Returns:
+        ``preprocessing``, ``mean``, ``std`` and ``classes``.
+    """
     scaled = scaling_metadata(train.preprocessing, data)
     return {**scaled, keys.CLASSES: _json(list(data.class_names))}
 
@@ -100,12 +127,21 @@ def write_checkpoint(
     run: RunConfig,
     state: TrainState,
     digests: Mapping[str, str],
-    about: Mapping[str, str],
+    image_metadata: Mapping[str, str],
 ) -> None:
-    """Write what `read_checkpoint` reads, atomically; `about` is what `metadata_of` gives."""
+    """Write a checkpoint atomically.
+
+    Args:
+        path: The file.
+        model: The model, with its optimizer.
+        run: Data and length of the run.
+        state: The progress of the run.
+        digests: SHA-256 of the images, by use.
+        image_metadata: From `metadata_of`.
+    """
     assert model.optimizer is not None
     metadata = {
-        **about,
+        **image_metadata,
         keys.TRAIN: model.optimizer.to_json(),
         keys.RUN: run.to_json(),
         keys.TRAIN_STATE: _json(asdict(state)),
@@ -114,37 +150,49 @@ def write_checkpoint(
     write_weights(path, model.config, model.get_state(), model.backend.versions(), metadata)
 
 
-def write_best(path: Path, model: Model, about: Mapping[str, str]) -> None:
-    """Write a model to use, which has no moments; with a probe, as `Model.save` does."""
-    metadata = {**about, **probe_metadata(model)}
+def write_best(path: Path, model: Model, image_metadata: Mapping[str, str]) -> None:
+    """Write a model for inference, without optimizer slots, with a probe as in `Model.save`.
+
+    Args:
+        path: The file.
+        model: A model without an optimizer.
+        image_metadata: From `metadata_of`.
+    """
+    metadata = {**image_metadata, **probe_metadata(model)}
     write_weights(path, model.config, model.get_state(), model.backend.versions(), metadata)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint of any backend.
 
+    Args:
+        path: The file.
+
+    Returns:
+        Its contents.
+
     Raises:
-        WeightsError: No file of this format, no checkpoint, or one that contradicts itself.
+        WeightsError: Not an exchange file, not a checkpoint, or an inconsistent one.
     """
     file = read_weights(path)
-    said = file.metadata
-    if keys.TRAIN_STATE not in said:
+    metadata = file.metadata
+    if keys.TRAIN_STATE not in metadata:
         raise WeightsError(
-            f"{path}: a model and no checkpoint: it does not say where a run stands. A new run "
-            f"begins with its weights by --set start={path}"
+            f"{path}: must be a checkpoint of a run. Received: a model file. To start a new run "
+            f"from its weights, use --set start={path}"
         )
     try:
-        train = TrainConfig.from_json(said.get(keys.TRAIN, ""))
-        run = RunConfig.from_json(said.get(keys.RUN, ""))
-        state = TrainState.from_json(said[keys.TRAIN_STATE])
-        digests = parse_object(said.get(keys.DATA, ""))
+        train = TrainConfig.from_json(metadata.get(keys.TRAIN, ""))
+        run = RunConfig.from_json(metadata.get(keys.RUN, ""))
+        state = TrainState.from_json(metadata[keys.TRAIN_STATE])
+        digests = parse_object(metadata.get(keys.DATA, ""))
     except ValueError as error:
         raise WeightsError(f"{path}: metadata: {error}") from None
-    counted = file.state.get(OPTIMIZER_STEP)
-    if bool(train.slots) != (counted is not None) or counted not in (None, state.step):
+    step = file.state.get(OPTIMIZER_STEP)
+    if bool(train.slots) != (step is not None) or step not in (None, state.step):
         raise WeightsError(
-            f"{path}: {OPTIMIZER_STEP} must be the {state.step} steps of train_state"
-            f"{'' if train.slots else ', or absent without moments'}. Received: {counted}"
+            f"{path}: {OPTIMIZER_STEP} must be {state.step}, the step of train_state"
+            f"{'' if train.slots else ', or absent without slots'}. Received: {step}"
         )
     return Checkpoint(file, train, run, state, digests)
 

@@ -1,4 +1,4 @@
-"""A run's log: a line for each epoch, as JSON and as CSV always, elsewhere if asked."""
+"""The log of a run: one entry per epoch as JSON and CSV, optionally in TensorBoard or W&B."""
 
 from __future__ import annotations
 
@@ -19,15 +19,20 @@ from pymobilenet.files import atomic_write
 TABLE = "log.csv"
 
 WANDB_ID = Path("wandb", "run-id")
-"""The file of a run's folder that keeps the name by which W&B knows the run."""
+"""The file in a run's folder with the run's id in W&B."""
 
 Line = Mapping[str, Any]
 Logger = Callable[[Line], None]
-"""Gets each line once its epoch is over."""
+"""A function that is called with the entry of each finished epoch."""
 
 
 def write_log(folder: Path, lines: Sequence[Line]) -> None:
-    """Write all lines anew, each file atomically: what a resumed run repeats stands there once."""
+    """Write the whole log, each file atomically. A resumed run overwrites repeated epochs.
+
+    Args:
+        folder: The run's folder.
+        lines: One entry per epoch.
+    """
     objects = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, list(lines[0]) if lines else [], lineterminator="\n")
@@ -39,7 +44,14 @@ def write_log(folder: Path, lines: Sequence[Line]) -> None:
 
 
 def tensorboard(folder: Path, _settings: Mapping[str, Any], _lines: Sequence[Line]) -> Logger:
-    """Scalars for TensorBoard, in `folder`/tensorboard."""
+    """Log scalars for TensorBoard in `folder`/tensorboard.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        The logger.
+    """
     writer = _client("tensorboard").Writer(str(folder / "tensorboard"))
 
     def log(line: Line) -> None:
@@ -51,11 +63,19 @@ def tensorboard(folder: Path, _settings: Mapping[str, Any], _lines: Sequence[Lin
 
 
 def wandb(folder: Path, settings: Mapping[str, Any], lines: Sequence[Line]) -> Logger:
-    """Weights & Biases, offline unless WANDB_MODE says otherwise, in `folder`/wandb.
+    """Log to Weights & Biases in `folder`/wandb; offline unless WANDB_MODE is set.
 
-    A resumed run goes on in W&B's run of the same folder. Offline, W&B begins a folder of its own
-    each time, of which the latest is to be uploaded: it has the same id, and `lines` from the first
-    on, since an upload takes the place of what that run had before.
+    A resumed run continues the W&B run of its folder. Offline, W&B creates a new folder each time,
+    of which the latest is to be uploaded: it has the same id and contains all entries, because an
+    upload replaces the previous one.
+
+    Args:
+        folder: The run's folder.
+        settings: The settings of the run.
+        lines: The entries of the finished epochs.
+
+    Returns:
+        The logger.
     """
     run = _client("wandb").init(
         project="pymobilenet",
@@ -70,7 +90,7 @@ def wandb(folder: Path, settings: Mapping[str, Any], lines: Sequence[Line]) -> L
     def log(line: Line) -> None:
         run.log(_numbers(line), step=line["epoch"], commit=True)
 
-    if not run.resumed:  # only a server can tell what is there already
+    if not run.resumed:  # offline, or new on the server
         for line in lines:
             log(line)
     return log
@@ -79,35 +99,42 @@ def wandb(folder: Path, settings: Mapping[str, Any], lines: Sequence[Line]) -> L
 LOGGERS = {"tensorboard": tensorboard, "wandb": wandb}
 
 CLIENTS = {"tensorboard": "tensorboard.summary", "wandb": "wandb"}
-"""The module that each of `LOGGERS` needs."""
+"""The module that each logger requires."""
 
 
 def check_loggers(names: Iterable[str]) -> None:
-    """Refuse, before a run begins, what `new_logger` would refuse once it has begun.
+    """Check loggers before a run starts.
+
+    Args:
+        names: Keys of `LOGGERS`.
 
     Raises:
-        ConfigError: There is no such logger.
+        ConfigError: An unknown logger.
         BackendUnavailable: Its package is not installed.
     """
     for name in names:
         if name not in LOGGERS:
-            raise ConfigError(f"a log must be one of {', '.join(LOGGERS)}. Received: {name!r}")
+            raise ConfigError(f"a logger must be one of {', '.join(LOGGERS)}. Received: {name!r}")
         _client(name)
 
 
 def new_logger(
     name: str, folder: Path, settings: Mapping[str, Any], lines: Sequence[Line] = ()
 ) -> Logger:
-    """One of `LOGGERS`, for the run in `folder`.
+    """Create a logger for a run.
 
     Args:
-        name: Which.
-        folder: The run's, which is there.
-        settings: Those of the run, by name.
-        lines: The run's so far.
+        name: A key of `LOGGERS`.
+        folder: The run's folder, which must exist.
+        settings: The settings of the run, by name.
+        lines: The entries of the finished epochs.
+
+    Returns:
+        The logger.
 
     Raises:
-        ConfigError, BackendUnavailable: See `check_loggers`.
+        ConfigError: An unknown logger.
+        BackendUnavailable: Its package is not installed.
     """
     check_loggers([name])
     return LOGGERS[name](folder, settings, lines)
@@ -118,7 +145,7 @@ def _numbers(line: Line) -> dict[str, float]:
 
 
 def _wandb_id(folder: Path) -> str:
-    """The id of the run in `folder`, made once and kept there."""
+    """Return the W&B id of the run in `folder`; it is created once and stored there."""
     path = folder / WANDB_ID
     if not path.exists():
         path.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""One training loop for every backend."""
+"""The training loop, for models of every backend."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from pymobilenet.training.schedules import rate_at
 
 
 class StepRecord(NamedTuple):
-    """What a callback is told: the step (from 0), the loss before it, and its rate."""
+    """The argument of a callback.
+
+    Attributes:
+        step: Number of the step, from 0.
+        loss: The loss before the step's update.
+        rate: The learning rate.
+    """
 
     step: int
     loss: float
@@ -27,9 +33,11 @@ Callback = Callable[[StepRecord], None]
 
 @dataclass
 class History:
-    """The training curve: the loss of every step, before its update.
+    """The training curve.
 
-    `compute_options` is what the model computed by meanwhile (see `Model.compute_options`).
+    Attributes:
+        losses: The loss of every step, before its update.
+        compute_options: The model's settings during training; see `Model.compute_options`.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -43,26 +51,38 @@ def fit(
     callbacks: Iterable[Callback] = (),
     start: int = 0,
 ) -> History:
-    """Train `model` for `config.steps` steps, from its present weights and fresh moments.
+    """Train a model for `config.steps` steps, from its current weights and a new optimizer.
 
-    Two models with the same weights, whatever their backends, see the same batches.
+    Models of all backends see the same batches, bit for bit.
 
     Args:
-        model: of any backend.
+        model: Of any backend.
         data: Training images: a `pymobilenet.data.Dataset`, or a data set of torchvision or of
             Hugging Face's `datasets`, see `pymobilenet.data.to_dataset`.
-        config: optimizer, schedule of the rate, batches.
-        callbacks: each is called after every step; an exception from one ends the training.
-        start: go on from this step, with the moments the model has: those of another `fit` with
-            this config, whichever backend it ran in.
+        config: Optimizer, schedule, batches and augmentation.
+        callbacks: Functions that are called after every step; an exception ends the training.
+        start: Continue from this step, with the model's current moments: those of another `fit`
+            with the same config, in any backend.
+
+    Returns:
+        The training curve.
 
     Raises:
-        DataError: Another kind of data.
-        ConfigError: To go on, and the model's optimizer is not this config's.
+        DataError: Another kind of data, or data that do not fit the model.
+        ConfigError: `start` is not 0 and the model's optimizer is not that of `config`.
+
+    Example:
+        >>> from pymobilenet import MobileNetConfig, TrainConfig, backend
+        >>> from pymobilenet.data import synthetic
+        >>> config = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5)
+        >>> model = backend("torch").build(config)
+        >>> history = fit(model, synthetic(16, num_classes=5), TrainConfig(batch_size=8, steps=2))
+        >>> len(history.losses)
+        2
     """
     if start and model.optimizer != config:
         raise ConfigError(
-            f"to go on at step {start} the model must have this config's optimizer and moments: "
+            f"to continue at step {start} the model must have the optimizer of this config: call "
             f"set_optimizer(config), then set_state. Received: {model.optimizer}"
         )
     if not start:
@@ -81,7 +101,16 @@ def fit(
 
 
 def take_steps(model: Model, batches: Batches, steps: Iterable[int]) -> Iterator[StepRecord]:
-    """Take these steps, one whenever the next record is asked for."""
+    """Take training steps, as a generator.
+
+    Args:
+        model: With an optimizer.
+        batches: The batches.
+        steps: Numbers of the steps to take.
+
+    Yields:
+        The record of each step.
+    """
     for step in steps:
         images, labels, masks = batches.at(step)
         rate = rate_at(batches.train, step)

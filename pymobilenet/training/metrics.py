@@ -1,4 +1,4 @@
-"""How good a model's predictions are."""
+"""The accuracy of a model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from pymobilenet.evaluation import evaluate
 
 
 class Accuracy(NamedTuple):
-    """Fractions in [0, 1] of images whose class is the first, or among the first five."""
+    """Top-1 and top-5 accuracy.
+
+    Attributes:
+        top1: Fraction of images whose class has the largest logit, in [0, 1].
+        top5: Fraction of images whose class is among the five largest logits, in [0, 1].
+    """
 
     top1: float
     top5: float
@@ -19,10 +24,19 @@ class Accuracy(NamedTuple):
 def accuracy(
     model: Model, data: Dataset, batch_size: int = 256, preprocessing: str = "standard"
 ) -> Accuracy:
-    """Top-1 and top-5 accuracy of `model` on all images of `data`, as they are.
+    """Compute the accuracy of a model on all images of a data set, without augmentation.
 
-    `preprocessing` is the one `model` was trained with. `pymobilenet.evaluation.evaluate` says
-    what is refused, and gives more.
+    Args:
+        model: Of any backend.
+        data: The images.
+        batch_size: Number of images per prediction.
+        preprocessing: The preprocessing the model was trained with.
+
+    Returns:
+        Top-1 and top-5 accuracy. `pymobilenet.evaluation.evaluate` returns more figures.
+
+    Raises:
+        DataError: The data set does not fit the model; see `pymobilenet.evaluation.evaluate`.
     """
-    found = evaluate(model, data, preprocessing, batch_size)
-    return Accuracy(found.top1, found.top5)
+    result = evaluate(model, data, preprocessing, batch_size)
+    return Accuracy(result.top1, result.top5)

@@ -1,7 +1,7 @@
-"""Recipes: a model, how it is trained and how the run goes, in one TOML file.
+"""Recipes: TOML files with a model, its training and the run.
 
-A recipe counts in epochs, since steps depend on the data; `Recipe.train_config` makes steps of
-them. `SHIPPED` lists the recipes that come with the package, in pymobilenet/recipes.
+Recipes count in epochs, because the number of steps depends on the data; `Recipe.train_config`
+converts epochs to steps. `SHIPPED` lists the recipes of the package, in pymobilenet/recipes.
 """
 
 from __future__ import annotations
@@ -29,26 +29,27 @@ COUNTED = {
     "step_size": "step_epochs",
     "milestones": "milestone_epochs",
 }
-"""Fields of [train] that count steps, and those of [run] that count epochs in their place."""
+"""Fields of [train] that count steps -> fields of [run] that count epochs instead."""
 
 NAMES = (*CIFARS, SYNTHETIC)
-"""What `open_data` takes for the name of a data set, and not for a path."""
+"""Names of data sets, as opposed to paths, for `open_data`."""
 
 AMBIGUOUS = {"alpha": "model.width_mult (MobileNet's alpha) or train.alpha (RMSprop's)"}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The tables of a recipe, checked; what is not in them has its default.
+    """The validated tables of a recipe. Missing fields take their defaults.
 
     Attributes:
-        name: The file's, without its suffix.
-        model: Fields of `MobileNetConfig`; without num_classes, the data's classes.
-        train: Fields of `TrainConfig` but for those that count steps.
-        run: The run.
+        name: The file's name, without its suffix.
+        model: Fields of `MobileNetConfig`. Without num_classes, the number of the data's classes is
+            used.
+        train: Fields of `TrainConfig`, except those that count steps.
+        run: Data and length of the run.
 
     Raises:
-        ConfigError: A field that a table has not, or a value outside its range.
+        ConfigError: An unknown field, or a value outside its range.
     """
 
     name: str
@@ -60,40 +61,55 @@ class Recipe:
         for steps, epochs in COUNTED.items():
             if steps in self.train:
                 raise ConfigError(
-                    f"a recipe counts in epochs: [run] {epochs} takes the place of [train] {steps}."
-                    f" Received: {steps} = {self.train[steps]!r}"
+                    f"a recipe counts in epochs: use [run] {epochs} instead of [train] {steps}. "
+                    f"Received: {steps} = {self.train[steps]!r}"
                 )
         self.model_config(1)
         self.train_config(1)
 
     def model_config(self, num_classes: int) -> MobileNetConfig:
-        """The model, for data of so many classes if the recipe does not say how many."""
+        """Return the model's config.
+
+        Args:
+            num_classes: Number of the data's classes, used if the recipe does not set it.
+        """
         return MobileNetConfig.from_dict({"num_classes": num_classes, **self.model})
 
     def train_config(self, steps_per_epoch: int) -> TrainConfig:
-        """How it is trained, in steps."""
+        """Return the training config, with epochs converted to steps.
+
+        Args:
+            steps_per_epoch: Number of steps of an epoch.
+        """
         run = self.run
-        counted = {
+        step_counts = {
             "steps": run.epochs * steps_per_epoch,
             "warmup_steps": run.warmup_epochs * steps_per_epoch,
             "step_size": run.step_epochs * steps_per_epoch,
             "milestones": tuple(epoch * steps_per_epoch for epoch in run.milestone_epochs),
         }
-        return TrainConfig.from_dict(self.train | counted)
+        return TrainConfig.from_dict(self.train | step_counts)
 
 
 def load_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe: one of `SHIPPED` by its name, or a TOML file.
+    """Read a recipe of the package or a TOML file.
 
-    Where its data are at a path, and not one of `NAMES`, the recipe has the path absolute.
+    A relative path of the data is made absolute.
 
     Args:
-        name: A name without a suffix, or a path that ends in ``.toml``.
-        changes: ``key=value`` each, the value as in TOML, quotes left out at will. The key is a
-            field, with its table before it where two have it: ``model.``, ``train.``, ``run.``.
+        name: One of `SHIPPED`, or a path that ends in ``.toml``.
+        changes: Overrides ``key=value``. The value is TOML; quotes may be omitted. The key is a
+            field, optionally with its table: ``model.``, ``train.`` or ``run.``.
+
+    Returns:
+        The recipe.
 
     Raises:
-        ConfigError: No such recipe, table or field, or a value outside its range.
+        ConfigError: An unknown recipe, table or field, or a value outside its range.
+
+    Example:
+        >>> load_recipe("smoke", ["epochs=3"]).run.epochs
+        3
     """
     is_file = str(name).endswith(".toml")
     if not is_file and str(name) not in SHIPPED:
@@ -123,25 +139,34 @@ def load_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
 
 
 def absolute(data: str) -> str:
-    """What is there, by a path that holds in any folder; what is not there, as it is."""
+    """Return the absolute path of existing data; any other text is returned unchanged.
+
+    Args:
+        data: A path, or another name of a data set.
+    """
     path = Path(os.path.expanduser(data))
     return str(path.resolve()) if data and path.exists() else data
 
 
 def with_seed(recipe: Recipe, seed: int) -> Recipe:
-    """The same with another seed."""
+    """Return a copy of a recipe with another seed.
+
+    Args:
+        recipe: The recipe.
+        seed: The new seed.
+    """
     return replace(recipe, train={**recipe.train, "seed": seed})
 
 
 def _change(text: str) -> tuple[str, str, Any]:
-    """Table, field and value of ``key=value``."""
-    key, equals, value = (part.strip() for part in text.partition("="))
+    """Parse ``key=value`` to table, field and value."""
+    key, equals, value = (field.strip() for field in text.partition("="))
     if not equals or not key:
         raise ConfigError(f"a change must be key=value. Received: {text!r}")
     table, dot, field = key.rpartition(".")
     if not dot:
         if key in AMBIGUOUS:
-            raise ConfigError(f"{key} must be told apart: {AMBIGUOUS[key]}. Received: {text!r}")
+            raise ConfigError(f"{key} is ambiguous: use {AMBIGUOUS[key]}. Received: {text!r}")
         owners = [name for name, record in TABLES.items() if key in _names(record)]
         if not owners:
             known = sorted({name for record in TABLES.values() for name in _names(record)})
@@ -157,7 +182,7 @@ def _names(record: type) -> set[str]:
 
 
 def _value(text: str) -> Any:
-    """A TOML value; what is none is the text itself."""
+    """Parse a TOML value; a text that is not TOML is returned unchanged."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

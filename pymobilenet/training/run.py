@@ -1,9 +1,9 @@
-"""A training run in a folder: begun from a recipe, stopped, resumed, in one backend or another.
+"""Training runs in a folder: started from a recipe, interrupted, resumed in any backend.
 
-The folder holds ``last.safetensors`` (the checkpoint), ``best.safetensors`` (the model of the epoch
-with the highest validation accuracy, to use), ``log.jsonl`` and ``log.csv``. A run that was killed
-and resumed ends with the bits of one that was left alone, in the same backend on the same machine
-with the same threads; resumed in another backend, it goes on from the same bits.
+The folder contains ``last.safetensors`` (the checkpoint), ``best.safetensors`` (the model of the
+epoch with the highest validation accuracy), ``log.jsonl`` and ``log.csv``. A run that was killed
+and resumed gives the same bits as an uninterrupted run, in the same backend on the same machine
+with the same threads. In another backend it continues from the same bits.
 """
 
 from __future__ import annotations
@@ -46,13 +46,17 @@ Ending = Literal["finished", "no better epoch in a while", "interrupted"]
 
 
 class TrainingRun:
-    """A run under way; `begin` and `resume` make one, `train` continues it.
+    """A training run. `begin` and `resume` create one; `train` runs it.
 
     Attributes:
-        model (Model): In training.
-        run (RunConfig), state (TrainState), folder (Path)
-        images (Images): What it sees.
-        steps_per_epoch (int)
+        folder (Path): The run's folder.
+        model (Model): The model in training.
+        run (RunConfig): Data and length of the run.
+        train_config (TrainConfig): Optimizer, schedule and augmentation.
+        images (Images): Training and validation images.
+        state (TrainState): The progress of the run.
+        batches (Batches): The training batches.
+        steps_per_epoch (int): Number of steps of an epoch.
     """
 
     def __init__(
@@ -65,7 +69,7 @@ class TrainingRun:
         self.steps_per_epoch = self.batches.plan.steps_per_epoch
         self._lock: RunLock | None = None
         self._digests = images.digests()
-        self._about = metadata_of(self.train_config, images.train)
+        self._image_metadata = metadata_of(self.train_config, images.train)
 
     def train(
         self,
@@ -73,15 +77,23 @@ class TrainingRun:
         loggers: Sequence[Logger] = (),
         is_stopping: Callable[[], bool] = lambda: False,
     ) -> Ending:
-        """Train until the run is over, or until `is_stopping`, asked after every step, says so.
+        """Train until the end of the run, or until `is_stopping` returns True.
 
-        Either way the checkpoint is of the last step. Each logger gets the line of each epoch.
-        Of several processes that train one model, all go, and the one that leads writes and logs;
-        all stop where `is_stopping` says so in any of them.
+        In both cases a checkpoint of the last step is written. In distributed training every
+        process must call this method; the main process writes files and logs, and all processes
+        stop if `is_stopping` returns True in any of them.
+
+        Args:
+            callbacks: Functions that are called after every step.
+            loggers: Functions that are called with the log entry of every epoch.
+            is_stopping: Called after every step.
+
+        Returns:
+            Why training ended.
 
         Raises:
-            TrainingDiverged: A loss that is not finite. The last checkpoint stays.
-            RunLocked: Another process writes the folder now.
+            TrainingDiverged: A loss is NaN or infinite. The last checkpoint is kept.
+            RunLocked: Another process writes the folder.
         """
         self.lock()
         try:
@@ -90,12 +102,16 @@ class TrainingRun:
             self.unlock()
 
     def lock(self) -> None:
-        """Lock the folder, so that no other process writes it, until `train` returns."""
+        """Lock the folder until `train` returns, so that no other process writes it.
+
+        Raises:
+            RunLocked: Another process writes the folder.
+        """
         if self._lock is None and self.model.is_main_process:
             self._lock = RunLock(self.folder)
 
     def unlock(self) -> None:
-        """Let other processes write the folder."""
+        """Unlock the folder."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -109,59 +125,61 @@ class TrainingRun:
         state = self.state
         self._write_log()
 
-        def is_stopping_anywhere() -> bool:
+        def is_any_rank_stopping() -> bool:
             return self.model.any_rank(is_stopping())
 
         with self.model.fitting(), contextlib.suppress(_Interrupted):
             while True:
                 if state.step == self.steps_per_epoch * (len(state.log) + 1):
-                    self._close_epoch(loggers, is_stopping_anywhere)
+                    self._close_epoch(loggers, is_any_rank_stopping)
                 if state.step >= self.train_config.steps:
                     return "finished"
                 if self.run.patience and state.epochs_since_best >= self.run.patience:
                     return "no better epoch in a while"
-                if is_stopping_anywhere():
+                if is_any_rank_stopping():
                     break
                 self._step(callbacks)
                 if self.run.save_steps and state.step % self.run.save_steps == 0:
                     self.save()
         self.save()
-        self.model.any_rank(False)  # no process ends before the one that saves has done so
+        self.model.any_rank(False)  # wait until the main process has saved
         return "interrupted"
 
     def save(self) -> None:
         """Write the checkpoint."""
         if self.model.is_main_process:
             path = self.folder / LAST
-            write_checkpoint(path, self.model, self.run, self.state, self._digests, self._about)
+            write_checkpoint(
+                path, self.model, self.run, self.state, self._digests, self._image_metadata
+            )
 
     def _step(self, callbacks: Sequence[Callback]) -> None:
-        began = time.perf_counter()
+        start = time.perf_counter()
         (record,) = take_steps(self.model, self.batches, [self.state.step])
         if not np.isfinite(record.loss):
             raise TrainingDiverged(
                 f"the loss must be finite. Received: {record.loss} at step {record.step}, rate "
                 f"{record.rate:g}. A lower rate, a warm-up or clip_norm may help; "
-                f"{self.folder / LAST} is as it was at the last checkpoint"
+                f"{self.folder / LAST} is the last checkpoint"
             )
         self.state.step += 1
         self.state.epoch_loss += record.loss
-        self.state.epoch_seconds += time.perf_counter() - began
+        self.state.epoch_seconds += time.perf_counter() - start
         for callback in callbacks:
             callback(record)
 
     def _close_epoch(self, loggers: Sequence[Logger], is_stopping: Callable[[], bool]) -> None:
-        """Measure, log and save. If that is interrupted, the epoch stays open."""
-        state, asked = self.state, self._asked()
+        """Evaluate, log and save. If this is interrupted, the epoch is not finished."""
+        state, model = self.state, self._evaluated_model()
 
         def check_stop() -> None:
             if is_stopping():
                 raise _Interrupted
 
         preprocessing = self.train_config.preprocessing
-        found = {
-            part: evaluate(asked, data, preprocessing, on_batch=check_stop)
-            for part, data in (
+        results = {
+            split: evaluate(model, data, preprocessing, on_batch=check_stop)
+            for split, data in (
                 ("train", self.images.train_eval),
                 ("val", self.images.validation),
             )
@@ -171,10 +189,10 @@ class TrainingRun:
             "epoch": len(state.log) + 1,
             "step": state.step,
             "train_loss": state.epoch_loss / steps,
-            "train_accuracy": found["train"].top1,
-            "val_loss": _finite(found["val"].loss),
-            "val_accuracy": found["val"].top1,
-            "val_top5": found["val"].top5,
+            "train_accuracy": results["train"].top1,
+            "val_loss": _finite(results["val"].loss),
+            "val_accuracy": results["val"].top1,
+            "val_top5": results["val"].top5,
             "rate": rate_at(self.train_config, state.step - 1),
             "backend": self.model.backend.name,
             "compute_options": " ".join(f"{key}={value}" for key, value in options.items()),
@@ -184,7 +202,7 @@ class TrainingRun:
         state.log.append(line)
         state.epoch_loss = state.epoch_seconds = 0.0
         if state.best is line and self.model.is_main_process:
-            write_best(self.folder / BEST, asked, self._about)
+            write_best(self.folder / BEST, model, self._image_metadata)
         self._write_log()
         self.save()
         for logger in loggers if self.model.is_main_process else ():
@@ -194,8 +212,8 @@ class TrainingRun:
         if self.model.is_main_process:
             write_log(self.folder, self.state.log)
 
-    def _asked(self) -> Model:
-        """The model that is measured and kept: with averaged weights where there are any."""
+    def _evaluated_model(self) -> Model:
+        """Return a copy of the model, with averaged weights if `ema_decay` is set."""
         state = self.model.get_state()
         if self.train_config.ema_decay > 0:
             state = averaged(state)
@@ -203,23 +221,26 @@ class TrainingRun:
 
 
 class _Interrupted(Exception):
-    """Measuring was stopped."""
+    """The evaluation was interrupted."""
 
 
 def begin(recipe: Recipe, backend: Backend, folder: str | Path, **options: Any) -> TrainingRun:
-    """A new run in `folder`, with a checkpoint of its first state.
+    """Start a new run, and write a checkpoint of its initial state.
 
     Args:
-        recipe: See `load_recipe`.
-        backend: The one to train in.
-        folder: Made if it is not there; it must hold no run.
-        options: The backend's own, as in `Backend.build`.
+        recipe: From `load_recipe`.
+        backend: The backend to train in.
+        folder: The run's folder. It is created if necessary and must not contain a run.
+        options: Options of the backend, as in `Backend.build`.
+
+    Returns:
+        The run; call its method `train`.
 
     Raises:
-        ConfigError: A run is there; a batch larger than the data.
-        DataError: No data, or more classes than the model has.
-        WeightsError: No weights at `start`, or of another net.
-        RunLocked: Another process writes the folder now.
+        ConfigError: The folder contains a run, or the batch is larger than the data set.
+        DataError: The data are not found, or have more classes than the model.
+        WeightsError: The file at `start` cannot be read, or does not fit the model.
+        RunLocked: Another process writes the folder.
     """
     folder = Path(folder)
     _require_no_run(folder)
@@ -242,43 +263,47 @@ def begin(recipe: Recipe, backend: Backend, folder: str | Path, **options: Any) 
 
 def _require_no_run(folder: Path) -> None:
     if (folder / LAST).exists():
-        raise ConfigError(f"{folder} holds a run: resume it, or choose another folder")
+        raise ConfigError(f"{folder} contains a run: resume it, or choose another folder")
 
 
 def resume(
     folder: str | Path, backend: Backend, data: str | Path | None = None, **options: Any
 ) -> TrainingRun:
-    """The run in `folder`, from its checkpoint, in any backend.
+    """Resume a run from its checkpoint, in any backend.
 
     Args:
-        folder: Of `begin`.
-        backend: The one to go on in; the checkpoint may be of another.
-        data: Where the images are now, if they were moved.
-        options: The backend's own, as in `Backend.build`.
+        folder: The run's folder.
+        backend: The backend to continue in; it may differ from that of the checkpoint.
+        data: The new path of the images, if they have moved.
+        options: Options of the backend, as in `Backend.build`.
+
+    Returns:
+        The run; call its method `train`.
 
     Raises:
-        WeightsError: No checkpoint there, or a damaged one.
-        DataError: No data, or other images than the run has seen so far.
-        RunLocked: Another process writes the folder now.
+        WeightsError: There is no checkpoint, or it is damaged.
+        DataError: The data are not found, or are not those of the run.
+        RunLocked: Another process writes the folder.
     """
     folder = Path(folder)
-    checkpoint = _version(folder / LAST)
-    found = read_checkpoint(folder / LAST)
-    run = found.run if data is None else replace(found.run, data=str(data))
-    images = open_images(run, found.file.config.resolution, found.train.seed)
+    version = _version(folder / LAST)
+    checkpoint = read_checkpoint(folder / LAST)
+    run = checkpoint.run if data is None else replace(checkpoint.run, data=str(data))
+    images = open_images(run, checkpoint.file.config.resolution, checkpoint.train.seed)
     for use, digest in images.digests().items():
-        if digest != found.digests.get(use):
+        if digest != checkpoint.digests.get(use):
             raise DataError(
-                f"{folder}: a run goes on with the images it began with, by SHA-256. Its {use} "
-                f"images were {found.digests.get(use)}. Received: {digest}, {images.train.source}"
+                f"{folder}: a run must be resumed with its own images. The SHA-256 of its {use} "
+                f"images is {checkpoint.digests.get(use)}. "
+                f"Received: {digest}, {images.train.source}"
             )
-    model = backend.from_state(found.file.config, found.file.state, **options)
-    model.set_optimizer(found.train)
-    model.set_state(found.file.state)
-    resumed = TrainingRun(folder, model, run, images, found.state)
+    model = backend.from_state(checkpoint.file.config, checkpoint.file.state, **options)
+    model.set_optimizer(checkpoint.train)
+    model.set_state(checkpoint.file.state)
+    resumed = TrainingRun(folder, model, run, images, checkpoint.state)
     resumed.lock()
     if model.is_main_process:
-        if _version(folder / LAST) != checkpoint:
+        if _version(folder / LAST) != version:
             resumed.unlock()
             raise RunLocked(f"{folder}: another process wrote the checkpoint meanwhile; try again")
         for name in (LAST, BEST, LOG, TABLE, CURVES):
@@ -287,7 +312,7 @@ def resume(
 
 
 def _version(path: Path) -> tuple[int, int] | None:
-    """Inode and time of a file, which change when another takes its place; None without one."""
+    """Return inode and time of a file, which change when it is replaced; None without a file."""
     try:
         status = path.stat()
     except OSError:

@@ -1,7 +1,8 @@
-"""The rate of a step: pure functions of its number, the same bits in Julia (src/schedules.jl).
+"""Learning-rate schedules, bit-identical to those in Julia (src/schedules.jl).
 
-Libraries' powers and cosines differ in their last bits, so both are made here of sums, products
-and quotients, which IEEE 754 rounds alike everywhere. docs/training.md has the formulas.
+Libraries' powers and cosines differ in their last bits, so both are computed here from sums,
+products and quotients, which IEEE 754 rounds identically everywhere. docs/training.md has the
+formulas.
 """
 
 from __future__ import annotations
@@ -15,13 +16,18 @@ PI = 3.141592653589793
 
 
 def rate_at(config: TrainConfig, step: int) -> float:
-    """The rate of `step`, from 0: a warm-up of `config.warmup_steps`, then the schedule.
+    """Return the learning rate of a step: a linear warm-up, then the schedule.
 
-    The warm-up rises evenly and has a rate above 0 from its first step; the schedule begins where
-    it ends, and counts its steps from there.
+    The rate is above 0 from the first step of the warm-up. The schedule counts its steps from the
+    end of the warm-up.
 
-    >>> [rate_at(TrainConfig(rate=1.0, warmup_steps=3), step) for step in range(5)]
-    [0.25, 0.5, 0.75, 1.0, 1.0]
+    Args:
+        config: Schedule, rate and warm-up.
+        step: Number of the step, from 0.
+
+    Example:
+        >>> [rate_at(TrainConfig(rate=1.0, warmup_steps=3), step) for step in range(5)]
+        [0.25, 0.5, 0.75, 1.0, 1.0]
     """
     schedule = _SCHEDULES[config.schedule]
     if step < config.warmup_steps:
@@ -34,36 +40,37 @@ def _constant(config: TrainConfig, _step: int) -> float:
 
 
 def _step(config: TrainConfig, step: int) -> float:
-    """Times `gamma` every `step_size` steps (torch's ``StepLR``)."""
+    """Multiply by `gamma` every `step_size` steps (PyTorch's ``StepLR``)."""
     return config.rate * _power(config.gamma, step // config.step_size)
 
 
 def _milestones(config: TrainConfig, step: int) -> float:
-    """Times `gamma` at each milestone (torch's ``MultiStepLR``)."""
+    """Multiply by `gamma` at each milestone (PyTorch's ``MultiStepLR``)."""
     return config.rate * _power(config.gamma, sum(step >= at for at in config.milestones))
 
 
 def _cosine(config: TrainConfig, step: int) -> float:
-    """From `rate` down to `final_rate`, which the step after the last would have.
+    """Decrease from `rate` to `final_rate`, which the step after the last one would have.
 
-    Loshchilov & Hutter, arXiv:1608.03983, equation 5, without restarts; torch's
-    ``CosineAnnealingLR`` with ``T_max`` the steps after the warm-up.
+    Loshchilov & Hutter, arXiv:1608.03983, equation 5, without restarts; PyTorch's
+    ``CosineAnnealingLR`` with ``T_max`` equal to the number of steps after the warm-up.
     """
     return _anneal(config.rate, config.final_rate, min(step / _length(config), 1.0))
 
 
 def _one_cycle(config: TrainConfig, step: int) -> float:
-    """Up to `rate` and down again: torch's ``OneCycleLR``, its two phases with cosine annealing.
+    """Increase to `rate` and decrease again: PyTorch's ``OneCycleLR`` with cosine annealing.
 
-    The rate alone: momentum stays as it is.
+    Only the rate is changed; momentum is constant.
     """
     first = config.rate / config.div_factor
     last = first / config.final_div_factor
     peak = config.pct_start * _length(config) - 1.0
     if step < peak:
         return _anneal(first, config.rate, step / peak)
-    down = _length(config) - 1.0 - peak
-    return _anneal(config.rate, last, min((step - peak) / down, 1.0) if down > 0 else 0.0)
+    descent = _length(config) - 1.0 - peak
+    fraction = min((step - peak) / descent, 1.0) if descent > 0 else 0.0
+    return _anneal(config.rate, last, fraction)
 
 
 _SCHEDULES: dict[str, Callable[[TrainConfig, int], float]] = {
@@ -73,21 +80,21 @@ _SCHEDULES: dict[str, Callable[[TrainConfig, int], float]] = {
     "cosine": _cosine,
     "one_cycle": _one_cycle,
 }
-"""By the names of `pymobilenet.config.SCHEDULES`."""
+"""Schedules by the names of `pymobilenet.config.SCHEDULES`."""
 
 
 def _length(config: TrainConfig) -> int:
-    """The steps after the warm-up; at least one."""
+    """The number of steps after the warm-up, at least 1."""
     return max(config.steps - config.warmup_steps, 1)
 
 
-def _anneal(start: float, end: float, part: float) -> float:
-    """From `start` to `end` on half a cosine, as `part` goes from 0 to 1."""
-    return end + (start - end) / 2.0 * (_cos_pi(part) + 1.0)
+def _anneal(start: float, end: float, fraction: float) -> float:
+    """Interpolate from `start` to `end` on half a cosine, for `fraction` in [0, 1]."""
+    return end + (start - end) / 2.0 * (_cos_pi(fraction) + 1.0)
 
 
 def _power(base: float, exponent: int) -> float:
-    """`base` to a whole power at least 0, by squaring."""
+    """Raise `base` to a power of at least 0, by squaring."""
     result = 1.0
     while exponent > 0:
         if exponent % 2 == 1:
@@ -98,7 +105,7 @@ def _power(base: float, exponent: int) -> float:
 
 
 def _cos_pi(x: float) -> float:
-    """The cosine of pi times x, for x in [0, 1]: Taylor's series within pi / 4 of 0."""
+    """Compute cos(pi x) for x in [0, 1], by the Taylor series within pi / 4 of 0."""
     if x > 0.5:
         return -_cos_pi(1.0 - x)
     angle = PI * (x if x <= 0.25 else 0.5 - x)

@@ -1,4 +1,4 @@
-"""What a run begins with: its images, its net and its first weights."""
+"""The start of a run: its images, its model config and its initial weights."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from pymobilenet.weights import State, initial_state
 
 @dataclass(frozen=True)
 class Images:
-    """What a run sees.
+    """The images of a run.
 
     Attributes:
-        train: What the steps are taken on.
-        validation: What chooses the best epoch.
-        train_eval: Those of `train` that give the training accuracy.
+        train: Training images.
+        validation: Images for choosing the best epoch.
+        train_eval: The training images on which the training accuracy is computed.
     """
 
     train: Dataset
@@ -32,83 +32,116 @@ class Images:
     train_eval: Dataset
 
     def digests(self) -> dict[str, str]:
+        """Return the SHA-256 of training and validation images, by use."""
         return {"train": self.train.digest(), "validation": self.validation.digest()}
 
 
 def open_images(run: RunConfig, resolution: int, seed: int) -> Images:
-    """Open what `run` names, scaled to `resolution`, and hold out what it holds out.
+    """Load the images of a run and split them.
+
+    Args:
+        run: The data set and the sizes of the splits.
+        resolution: Side to which images are scaled, in pixels.
+        seed: Seed of the split.
+
+    Returns:
+        The images.
 
     Raises:
-        DataError: No data there, none named, or fewer training images than are to be held out.
+        DataError: No data set is named or found, or too few training images for the split.
     """
     if not run.data:
-        raise DataError("this recipe names no data: give a folder or an archive by --data")
+        raise DataError("this recipe names no data: pass a folder or an archive with --data")
     policy = cast("Literal['refuse', 'skip']", run.on_corrupt)
-    whole = open_data(run.data, "train", resolution, on_corrupt=policy)
-    held_out, trained, train_eval = split_images(run, len(whole), seed)
-    train = whole.subset(trained)
+    data = open_data(run.data, "train", resolution, on_corrupt=policy)
+    held_out, training, train_eval = split_images(run, len(data), seed)
+    train = data.subset(training)
     if run.validation:
-        validation = whole.subset(held_out)
+        validation = data.subset(held_out)
     else:
         validation = open_data(
             run.data, "test", resolution, on_corrupt=policy, statistics=train.statistics
         )
-    return Images(train, validation, whole.subset(train_eval))
+    return Images(train, validation, data.subset(train_eval))
 
 
 def split_images(
     run: RunConfig, count: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which of `count` training images are held out, trained on, and evaluated: sorted positions.
+    """Split training images into validation images and training images.
 
-    Of the order that `philox.permutation` makes of words of `Stream.SPLIT`, epoch 1, the first
-    `validation` are held out, the next `limit`, or all others, are trained on, and the first
-    `train_eval_images` of these are evaluated too.
+    The images are permuted with words of `Stream.SPLIT`, epoch 1. The first `validation` are held
+    out, the next `limit` (or all others) are trained on, and the training accuracy is computed on
+    the first `train_eval_images` of these.
+
+    Args:
+        run: The sizes.
+        count: Number of training images.
+        seed: Seed of the permutation.
+
+    Returns:
+        Sorted positions, int64: held out, trained on, used for the training accuracy.
+
+    Raises:
+        DataError: No image would be left to train on.
     """
     if run.validation >= count:
         raise DataError(
-            f"of {count} training images some must be left to train on. "
-            f"Received: validation {run.validation}"
+            f"validation must be less than the number of training images, {count}. "
+            f"Received: {run.validation}"
         )
     order = philox.permutation(philox.raw_words(seed, philox.Stream.SPLIT, 1, 0, count))
-    trained = order[run.validation :][: run.limit or count]
+    training = order[run.validation :][: run.limit or count]
     return (
         np.sort(order[: run.validation]),
-        np.sort(trained),
-        np.sort(trained[: run.train_eval_images]),
+        np.sort(training),
+        np.sort(training[: run.train_eval_images]),
     )
 
 
 def first_state(recipe: Recipe) -> tuple[MobileNetConfig, State, Images]:
-    """The net of a recipe, its weights before the first step, and the images it is to see.
+    """Return the model config of a recipe, its initial weights, and its images.
 
-    With a `start` the net is that file's, where the recipe does not say otherwise, and so are the
-    weights; the classifier's are drawn anew where the number of classes is another.
+    With `RunConfig.start`, config and weights are those of that file, except for fields that the
+    recipe sets. The classifier is initialized randomly if the number of classes differs.
+
+    Args:
+        recipe: The recipe.
+
+    Returns:
+        Config, state and images.
 
     Raises:
-        ConfigError, DataError: See `open_images` and `Recipe`.
-        WeightsError: The file at `start` cannot be read, or its tensors are another net's.
+        ConfigError: The resulting config is invalid.
+        DataError: See `open_images`.
+        WeightsError: The file at `start` cannot be read, or does not fit the config.
     """
     run, seed = recipe.run, recipe.train_config(1).seed
-    started = load_any(run.start) if run.start else None
-    fields = {**(started.config.to_dict() if started else {}), **recipe.model}
+    pretrained = load_any(run.start) if run.start else None
+    fields = {**(pretrained.config.to_dict() if pretrained else {}), **recipe.model}
     images = open_images(run, MobileNetConfig.from_dict(fields).resolution, seed)
     fields["num_classes"] = recipe.model.get("num_classes", images.train.num_classes)
     config = MobileNetConfig.from_dict(fields)
     state = initial_state(config, seed, run.dtype, run.init)
-    return config, state | (_taken_over(started.state, state, run) if started else {}), images
+    return (
+        config,
+        state | (_pretrained_weights(pretrained.state, state, run) if pretrained else {}),
+        images,
+    )
 
 
-def _taken_over(theirs: Mapping[str, np.ndarray], state: State, run: RunConfig) -> State:
-    """Of `theirs` all but moments and a classifier of other classes, in the run's dtype."""
-    weights = {name: t for name, t in theirs.items() if not name.startswith("optimizer.")}
+def _pretrained_weights(
+    pretrained: Mapping[str, np.ndarray], state: State, run: RunConfig
+) -> State:
+    """Return pretrained weights in the run's dtype, without a classifier of other classes."""
+    weights = {name: t for name, t in pretrained.items() if not name.startswith("optimizer.")}
     if weights["classifier.bias"].shape != state["classifier.bias"].shape:
         weights = {n: t for n, t in weights.items() if not n.startswith("classifier.")}
     for name, tensor in weights.items():
         if name not in state or tensor.shape != state[name].shape:
-            wanted = state[name].shape if name in state else "no such tensor"
+            expected = state[name].shape if name in state else "no such tensor"
             raise WeightsError(
-                f"{run.start}: its weights must be the recipe's net's: {name} must have shape "
-                f"{wanted}. Received: {tensor.shape}"
+                f"{run.start}: its weights must fit the recipe's model: {name} must have shape "
+                f"{expected}. Received: {tensor.shape}"
             )
     return {name: tensor.astype(run.dtype) for name, tensor in weights.items()}

@@ -1,4 +1,4 @@
-"""Weights: what a model's state is, where it comes from at first, and how it travels."""
+"""The state of a model: canonical names and shapes, initial values, validation."""
 
 from pymobilenet.weights.initial import initial_state
 from pymobilenet.weights.state import (

@@ -1,23 +1,23 @@
-"""The weights a model starts from, the same bits in every backend and language.
+"""Initial weights, with the same bits in every backend and language.
 
-Rules by name, each the one its framework has for these layers (fan_in = I/g * kH * kW,
-fan_out = O * kH * kW; of the classifier, features and classes):
+Initialization schemes, as in the named framework (fan_in = I/g * kH * kW, fan_out = O * kH * kW;
+for the classifier, features and classes):
 
-- ``he``: He uniform (He et al., arXiv:1502.01852), +-sqrt(6 / fan_in); the classifier
-  +-1/sqrt(fan_in), its bias zero. The default.
-- ``torch``: what `nn.Conv2d` and `nn.Linear` start from: +-1/sqrt(fan_in), the classifier's bias
-  too.
-- ``flux``: `Flux.glorot_uniform`, +-sqrt(6 / (fan_in + fan_out)); bias zero.
-- ``torchvision``: its MobileNetV2 (models/mobilenetv2.py): convolutions normal with deviation
-  sqrt(2 / fan_out), the classifier normal with deviation 0.01, bias zero.
-- ``keras``: `GlorotUniform` as Keras counts fans: those of a depthwise kernel (kh, kw, C, 1) are
+- ``he``: He uniform (He et al., arXiv:1502.01852), +-sqrt(6 / fan_in); the classifier's weight
+  +-1/sqrt(fan_in), its bias 0. The default.
+- ``torch``: the defaults of `nn.Conv2d` and `nn.Linear`, +-1/sqrt(fan_in), including the
+  classifier's bias.
+- ``flux``: `Flux.glorot_uniform`, +-sqrt(6 / (fan_in + fan_out)); bias 0.
+- ``torchvision``: its MobileNetV2 (models/mobilenetv2.py): convolutions normal with standard
+  deviation sqrt(2 / fan_out), the classifier normal with standard deviation 0.01, bias 0.
+- ``keras``: `GlorotUniform` with Keras' fans: those of a depthwise kernel (kh, kw, C, 1) are
   kh * kw * C and kh * kw.
 
-Norms start at weight 1, bias 0, running mean 0 and variance 1.
+Norms start with weight 1, bias 0, running mean 0 and running variance 1.
 
-Uniform draws take a square root and a product only, all exact or correctly rounded, so no two
-mathematics libraries can disagree; normal ones see `pymobilenet.normal`. Values are rounded to
-float32 in every dtype: a seed names one model, not one per precision.
+Uniform numbers require only a square root and a product, which are correctly rounded, so that all
+mathematics libraries agree; for normal numbers see `pymobilenet.normal`. Values are rounded to
+float32 for every dtype, so that a seed gives the same model in every precision.
 """
 
 from __future__ import annotations
@@ -43,26 +43,41 @@ _CONSTANTS = {
 }
 
 Draw = Callable[[np.ndarray], np.ndarray]
-"""Words to as many float64 values."""
+"""A function from uint64 words to as many float64 values."""
 
 
 def initial_state(
     config: MobileNetConfig, seed: int, dtype: np.dtype | str = "float32", init: str = "he"
 ) -> State:
-    """Draw all parameters and running statistics of `config` for `seed` by the rule `init`.
+    """Return random initial parameters, and initial running statistics.
 
-    The tensor at position ``i`` of `parameter_shapes` is drawn, in row-major order, from the words
-    of stream INIT with epoch 0 and index ``i``.
+    The tensor number ``i`` of `parameter_shapes` is drawn, in row-major order, from the words of
+    stream INIT with epoch 0 and index ``i``.
+
+    Args:
+        config: The architecture.
+        seed: In [0, 2**64).
+        dtype: "float32" or "float64".
+        init: "he", "torch", "flux", "torchvision" or "keras"; see
+            `pymobilenet.weights.initial`.
+
+    Returns:
+        Arrays by canonical name, of this dtype.
 
     Raises:
-        ConfigError: A rule of another name, or a seed that is none.
+        ConfigError: An unknown scheme or an invalid seed.
+
+    Example:
+        >>> from pymobilenet import MobileNetConfig
+        >>> initial_state(MobileNetConfig(), seed=0)["stem.conv.weight"].shape
+        (32, 3, 3, 3)
     """
-    if init not in RULES:
-        raise ConfigError(f"init must be one of {', '.join(RULES)}. Received: {init!r}")
+    if init not in SCHEMES:
+        raise ConfigError(f"init must be one of {', '.join(SCHEMES)}. Received: {init!r}")
     index = {name: position for position, name in enumerate(parameter_shapes(config))}
     state: State = {}
     for name, shape in state_shapes(config).items():
-        draw = RULES[init](name, shape, config)
+        draw = SCHEMES[init](name, shape, config)
         if draw is None:
             kind = next(kind for kind in _CONSTANTS if name.endswith(kind))
             values = np.full(shape, _CONSTANTS[kind], np.float32)
@@ -107,14 +122,14 @@ def _keras(name: str, shape: tuple[int, ...], config: MobileNetConfig) -> Draw |
     return _flux(name, shape, config)
 
 
-RULES = {
+SCHEMES = {
     "he": _he,
     "torch": _torch,
     "flux": _flux,
     "torchvision": _torchvision,
     "keras": _keras,
 }
-"""Rule by name: how a tensor is drawn, None where it is constant."""
+"""Schemes by name: functions that return how a tensor is drawn, or None if it is constant."""
 
 
 def _is_conv(name: str) -> bool:

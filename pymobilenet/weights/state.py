@@ -1,7 +1,7 @@
-"""A model's state: canonical names paired with arrays, checked before anything is copied.
+"""The state of a model: arrays by canonical name, and its validation.
 
-A state holds every parameter and running statistic of the config, and, where an optimizer is at
-work, its moments as ``optimizer.<slot>.<parameter>`` and the number of steps it has taken as
+A state contains every parameter and running statistic of the config. With an optimizer it also
+contains the moments as ``optimizer.<slot>.<parameter>`` and the number of steps taken as
 ``optimizer.step`` (an int64 scalar).
 """
 
@@ -16,17 +16,33 @@ from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import ConfigError, WeightsError
 
 State = dict[str, np.ndarray]
+"""Arrays by canonical name."""
 
 OPTIMIZER_STEP = "optimizer.step"
 
 
 def state_shapes(config: MobileNetConfig) -> dict[str, tuple[int, ...]]:
-    """Canonical name -> shape of all parameters and running statistics."""
+    """Return the shapes of all parameters and running statistics.
+
+    Args:
+        config: The architecture.
+
+    Returns:
+        Canonical name -> shape.
+    """
     return {**parameter_shapes(config), **statistic_shapes(config)}
 
 
 def optimizer_shapes(config: MobileNetConfig, slots: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of what an optimizer with these `slots` adds to the state."""
+    """Return the shapes of the tensors that an optimizer adds to the state.
+
+    Args:
+        config: The architecture.
+        slots: The optimizer's slots, see `TrainConfig.slots`.
+
+    Returns:
+        Name -> shape; empty without slots.
+    """
     if not slots:
         return {}
     moments = {
@@ -38,26 +54,36 @@ def optimizer_shapes(config: MobileNetConfig, slots: Sequence[str]) -> dict[str,
 
 
 def slots_of(tensors: Mapping[str, object]) -> tuple[str, ...]:
-    """The optimizer slots named in a state, sorted."""
-    names = [name.split(".") for name in tensors if name.startswith("optimizer.")]
-    return tuple(sorted({parts[1] for parts in names if len(parts) > 2}))
+    """Return the optimizer slots in a state, sorted.
+
+    Args:
+        tensors: A state; only its names are used.
+    """
+    keys = [name.split(".") for name in tensors if name.startswith("optimizer.")]
+    return tuple(sorted({key[1] for key in keys if len(key) > 2}))
 
 
 def averaged(state: Mapping[str, np.ndarray]) -> State:
-    """A state with the running averages of its parameters in their place, and without moments.
+    """Return a state with the moving averages of the parameters in place of the parameters.
 
-    Running statistics are the model's own.
+    Running statistics are those of the model. Optimizer slots are left out.
+
+    Args:
+        state: A state with the slot ``ema``.
+
+    Returns:
+        Parameters and running statistics; the arrays are not copied.
 
     Raises:
-        ConfigError: The state holds no averages.
+        ConfigError: The state contains no averages.
     """
     slots = slots_of(state)
     if "ema" not in slots:
         raise ConfigError(
-            f"the state holds no averages: train with ema_decay. Received: moments {slots}"
+            f"the state contains no averages: train with ema_decay. Received: slots {slots}"
         )
-    own = (name for name in state if not name.startswith("optimizer."))
-    return {name: state.get(f"optimizer.ema.{name}", state[name]) for name in own}
+    names = (name for name in state if not name.startswith("optimizer."))
+    return {name: state.get(f"optimizer.ema.{name}", state[name]) for name in names}
 
 
 def check_state(
@@ -67,16 +93,22 @@ def check_state(
     slots: Sequence[str] = (),
     source: str = "state",
 ) -> None:
-    """Refuse a state that is not exactly the one `config` and `slots` call for.
+    """Check that a state has exactly the tensors of a config and of the optimizer slots.
+
+    Args:
+        config: The architecture.
+        tensors: The state.
+        dtype: The dtype of all tensors except ``optimizer.step``, which is int64.
+        slots: The optimizer slots that the state must contain.
+        source: Name of the file, for error messages.
 
     Raises:
-        WeightsError: Names each missing and each left-over tensor; failing that, the first tensor
-            whose shape or dtype is wrong, that is not finite, or that is a variance below zero.
-            Or the layer that `config` leaves without channels.
+        WeightsError: Tensors are missing or unknown; or a tensor has a wrong shape or dtype, is
+            not finite, or is a negative variance; or a layer of the config has no channels.
     """
     try:
         shapes = {**state_shapes(config), **optimizer_shapes(config, slots)}
-    except ConfigError as error:  # a width that only the layer it leaves nothing of can tell
+    except ConfigError as error:  # width_mult leaves a layer without channels
         raise WeightsError(f"{source}: {error}") from None
     missing = [name for name in shapes if name not in tensors]
     extra = sorted(set(tensors) - set(shapes))
@@ -87,17 +119,17 @@ def check_state(
         )
     for name, shape in shapes.items():
         tensor = np.asarray(tensors[name])
-        wanted = np.dtype(np.int64) if name == OPTIMIZER_STEP else np.dtype(dtype)
+        expected = np.dtype(np.int64) if name == OPTIMIZER_STEP else np.dtype(dtype)
         if tensor.shape != shape:
             raise WeightsError(
                 f"{source}: {name} must have shape {shape}. Received: {tensor.shape}"
             )
-        if tensor.dtype != wanted:
-            raise WeightsError(f"{source}: {name} must be {wanted}. Received: {tensor.dtype}")
+        if tensor.dtype != expected:
+            raise WeightsError(f"{source}: {name} must be {expected}. Received: {tensor.dtype}")
         if not np.isfinite(tensor).all():
-            at = tuple(int(axis) for axis in np.argwhere(~np.isfinite(tensor))[0])
+            index = tuple(int(axis) for axis in np.argwhere(~np.isfinite(tensor))[0])
             raise WeightsError(
-                f"{source}: {name} must be finite. Received: {tensor[at]} at {list(at)}"
+                f"{source}: {name} must be finite. Received: {tensor[index]} at {list(index)}"
             )
         never_negative = name.endswith(".running_var") or name == OPTIMIZER_STEP
         if never_negative and tensor.min() < 0:
@@ -105,10 +137,15 @@ def check_state(
 
 
 def truncate(names: Sequence[str], most: int = 5) -> str:
-    """The first few names, and how many more there are.
+    """Return the first few names of a list, and the number of the others.
 
-    >>> truncate(["a", "b", "c"], most=2)
-    'a, b and 1 more'
+    Args:
+        names: The names.
+        most: Number of names to list.
+
+    Example:
+        >>> truncate(["a", "b", "c"], most=2)
+        'a, b and 1 more'
     """
     if not names:
         return "none"
