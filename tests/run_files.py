@@ -35,7 +35,7 @@ TIMES = ("seconds", "images_per_second")
 
 
 def write_images(folder):
-    """40 training images of 4 classes, and a test image of each."""
+    """40 training images of 4 classes, and one test image of each class."""
     files = {}
     for number in range(44):
         split = "train" if number < 40 else "test"
@@ -49,7 +49,7 @@ def write_recipe(folder, text=RECIPE):
     return path
 
 
-def lines_of(folder, but=TIMES):
-    """The lines of a run's log, without what the clock gave."""
+def lines_of(folder, ignored=TIMES):
+    """The entries of a run's log, without times."""
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in but} for line in lines]
+    return [{key: value for key, value in line.items() if key not in ignored} for line in lines]

@@ -82,7 +82,7 @@ def test_the_last_of_two_changes_holds():
         ("epochs=1.5", "epochs must be a whole number"),
         ("data=3", "data must be a string. Received: 3"),
         ("dtype=float16", "dtype must be one of float32, float64. Received: 'float16'"),
-        ("milestone_epochs=[3, 2]", "milestone_epochs must be whole numbers from 1 on"),
+        ("milestone_epochs=[3, 2]", "milestone_epochs must be increasing whole numbers"),
     ],
 )
 def test_a_bad_change_is_refused(change, message):

@@ -35,7 +35,7 @@ def test_other_images_are_refused(recipe, tmp_path, images):
     assert resume(tmp_path / "run", backend("torch"), other).state.step == 0
     path = other / "train" / "a" / "0.png"
     path.write_bytes((images / "train" / "b" / "1.png").read_bytes())
-    with pytest.raises(DataError, match=r"goes on with the images it began with, by SHA-256"):
+    with pytest.raises(DataError, match=r"must be resumed with its own images"):
         resume(tmp_path / "run", backend("torch"), other)
 
 
@@ -92,7 +92,7 @@ def test_a_model_is_no_checkpoint(tmp_path):
         resume(tmp_path, backend("torch"))
 
 
-def test_data_that_nobody_named_is_asked_for(recipe, tmp_path):
+def test_a_recipe_without_data_is_refused(recipe, tmp_path):
     with pytest.raises(DataError, match=r"names no data: pass a folder or an archive with --data"):
         begin(replace(recipe, run=replace(recipe.run, data="")), backend("torch"), tmp_path / "r")
 

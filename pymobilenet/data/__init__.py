@@ -1,5 +1,4 @@
-"""Images: CIFAR-10 and -100 in their official forms, any image folder, a generated synthetic, and
-the plan of batches."""
+"""Data sets: CIFAR-10 and CIFAR-100, image folders, synthetic images, and the batch plan."""
 
 from pymobilenet.data.augmenting import apply, targets
 from pymobilenet.data.batch_plan import BatchPlan, BatchSpec

@@ -1,4 +1,4 @@
-"""Which images a step sees, and what is done to each: the same for every backend."""
+"""The order and the augmentation of images in every step, the same for every backend."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from pymobilenet import philox
 from pymobilenet.errors import ConfigError
 
 MIXED = 256
-"""Weights of mixed images are whole numbers of 256ths."""
+"""Weights of mixed images are multiples of 1/256."""
 
 
 @dataclass(frozen=True, eq=False)
 class BatchSpec:
-    """The images of one step and what is done to them.
+    """The images of one step and their augmentation.
 
     Attributes:
-        indices: int64 (B,), positions in the dataset.
+        indices: int64 (B,), positions in the data set.
         offsets: int64 (B, 2), (dy, dx) of the crop's corner in the padded image.
-        flips: bool (B,), True where the crop is mirrored left to right.
-        crop_padding: rows and columns of zeros added on each side before the crop.
-        angles: int64 (B,), clockwise, in sixteenths of a degree; None where nothing is rotated.
-        holes: uint64 (B, 2), words that the middle's row and column are `philox.bounded` of; None
-            where nothing is cut out.
-        cutout: pixels of a hole's side.
-        partners: int64 (B,), position in the batch of the image mixed in; None without mixup.
-        weights: int64 (B,), 0 ... 256, of the image itself in the mixture, in 256ths.
+        flips: bool (B,), whether the crop is mirrored left to right.
+        crop_padding: Rows and columns of zeros added on each side before the crop.
+        angles: int64 (B,), clockwise, in sixteenths of a degree; None without rotation.
+        holes: uint64 (B, 2), words from which `philox.bounded` gives row and column of the centre
+            of the erased square; None without cutout.
+        cutout: Side of the erased square, in pixels.
+        partners: int64 (B,), positions in the batch of the images to mix in; None without mixup.
+        weights: int64 (B,), 0 ... 256: the weight of the image itself, in 256ths.
     """
 
     indices: NDArray[np.int64]
@@ -49,28 +49,39 @@ class BatchSpec:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """The order of images and what is done to each, of a whole run, a function of the seed.
+    """The order and augmentation of all images of a run, as a function of the seed.
 
     The order of an epoch is `philox.permutation` of `num_images` words of `Stream.ORDER`. The
     image at position p of an epoch takes words 4p, 4p+1 and 4p+2 of `Stream.CROP` (word 4p+3 is
     not used): dy = bounded(word, 2 * crop_padding + 1), dx likewise, and flip = the top bit. The
     last, incomplete batch of an epoch is dropped.
 
-    It takes words 4p, 4p+1 and 4p+2 of `Stream.AUGMENT` too: with `rotation`, its angle is
-    bounded(word, 32 * rotation + 1) - 16 * rotation sixteenths of a degree, so that it lies in
-    [-rotation, rotation] degrees; with `cutout`, the two others place the hole (DeVries & Taylor,
-    arXiv:1708.04552).
+    It also takes words 4p, 4p+1 and 4p+2 of `Stream.AUGMENT`. With `rotation`, its angle is
+    bounded(word, 32 * rotation + 1) - 16 * rotation sixteenths of a degree, which is in
+    [-rotation, rotation] degrees. With `cutout`, the other two words determine the position of the
+    erased square (DeVries & Taylor, arXiv:1708.04552).
 
     With `mixup` (Zhang et al., arXiv:1710.09412), step s takes 2B words of `Stream.MIXUP`, epoch
     0, index s: the partners are `philox.permutation` of the first B, the weights bounded(word,
-    257) of the others. That is Beta(1, 1), the uniform distribution, in 256ths, which every
-    language draws and mixes exactly; the paper's other alphas have no such sampler and are
-    refused.
+    257) of the others. This is Beta(1, 1), the uniform distribution, in 256ths, which is exact in
+    every language. Other alphas of the paper have no such sampler and are not supported.
+
+    Attributes:
+        seed: In [0, 2**64).
+        num_images: Number of images in the data set.
+        batch_size: In [1, num_images].
+        crop_padding: Pixels of padding before a random crop, in [0, 2**16).
+        flip: Whether images are flipped at random.
+        rotation: Largest angle in degrees, in [0, 180].
+        cutout: Side of the erased square in pixels, in [0, 2**16).
+        mixup: 0 or 1.
 
     Raises:
-        ConfigError: a seed outside [0, 2**64), fewer than one image, a batch size outside
-            [1, num_images], a crop padding outside [0, 2**16), a flip that is no bool, a rotation
-            outside [0, 180], a cutout outside [0, 2**16), a mixup other than 0 and 1.
+        ConfigError: A value is outside its range.
+
+    Example:
+        >>> BatchPlan(seed=0, num_images=10, batch_size=4).batch(0).indices.shape
+        (4,)
     """
 
     seed: int
@@ -100,29 +111,44 @@ class BatchPlan:
         return self.num_images // self.batch_size
 
     def order(self, epoch: int) -> NDArray[np.int64]:
-        """Return the order of the images in an epoch: int64 (num_images,), read-only."""
+        """Return the order of the images in an epoch.
+
+        Args:
+            epoch: Number of the epoch, from 0.
+
+        Returns:
+            int64 (num_images,), read-only.
+        """
         return _order(self.seed, philox.check_word("epoch", epoch), self.num_images)
 
     def batch(self, step: int) -> BatchSpec:
-        """Return the batch of a step, counted from 0 over all epochs.
+        """Return the batch of a step.
+
+        Args:
+            step: Number of the step, from 0, over all epochs.
+
+        Returns:
+            The images of the batch and their augmentation.
 
         Raises:
-            ConfigError: a step that is no integer in [0, 2**64).
+            ConfigError: Not an integer in [0, 2**64).
         """
         epoch, position = divmod(philox.check_word("step", step), self.steps_per_epoch)
         span = slice(position * self.batch_size, (position + 1) * self.batch_size)
         dy, dx, flip = _words(self.seed, philox.Stream.CROP, epoch, self.num_images)[:, span]
-        places = 2 * self.crop_padding + 1
+        positions = 2 * self.crop_padding + 1
         return BatchSpec(
             indices=self.order(epoch)[span],
-            offsets=np.stack([philox.bounded(dy, places), philox.bounded(dx, places)], axis=1),
+            offsets=np.stack(
+                [philox.bounded(dy, positions), philox.bounded(dx, positions)], axis=1
+            ),
             flips=(flip >> np.uint64(63)).astype(bool) & self.flip,
             crop_padding=self.crop_padding,
-            **self._augmented(epoch, span),
-            **self._mixed(step),
+            **self._rotation_and_cutout(epoch, span),
+            **self._mixup(step),
         )
 
-    def _augmented(self, epoch: int, span: slice) -> dict[str, Any]:
+    def _rotation_and_cutout(self, epoch: int, span: slice) -> dict[str, Any]:
         if not self.rotation and not self.cutout:
             return {}
         words = _words(self.seed, philox.Stream.AUGMENT, epoch, self.num_images)[:, span]
@@ -133,12 +159,15 @@ class BatchPlan:
             "cutout": self.cutout,
         }
 
-    def _mixed(self, step: int) -> dict[str, Any]:
+    def _mixup(self, step: int) -> dict[str, Any]:
         if not self.mixup:
             return {}
         words = philox.raw_words(self.seed, philox.Stream.MIXUP, 0, step, 2 * self.batch_size)
-        own, others = words[self.batch_size :], words[: self.batch_size]
-        return {"partners": philox.permutation(others), "weights": philox.bounded(own, MIXED + 1)}
+        partners, weights = words[: self.batch_size], words[self.batch_size :]
+        return {
+            "partners": philox.permutation(partners),
+            "weights": philox.bounded(weights, MIXED + 1),
+        }
 
 
 @functools.lru_cache(maxsize=4)
@@ -151,7 +180,7 @@ def _order(seed: int, epoch: int, num_images: int) -> NDArray[np.int64]:
 
 @functools.lru_cache(maxsize=4)
 def _words(seed: int, stream: philox.Stream, epoch: int, num_images: int) -> NDArray[np.uint64]:
-    """The first three of the four words of every position of an epoch: uint64 (3, num_images)."""
+    """Return the first three of the four words of every position: uint64 (3, num_images)."""
     words = philox.raw_words(seed, stream, epoch, 0, 4 * num_images)
     return words.reshape(num_images, 4).T[:3]
 

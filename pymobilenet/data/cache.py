@@ -1,4 +1,4 @@
-"""Where downloaded and unpacked data lives, and archives unpacked into it once."""
+"""The cache folder of downloaded and unpacked data."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pymobilenet.files import atomic_write
 
 
 def cache_dir() -> Path:
-    """Return the folder for data: $PYMOBILENET_DATA, or `pymobilenet` in the user's cache.
+    """Return the cache folder: $PYMOBILENET_DATA, or ``pymobilenet`` in the user's cache folder.
 
-    The user's cache is $XDG_CACHE_HOME or ~/.cache, %LOCALAPPDATA% on Windows, ~/Library/Caches
-    on macOS. The folder need not exist yet.
+    The user's cache folder is $XDG_CACHE_HOME or ~/.cache, %LOCALAPPDATA% on Windows,
+    ~/Library/Caches on macOS. The returned folder need not exist.
     """
-    if chosen := os.environ.get("PYMOBILENET_DATA"):
-        return Path(chosen).expanduser()
+    if folder := os.environ.get("PYMOBILENET_DATA"):
+        return Path(folder).expanduser()
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
     elif sys.platform == "darwin":
@@ -33,14 +33,22 @@ def cache_dir() -> Path:
 
 
 def unpacked(archive: Path, names: Collection[str], check: Callable[[Path], object]) -> Path:
-    """Return a folder in the cache with the members of `archive` called one of `names`.
+    """Unpack members of an archive into the cache, once.
 
-    The folder is named after the archive's sha256, made at the first call and found by the later
-    ones. It appears whole, and only after `check(folder)` has raised nothing.
+    The folder is named after the archive's SHA-256. It is created atomically, after `check` has
+    succeeded; later calls return it.
+
+    Args:
+        archive: A tar archive.
+        names: Base names of the members.
+        check: Called with the unpacked folder; raises if its content is invalid.
+
+    Returns:
+        The folder in the cache.
 
     Raises:
-        DataError: an archive that is refused (see `read_members`) or a cache that cannot be
-            written; and whatever `check` raises.
+        DataError: The archive is invalid (see `read_members`), the cache is not writable, or
+            `check` fails.
     """
     with archive.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -64,7 +72,7 @@ def unpacked(archive: Path, names: Collection[str], check: Callable[[Path], obje
             check(temporary)
         except DataError as error:
             raise DataError(f"{archive}: {error}") from error
-        _settle(temporary, final)
+        _rename(temporary, final)
     except OSError as error:
         raise DataError(f"cannot unpack {archive} into the cache {final}: {error}") from error
     finally:
@@ -72,7 +80,7 @@ def unpacked(archive: Path, names: Collection[str], check: Callable[[Path], obje
     return final
 
 
-def _settle(temporary: Path, final: Path) -> None:
+def _rename(temporary: Path, final: Path) -> None:
     temporary.chmod(0o755)
     try:
         temporary.rename(final)

@@ -1,4 +1,4 @@
-"""Where sentences for people go."""
+"""Messages for the user."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import sys
 from collections.abc import Callable
 
 Notify = Callable[[str], object]
-"""Takes a sentence that people should read."""
+"""A function that is called with a message for the user."""
 
 
 def print_to_stderr(message: str) -> None:
-    """Print a message to the error output at once."""
+    """Print a message to the standard error, and flush it.
+
+    Args:
+        message: One line.
+    """
     sys.stderr.write(f"{message}\n")
     sys.stderr.flush()

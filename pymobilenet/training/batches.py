@@ -71,7 +71,7 @@ class Batches:
         return smooth_labels(distributions, smoothing).astype(self.dtype)
 
     def _masks(self, step: int) -> dict[str, np.ndarray]:
-        """Dropout factors 0 or 1/(1-p); the value at row-major position i is kept if word i >= p."""
+        """Return dropout factors, 0 or 1/(1-p): row-major value i is kept if word i >= p."""
         p = self.model.dropout
         if p == 0:
             return {}
