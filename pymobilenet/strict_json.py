@@ -27,9 +27,11 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
             a surrogate pair.
 
     Example:
-        >>> parse_object('{"a":1,"a":2}')
+        >>> parse_object('{"a":1}')
+        {'a': 1}
+        >>> parse_object("[1]")
         Traceback (most recent call last):
-        ValueError: the name "a" appears twice
+        ValueError: not a JSON object. Received: [1]
     """
     try:
         decoded = text if isinstance(text, str) else text.decode()
