@@ -237,7 +237,7 @@ def test_accuracy_counts_the_largest_and_the_five_largest_logits(batch_size):
     model = Known([np.arange(8, 0, -1)] * 7)
     result = accuracy(model, data_with([0, 0, 1, 4, 5, 6, 7], 8), batch_size)
     assert result == (2 / 7, 4 / 7)
-    sizes = list(map(len, model.seen))
+    sizes = list(map(len, model.inputs))
     assert sum(sizes) == 7
     assert max(sizes) <= batch_size
 
@@ -265,4 +265,4 @@ def test_images_are_normalised_but_not_augmented():
     accuracy(model, DATA, batch_size=40)
     mean, std = (np.reshape(values, (3, 1, 1)) for values in (CIFAR100_MEAN, CIFAR100_STD))
     expected = ((DATA.images / 255 - mean) / std).astype(np.float32)
-    assert model.seen[0].tobytes() == expected.tobytes()
+    assert model.inputs[0].tobytes() == expected.tobytes()

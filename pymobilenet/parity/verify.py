@@ -88,9 +88,7 @@ def verify(file: WeightsFile | Loaded, names: Sequence[str], source: str) -> lis
         )
     pairs = [(backend(name), dtype) for name in names for dtype in PROBE_DTYPES]
     return [
-        _check(one, dtype, file, probe, pixels)
-        for one, dtype in pairs
-        if one.supports_dtype(dtype)
+        _check(one, dtype, file, probe, pixels) for one, dtype in pairs if one.supports_dtype(dtype)
     ]
 
 
