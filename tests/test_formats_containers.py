@@ -59,7 +59,12 @@ def test_a_container_of_others_is_known_by_how_it_begins(tmp_path, content, cont
         (b"", r"\(0 bytes\): must be safetensors, npz, torch's, HDF5"),
         (b"hello", "Received: a file that begins with b'hello'"),
         (struct.pack("<Q", 99) + b"{}", "is not a safetensors file: .*header"),
-        (b"\x08\x0a\x12\x0bpymobilenet:\x00", "an ONNX graph, which is an export"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (b"<!DOCTYPE html><html>", "a web page, not a model"),
+        (b"\x1c\0\0\0TFL3" + bytes(40), "a TensorFlow Lite model"),
+        (b"\x08\x01\x12\x05\x0a\x03abc", "a TensorFlow SavedModel"),
+        (b'{"a": 1}', "JSON, not a model"),
+        (b"\x1f\x8b\x08\0", "compressed: unpack it first"),
         (b"\x80\x04\x95abc", "a pickle that torch.save did not write"),
         (b"PK\x03\x04abc", "a truncated or malformed zip"),
     ],
@@ -73,7 +78,6 @@ def test_other_bytes_are_refused(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        (["model.weights.h5", "config.json"], r"a Keras archive.*model.save_weights\("),
         (["b.txt", "a.npy"], r"neither npz .* Received: b.txt, a.npy"),
         ([], "neither npz .* Received: none"),
     ],

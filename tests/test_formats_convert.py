@@ -192,7 +192,7 @@ def test_a_source_is_a_container_or_a_layout(tmp_path, source):
 
 def test_a_config_is_taken_where_the_file_has_none(tmp_path):
     torch.save(backend("torch").build(V1).module.state_dict(), tmp_path / "a.pt")
-    with pytest.raises(WeightsError, match=r"the file has no config: give one\. They fit"):
+    with pytest.raises(WeightsError, match=r"neither its tensors nor the file say stem_stride"):
         convert(tmp_path / "a.pt", tmp_path / "b.npz")
     assert convert(tmp_path / "a.pt", tmp_path / "b.npz", config=V1).config == V1
 

@@ -93,6 +93,17 @@ class Model(abc.ABC):
         """
         return self._predict(checks.images(self.config, self.dtype, images))
 
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Return the pooled features (N, C) in evaluation mode: what the classifier reads.
+
+        Args:
+            images: (N, C, H, W), of the model's dtype.
+
+        Raises:
+            DataError: Images of another shape or dtype, or not finite.
+        """
+        return self.activations(images)["pool"]
+
     def freeze(self) -> Callable[[np.ndarray], np.ndarray]:
         """Return a fast prediction function with a copy of the current weights.
 

@@ -9,6 +9,19 @@ from typing import Annotated
 import typer
 
 from pymobilenet.cli.common import DataOption, console, exit_on_error
+from pymobilenet.cli.reading import (
+    ConfigOption,
+    MapOption,
+    MeanOption,
+    ReadingOptions,
+    SampleOption,
+    SetOption,
+    StdOption,
+    WhichOption,
+    read_model,
+    scaling_metadata,
+    write_map,
+)
 
 
 def convert(
@@ -21,17 +34,27 @@ def convert(
     target: Annotated[
         str | None, typer.Option("--to", help="Format of DST; by default that of its suffix.")
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="TOML with a \\[model] table, for what SRC does not show.")
+    changes: SetOption = [],
+    config: ConfigOption = None,
+    sample: SampleOption = None,
+    which: WhichOption = None,
+    name_map: MapOption = None,
+    write_name_map: Annotated[
+        Path | None, typer.Option("--write-map", help="Write the map of names there, as JSON.")
     ] = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
 ) -> None:
-    """Convert a model to another file format or project, tensor by tensor, by name."""
-    from pymobilenet.config import MobileNetConfig
+    """Convert a model to another file format or project, tensor by tensor."""
     from pymobilenet.formats import convert as convert_file
 
+    options = ReadingOptions(changes, config, sample, which, name_map, mean, std)
     with exit_on_error():
-        known = MobileNetConfig.from_toml(config) if config else None
-        report = convert_file(src, dst, source, target, known)
+        report = convert_file(
+            src, dst, source, target, metadata=scaling_metadata(options), **options.arguments()
+        )
+        if write_name_map is not None:
+            write_map(write_name_map, report.name_map)
     console.print(str(report), soft_wrap=True, markup=False)
 
 
@@ -77,16 +100,21 @@ def quantize(
 def info(
     config: Annotated[Path, typer.Argument(help="A TOML file with a \\[model] table, or a model.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    changes: SetOption = [],
+    which: WhichOption = None,
 ) -> None:
     """Print the cost of each layer, and of full convolutions in its place."""
     from pymobilenet.config import MobileNetConfig
-    from pymobilenet.formats import load_any
     from pymobilenet.summary import print_summary, summary
 
     with exit_on_error():
         with config.open("rb") as file:
             is_text = b"\0" not in file.read(4096)  # every weights file has a zero byte there
-        result = summary(MobileNetConfig.from_toml(config) if is_text else load_any(config).config)
+        if is_text:
+            net = MobileNetConfig.from_toml(config)
+        else:
+            net = read_model(config, ReadingOptions(changes, which=which)).config
+        result = summary(net)
     if as_json:
         typer.echo(json.dumps(result.to_dict(), indent=1))
     else:

@@ -9,6 +9,17 @@ import typer
 
 from pymobilenet.backends import BACKENDS, backend
 from pymobilenet.cli.common import console, exit_on_error, print_written, show_progress
+from pymobilenet.cli.reading import (
+    ConfigOption,
+    MapOption,
+    MeanOption,
+    ReadingOptions,
+    SampleOption,
+    SetOption,
+    StdOption,
+    WhichOption,
+    read_model,
+)
 from pymobilenet.files import make_folder
 
 if TYPE_CHECKING:
@@ -41,28 +52,39 @@ def evaluate(
         int | None,
         typer.Option(min=1, help="Evaluate this many images, evenly spaced."),
     ] = None,
+    changes: SetOption = [],
+    config: ConfigOption = None,
+    sample: SampleOption = None,
+    which: WhichOption = None,
+    name_map: MapOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
 ) -> None:
     """Evaluate a model on a labelled data set: loss, top-1, top-5, classes, calibration."""
     from pymobilenet.data import open_or_cifar100
+    from pymobilenet.data import scaling as data_scaling
     from pymobilenet.evaluation import (
         as_trained,
+        check_usable,
+        describe_scaling,
         model_of,
-        preprocessing_of,
         print_evaluation,
         to_dict,
         to_json,
         write_evaluation_report,
     )
     from pymobilenet.evaluation import evaluate as evaluate_model
-    from pymobilenet.formats import load_any
 
     with exit_on_error(), show_progress() as progress:
-        loaded = load_any(model)
-        scaled = preprocessing_of(loaded.metadata, preprocessing, str(model))
+        loaded = read_model(
+            model, ReadingOptions(changes, config, sample, which, name_map, mean, std)
+        )
+        scaled = check_usable(loaded, preprocessing, str(model))
         if out is not None:
             make_folder(out)
         images = open_or_cifar100(data, cast("Split", split), loaded.config.resolution)
         images = as_trained(images, loaded.config, loaded.metadata, scaled, str(model))
+        scaling = describe_scaling(scaled, data_scaling(scaled, images))
         if limit is not None:
             count = min(limit, len(images))
             images = images.subset([place * len(images) // count for place in range(count)])
@@ -76,6 +98,7 @@ def evaluate(
         typer.echo(to_json(values), nl=False)
         return
     print_evaluation(result, console)
+    console.print(scaling, soft_wrap=True, markup=False)
     if written:
         print_written(written)
 
@@ -93,26 +116,36 @@ def predict(
         typer.Option(help="Text file: a name for each class, one a line."),
     ] = None,
     preprocessing: PreprocessingOption = None,
+    changes: SetOption = [],
+    config: ConfigOption = None,
+    sample: SampleOption = None,
+    which: WhichOption = None,
+    name_map: MapOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
 ) -> None:
     """Print the most likely classes of images, in one backend or in several side by side."""
     from pymobilenet.data import statistics_of
+    from pymobilenet.data.preprocessing import PREPROCESSING
     from pymobilenet.evaluation import (
+        check_usable,
         class_names,
+        describe_scaling,
         model_of,
-        preprocessing_of,
         print_prediction,
         probabilities,
         read_image,
     )
-    from pymobilenet.formats import load_any
 
     with exit_on_error():
-        loaded = load_any(model)
-        config = loaded.config
-        scaled = preprocessing_of(loaded.metadata, preprocessing, str(model))
+        loaded = read_model(
+            model, ReadingOptions(changes, config, sample, which, name_map, mean, std)
+        )
+        net = loaded.config
+        scaled = check_usable(loaded, preprocessing, str(model))
         statistics = statistics_of(loaded.metadata, scaled, str(model))
-        names = class_names(config, loaded.metadata, str(model), classes)
-        pixels = [read_image(path, config.resolution) for path in images]
+        names = class_names(net, loaded.metadata, str(model), classes)
+        pixels = [read_image(path, net.resolution) for path in images]
         models = {name: model_of(loaded, backend(name)) for name in backend_name}
         for path, image in zip(images, pixels, strict=True):
             by_backend = {
@@ -120,6 +153,8 @@ def predict(
                 for name, built in models.items()
             }
             print_prediction(str(path), by_backend, names, top, console)
+        scaling = describe_scaling(scaled, statistics or PREPROCESSING[scaled])
+        console.print(scaling, soft_wrap=True, markup=False)
 
 
 def compare(

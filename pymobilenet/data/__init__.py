@@ -12,7 +12,7 @@ from pymobilenet.data.file_metadata import preprocessing_of, scaling_metadata, s
 from pymobilenet.data.image_folder import load_image_folder
 from pymobilenet.data.loading import open_cifar100, open_data, open_or_cifar100
 from pymobilenet.data.notices import print_to_stderr
-from pymobilenet.data.preprocessing import normalise, scaling
+from pymobilenet.data.preprocessing import for_channels, normalise, scaling
 from pymobilenet.data.synthetic import synthetic, write_binary
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "cache_dir",
     "download_cifar",
     "find_cifar",
+    "for_channels",
     "load_cifar10",
     "load_cifar100",
     "load_image_folder",

@@ -14,6 +14,9 @@ from pymobilenet.errors import ConfigError, DataError
 
 _AT_ONCE = 2**13  # pixels of a channel looked up at a time: what is made of them stays in the cache
 
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in a grey value: ITU-R BT.601, as Pillow's mode "L"."""
+
 PREPROCESSING: dict[str, Statistics] = {
     "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     "standard": (CIFAR100_MEAN, CIFAR100_STD),
@@ -88,11 +91,40 @@ def normalise(
     return result
 
 
+def for_channels(
+    images: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float], channels: int
+) -> tuple[NDArray[np.uint8], Sequence[float], Sequence[float]]:
+    """Return images, mean and deviation for a net of so many input channels.
+
+    For a net of one channel the images become grey, and mean and deviation the weighted means of
+    those of the three channels; for one of three all stay as they are.
+
+    Args:
+        images: uint8 (B, 3, H, W), red, green, blue.
+        mean, std: 3 values in [0, 1] units.
+        channels: 1 or 3.
+
+    Raises:
+        DataError: another number of channels.
+    """
+    if channels == images.shape[1]:
+        return images, mean, std
+    if channels != 1:
+        raise DataError(
+            "images have red, green and blue, or grey: the net must have 3 input channels, or 1. "
+            f"Received: in_channels {channels}"
+        )
+    grey = np.einsum("bchw,c->bhw", images, LUMA, dtype=np.float64)
+    means, stds = (float(np.dot(LUMA, values)) for values in (mean, std))
+    return np.rint(grey).astype(np.uint8)[:, None], (means,), (stds,)
+
+
 def preprocess(
     images: ArrayLike,
     name: str = "keras",
     dtype: DTypeLike = np.float32,
     statistics: Statistics | None = None,
+    channels: int = 3,
 ) -> np.ndarray:
     """Return images as a net of that name takes them: computed in float64, rounded once.
 
@@ -102,9 +134,10 @@ def preprocess(
         dtype: float32 or float64.
         statistics: mean and deviation to take for those of `name`, from `statistics_of` of a weight
             file.
+        channels: of the net, 3 or 1; see `for_channels`.
 
     Returns:
-        (N, 3, H, W) of `dtype`, C-contiguous, a fresh array.
+        (N, channels, H, W) of `dtype`, C-contiguous, a fresh array.
 
     Raises:
         DataError: images of another shape or dtype, outside [0, 255] or not finite.
@@ -127,6 +160,9 @@ def preprocess(
     low, high = pixels.min(), pixels.max()
     if not (low >= 0 and high <= 255):  # false for NaN too
         raise DataError(f"images must lie in [0, 255]. Received: values from {low} to {high}")
+    if channels != 3:
+        whole = np.rint(pixels).astype(np.uint8).transpose(0, 3, 1, 2)
+        return normalise(*for_channels(whole, mean, std, channels), kind)
     scaled = (pixels.astype(np.float64) / 255 - mean) / std  # (N, H, W, 3)
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), kind)
 

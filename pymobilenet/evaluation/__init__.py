@@ -18,6 +18,7 @@ from pymobilenet.evaluation.report import (
 from pymobilenet.evaluation.result import Bin, Confusion, Evaluation
 from pymobilenet.evaluation.run_logs import RunLog, read_runs
 from pymobilenet.evaluation.scoring import as_trained, evaluate, model_of
+from pymobilenet.evaluation.usable import check_usable, describe_scaling
 
 __all__ = [
     "Bin",
@@ -25,7 +26,9 @@ __all__ = [
     "Evaluation",
     "RunLog",
     "as_trained",
+    "check_usable",
     "class_names",
+    "describe_scaling",
     "evaluate",
     "known_names",
     "match_classes",

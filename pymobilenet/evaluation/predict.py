@@ -38,7 +38,8 @@ def probabilities(
     Raises:
         DataError: A logit is not finite.
     """
-    pixels = preprocess(images, preprocessing, model.dtype, statistics)
+    channels = model.config.in_channels
+    pixels = preprocess(images, preprocessing, model.dtype, statistics, channels)
     logits = without_softmax(model).predict(pixels)
     if not np.isfinite(logits).all():
         raise DataError(

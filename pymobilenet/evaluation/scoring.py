@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pymobilenet.backends.base import Backend, Model
 from pymobilenet.config import MobileNetConfig
-from pymobilenet.data import Dataset, normalise, scaling, statistics_of, to_dataset
+from pymobilenet.data import Dataset, for_channels, normalise, scaling, statistics_of, to_dataset
 from pymobilenet.data.file_metadata import DEFAULT
 from pymobilenet.errors import ConfigError, DataError
 from pymobilenet.evaluation.names import known_names, match_classes
@@ -58,7 +58,8 @@ def evaluate(
     predict, scores = without_softmax(model).freeze(), []
     for start in range(0, len(data), batch_size):
         batch = slice(start, start + batch_size)
-        logits = predict(normalise(data.images[batch], mean, std, model.dtype))
+        images = for_channels(data.images[batch], mean, std, model.config.in_channels)
+        logits = predict(normalise(*images, model.dtype))
         scores.append(_scores(logits, data.labels[batch]))
         on_batch()
     predicted, confidence, ranks, losses = map(np.concatenate, zip(*scores, strict=True))

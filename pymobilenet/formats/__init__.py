@@ -9,7 +9,9 @@ from pymobilenet.formats.conversion_report import ConversionReport
 from pymobilenet.formats.layout import Layout
 from pymobilenet.formats.load import Loaded, load_any
 from pymobilenet.formats.registry import CONTAINERS, FORMATS, LAYOUTS
+from pymobilenet.formats.sample import Sample
 from pymobilenet.formats.save import convert, save_as
+from pymobilenet.formats.settings import parse_settings
 
 __all__ = [
     "CONTAINERS",
@@ -18,7 +20,9 @@ __all__ = [
     "ConversionReport",
     "Layout",
     "Loaded",
+    "Sample",
     "convert",
     "load_any",
+    "parse_settings",
     "save_as",
 ]

@@ -1,17 +1,13 @@
-"""What a file is, by its content, and what its names are, by the layouts they fit."""
+"""What a file is, by its content."""
 
 from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import WeightsError
-from pymobilenet.formats.conversion_report import ConversionReport
-from pymobilenet.formats.layout import Layout
 from pymobilenet.weights.state import truncate
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -28,6 +24,44 @@ ONNX = re.compile(rb"\x08[\x01-\x1f](?:\x12|\x1a|\x22|\x28|\x32|\x3a|\x42)")
 """onnx.proto, ModelProto: ir_version, a small number, then another of its fields."""
 
 
+_FOREIGN = (
+    (
+        re.compile(rb"\Aversion https://git-lfs"),
+        "a pointer of git-lfs, not the file itself: fetch it with `git lfs pull`",
+    ),
+    (
+        re.compile(rb"\A\s*(?:<!doctype html|<html|<\?xml)", re.IGNORECASE),
+        "a web page, not a model: the download gave an error page or a viewer; take the link to "
+        "the raw file",
+    ),
+    (
+        re.compile(rb"\A.{4}TFL3", re.DOTALL),
+        "a TensorFlow Lite model, whose weights are folded and often quantized: give the Keras "
+        "model or the checkpoint that it was made from",
+    ),
+    (
+        re.compile(
+            rb"\A\n.{1,6}\n.{1,120}\x12.{1,3}(?:Const|Placeholder|PlaceholderV2)", re.DOTALL
+        ),
+        "a frozen TensorFlow graph (.pb): give the Keras model that it was made from, or an ONNX "
+        "file of it",
+    ),
+    (
+        re.compile(rb"\A\x08\x01\x12"),
+        "a TensorFlow SavedModel (saved_model.pb): load it in Keras and save it as .keras or "
+        ".weights.h5",
+    ),
+    (
+        re.compile(rb"\A\s*\{\s*\"(?:weight_map|metadata)\"", re.DOTALL),
+        "an index of a model in several files: give the folder that it is in",
+    ),
+    (re.compile(rb"\A\s*[\[{]\s*\""), "JSON, not a model: give the file of weights"),
+    (re.compile(rb"\A(?:\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf)"), "compressed: unpack it first"),
+)
+"""How files of others begin, and what to say of them. TensorFlow Lite: tensorflow/lite/schema,
+file_identifier; SavedModel and GraphDef: tensorflow/core/protobuf and framework."""
+
+
 def detect_container(path: str | Path) -> str:
     """The container `path` is, by its bytes alone: "safetensors", "npz", "pt", "keras", "jld2" or
     "bson".
@@ -36,6 +70,8 @@ def detect_container(path: str | Path) -> str:
         WeightsError: None of these, or one that holds no weights to read.
     """
     path = Path(path)
+    if path.is_dir():
+        raise WeightsError(f"{path}: {_of_folder(path)}")
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
     size = path.stat().st_size
@@ -52,15 +88,15 @@ def detect_container(path: str | Path) -> str:
         return "jld2"
     if start.startswith(HDF5) or start[512:].startswith(HDF5) or start[1024:].startswith(HDF5):
         return "keras"
+    for signature, sentence in _FOREIGN:
+        if signature.search(start):
+            raise WeightsError(f"{path}: {sentence}")
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size - 8:
         return "safetensors"
     if len(start) > 4 and int.from_bytes(start[:4], "little") == size and start[4] in range(1, 20):
         return "bson"
     if ONNX.match(start):
-        raise WeightsError(
-            f"{path}: an ONNX graph, which is an export and not a file of weights: give the file "
-            "it was exported from"
-        )
+        return "onnx"
     if start.startswith(b"\x80"):
         raise WeightsError(f"{path}: a pickle that torch.save did not write; pickles are not run")
     if start[8:9] == b"{":  # a header larger than the file: its reader says so
@@ -77,13 +113,26 @@ def _of_zip(file: BinaryIO, path: Path) -> str:
             names = archive.namelist()
     except Exception as error:  # a malformed zip can raise nearly anything
         raise WeightsError(f"{path}: a truncated or malformed zip: {error}") from None
+    if any("/code/" in name for name in names) and any("constants.pkl" in name for name in names):
+        raise WeightsError(
+            f"{path}: a TorchScript model, which is a program with weights: load it where it is "
+            "trusted, and save the weights alone: "
+            "torch.save(torch.jit.load(path).state_dict(), new_path)"
+        )
+    if any(
+        name.endswith((".pt2", "archive_format", "serialized_exported_program.json"))
+        for name in names
+    ):
+        raise WeightsError(
+            f"{path}: a program of torch.export (.pt2): load it where it is trusted, and save the "
+            "weights alone: torch.save(torch.export.load(path).state_dict, new_path)"
+        )
     if any(name.endswith("/data.pkl") for name in names):
         return "pt"
     if "model.weights.h5" in names:
-        raise WeightsError(
-            f"{path}: a Keras archive, which holds a program too; save the weights alone: "
-            'model.save_weights("model.weights.h5")'
-        )
+        return "keras"
+    if any(name.endswith("saved_model.pb") for name in names):
+        raise WeightsError(f"{path}: a zip of a TensorFlow SavedModel: save it as .keras in Keras")
     if names and all(name.endswith(".npy") for name in names):
         return "npz"
     raise WeightsError(
@@ -92,53 +141,12 @@ def _of_zip(file: BinaryIO, path: Path) -> str:
     )
 
 
-def detect_layout(
-    names: Iterable[str], layouts: Sequence[Layout], container: str, source: str
-) -> tuple[Layout, str, ConversionReport]:
-    """The one layout, and its family, that has exactly these `names`; and how they pair.
-
-    Raises:
-        WeightsError: No layout has them, in which case the message reports the nearest, or more
-            than one has, in which case it names them.
-    """
-    found = frozenset(names)
-    tried = [
-        (layout, family, pair(layout, family, found, container))
-        for layout in layouts
-        for family in layout.families
-    ]
-    fits = [trial for trial in tried if trial[2].fits]
-    if len(fits) == 1:
-        return fits[0]
-    if fits:
-        both = " and ".join(f"{layout.name} {family}" for layout, family, _ in fits)
-        raise WeightsError(f"{source}: its names are those of {both}; say which")
-    layout, _, nearest = min(
-        tried, key=lambda trial: len(trial[2].missing) + len(trial[2].left_over)
-    )
-    if not any(report.matched for _, _, report in tried):
-        known = " or ".join(dict.fromkeys(layout.name for layout in layouts))
-        raise WeightsError(
-            f"{source}: no name is one of {known}. Received: {truncate(sorted(found))}"
-        )
-    hint = f". {layout.hint}" if layout.hint else ""
-    raise WeightsError(
-        f"{source}: its names fit no layout; the nearest is {nearest.layout}: missing "
-        f"{truncate(nearest.missing)}; left over {truncate(nearest.left_over)}{hint}"
-    )
-
-
-def pair(layout: Layout, family: str, names: frozenset[str], container: str) -> ConversionReport:
-    """How `names` pair with those of the layout's nets of `family`."""
-    wanted = layout.rename(MobileNetConfig(family))
-    peers = set(wanted.values())
-    others = sorted(names - peers)
-    ignored = [name for name in others if layout.ignored and re.fullmatch(layout.ignored, name)]
-    return ConversionReport(
-        container=container,
-        layout=f"{layout.name} {family}",
-        matched={ours: peer for ours, peer in wanted.items() if peer in names},
-        missing=tuple(peer for peer in wanted.values() if peer not in names),
-        left_over=tuple(name for name in others if name not in ignored),
-        ignored=tuple(ignored),
+def _of_folder(path: Path) -> str:
+    """What a folder is that no model is read from."""
+    names = {each.name for each in path.iterdir()}
+    if "saved_model.pb" in names:
+        return "a TensorFlow SavedModel: load it in Keras and save it as .keras or .weights.h5"
+    return (
+        "a folder without a model.safetensors or an index of its parts; name the file of weights "
+        f"in it. It has {truncate(sorted(names)) if names else 'nothing'}"
     )

@@ -44,7 +44,11 @@ NORM = {
     "running_var": "moving_variance",
 }
 
-HINT = "A Keras model without its classifier (include_top=False) is not read: save it with one"
+CLASSIFIERS = ("conv_preds", "predictions", "dense")
+"""What the classifier's layer is called, today and in nets that are made from these."""
+
+IMAGES = {family: {"preprocessing": "keras"} for family in ("v1", "v2")}
+"""keras 3.15, applications/mobilenet.py and mobilenet_v2.py: preprocess_input, mode "tf"."""
 
 COMMON = {"stem_stride": 2, "padding": "keras", "activation": "relu6", "norm_eps": 1e-3}
 
@@ -143,7 +147,10 @@ MOBILENET = Layout(
     rename=_renamer("MobileNet", _mobilenet_unit, "conv_preds", multiple=2),
     from_peer=from_keras,
     to_peer=_to_convolution,
-    hint=HINT,
+    classifiers=CLASSIFIERS,
+    images=IMAGES,
+    source="keras.applications",
+    channels_last=True,
 )
 
 MOBILENET_V2 = Layout(
@@ -153,7 +160,10 @@ MOBILENET_V2 = Layout(
     rename=_renamer("MobileNetV2", _mobilenet_v2_unit, "predictions", multiple=32),
     from_peer=from_keras,
     to_peer=_to_dense,
-    hint=HINT,
+    classifiers=CLASSIFIERS,
+    images=IMAGES,
+    source="keras.applications",
+    channels_last=True,
 )
 
 LAYOUTS = (MOBILENET, MOBILENET_V2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,15 @@ class Layout:
             (``num_batches_tracked``).
         besides: For a config, what the peer's own files hold besides, by the peer's name.
         hint: A sentence for whoever has a file whose names are nearly these.
+        classifiers: Other names that versions of the project have for the classifier's module.
+        images: What the project's images are scaled by: `preprocessing`, `mean` and `std`, texts as
+            `pymobilenet.data.file_metadata` reads them, by family.
+        source: The repository, for the report.
+        namesakes: What other nets have the same names; for the report.
+        shared_names: Whether other nets have the same names: such a layout is used only where it
+            is named.
+        channels_last: Whether convolutions' axes end in (I, O), as Keras', and not begin with them.
+        needs_prefix: Whether the names are too general without their common prefix.
     """
 
     name: str
@@ -50,3 +59,10 @@ class Layout:
     ignored: str = ""
     besides: Callable[[MobileNetConfig], dict[str, np.ndarray]] = nothing
     hint: str = ""
+    classifiers: tuple[str, ...] = ()
+    images: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    source: str = ""
+    namesakes: str = ""
+    shared_names: bool = False
+    channels_last: bool = False
+    needs_prefix: bool = False

@@ -1,40 +1,45 @@
-"""A model out of any file: container by content, layout by names, config by shapes."""
+"""A model out of any file: container by content, layout by names or structure, config by shapes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pymobilenet import metadata_keys as keys
+from pymobilenet.architecture import layers
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import ConfigError, WeightsError
 from pymobilenet.formats.conversion_report import ConversionReport
-from pymobilenet.formats.detect import detect_container, detect_layout
 from pymobilenet.formats.exchange import FORMAT_VERSION
+from pymobilenet.formats.heads import CLASSIFIER, DEFAULT_CLASSES, DRAWN, Head, read_head
 from pymobilenet.formats.infer_config import infer_config
 from pymobilenet.formats.layout import Layout
-from pymobilenet.formats.registry import CONTAINERS, function, layouts_named
+from pymobilenet.formats.match import Match, match_layouts, refusal
+from pymobilenet.formats.origin import BACKGROUND
+from pymobilenet.formats.registry import CONTAINERS, layouts_named
+from pymobilenet.formats.sample import Sample, decide
+from pymobilenet.formats.settings import Settings, check_settings, complete
+from pymobilenet.formats.source import Source, read_source
+from pymobilenet.formats.structure import match_map, match_structure
 from pymobilenet.formats.torch_layouts import CANONICAL
 from pymobilenet.strict_json import parse_object
-from pymobilenet.weights import State, check_state
+from pymobilenet.weights import State, check_state, initial_state, state_shapes
 from pymobilenet.weights.state import slots_of, truncate
-
-UNSEEN = ("stem_stride", "padding", "activation", "norm_eps")
-"""Fields that change what a net computes, and no tensor."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model read through a format.
+    """A model read from a file.
 
     Attributes:
         config, state: As everywhere; the state is canonical, C-contiguous and checked, with moments
             only where the file is this project's own.
         metadata: What else the file says, text by name; without config and format_version.
-        report: How the file's tensors were paired.
+        report: How the file's tensors were paired, and what was assumed.
     """
 
     config: MobileNetConfig
@@ -48,20 +53,32 @@ def load_any(
     container: str | None = None,
     layout: str | None = None,
     config: MobileNetConfig | None = None,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    sample: Sample | str | Path | None = None,
+    which: str | None = None,
+    name_map: Mapping[str, str] | None = None,
 ) -> Loaded:
     """Read a model from a file of this project or of another.
+
+    What neither tensors nor names show comes from the file or a config.json beside it, then from
+    `config` and `settings`, then from `sample`, and else is the layout's default: `report.assumed`
+    has these.
 
     Args:
         path: The file. What it is shows in its bytes and in the names in it, never in its suffix.
         container: One of `registry.CONTAINERS`, to read the file as that and nothing else.
         layout: The name of one of `registry.LAYOUTS`, for the same.
-        config: What the tensors do not show, and the layout does not fix, is taken from it; what
-            they show must agree with it. A file that carries its own config needs none.
+        config: All fields of the net's config; what the tensors show must agree with it.
+        settings: Some fields of it: ``{"stem_stride": 1}``.
+        sample: Inputs and outputs of the original net, or an .npz file of them; see `Sample`.
+        which: A state dict of a checkpoint that has several, or a prefix: "ema".
+        name_map: The file's names -> canonical names, see `ConversionReport.name_map`.
 
     Raises:
-        WeightsError: A file that is none of these, or not whole; names that fit no layout, or more
-            than one; widths no config gives; a config that is missing or another.
-        ConfigError: A container or layout that does not exist.
+        WeightsError: A file that is none of these, or not whole; names and shapes that fit no net,
+            or more than one; a setting that nobody knows, or one that contradicts the file.
+        ConfigError: A container, a layout or a setting that does not exist.
         BackendUnavailable: The container needs a framework that is not there.
     """
     path = Path(path)
@@ -69,24 +86,64 @@ def load_any(
         names = ", ".join(CONTAINERS)
         raise ConfigError(f"container must be one of {names}. Received: {container!r}")
     layouts = layouts_named(layout)
-    kind = container or detect_container(path)
-    read = function(CONTAINERS[kind].module, CONTAINERS[kind].reader)
-    tensors, metadata = read(path)
-    moments = {name: tensors.pop(name) for name in list(tensors) if name.startswith("optimizer.")}
-    fit, family, report = detect_layout(tensors, layouts, kind, str(path))
-    if moments and fit is not CANONICAL:
+    user = dict(check_settings(settings or {}))
+    source = read_source(path, container, which)
+    match = _match(source, layouts, layout, which, name_map)
+    if source.moments and match.layout is not CANONICAL:
         raise WeightsError(
-            f"{path}: {fit.name} has no moments. Received: {truncate(sorted(moments))}"
+            f"{path}: {match.layout.name} has no moments. "
+            f"Received: {truncate(sorted(source.moments))}"
         )
-    tensors, widened = _widened({ours: tensors[peer] for ours, peer in report.matched.items()})
-    state = {name: _canonical_axes(path, fit, name, tensors[name]) for name in tensors}
-    config, notes = _config(path, fit, family, state, metadata, config)
-    state |= moments
-    check_floats(config, state, str(path))
-    for known in (keys.CONFIG, keys.FORMAT_VERSION):
-        metadata.pop(known, None)
-    report = replace(report, config=config, notes=widened + notes)
-    return Loaded(config, state, metadata, report)
+    trunk = _trunk(source, match)
+    features = trunk[[name for name in trunk if name.endswith("conv.weight")][-1]].shape[0]
+    head = read_head(source.tensors, match.beside, match.layout, features)
+    own = _own_config(path, source.metadata)
+    if own and config and own != config:
+        raise WeightsError(
+            f"{path}: its own config is {own.to_json()}. Received: {config.to_json()}"
+        )
+    said = own.to_dict() if own else dict(source.origin.settings)
+    known = Settings(
+        file=said,
+        said_in="config" if own else source.origin.said_in,
+        user={**(config.to_dict() if config else {}), **user},
+        sample={},
+    )
+    inferred = _inferred(path, match, trunk, head, known.known(str(path)))
+    decided: tuple[str, ...] = ()
+    if sample is not None:
+        sample = sample if isinstance(sample, Sample) else Sample.read(sample)
+        state = _with_head(inferred, trunk, head)
+        known, decided = decide(str(path), sample, inferred, state, match, known)
+    new_config, assumed = complete(str(path), inferred, match.layout, known)
+    _check_strides(source, new_config)
+    state = _with_head(new_config, trunk, head) | source.moments
+    check_floats(new_config, state, str(path))
+    foreign = own is None
+    metadata, scaling = _metadata(source, match, head, foreign)
+    report = ConversionReport(
+        container=source.container,
+        layout=match.title,
+        matched={**match.names, **head.names},
+        left_over=head.left,
+        ignored=match.ignored,
+        config=new_config,
+        notes=(
+            *source.notes,
+            *match.notes,
+            *_notes(match, head, new_config, foreign),
+            *decided,
+            *_others(match.layout, new_config, assumed),
+        ),
+        biases=match.biases,
+        assumed=assumed,
+        assumed_as=match.layout.source or match.layout.name,
+        scaling=scaling,
+        namesakes=match.layout.namesakes,
+    )
+    if report.assumption:
+        report = replace(report, notes=(report.assumption, *report.notes))
+    return Loaded(new_config, state, metadata, report)
 
 
 def check_floats(config: MobileNetConfig, state: Mapping[str, np.ndarray], source: str) -> None:
@@ -99,11 +156,42 @@ def check_floats(config: MobileNetConfig, state: Mapping[str, np.ndarray], sourc
     check_state(config, state, dtype, slots_of(state), source=source)
 
 
-def _widened(tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """float16 as float32, which holds all its values."""
-    half = [name for name, tensor in tensors.items() if tensor.dtype == np.float16]
-    wide = {n: t.astype(np.float32) if n in half else t for n, t in tensors.items()}
-    return wide, (f"{len(half)} tensors were float16 and are float32",) if half else ()
+def _match(
+    source: Source,
+    layouts: tuple[Layout, ...],
+    named: str | None,
+    which: str | None,
+    name_map: Mapping[str, str] | None,
+) -> Match:
+    """Which tensor is which: by the user's map, by names, or by structure."""
+    path = str(source.path)
+    name_map = name_map or source.name_map
+    if name_map is not None:
+        return match_map(source.tensors, name_map, path)
+    match = match_layouts(source.tensors, layouts, which, path)
+    if match is not None:
+        return match
+    if named is not None:
+        raise refusal(source.tensors, layouts, path, f"only {named} was tried")
+    structure = match_structure(source.tensors, source.is_ordered)
+    if isinstance(structure, Match):
+        return structure
+    raise refusal(source.tensors, layouts, path, structure)
+
+
+def _trunk(source: Source, match: Match) -> State:
+    """The trunk by canonical names and axes, with biases before norms in the running means."""
+    trunk: State = {}
+    for ours, peer in match.names.items():
+        trunk[ours] = _canonical_axes(source.path, match.layout, ours, source.tensors[peer])
+    for peer, unit in match.biases.items():
+        mean, bias = trunk[f"{unit}.norm.running_mean"], source.tensors[peer]
+        if bias.shape != mean.shape:
+            raise WeightsError(
+                f"{source.path}: {peer} must have shape {mean.shape}. Received: {bias.shape}"
+            )
+        trunk[f"{unit}.norm.running_mean"] = mean - bias.astype(mean.dtype)
+    return trunk
 
 
 def _canonical_axes(path: Path, layout: Layout, name: str, tensor: np.ndarray) -> np.ndarray:
@@ -115,42 +203,98 @@ def _canonical_axes(path: Path, layout: Layout, name: str, tensor: np.ndarray) -
         ) from None
 
 
-def _config(
-    path: Path,
-    layout: Layout,
-    family: str,
-    state: State,
-    metadata: Mapping[str, str],
-    given: MobileNetConfig | None,
-) -> tuple[MobileNetConfig, tuple[str, ...]]:
-    """The file's own config, or the one given, or what shapes and layout say; and notes on it."""
-    own = _own_config(path, metadata)
-    if own and given and own != given:
-        raise WeightsError(
-            f"{path}: its own config is {own.to_json()}. Received: {given.to_json()}"
-        )
-    known = own or given
-    if known:
-        if known.family != family:
-            raise WeightsError(f"{path}: its names are {family}'s. Received: {known.family}")
-        others = [
-            f"{field} {getattr(known, field)!r} ({value!r})"
-            for field, value in layout.fixed.items()
-            if field != "rounding" and getattr(known, field) != value
-        ]
-        return known, (f"other than {layout.name}'s: {', '.join(others)}",) if others else ()
-    shapes = {name: tensor.shape for name, tensor in state.items()}
+def _inferred(
+    path: Path, match: Match, trunk: State, head: Head, known: Mapping[str, Any]
+) -> MobileNetConfig:
+    """What the shapes show; the settings that are known decide between roundings."""
+    if known.get("family", match.family) != match.family:
+        raise WeightsError(f"{path}: its names are {match.family}'s. Received: {known['family']}")
+    shapes = {name: tensor.shape for name, tensor in trunk.items()}
+    features = [shape for name, shape in shapes.items() if name.endswith("conv.weight")][-1][0]
+    classes = head.num_classes or known.get("num_classes", DEFAULT_CLASSES)
+    weight = (classes, features) if head.weight is None else head.weight.shape
+    bias = (classes,) if head.bias is None else head.bias.shape
+    shapes |= {"classifier.weight": weight, "classifier.bias": bias}
+    if "width_mult" in known and "rounding" in known:
+        fields = {"num_classes": classes, "in_channels": shapes["stem.conv.weight"][1], **known}
+        return MobileNetConfig.from_dict({**fields, "family": match.family})
     try:
-        inferred = infer_config(family, shapes, layout.fixed.get("rounding"))
+        return infer_config(match.family, shapes, match.layout.fixed.get("rounding"))
     except WeightsError as error:
-        raise WeightsError(f"{path}: no {layout.name} {family}: {error}") from None
-    unknown = [field for field in UNSEEN if field not in layout.fixed]
-    if unknown:
-        raise WeightsError(
-            f"{path}: tensors do not show {', '.join(unknown)}, and the file has no config: give "
-            f"one. They fit {inferred.to_json()}"
+        try:  # a net that was built with another rounding than its project's default
+            return infer_config(match.family, shapes)
+        except WeightsError:
+            raise WeightsError(f"{path}: no {match.title}: {error}") from None
+
+
+def _with_head(config: MobileNetConfig, trunk: State, head: Head) -> State:
+    """The state, with the file's classifier or one that is drawn anew from seed 0."""
+    dtype = trunk["stem.conv.weight"].dtype
+    weight, bias = head.weight, head.bias
+    if weight is None or bias is None:
+        drawn = initial_state(config, 0, dtype)
+        weight, bias = drawn["classifier.weight"], drawn["classifier.bias"]
+    state = {**trunk, "classifier.weight": weight, "classifier.bias": bias}
+    return {n: np.ascontiguousarray(state[n]) for n in state_shapes(config) if n in state} | {
+        name: tensor for name, tensor in state.items() if name not in state_shapes(config)
+    }
+
+
+def _metadata(
+    source: Source, match: Match, head: Head, foreign: bool
+) -> tuple[dict[str, str], str]:
+    """The file's metadata, with how images are scaled; and who says that, where it is assumed."""
+    metadata = {
+        n: t for n, t in source.metadata.items() if n not in (keys.CONFIG, keys.FORMAT_VERSION)
+    }
+    if head.weight is None:
+        metadata[CLASSIFIER] = DRAWN
+    if not foreign or keys.PREPROCESSING in metadata:
+        return metadata, ""
+    metadata |= source.origin.metadata
+    if keys.PREPROCESSING in metadata:
+        return metadata, ""
+    images = match.layout.images.get(match.family, {})
+    return metadata | dict(images), "layout" if images else "unknown"
+
+
+def _notes(match: Match, head: Head, config: MobileNetConfig, foreign: bool) -> tuple[str, ...]:
+    notes = []
+    if match.biases:
+        notes.append(f"the biases of {len(match.biases)} convolutions are in the running means")
+    if head.weight is None:
+        notes.append(
+            f"{head.note}: one for {config.num_classes} classes is drawn anew, which has learnt "
+            "nothing; --set num_classes=N draws another"
         )
-    return replace(inferred, **layout.fixed), ()
+    elif head.note:
+        notes.append(head.note)
+    if foreign and match.layout.name == "huggingface" and config.num_classes == 1001:
+        notes.append(BACKGROUND)
+    return tuple(notes)
+
+
+def _others(layout: Layout, config: MobileNetConfig, assumed: Mapping[str, Any]) -> tuple[str, ...]:
+    """Where the net is not as its project builds it by default."""
+    others = [
+        f"{field} {getattr(config, field)!r} ({value!r})"
+        for field, value in layout.fixed.items()
+        if field not in ("rounding", "resolution")
+        and field not in assumed
+        and getattr(config, field) != value
+    ]
+    return (f"other than {layout.name}'s: {', '.join(others)}",) if others else ()
+
+
+def _check_strides(source: Source, config: MobileNetConfig) -> None:
+    """Refuse a net whose own description says other strides than these nets have."""
+    expected = tuple(row.stride for row in layers(config))
+    if source.strides and source.strides[: len(expected)] != expected:
+        rows = zip(layers(config), source.strides, strict=False)
+        name, stride = next((row.name, s) for row, s in rows if row.stride != s)
+        raise WeightsError(
+            f"{source.path}: {name} must have the stride of these nets. Received: {stride}"
+        )
 
 
 def _own_config(path: Path, metadata: Mapping[str, str]) -> MobileNetConfig | None:

@@ -14,7 +14,8 @@ from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import BackendUnavailable, ConfigError
 from pymobilenet.formats.keras_layout import MOBILENET, MOBILENET_V2
 from pymobilenet.formats.layout import Layout
-from pymobilenet.formats.torch_layouts import CANONICAL, TIMM, TORCHVISION
+from pymobilenet.formats.project_layouts import LAYOUTS as PROJECTS
+from pymobilenet.formats.torch_layouts import CANONICAL, CHENYAOFO, TIMM, TORCHVISION
 
 
 class Container(NamedTuple):
@@ -80,11 +81,12 @@ CONTAINERS = {
     "npz": Container("pymobilenet.formats.npz"),
     "pt": Container("pymobilenet.formats.torch_file"),
     "keras": Container("pymobilenet.formats.keras_h5"),
+    "onnx": Container("pymobilenet.formats.onnx_import", "read_graph", ""),
     "jld2": Container(_FLUX, writer=""),
     "bson": Container(_FLUX, writer=""),
 }
 
-LAYOUTS = (CANONICAL, TORCHVISION, TIMM, MOBILENET, MOBILENET_V2)
+LAYOUTS = (CANONICAL, TORCHVISION, TIMM, MOBILENET, MOBILENET_V2, *PROJECTS, CHENYAOFO)
 
 FORMATS = {
     "safetensors": Format("safetensors", (CANONICAL,)),
@@ -93,6 +95,11 @@ FORMATS = {
     "torchvision": Format("pt", (TORCHVISION,)),
     "timm": Format("pt", (TIMM,)),
     "keras": Format("keras", (MOBILENET, MOBILENET_V2)),
+    **{
+        name: Format("pt", tuple(layout for layout in PROJECTS if layout.name == name))
+        for name in dict.fromkeys(layout.name for layout in PROJECTS)
+    },
+    "chenyaofo": Format("pt", (CHENYAOFO,)),
     "jld2": Format(writer=_write_flux),
     "onnx": Format(writer=_write_onnx),
 }
@@ -111,23 +118,27 @@ SUFFIXES = {
 
 
 def layouts_named(name: str | None) -> tuple[Layout, ...]:
-    """The layouts of that name, or all."""
-    found = tuple(layout for layout in LAYOUTS if name in (None, layout.name))
-    if not found:
+    """The layouts of that name, or all but those whose names are another's too."""
+    layouts = tuple(
+        layout
+        for layout in LAYOUTS
+        if layout.name == name or (name is None and not layout.shared_names)
+    )
+    if not layouts:
         names = ", ".join(dict.fromkeys(layout.name for layout in LAYOUTS))
         raise ConfigError(f"layout must be one of {names}. Received: {name!r}")
-    return found
+    return layouts
 
 
-def check_destination(path: Path) -> None:
+def check_destination(path: Path, is_folder: bool = False) -> None:
     """Refuse to write where no file can be, before the work that would be lost.
 
     Raises:
-        ConfigError: The folder is not there, or `path` is one itself.
+        ConfigError: The folder is not there, or `path` is one itself, unless `is_folder`.
     """
     if not path.parent.is_dir():
         raise ConfigError(f"{path}: there is no folder {path.parent}; make it first")
-    if path.is_dir():
+    if path.is_dir() and not is_folder:
         raise ConfigError(f"{path} is a folder; name the file to write, as {path / 'model'}")
 
 

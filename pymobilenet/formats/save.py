@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import ConfigError, WeightsError
 from pymobilenet.formats.conversion_report import ConversionReport
 from pymobilenet.formats.exchange import FORMAT_VERSION
+from pymobilenet.formats.huggingface import PT, write_folder
 from pymobilenet.formats.infer_config import infer_config
 from pymobilenet.formats.layout import Layout
 from pymobilenet.formats.load import check_floats, load_any
@@ -27,11 +29,12 @@ from pymobilenet.formats.registry import (
     format_for,
     function,
 )
-from pymobilenet.formats.torch_layouts import CANONICAL, TIMM, TORCHVISION
+from pymobilenet.formats.sample import Sample
+from pymobilenet.formats.torch_layouts import CANONICAL
 from pymobilenet.weights import State, state_shapes
 
-TRAINING = ("dropout", "norm_momentum")
-"""Fields that count in training alone: whoever goes on training tells the other project."""
+TRAINING = ("dropout", "norm_momentum", "resolution")
+"""Fields that change no output: whoever goes on training tells the other project."""
 
 
 def save_as(
@@ -61,7 +64,7 @@ def save_as(
     """
     path = Path(path)
     name, file_format = format_for(path, to)
-    check_destination(path)
+    check_destination(path, is_folder=name == "huggingface")
     check_floats(config, state, f"the model for {path}")
     texts = described(config, metadata or {})
     weights: State = {key: np.asarray(state[key]) for key in state_shapes(config)}
@@ -82,7 +85,14 @@ def save_as(
             texts |= probe_metadata(backend("torch").from_state(config, weights))
     else:
         notes += left
-    swapped = layout in (TORCHVISION, TIMM) and path.suffix == ".safetensors"
+    swapped = layout is not CANONICAL and path.suffix == ".safetensors"
+    if name == "huggingface" and not path.suffix:
+        write_folder(path, config, tensors, texts)
+        return ConversionReport(
+            "folder", f"{layout.name} {config.family}", names, config=config, notes=notes
+        )
+    if swapped:
+        texts = {**texts, **PT}
     container = "safetensors" if swapped else file_format.container
     function(CONTAINERS[container].module, CONTAINERS[container].writer)(path, tensors, texts)
     return ConversionReport(
@@ -96,6 +106,12 @@ def convert(
     source: str | None = None,
     target: str | None = None,
     config: MobileNetConfig | None = None,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    sample: Sample | str | Path | None = None,
+    which: str | None = None,
+    name_map: Mapping[str, str] | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> ConversionReport:
     """Read a model from `src` and write it to `dst`; what stood at `dst` stays on any failure.
 
@@ -103,16 +119,27 @@ def convert(
         src, dst: The files.
         source: A container or a layout, to read `src` as that and nothing else; see `load_any`.
         target: One of `registry.FORMATS`; see `save_as`.
-        config: What neither the tensors nor their layout show; see `load_any`.
+        config, settings, sample, which, name_map: What the tensors do not show; see `load_any`.
+        metadata: Text by name that takes the place of the file's own: how images are scaled.
 
     Returns:
         How the tensors of `src` were paired, with notes on both sides.
     """
-    format_for(Path(dst), target)  # refused before anything is read
-    check_destination(Path(dst))
+    name, _ = format_for(Path(dst), target)  # refused before anything is read
+    check_destination(Path(dst), is_folder=name == "huggingface")
     container, layout = _source(source)
-    loaded = load_any(src, container, layout, config)
-    written = save_as(dst, loaded.config, loaded.state, target, loaded.metadata)
+    loaded = load_any(
+        src,
+        container,
+        layout,
+        config,
+        settings=settings,
+        sample=sample,
+        which=which,
+        name_map=name_map,
+    )
+    texts = {**loaded.metadata, **(metadata or {})}
+    written = save_as(dst, loaded.config, loaded.state, target, texts)
     wrote = f"written: {dst} ({written.container}, layout {written.layout})"
     return replace(loaded.report, notes=(*loaded.report.notes, wrote, *written.notes))
 

@@ -8,7 +8,16 @@ from pymobilenet.architecture import feature_channels
 from pymobilenet.backends.batch import Batch
 from pymobilenet.backends.checks import DROPOUT
 from pymobilenet.config import MobileNetConfig, TrainConfig
-from pymobilenet.data import BatchPlan, BatchSpec, Dataset, apply, normalise, scaling, targets
+from pymobilenet.data import (
+    BatchPlan,
+    BatchSpec,
+    Dataset,
+    apply,
+    for_channels,
+    normalise,
+    scaling,
+    targets,
+)
 from pymobilenet.errors import DataError
 from pymobilenet.philox import Stream, raw_words, uniform64
 
@@ -53,14 +62,15 @@ class Batches:
             step: Number of the step, from 0.
 
         Returns:
-            Augmented and normalised images (B, 3, H, W); labels, int64 (B,) or, with mixup or label
+            Augmented and normalised images (B, C, H, W); labels, int64 (B,) or, with mixup or label
             smoothing, distributions (B, classes); and ``dropout`` factors (B, features) if the
             model has dropout. Floating-point arrays have the model's dtype.
         """
         spec = self.plan.batch(step)
         pixels = apply(self.data.images, spec)
         mean, std = scaling(self.train.preprocessing, self.data)
-        images = normalise(pixels, mean, std, self.dtype)
+        channels = self.model.in_channels
+        images = normalise(*for_channels(pixels, mean, std, channels), self.dtype)
         return Batch(images, self._labels(spec), self._masks(step))
 
     def _labels(self, spec: BatchSpec) -> np.ndarray:

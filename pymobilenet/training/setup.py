@@ -11,8 +11,11 @@ import numpy as np
 from pymobilenet import philox
 from pymobilenet.config import MobileNetConfig, RunConfig
 from pymobilenet.data import Dataset, open_data
+from pymobilenet.data.notices import print_to_stderr
 from pymobilenet.errors import DataError, WeightsError
-from pymobilenet.formats import load_any
+from pymobilenet.formats import Loaded, load_any
+from pymobilenet.formats.heads import CLASSIFIER, DRAWN
+from pymobilenet.formats.settings import OPEN
 from pymobilenet.training.recipe import Recipe
 from pymobilenet.weights import State, initial_state
 
@@ -117,17 +120,30 @@ def first_state(recipe: Recipe) -> tuple[MobileNetConfig, State, Images]:
         WeightsError: The file at `start` cannot be read, or does not fit the config.
     """
     run, seed = recipe.run, recipe.train_config(1).seed
-    pretrained = load_any(run.start) if run.start else None
+    pretrained = _read_start(recipe) if run.start else None
     fields = {**(pretrained.config.to_dict() if pretrained else {}), **recipe.model}
     images = open_images(run, MobileNetConfig.from_dict(fields).resolution, seed)
     fields["num_classes"] = recipe.model.get("num_classes", images.train.num_classes)
     config = MobileNetConfig.from_dict(fields)
     state = initial_state(config, seed, run.dtype, run.init)
-    return (
-        config,
-        state | (_pretrained_weights(pretrained.state, state, run) if pretrained else {}),
-        images,
-    )
+    if pretrained is None:
+        return config, state, images
+    weights = pretrained.state
+    if pretrained.metadata.get(CLASSIFIER) == DRAWN:
+        weights = {n: t for n, t in weights.items() if not n.startswith("classifier.")}
+    return config, state | _pretrained_weights(weights, state, run), images
+
+
+def _read_start(recipe: Recipe) -> Loaded:
+    """Read the model a run starts from; the recipe's [model] supplies what its file omits."""
+    settings = {name: value for name, value in recipe.model.items() if name in OPEN}
+    try:
+        started = load_any(recipe.run.start, settings=settings)
+    except WeightsError:  # the file contradicts the recipe, whose fields then take precedence
+        started = load_any(recipe.run.start)
+    for line in started.report.notes:
+        print_to_stderr(f"{recipe.run.start}: {line}")
+    return started
 
 
 def _pretrained_weights(
@@ -135,7 +151,8 @@ def _pretrained_weights(
 ) -> State:
     """Return pretrained weights in the run's dtype, without a classifier of other classes."""
     weights = {name: t for name, t in pretrained.items() if not name.startswith("optimizer.")}
-    if weights["classifier.bias"].shape != state["classifier.bias"].shape:
+    bias = weights.get("classifier.bias")
+    if bias is not None and bias.shape != state["classifier.bias"].shape:
         weights = {n: t for n, t in weights.items() if not n.startswith("classifier.")}
     for name, tensor in weights.items():
         if name not in state or tensor.shape != state[name].shape:

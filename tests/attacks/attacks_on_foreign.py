@@ -52,14 +52,17 @@ FOREIGN = {
     "one byte": (b"{", NEITHER),
     "zeros": (bytes(4096), NEITHER),
     "random bytes": (b"\x01" + RANDOM.bytes(4095), NEITHER),
-    "a page that was not found": (b"<html>404 Not Found</html>" * 10, NEITHER),
-    "a pointer of git": (b"version https://git-lfs.github.com/spec/v1\nsize 1\n", NEITHER),
+    "a page that was not found": (b"<html>404 Not Found</html>" * 10, "a web page, not a model"),
+    "a pointer of git": (
+        b"version https://git-lfs.github.com/spec/v1\nsize 1\n",
+        "a pointer of git-lfs, not the file itself",
+    ),
     "a picture": (b"\x89PNG\r\n\x1a\n" + RANDOM.bytes(99), NEITHER),
     "a program": (b"\x7fELF\x02\x01\x01" + RANDOM.bytes(99), NEITHER),
-    "gzip": (gzip.compress(bytes(10**6), mtime=0), NEITHER),
+    "gzip": (gzip.compress(bytes(10**6), mtime=0), "compressed: unpack it first"),
     "tar": (tarred(), NEITHER),
     "one array": (lone_array(), NEITHER),
-    "an onnx graph": (onnx_graph(), "an ONNX graph, which is an export and not a file of weights"),
+    "an onnx graph": (onnx_graph(), "Relu  follows no convolution"),
     "a pickle": (
         pickle.dumps(STATE),
         "a pickle that torch.save did not write; pickles are not run",
@@ -73,7 +76,7 @@ FOREIGN = {
     "a zip of text": (zipped("x.txt", "y.npy"), "a zip that is neither npz (all members .npy)"),
     "a keras archive": (
         zipped("config.json", "metadata.json", "model.weights.h5"),
-        "a Keras archive, which holds a program too; save the weights alone",
+        "is no whole HDF5 file",
     ),
 }
 

@@ -1,0 +1,45 @@
+"""Whether a model that was read can be asked, and how its images are scaled."""
+
+from __future__ import annotations
+
+from pymobilenet import metadata_keys as keys
+from pymobilenet.data import preprocessing_of
+from pymobilenet.data.dataset import Statistics
+from pymobilenet.data.preprocessing import PREPROCESSING
+from pymobilenet.errors import ConfigError, WeightsError
+from pymobilenet.formats import Loaded
+from pymobilenet.formats.heads import CLASSIFIER, DRAWN
+
+
+def check_usable(loaded: Loaded, preprocessing: str | None, source: str) -> str:
+    """Return what images of a model go through: `preprocessing`, or what its file says.
+
+    Raises:
+        WeightsError: The file had no classifier: what was drawn anew has learnt nothing.
+        ConfigError: Nobody says how images are scaled, or by a name that does not exist.
+    """
+    if loaded.metadata.get(CLASSIFIER) == DRAWN:
+        raise WeightsError(
+            f"{source}: has no classifier of its own, and one that is drawn anew has learnt "
+            "nothing: train it first, as pymobilenet train RECIPE --set start=FILE"
+        )
+    if (
+        preprocessing is None
+        and loaded.report.scaling == "unknown"
+        and keys.PREPROCESSING not in loaded.metadata
+    ):
+        raise ConfigError(
+            f"{source}: does not say how images are scaled: give --mean and --std, or "
+            f"--preprocessing, one of {', '.join(PREPROCESSING)}"
+        )
+    return preprocessing_of(loaded.metadata, preprocessing, source)
+
+
+def describe_scaling(preprocessing: str, statistics: Statistics) -> str:
+    """Return one line on how images are scaled.
+
+    >>> describe_scaling("keras", ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))
+    'images: keras, mean 0.5 0.5 0.5, std 0.5 0.5 0.5'
+    """
+    means, stds = (" ".join(f"{value:.4g}" for value in values) for values in statistics)
+    return f"images: {preprocessing}, mean {means}, std {stds}"

@@ -1,0 +1,128 @@
+"""What belongs to a file of weights and says how its net is built: config.json, a trainer's args.
+
+A folder of Hugging Face's or timm's has a ``config.json`` beside the weights. transformers:
+models/mobilenet_v1/configuration_mobilenet_v1.py, ..._v2.py; timm: models/_hub.py,
+`save_config_for_hf`. A checkpoint of timm's train.py has its arguments under ``args``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pymobilenet.config import ACTIVATIONS
+from pymobilenet.errors import WeightsError
+from pymobilenet.formats.unit_names import scaled_by
+from pymobilenet.strict_json import parse_object
+
+CONFIG = "config.json"
+PREPROCESSOR = "preprocessor_config.json"
+
+BACKGROUND = "class 0 of 1001 is the background; ImageNet's first class is 1"
+"""transformers, docs/source/en/model_doc/mobilenet_v1.md, "Tips"."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is known of a net from beside its weights.
+
+    Attributes:
+        settings: Fields of `MobileNetConfig`.
+        said_in: Where they were read.
+        metadata: What images are scaled by, and the classes' names.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    said_in: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def origin_beside(path: Path) -> Origin:
+    """What the ``config.json`` beside a file says, if there is one of transformers' or timm's.
+
+    Raises:
+        WeightsError: It is one, and says something that these nets cannot be.
+    """
+    values = _read(path.parent / CONFIG)
+    kind = str(values.get("model_type", ""))
+    if kind in ("mobilenet_v1", "mobilenet_v2"):
+        return _transformers(values, _read(path.parent / PREPROCESSOR), path.parent / CONFIG)
+    if "mobilenet" in str(values.get("architecture", "")):
+        return _timm(values)
+    return Origin()
+
+
+def origin_of_arguments(arguments: Mapping[str, Any]) -> Origin:
+    """What the arguments of timm's train.py say: ``bn_eps``, ``mean``, ``std``, ``img_size``."""
+    settings: dict[str, Any] = {}
+    if isinstance(arguments.get("bn_eps"), float):
+        settings["norm_eps"] = arguments["bn_eps"]
+    if isinstance(arguments.get("img_size"), int):
+        settings["resolution"] = arguments["img_size"]
+    return Origin(settings, "args", _scaling(arguments.get("mean"), arguments.get("std")))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return parse_object(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}") from None
+
+
+def _transformers(values: Mapping[str, Any], images: Mapping[str, Any], path: Path) -> Origin:
+    settings: dict[str, Any] = {
+        "family": str(values["model_type"]).removeprefix("mobilenet_"),
+        "stem_stride": 2,
+        "padding": "keras" if values.get("tf_padding", True) else "symmetric",
+        "activation": values.get("hidden_act", "relu6"),
+        "norm_eps": values.get("layer_norm_eps", 1e-3),
+        "resolution": values.get("image_size", 224),
+    }
+    if settings["activation"] not in ACTIVATIONS:
+        raise WeightsError(
+            f"{path}: hidden_act must be one of {', '.join(ACTIVATIONS)}. "
+            f"Received: {settings['activation']!r}"
+        )
+    if values.get("output_stride", 32) != 32:
+        raise WeightsError(
+            f"{path}: output_stride must be 32: these nets are not dilated. "
+            f"Received: {values['output_stride']!r}"
+        )
+    metadata = _scaling(images.get("image_mean"), images.get("image_std"))
+    labels = values.get("id2label")
+    if isinstance(labels, dict):
+        try:
+            names = [labels[key] for key in sorted(labels, key=int)]
+        except ValueError:
+            names = []
+        if names and names != [f"LABEL_{place}" for place in range(len(names))]:
+            metadata["classes"] = json.dumps(names, ensure_ascii=False)
+    return Origin(settings, CONFIG, metadata)
+
+
+def _timm(values: Mapping[str, Any]) -> Origin:
+    pretrained = values.get("pretrained_cfg", values)
+    settings: dict[str, Any] = {}
+    arguments = values.get("model_args", {})
+    if isinstance(arguments, Mapping) and isinstance(arguments.get("bn_eps"), float):
+        settings["norm_eps"] = arguments["bn_eps"]
+    size = pretrained.get("input_size") if isinstance(pretrained, Mapping) else None
+    if isinstance(size, list) and len(size) == 3:
+        settings["resolution"] = size[1]
+    metadata = _scaling(pretrained.get("mean"), pretrained.get("std"))
+    names = values.get("label_names")
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        metadata["classes"] = json.dumps(names, ensure_ascii=False)
+    return Origin(settings, CONFIG, metadata)
+
+
+def _scaling(mean: Any, std: Any) -> dict[str, str]:
+    both = [mean, std]
+    if not all(isinstance(one, (list, tuple)) and len(one) == 3 for one in both):
+        return {}
+    return scaled_by(*([float(value) for value in one] for one in both))

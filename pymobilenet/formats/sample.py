@@ -1,0 +1,223 @@
+"""A sample of the original net, inputs and outputs: it decides what the file leaves open."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pymobilenet.architecture import activation_names
+from pymobilenet.backends import backend
+from pymobilenet.backends.base import Model
+from pymobilenet.config import MobileNetConfig
+from pymobilenet.errors import WeightsError
+from pymobilenet.formats.match import Match
+from pymobilenet.formats.settings import OPEN, Settings
+from pymobilenet.weights import State, check_state
+
+ROUNDING = 1e-4
+"""The largest relative error of the outputs that is rounding: float32 nets of this depth are off
+by up to some 1e-5; one wrong setting gives 1e-3 and more."""
+
+SAME = 10.0
+"""Combinations whose errors are within this factor of the smallest are not told apart."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A few inputs of the original net and what it made of them.
+
+    Attributes:
+        inputs: (N, C, H, W), as the net saw them: scaled.
+        outputs: (N, classes), logits or probabilities, in evaluation mode.
+        intermediates: Outputs within the net, (N, C, H, W), by the names of the file's modules or
+            by canonical names of activations.
+    """
+
+    inputs: np.ndarray
+    outputs: np.ndarray
+    intermediates: Mapping[str, np.ndarray]
+
+    @classmethod
+    def read(cls, path: str | Path) -> Sample:
+        """Read an .npz with ``inputs``, ``outputs`` and any intermediate outputs.
+
+        Inputs may have the axes of torch (N, C, H, W), Keras (N, H, W, C) or Flux (W, H, C, N), and
+        outputs (N, classes) or (classes, N).
+
+        Raises:
+            WeightsError: Not such a file.
+        """
+        from pymobilenet.formats.npz import read
+
+        arrays, _ = read(Path(path))
+        if "inputs" not in arrays or "outputs" not in arrays:
+            raise WeightsError(
+                f"{path}: a sample must have inputs and outputs. Received: {sorted(arrays)}"
+            )
+        inputs, outputs = arrays.pop("inputs"), arrays.pop("outputs")
+        if inputs.ndim != 4 or outputs.ndim != 2:
+            raise WeightsError(
+                f"{path}: inputs must have four axes and outputs two. "
+                f"Received: {inputs.shape} and {outputs.shape}"
+            )
+        axes = _axes(inputs.shape, outputs.shape)
+        inputs = inputs.transpose(axes)
+        if outputs.shape[0] != len(inputs) and outputs.shape[1] == len(inputs):
+            outputs = outputs.T
+        if len(outputs) != len(inputs):
+            raise WeightsError(
+                f"{path}: outputs must be as many as inputs. "
+                f"Received: {inputs.shape} and {outputs.shape}"
+            )
+        inside = {n: a.transpose(axes) for n, a in arrays.items() if a.ndim == 4}
+        return cls(inputs, outputs, inside)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """One combination of settings, and how far its outputs are from the sample's."""
+
+    settings: dict[str, Any]
+    error: float
+
+
+def decide(
+    source: str,
+    sample: Sample,
+    inferred: MobileNetConfig,
+    state: State,
+    match: Match,
+    known: Settings,
+) -> tuple[Settings, tuple[str, ...]]:
+    """Find the one combination of the open settings that reproduces the sample's outputs.
+
+    A setting that the sample does not decide, as relu or relu6 where nothing exceeds 6, stays open.
+
+    Returns:
+        The settings with what the sample decides, and sentences for the report.
+
+    Raises:
+        WeightsError: None reproduces them; the message names the closest and, with intermediate
+            outputs, the first that differs.
+    """
+    fixed = known.known(source)
+    searched = {name: choices for name, choices in OPEN.items() if name not in fixed}
+    for name, value in match.layout.fixed.items():
+        if name in searched and value not in searched[name]:
+            searched[name] = (*searched[name], value)
+    base = replace(inferred, **{n: v for n, v in fixed.items() if hasattr(inferred, n)})
+    base = replace(base, softmax=False)
+    wide = {name: tensor.astype(np.float64) for name, tensor in state.items()}
+    check_state(base, wide, "float64", source=source)
+    trials = sorted(_trials(sample, base, wide, searched), key=lambda trial: trial.error)
+    best = trials[0]
+    if not best.error <= ROUNDING:
+        raise WeightsError(
+            f"{source}: no combination of {', '.join(searched) or 'settings'} reproduces the "
+            f"sample's outputs: the closest, {_text(best.settings)}, is off by {best.error:.1e}, "
+            f"where rounding is below {ROUNDING:.0e}"
+            + _first_difference(sample, base, wide, best, match)
+        )
+    equal = [trial for trial in trials if trial.error <= max(SAME * best.error, 1e-12)]
+    decided = {
+        name: best.settings[name]
+        for name in searched
+        if len({trial.settings[name] for trial in equal}) == 1
+    }
+    others = [trial for trial in trials if trial not in equal]
+    runner_up = (
+        f"; the runner-up, {_text(others[0].settings)}, by {others[0].error:.1e}" if others else ""
+    )
+    notes = [
+        f"the sample decides {_text(decided) or 'nothing new'}: off by {best.error:.1e}{runner_up}"
+    ]
+    undecided = [name for name in searched if name not in decided]
+    if undecided:
+        notes.append(
+            f"the sample does not decide {', '.join(undecided)}: both give the same outputs"
+        )
+    if _are_probabilities(sample.outputs) and "softmax" not in fixed:
+        decided["softmax"] = True
+    return replace(known, sample=decided), tuple(notes)
+
+
+def _trials(
+    sample: Sample, base: MobileNetConfig, state: State, searched: Mapping[str, tuple[Any, ...]]
+) -> Iterator[_Trial]:
+    for values in itertools.product(*searched.values()):
+        settings = dict(zip(searched, values, strict=True))
+        model = _model(base, state, settings)
+        outputs = model.predict(sample.inputs.astype(np.float64, order="C"))
+        yield _Trial(settings, _distance(outputs, sample.outputs))
+
+
+def _model(base: MobileNetConfig, state: State, settings: Mapping[str, Any]) -> Model:
+    return backend("torch").from_state(replace(base, **settings), state)
+
+
+def _distance(logits: np.ndarray, outputs: np.ndarray) -> float:
+    if logits.shape != outputs.shape:
+        raise WeightsError(
+            f"the sample's outputs must have shape {logits.shape}. Received: {outputs.shape}"
+        )
+    if _are_probabilities(outputs):
+        logits = np.exp(logits - logits.max(axis=1, keepdims=True))
+        logits /= logits.sum(axis=1, keepdims=True)
+    return _relative(logits, outputs)
+
+
+def _relative(values: np.ndarray, expected: np.ndarray) -> float:
+    """The norm of the difference over the norm of what is expected."""
+    size = float(np.linalg.norm(expected))
+    return float(np.linalg.norm(values - expected)) / (size or 1.0)
+
+
+def _are_probabilities(outputs: np.ndarray) -> bool:
+    return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-4))
+
+
+def _first_difference(
+    sample: Sample, base: MobileNetConfig, state: State, best: _Trial, match: Match
+) -> str:
+    """The first of the sample's intermediate outputs that the closest net does not give."""
+    if not sample.intermediates:
+        return ""
+    model = _model(base, state, best.settings)
+    ours = model.activations(sample.inputs.astype(np.float64, order="C"))
+    named = {name: name for name in activation_names(base)}
+    for canonical, peer in match.names.items():
+        unit, _, leaf = canonical.rpartition(".")
+        if leaf == "weight":
+            named[peer.rpartition(".")[0] or peer.rpartition("/")[0]] = unit
+    order = {name: place for place, name in enumerate(ours)}
+    pairs = sorted(
+        (order[named[name]], name) for name in sample.intermediates if named.get(name) in order
+    )
+    for _, name in pairs:
+        expected, value = sample.intermediates[name], ours[named[name]]
+        if expected.shape != value.shape:
+            return f"; the first that differs is {name}: {value.shape}, not {expected.shape}"
+        if not _relative(value, expected) <= ROUNDING:
+            return f"; the first that differs is {name}, by {_relative(value, expected):.1e}"
+    return ""
+
+
+def _axes(inputs: tuple[int, ...], outputs: tuple[int, ...]) -> tuple[int, ...]:
+    """The order of axes that makes inputs (N, C, H, W): that of torch, Keras or Flux.
+
+    Of the orders with so few channels that it is an image, the first one with as many images as
+    there are outputs.
+    """
+    few = 4
+    orders = ((0, 1, 2, 3), (0, 3, 1, 2), (3, 2, 1, 0))
+    images = [order for order in orders if inputs[order[1]] <= few] or list(orders)
+    return next((order for order in images if inputs[order[0]] in outputs), images[0])
+
+
+def _text(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items())

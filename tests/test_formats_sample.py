@@ -1,0 +1,131 @@
+"""A sample of the original net decides what neither names nor shapes show."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from format_models import random_state
+from peer_nets import Marvis, images, outputs, randomized
+
+from pymobilenet import MobileNetConfig, backend
+from pymobilenet.errors import ConfigError, WeightsError
+from pymobilenet.formats import load_any, parse_settings
+from pymobilenet.formats.npz import write
+
+CHANGES = {
+    "stem_stride": 1,
+    "padding": "keras",
+    "activation": "relu",
+    "norm_eps": 1e-3,
+}
+BASE = MobileNetConfig("v1", width_mult=0.25, num_classes=5, resolution=32)
+
+
+def original(changes):
+    """A net with settings that no name shows, its state dict's file, and images."""
+    config = MobileNetConfig(**{**BASE.to_dict(), **changes})
+    state = random_state(config)
+    for name, tensor in state.items():
+        if name.endswith("conv.weight"):
+            tensor *= np.sqrt(2 / np.prod(tensor.shape[1:])).astype(np.float32)
+        elif name.endswith("running_var"):
+            tensor += np.float32(0.01)
+    return config, state
+
+
+def recorded(tmp_path, config, state, **more):
+    x = np.random.default_rng(1).standard_normal((3, 3, 32, 32)).astype(np.float32) * 3
+    model = backend("torch").from_state(config, state)
+    write(tmp_path / "s.npz", {"inputs": x, "outputs": model.predict(x), **more}, {})
+    torch.save({n: torch.from_numpy(t) for n, t in state.items()}, tmp_path / "a.pt")
+    return tmp_path / "a.pt", tmp_path / "s.npz"
+
+
+@pytest.mark.parametrize("changed", [(), *itertools.combinations(CHANGES, 1), tuple(CHANGES)])
+def test_the_one_combination_that_reproduces_the_outputs_is_found(tmp_path, changed):
+    config, state = original({name: CHANGES[name] for name in changed})
+    path, sample = recorded(tmp_path, config, state)
+    with pytest.raises(WeightsError, match="neither its tensors nor the file say stem_stride"):
+        load_any(path)
+    loaded = load_any(path, sample=sample)
+    for name in CHANGES:
+        assert getattr(loaded.config, name) == getattr(config, name), name
+        assert name not in loaded.report.assumed
+    assert "; the runner-up, " in str(loaded.report)
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_a_setting_other_than_assumed_is_never_answered_in_silence(tmp_path, field):
+    torch.manual_seed(0)
+    net = randomized(Marvis())
+    torch.save(net.state_dict(), tmp_path / "a.pt")
+    loaded = load_any(tmp_path / "a.pt")
+    assert f"{field} {getattr(loaded.config, field)}" in loaded.report.assumption
+    assert "resolution 224" in loaded.report.assumption
+    assert "images are scaled as there (--mean, --std)" in loaded.report.assumption
+    other = {**CHANGES, "activation": "relu6"}[field]
+    said = load_any(tmp_path / "a.pt", settings={field: other})
+    assert getattr(said.config, field) == other
+    assert field not in said.report.assumed
+
+
+def test_a_sample_that_nothing_reproduces_is_refused_with_the_first_difference(tmp_path):
+    config, state = original({})
+    x = np.random.default_rng(1).standard_normal((3, 3, 32, 32)).astype(np.float32)
+    wrong = dict(state)
+    wrong["blocks.4.depthwise.conv.weight"] = -wrong["blocks.4.depthwise.conv.weight"]
+    model = backend("torch").from_state(config, wrong)
+    inside = model.activations(x)
+    names = (
+        "stem.conv",
+        "blocks.3.pointwise.act",
+        "blocks.4.depthwise.conv",
+        "blocks.5.pointwise.conv",
+    )
+    arrays = {name: inside[name] for name in names}
+    write(tmp_path / "s.npz", {"inputs": x, "outputs": inside["logits"], **arrays}, {})
+    torch.save({n: torch.from_numpy(t) for n, t in state.items()}, tmp_path / "a.pt")
+    with pytest.raises(
+        WeightsError,
+        match=r"no combination of stem_stride.*the closest, stem_stride 2.*first that differs is "
+        r"blocks\.4\.depthwise\.conv",
+    ):
+        load_any(tmp_path / "a.pt", sample=tmp_path / "s.npz")
+
+
+def test_what_a_sample_does_not_decide_stays_assumed_and_is_said(tmp_path):
+    net, x = randomized(Marvis()), images(size=32) * 0.01
+    for part in net.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.weight.data.mul_(0.2)  # so that nothing exceeds 6
+    torch.save(net.state_dict(), tmp_path / "a.pt")
+    write(tmp_path / "s.npz", {"inputs": x.numpy(), "outputs": outputs(net, x)}, {})
+    loaded = load_any(tmp_path / "a.pt", sample=tmp_path / "s.npz")
+    assert loaded.report.assumed == {"activation": "relu", "resolution": 224}
+    assert "the sample does not decide activation" in str(loaded.report)
+
+
+@pytest.mark.parametrize("axes", [(0, 2, 3, 1), (3, 2, 1, 0)], ids=["keras", "flux"])
+def test_inputs_of_keras_and_flux_are_turned(tmp_path, axes):
+    config, state = original({})
+    path, sample = recorded(tmp_path, config, state)
+    with np.load(sample) as file:
+        x, y = file["inputs"], file["outputs"]
+    write(sample, {"inputs": np.ascontiguousarray(x.transpose(axes)), "outputs": y}, {})
+    assert load_any(path, sample=sample).config.stem_stride == 2
+
+
+def test_settings_are_read_from_texts_and_from_a_partial_config(tmp_path):
+    (tmp_path / "c.toml").write_text('[model]\nstem_stride = 1\npadding = "keras"\n')
+    settings = parse_settings(["norm_eps=1e-3", "activation=relu"], tmp_path / "c.toml")
+    expected = {"stem_stride": 1, "padding": "keras", "norm_eps": 1e-3, "activation": "relu"}
+    assert settings == expected
+    for change, message in (
+        ("stem_stride=3", "stem_stride must be 1 or 2"),
+        ("stem_stride", "must be field=value"),
+        ("stride=1", "a setting must be one of"),
+        ("stem_stride=2", r"says stem_stride = 1\. Received"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            parse_settings([change], tmp_path / "c.toml")
