@@ -7,7 +7,15 @@ from importlib.metadata import version
 
 from pymobilenet.backends import available_backends, backend
 from pymobilenet.config import MobileNetConfig, TrainConfig
+from pymobilenet.formats.pretrained import pretrained
 
-__all__ = ["MobileNetConfig", "TrainConfig", "__version__", "available_backends", "backend"]
+__all__ = [
+    "MobileNetConfig",
+    "TrainConfig",
+    "__version__",
+    "available_backends",
+    "backend",
+    "pretrained",
+]
 
 __version__ = version("pymobilenet")

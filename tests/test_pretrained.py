@@ -3,16 +3,23 @@
 import gc
 import hashlib
 import http.server
+import json
 import re
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
+from pymobilenet import MobileNetConfig, backend, pretrained
 from pymobilenet.cli import app
 from pymobilenet.errors import ConfigError, DataError
+from pymobilenet.evaluation.names import known_names
+from pymobilenet.formats import load_any, save_as
 from pymobilenet.hub import (
     download,
     fetch,
@@ -189,6 +196,49 @@ def test_the_command_downloads_by_name(cache, monkeypatch, model):
     assert done.exit_code == 0
     assert str(cache / "served.h5") in done.output.replace("\n", "")
     assert CliRunner().invoke(app, ["pretrained", "nothing"]).exit_code == 2
+
+
+@pytest.fixture
+def keras_file(cache):
+    """Keras' V1 0.25 with random weights, cached under the name of its pretrained weights."""
+    config = replace(MobileNetConfig("v1", width_mult=0.25), padding="keras", norm_eps=1e-3)
+    state = backend("numpy").build(config, dtype="float64").get_state()
+    cache.mkdir(parents=True)
+    path = cache / f"{KERAS}.h5"
+    save_as(path, config, {name: t.astype("float32") for name, t in state.items()}, "keras")
+    with h5py.File(path, "r+") as file:  # as Keras writes it: without this package's metadata
+        for name in [name for name in file.attrs if name.startswith("pymobilenet")]:
+            del file.attrs[name]
+    return path
+
+
+def test_pretrained_weights_are_a_model_with_scaling_and_class_names(monkeypatch, keras_file):
+    digest = hashlib.sha256(keras_file.read_bytes()).hexdigest()
+    models = {KERAS: replace(pretrained_models()[KERAS], sha256=digest)}
+    monkeypatch.setattr(resolve, "pretrained_models", lambda: models)
+    loaded = pretrained(KERAS)
+    assert (loaded.config.resolution, loaded.config.padding) == (224, "keras")
+    assert json.loads(loaded.metadata["mean"]) == [0.5, 0.5, 0.5]
+    assert known_names(loaded.config, loaded.metadata, KERAS)[285] == "Egyptian cat"
+    image = keras_file.with_name("grey.png")
+    Image.new("RGB", (224, 224), "grey").save(image)
+    done = CliRunner().invoke(app, ["predict", KERAS, str(image), "--top", "1000"])
+    assert done.exit_code == 0, done.output
+    assert "Egyptian cat" in done.output
+
+
+def test_weights_with_another_digest_than_the_published_one_are_not_loaded(keras_file):
+    with pytest.raises(DataError, match=f"must be {pretrained_models()[KERAS].sha256}"):
+        pretrained(KERAS)
+    assert keras_file.exists()
+
+
+def test_a_net_of_a_thousand_classes_without_names_is_said_to_have_imagenets(tmp_path, keras_file):
+    loaded = load_any(shutil.copy(keras_file, tmp_path / "model.h5"))
+    assert "1000 classes are named as ImageNet's; --classes FILE gives other names" in str(
+        loaded.report
+    )
+    assert known_names(loaded.config, loaded.metadata, "model.h5")[0] == "tench"
 
 
 def test_a_registry_with_an_unknown_field_is_refused(tmp_path):

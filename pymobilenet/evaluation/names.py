@@ -14,24 +14,30 @@ from pymobilenet import metadata_keys as keys
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.data import Dataset
 from pymobilenet.errors import DataError, WeightsError
+from pymobilenet.hub import imagenet_classes
 from pymobilenet.strict_json import shown
 from pymobilenet.weights.state import truncate
 
-OFFICIAL = {
-    "cifar-10": "airplane automobile bird cat deer dog frog horse ship truck",
-    "cifar-100": """
-        apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus
-        butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch
-        crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo
-        keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain
-        mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain
-        plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk
-        skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone
-        television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman
-        worm""",
+_CIFAR_10 = "airplane automobile bird cat deer dog frog horse ship truck"
+_CIFAR_100 = """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
+    camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile
+    cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp
+    lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom
+    oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
+    possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake
+    spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor
+    train trout tulip turtle wardrobe whale willow_tree wolf woman worm"""
+
+OFFICIAL: dict[str, tuple[str, ...]] = {
+    "cifar-10": tuple(_CIFAR_10.split()),
+    "cifar-100": tuple(_CIFAR_100.split()),
+    "imagenet-1k": imagenet_classes(),
+    "imagenet-1k-background": ("background", *imagenet_classes()),
 }
 """The names of the data sets' authors, in the order of their numbers: batches.meta.txt of CIFAR-10,
-fine_label_names.txt of CIFAR-100 (https://www.cs.toronto.edu/~kriz/cifar.html)."""
+fine_label_names.txt of CIFAR-100 (https://www.cs.toronto.edu/~kriz/cifar.html), and ImageNet's, see
+`pymobilenet.hub.imagenet_classes`; TensorFlow's nets have a class before them, the background."""
 
 
 def class_names(
@@ -122,7 +128,7 @@ def _from_metadata(text: str, source: str) -> tuple[str, ...]:
     except (ValueError, RecursionError):
         value = None
     if isinstance(value, str) and value in OFFICIAL:
-        return tuple(OFFICIAL[value].split())
+        return OFFICIAL[value]
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise WeightsError(
             f"{source}: metadata {keys.CLASSES} must be JSON, a list of names or one of "

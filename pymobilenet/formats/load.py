@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from pymobilenet import metadata_keys as keys
 from pymobilenet.architecture import layers
 from pymobilenet.config import MobileNetConfig
+from pymobilenet.data import print_to_stderr
 from pymobilenet.errors import ConfigError, WeightsError
 from pymobilenet.formats.conversion_report import ConversionReport
 from pymobilenet.formats.exchange import FORMAT_VERSION
@@ -19,16 +21,23 @@ from pymobilenet.formats.heads import CLASSIFIER, DEFAULT_CLASSES, DRAWN, Head, 
 from pymobilenet.formats.infer_config import infer_config
 from pymobilenet.formats.layout import Layout
 from pymobilenet.formats.match import Match, match_layouts, refusal
-from pymobilenet.formats.origin import BACKGROUND
+from pymobilenet.formats.origin import BACKGROUND, origin_of_pretrained
 from pymobilenet.formats.registry import CONTAINERS, layouts_named
 from pymobilenet.formats.sample import Sample, decide
 from pymobilenet.formats.settings import Settings, check_settings, complete
 from pymobilenet.formats.source import Source, read_source
 from pymobilenet.formats.structure import match_map, match_structure
 from pymobilenet.formats.torch_layouts import CANONICAL
+from pymobilenet.hub import resolve_model_file
 from pymobilenet.strict_json import parse_object
 from pymobilenet.weights import State, check_state, initial_state, state_shapes
 from pymobilenet.weights.state import slots_of, truncate
+
+IMAGENET_NAMES = {1000: "imagenet-1k", 1001: "imagenet-1k-background"}
+"""Number of classes -> the key of `evaluation.names.OFFICIAL` by which they are named, where the
+file of a project whose published weights are ImageNet's names no classes."""
+
+NAMES_NOTE = "{} classes are named as ImageNet's; --classes FILE gives other names"
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,8 @@ def load_any(
     has these.
 
     Args:
-        path: The file. What it is shows in its bytes and in the names in it, never in its suffix.
+        path: The file, or the name of pretrained weights, see `pymobilenet.hub`. What a file is
+            shows in its bytes and in the names in it, never in its suffix.
         container: One of `registry.CONTAINERS`, to read the file as that and nothing else.
         layout: The name of one of `registry.LAYOUTS`, for the same.
         config: All fields of the net's config; what the tensors show must agree with it.
@@ -80,14 +90,16 @@ def load_any(
             or more than one; a setting that nobody knows, or one that contradicts the file.
         ConfigError: A container, a layout or a setting that does not exist.
         BackendUnavailable: The container needs a framework that is not there.
+        DataError: Pretrained weights that cannot be downloaded.
     """
-    path = Path(path)
+    path, pretrained = resolve_model_file(path, print_to_stderr)
     if container is not None and container not in CONTAINERS:
         names = ", ".join(CONTAINERS)
         raise ConfigError(f"container must be one of {names}. Received: {container!r}")
     layouts = layouts_named(layout)
     user = dict(check_settings(settings or {}))
-    source = read_source(path, container, which)
+    origin = origin_of_pretrained(pretrained) if pretrained else None
+    source = read_source(path, container, which, origin)
     match = _match(source, layouts, layout, which, name_map)
     if source.moments and match.layout is not CANONICAL:
         raise WeightsError(
@@ -121,6 +133,16 @@ def load_any(
     check_floats(new_config, state, str(path))
     foreign = own is None
     metadata, scaling = _metadata(source, match, head, foreign)
+    naming = IMAGENET_NAMES.get(new_config.num_classes)
+    names_assumed = (
+        naming is not None
+        and foreign
+        and head.weight is not None
+        and keys.CLASSES not in metadata
+        and match.family in match.layout.images
+    )
+    if names_assumed:
+        metadata[keys.CLASSES] = json.dumps(naming)
     report = ConversionReport(
         container=source.container,
         layout=match.title,
@@ -134,6 +156,7 @@ def load_any(
             *_notes(match, head, new_config, foreign),
             *decided,
             *_others(match.layout, new_config, assumed),
+            *((NAMES_NOTE.format(new_config.num_classes),) if names_assumed else ()),
         ),
         biases=match.biases,
         assumed=assumed,
@@ -249,9 +272,9 @@ def _metadata(
     }
     if head.weight is None:
         metadata[CLASSIFIER] = DRAWN
-    if not foreign or keys.PREPROCESSING in metadata:
+    if not foreign:
         return metadata, ""
-    metadata |= source.origin.metadata
+    metadata = {**source.origin.metadata, **metadata}
     if keys.PREPROCESSING in metadata:
         return metadata, ""
     images = match.layout.images.get(match.family, {})

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pymobilenet import metadata_keys as keys
 from pymobilenet.config import ACTIVATIONS
 from pymobilenet.errors import WeightsError
 from pymobilenet.formats.unit_names import scaled_by
+from pymobilenet.hub import PretrainedModel
 from pymobilenet.strict_json import parse_object
 
 CONFIG = "config.json"
@@ -63,6 +65,13 @@ def origin_of_arguments(arguments: Mapping[str, Any]) -> Origin:
     if isinstance(arguments.get("img_size"), int):
         settings["resolution"] = arguments["img_size"]
     return Origin(settings, "args", _scaling(arguments.get("mean"), arguments.get("std")))
+
+
+def origin_of_pretrained(model: PretrainedModel) -> Origin:
+    """What the registry of pretrained weights says of a model: settings, scaling and classes."""
+    metadata = _scaling(model.mean, model.std) | {keys.CLASSES: json.dumps(model.classes)}
+    settings = {"resolution": model.resolution, **model.settings}
+    return Origin(settings, "the registry of pretrained weights", metadata)
 
 
 def _read(path: Path) -> dict[str, Any]:

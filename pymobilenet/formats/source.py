@@ -49,20 +49,23 @@ class Source:
     notes: tuple[str, ...]
 
 
-def read_source(path: Path, container: str | None, which: str | None) -> Source:
+def read_source(
+    path: Path, container: str | None, which: str | None, known_origin: Origin | None = None
+) -> Source:
     """Read a file in any container.
 
     Args:
         path: The file.
         container: What it is; by its content, if None.
         which: The state dict to take, where a checkpoint has several.
+        known_origin: What the registry says of pretrained weights; else it is read beside the file.
 
     Raises:
         WeightsError: No container that is read, or not a whole one.
     """
     given, path = path, weights_in(path) or path
     kind = "safetensors" if path.name == INDEX else container or detect_container(path)
-    origin = origin_beside(path)
+    origin = known_origin or origin_beside(path)
     notes: list[str] = []
     name_map: dict[str, str] | None = None
     strides: tuple[int, ...] = ()
@@ -76,7 +79,7 @@ def read_source(path: Path, container: str | None, which: str | None) -> Source:
     elif kind == "keras":
         file = function("pymobilenet.formats.keras_file", "read_keras")(path)
         tensors, metadata, strides = file.tensors, file.metadata | file.images, file.strides
-        if file.settings:
+        if file.settings and known_origin is None:
             origin = Origin(file.settings, "model_config")
     elif kind == "onnx":
         graph = function("pymobilenet.formats.onnx_import", "read_graph")(path)
