@@ -1,8 +1,14 @@
 """Downloads are verified, their absence is quick and clear, and a synthetic is never silent."""
 
 import contextlib
+import http.server
+import importlib
 import socket
+import sys
+import threading
 import time
+import urllib.parse
+from types import SimpleNamespace
 
 import pytest
 from cifar_files import write_archive, write_binary_layout
@@ -22,9 +28,7 @@ from pymobilenet.errors import ConfigError, DataError
 def cache(tmp_path, monkeypatch):
     folder = tmp_path / "cache"
     monkeypatch.setenv("PYMOBILENET_DATA", str(folder))
-    loading._download_refusal.cache_clear()
-    yield folder
-    loading._download_refusal.cache_clear()
+    return folder
 
 
 @pytest.fixture
@@ -132,7 +136,71 @@ def test_opening_without_images_gives_a_stand_in_and_says_so(mirror, cache, monk
         open_cifar100(None, "test", allow_synthetic=False)
 
 
-def test_opening_asks_the_network_once_and_not_at_all_when_told(monkeypatch):
+def test_a_failed_download_is_tried_again_in_the_same_process(mirror, monkeypatch):
+    monkeypatch.setattr(loading, "synthetic", lambda split: synthetic(8, split))
+    mirror("file:///nowhere")
+    assert open_cifar100(None, "test", report=str).synthetic
+    mirror()
+    assert not open_cifar100(None, "test", report=str).synthetic
+
+
+@pytest.fixture
+def proxy(monkeypatch):
+    """A proxy that answers for any host with `content`, and the hosts it was asked for."""
+    hosts = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        content = b""
+
+        def do_GET(self):
+            hosts.append(urllib.parse.urlsplit(self.path).hostname)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(self.content)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(self.content)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_arguments):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        for name in ("no_proxy", "NO_PROXY", "http_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{server.server_port}")
+        yield SimpleNamespace(handler=Handler, hosts=hosts)
+        server.shutdown()
+        thread.join()
+
+
+def test_a_download_goes_through_the_proxy_of_the_environment(mirror, proxy, monkeypatch):
+    source = mirror("http://mirror.invalid/cifar-100-binary.tar.gz")
+    proxy.handler.content = source.read_bytes()
+    assert download_cifar().read_bytes() == source.read_bytes()
+    assert proxy.hosts == ["mirror.invalid"]
+    download_cifar().unlink()
+    monkeypatch.setenv("NO_PROXY", "mirror.invalid")
+    with pytest.raises(DataError, match=r"mirror\.invalid"):
+        download_cifar()
+    assert proxy.hosts == ["mirror.invalid"]
+
+
+def test_whether_julia_can_be_downloaded_is_asked_through_the_proxy(proxy, monkeypatch):
+    start = importlib.import_module("pymobilenet.backends.julia.start")
+    monkeypatch.setattr(start, "DOWNLOAD_URL", "http://julia.invalid")
+    monkeypatch.setattr(start, "find_julia", lambda: None)
+    monkeypatch.delitem(sys.modules, "juliacall", raising=False)
+    monkeypatch.delenv("PYTHON_JULIAPKG_OFFLINE", raising=False)
+    assert start.unavailable() is None
+    assert proxy.hosts == ["julia.invalid"]
+    monkeypatch.setenv("NO_PROXY", "julia.invalid")
+    assert "http://julia.invalid cannot be reached" in start.unavailable()
+
+
+def test_opening_asks_the_network_each_time_and_not_at_all_when_told(monkeypatch):
     asked = []
     monkeypatch.setattr(loading, "synthetic", lambda split: synthetic(8, split))
     monkeypatch.setattr(download, "_ask", lambda urls: asked.append(urls) or {})
@@ -140,7 +208,7 @@ def test_opening_asks_the_network_once_and_not_at_all_when_told(monkeypatch):
     assert asked == []
     open_cifar100(None, "train", report=str)
     open_cifar100(None, "test", report=str)
-    assert len(asked) == 1
+    assert len(asked) == 2
 
 
 def test_opening_never_covers_up_a_bad_path_or_a_bad_cache(tmp_path, cache):

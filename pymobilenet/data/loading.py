@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from pathlib import Path
 from typing import Literal
@@ -165,15 +164,11 @@ def _cifar_in_tar(path: Path) -> str | None:
 
 
 def _refusal(name: str, download: bool) -> str | None:
-    """Try to download; None where that worked, else the reason."""
-    return _download_refusal(name, cache_dir()) if download else _not_downloaded(name, cache_dir())
-
-
-@functools.cache
-def _download_refusal(name: str, folder: Path) -> str | None:
-    """Try once in a process: a second split need not wait for the same answer."""
+    """Try to download; return None if that worked, else the reason."""
+    if not download:
+        return _not_downloaded(name, cache_dir())
     try:
-        download_cifar(name, folder)
+        download_cifar(name, cache_dir())
     except DataError as error:
         return str(error)
     return None

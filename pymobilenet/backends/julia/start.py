@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import http.client
 import os
 import shutil
 import signal
-import socket
 import sys
 import threading
+import urllib.error
+import urllib.request
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +22,7 @@ from typing import Any
 
 from pymobilenet.errors import BackendUnavailable
 
-DOWNLOAD_HOST = "julialang-s3.julialang.org"
+DOWNLOAD_URL = "https://julialang-s3.julialang.org"
 CONNECT_SECONDS = 3
 
 SLEEP_THRESHOLD = "1000000"
@@ -227,10 +229,15 @@ def unavailable() -> str | None:
         return None
     if os.environ.get("PYTHON_JULIAPKG_OFFLINE") == "yes":
         return "no Julia is installed, and PYTHON_JULIAPKG_OFFLINE=yes forbids downloading one"
+    # S310: an https address of this module
+    request = urllib.request.Request(DOWNLOAD_URL, method="HEAD")
     try:
-        socket.create_connection((DOWNLOAD_HOST, 443), CONNECT_SECONDS).close()
-    except OSError as error:
-        return f"no Julia is installed, and {DOWNLOAD_HOST} cannot be reached ({error})"
+        opener = urllib.request.build_opener()  # with the proxies of the environment
+        opener.open(request, timeout=CONNECT_SECONDS).close()
+    except urllib.error.HTTPError as error:  # an answer, whatever it says of the root
+        error.close()
+    except (OSError, http.client.HTTPException) as error:
+        return f"no Julia is installed, and {DOWNLOAD_URL} cannot be reached ({error})"
     return None
 
 
