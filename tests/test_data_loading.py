@@ -84,7 +84,6 @@ def test_a_name_is_looked_for_in_the_cache_then_downloaded(tmp_path, cache, monk
     monkeypatch.undo()
     monkeypatch.setenv("PYMOBILENET_DATA", str(cache))
     monkeypatch.setitem(download.ARCHIVES, f"{name}-binary", kept)
-    loading._download_refusal.cache_clear()
     assert kind(name) == name.upper()
     source.unlink()
     assert kind(name, split="test", download=False) == name.upper()

@@ -1,5 +1,7 @@
 """Invalid states are refused by name, before anything is copied."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from small_models import OPTIMIZERS, SMALL, assert_same_bits
@@ -13,6 +15,7 @@ from pymobilenet.weights import (
     initial_state,
     optimizer_shapes,
 )
+from pymobilenet.weights import state as weights_state
 from pymobilenet.weights.state import slots_of
 
 
@@ -176,3 +179,62 @@ def test_from_state_refuses_an_unsupported_dtype(state):
     halves = {name: tensor.astype(np.float16) for name, tensor in state.items()}
     with pytest.raises(ConfigError, match=r"dtype must be one of float32, float64.*float16"):
         backend("torch").from_state(SMALL, halves)
+
+
+DTYPES = {"numpy": "float64", "torch": "float32"}
+
+
+@pytest.fixture
+def checked(monkeypatch):
+    """The configs of the states that are checked in full."""
+    configs = []
+
+    def counted(config, shapes=weights_state.state_shapes):
+        configs.append(config)
+        return shapes(config)
+
+    monkeypatch.setattr(weights_state, "state_shapes", counted)
+    return configs
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_a_state_is_checked_once_on_every_way(tmp_path, checked, name):
+    model = backend(name).build(SMALL, dtype=DTYPES[name])
+    assert len(checked) == 1
+    model.save(tmp_path / "m.safetensors")
+    assert len(checked) == 2
+    loaded = backend(name).load(tmp_path / "m.safetensors")
+    assert len(checked) == 3
+    loaded.set_state(model.get_state())
+    assert len(checked) == 4
+
+
+@pytest.mark.parametrize(("name", "built"), [("numpy", 0), ("torch", 1)])
+def test_saving_reads_the_state_once_and_builds_a_model_for_another_dtype_alone(
+    tmp_path, monkeypatch, name, built
+):
+    calls = Counter()
+    one = backend(name)
+    model = one.build(SMALL, dtype=DTYPES[name])
+
+    def count(owner, method):
+        original = getattr(owner, method)
+
+        def counted(*args, **options):
+            calls[method] += 1
+            return original(*args, **options)
+
+        monkeypatch.setattr(owner, method, counted)
+
+    count(model, "get_state")
+    count(one, "_new")
+    model.save(tmp_path / "m.safetensors")
+    assert calls == Counter(get_state=1, _new=built)
+
+
+def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
+    model = backend("torch").build(SMALL)
+    model._set_state({**model.get_state(), "classifier.bias": np.full(7, np.nan, np.float32)})
+    with pytest.raises(WeightsError, match=r"classifier\.bias must be finite"):
+        model.save(tmp_path / "m.safetensors")
+    assert not list(tmp_path.iterdir())

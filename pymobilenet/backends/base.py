@@ -275,8 +275,9 @@ class Model(abc.ABC):
         """
         from pymobilenet.formats.exchange import write_weights
 
-        metadata = probe_metadata(self)
-        write_weights(path, self.config, self.get_state(), self.backend.versions(), metadata)
+        state = self.get_state()
+        metadata = probe_metadata(self, state)
+        write_weights(path, self.config, state, self.backend.versions(), metadata)
 
     # Training
 
@@ -448,14 +449,31 @@ class Backend(abc.ABC):
             BackendUnavailable: The device or a package that an option requires is not available.
             WeightsError: The state does not fit the config.
         """
-        checks.options(self.name, self.options, options)
         weights = {k: v for k, v in state.items() if not k.startswith("optimizer.")}
         any_weight = weights.get("classifier.weight")
         dtype = checks.dtype(any_weight.dtype if any_weight is not None else "float32")
         check_state(config, weights, dtype)
-        model = self._new(config, dtype, **options)
+        return self.from_checked_state(config, weights, **options)
+
+    def from_checked_state(
+        self, config: MobileNetConfig, state: Mapping[str, np.ndarray], **options: Any
+    ) -> Model:
+        """Build a model from a state that has passed `check_state`; otherwise as `from_state`.
+
+        Args:
+            config: The model's config.
+            state: Its weights; optimizer slots are ignored.
+            options: Options of the backend; see its class.
+
+        Raises:
+            ConfigError: An option that the backend does not have, or of an unknown value.
+            BackendUnavailable: The device is not available.
+        """
+        checks.options(self.name, self.options, options)
+        weights = {k: v for k, v in state.items() if not k.startswith("optimizer.")}
+        model = self._new(config, weights["classifier.weight"].dtype, **options)
         model.options = options
-        model.set_state(weights)
+        model._set_state({name: np.asarray(weights[name], order="C") for name in weights})
         return model
 
     def load(self, path: str | Path, **options: Any) -> Model:
@@ -476,5 +494,5 @@ class Backend(abc.ABC):
         """
         from pymobilenet.formats.exchange import read_weights
 
-        file = read_weights(path, mmap=True)
-        return self.from_state(file.config, file.state, **options)
+        file = read_weights(path, mmap=True)  # which checks the state
+        return self.from_checked_state(file.config, file.state, **options)

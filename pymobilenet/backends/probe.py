@@ -27,6 +27,7 @@ from pymobilenet.strict_json import parse_object
 
 if TYPE_CHECKING:
     from pymobilenet.backends.base import Model
+    from pymobilenet.weights import State
 
 IMAGE_COUNT = 2
 LARGEST_SIDE = 64
@@ -148,55 +149,61 @@ def shape_for(config: MobileNetConfig) -> tuple[int, int, int, int]:
     return (IMAGE_COUNT, config.in_channels, side, side)
 
 
-def probe(model: Model, seed: int = 0) -> Probe:
+def probe(model: Model, seed: int = 0, state: State | None = None) -> Probe:
     """Compute a probe of a model, in each dtype that its backend supports.
 
     Args:
         model: Of any backend.
         seed: Seed of the images, in [0, 2**63).
+        state: What `model.get_state()` returns, if the caller has it.
 
     Returns:
         The probe. A backend without float32 gives the float64 logits, rounded to float32.
     """
     shape = shape_for(model.config)
     probe_images = images(seed, shape)
-    float64 = logits(model, probe_images, "float64")
+    state = model.get_state() if state is None else state
+    float64 = logits(model, probe_images, "float64", state)
     has_float32 = model.backend.supports_dtype("float32")
-    float32 = logits(model, probe_images, "float32") if has_float32 else float64
+    float32 = logits(model, probe_images, "float32", state) if has_float32 else float64
     return Probe(
         seed, shape, digest(probe_images), _rows(float64), _rows(float32.astype(np.float32))
     )
 
 
-def probe_metadata(model: Model) -> dict[str, str]:
+def probe_metadata(model: Model, state: State | None = None) -> dict[str, str]:
     """Return the metadata entry of a model's probe; empty if its logits are not finite.
 
     Args:
         model: Of any backend.
+        state: What `model.get_state()` returns, if the caller has it.
     """
-    result = probe(model)
+    result = probe(model, state=state)
     is_finite = np.isfinite([result.float64, result.float32]).all()
     return {keys.PROBE: result.to_json()} if is_finite else {}
 
 
-def logits(model: Model, images: np.ndarray, dtype: str) -> np.ndarray:
+def logits(model: Model, images: np.ndarray, dtype: str, state: State | None = None) -> np.ndarray:
     """Compute logits with a model's weights cast to `dtype`, in the model's backend.
+
+    A model of this dtype computes them itself. For another dtype, and for a model with options or
+    an optimizer, whose memory layout may round differently, a replica with default options does.
 
     Args:
         model: Of any backend.
         images: (N, C, H, W).
         dtype: "float32" or "float64".
+        state: What `model.get_state()` returns, if the caller has it.
 
     Returns:
         (N, classes), of this dtype.
     """
-    state = {
-        name: tensor.astype(dtype)
-        for name, tensor in model.get_state().items()
-        if not name.startswith("optimizer.")
-    }
-    replica = model.backend.from_state(model.config, state)
-    return replica.activations(images.astype(dtype))["logits"]
+    if model.dtype != dtype or model.options or model.optimizer is not None:
+        state = model.get_state() if state is None else state
+        with np.errstate(over="ignore"):
+            state = {name: state[name].astype(dtype, copy=False) for name in state}
+        model = model.backend.from_checked_state(model.config, state)
+    return model.activations(images.astype(dtype))["logits"]
 
 
 def _rows(values: np.ndarray) -> list[list[float]]:

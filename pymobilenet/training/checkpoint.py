@@ -158,8 +158,9 @@ def write_best(path: Path, model: Model, image_metadata: Mapping[str, str]) -> N
         model: A model without an optimizer.
         image_metadata: From `metadata_of`.
     """
-    metadata = {**image_metadata, **probe_metadata(model)}
-    write_weights(path, model.config, model.get_state(), model.backend.versions(), metadata)
+    state = model.get_state()
+    metadata = {**image_metadata, **probe_metadata(model, state)}
+    write_weights(path, model.config, state, model.backend.versions(), metadata)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
