@@ -93,7 +93,12 @@ def load_object(path: str | Path) -> Any:
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(added):
             warnings.simplefilter("ignore")
-            content = torch.load(source, map_location=_fixed, weights_only=True, mmap=is_mapped)
+            content = torch.load(
+                source,
+                map_location=_fixed,  # type: ignore[arg-type]  # receives an UntypedStorage
+                weights_only=True,
+                mmap=is_mapped,
+            )
         _check_dicts(content)
         return content
     except Exception as error:  # a malformed file can raise nearly anything

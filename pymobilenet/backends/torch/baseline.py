@@ -27,7 +27,8 @@ def training_step(
     Returns:
         A function without arguments that returns the loss.
     """
-    module = MobileNet(config).to(memory_format=torch.channels_last).train()
+    module = MobileNet(config).train()
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the hints
     optimizer = torch.optim.Adam(module.parameters(), rate)
     x, y = torch.from_numpy(images), torch.from_numpy(labels)
 
@@ -52,7 +53,8 @@ def prediction(config: MobileNetConfig, images: np.ndarray) -> Callable[[], Any]
     Returns:
         A function without arguments that returns logits (N, classes).
     """
-    module = MobileNet(config).to(memory_format=torch.channels_last).eval()
+    module = MobileNet(config).eval()
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the hints
     x = torch.from_numpy(images)
 
     @torch.no_grad()

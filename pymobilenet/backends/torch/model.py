@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -84,8 +84,11 @@ class TorchModel(Model):
         self.sync_norm = sync_norm
         self._torch_dtype = getattr(torch, dtype.name)
         module = MobileNet(config).to(self.device, self._torch_dtype)
-        self.module = module.to(memory_format=self.memory_format).eval()
-        self.training_module = torch.compile(self.module) if compiled else self.module
+        module.to(memory_format=self.memory_format)  # type: ignore[call-overload]  # not in the hints
+        self.module = module.eval()
+        self.training_module: nn.Module = self.module
+        if compiled:
+            self.training_module = cast("nn.Module", torch.compile(self.module))
         self._ddp_module: nn.Module | None = None
         self.torch_optimizer: torch.optim.Optimizer
         self.averages: dict[str, Tensor] = {}
@@ -180,7 +183,7 @@ class TorchModel(Model):
     def _set_memory_format(self, memory_format: torch.memory_format) -> None:
         """Convert the weights; the moments follow in the next step."""
         self.memory_format = memory_format
-        self.module.to(memory_format=memory_format)
+        self.module.to(memory_format=memory_format)  # type: ignore[call-overload]  # not in the hints
         self._ddp_module = None  # its buckets depend on the memory format
 
     @torch.no_grad()
@@ -253,7 +256,7 @@ class TorchModel(Model):
             clip(self.module.parameters(), self.optimizer.clip_norm)
         self.torch_optimizer.step()
         if self.averages:
-            parameters = list(self.module.parameters())
+            parameters: list[Tensor] = list(self.module.parameters())
             weight = 1 - self.optimizer.ema_decay
             torch._foreach_lerp_(list(self.averages.values()), parameters, weight)
 
@@ -275,7 +278,10 @@ class TorchModel(Model):
         add to the returned arrays.
         """
         return TorchArrays(
-            {name: parameter.grad for name, parameter in self.module.named_parameters()}
+            {
+                name: cast("Tensor", parameter.grad)
+                for name, parameter in self.module.named_parameters()
+            }
         )
 
     @contextmanager
@@ -298,7 +304,7 @@ class TorchModel(Model):
             self.module.eval()
             self.module.dropout.factors = None
             for name in masks.keys() - {DROPOUT}:
-                self.module.get_submodule(name).masks = None
+                self.module.get_submodule(name).masks = None  # type: ignore[assignment]
             for buffer, values in zip(self.module.buffers(), saved, strict=False):
                 buffer.copy_(values)
 

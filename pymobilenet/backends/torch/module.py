@@ -30,6 +30,8 @@ class Norm(nn.Module):
     """
 
     processes: Processes | None = None
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, channels: int, eps: float, momentum: float) -> None:
         super().__init__()

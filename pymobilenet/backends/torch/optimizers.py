@@ -76,7 +76,7 @@ class RMSpropTF(torch.optim.Optimizer):
         self.config = config
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]  # takes no closure
         """Update the parameters from their gradients, which are overwritten."""
         alpha, eps = self.config.alpha, self.config.eps
         for group in self.param_groups:
@@ -110,9 +110,11 @@ def clip(parameters: Iterable[Tensor], clip_norm: float) -> None:
     """
     tensors = list(parameters)
     # MPS does not support float64.
-    grads = [p.grad.cpu() if p.device.type == "mps" else p.grad for p in tensors]
+    present = [p.grad for p in tensors if p.grad is not None]
+    grads = [grad.cpu() if grad.device.type == "mps" else grad for grad in present]
     norms = [torch.linalg.vector_norm(grad, dtype=torch.float64) for grad in grads]
     factor = clip_norm / (torch.linalg.vector_norm(torch.stack(norms)).item() + 1e-6)
     if not factor >= 1:  # also if it is NaN
         for parameter in tensors:
-            parameter.grad = parameter.grad * factor
+            if parameter.grad is not None:
+                parameter.grad = parameter.grad * factor

@@ -110,7 +110,9 @@ class Processes:
         Args:
             module: The result of `ddp`.
         """
-        return module.no_sync() if self.count > 1 else nullcontext()
+        if isinstance(module, DistributedDataParallel):
+            return module.no_sync()
+        return nullcontext()
 
     def broadcast(self, tensors: list[Tensor]) -> None:
         """Overwrite tensors with those of rank 0.
