@@ -1,0 +1,115 @@
+"""Draw docs/noise-floor.png: measured errors and noise floors, and a fixed tolerance beside them.
+
+    python docs/figures/noise_floor.py cifar-100-binary.tar.gz docs/noise-floor.png
+
+V1 with width multiplier 0.25 and stem stride 1, 32x32 images, 100 classes, batch 32, seed 0. Left:
+correct float32 PyTorch. Right: float64 PyTorch, correct and with two faults: images that were
+rounded to float32, and norms whose eps was (9.9999997e-06 instead of 1e-05). The summary that goes
+with the picture is printed.
+"""
+
+import platform
+import sys
+from dataclasses import replace
+
+import matplotlib
+import numpy as np
+
+from pymobilenet import MobileNetConfig, backend
+from pymobilenet.data import open_cifar100
+from pymobilenet.parity.floors import distance, floors, program
+from pymobilenet.parity.observe import observe
+from pymobilenet.parity.reference import reference
+from pymobilenet.parity.scenario import Scenario
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+CONFIG = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=100, stem_stride=1)
+FAULTY = replace(CONFIG, norm_eps=float(np.float32(CONFIG.norm_eps)))
+RTOL = 1e-5
+ALLOWED = 10  # floors
+
+
+def measure(dtype, data):
+    """Errors and noise floors, in the order of a step.
+
+    Returns the number of activations, the name of each program -> its errors (tensors,), and the
+    floors (tensors,).
+    """
+    truth = reference(Scenario(CONFIG, dtype, steps=1), data)
+    torch = backend("torch")
+    correct = torch.build(CONFIG, dtype=dtype)
+    seen = observe(correct, truth.inputs, truth.masks)
+    programs = {"correct": seen}
+    if dtype == "float64":
+        rounded = truth.inputs.astype("float32").astype("float64")
+        programs["images rounded"] = observe(correct, rounded, truth.masks)
+        wrong = torch.build(FAULTY, dtype=dtype)
+        programs["eps rounded"] = observe(wrong, truth.inputs, truth.masks)
+    noise = floors(
+        program(correct, truth.inputs, truth.masks, seen), (), dtype, lambda _floors: False
+    )
+    forward = [key for key in seen if key.quantity == "train"]
+    backward = [key for key in seen if key.quantity == "grad"]
+    keys = forward + backward
+    errors = {
+        name: np.array([distance(found[key], truth.seen[key]) for key in keys])
+        for name, found in programs.items()
+    }
+    return len(forward), errors, np.array([noise[key] for key in keys])
+
+
+MARKS = {
+    "correct": (".", "black", "correct PyTorch"),
+    "images rounded": ("^", "tab:red", "fault: images rounded to float32"),
+    "eps rounded": ("x", "tab:purple", "fault: eps of norms rounded to float32"),
+}
+
+
+def draw(axes, forward, errors, noise):
+    places = np.arange(len(noise))
+    axes.fill_between(
+        places, noise, ALLOWED * noise, step="mid", color="tab:blue", alpha=0.15, lw=0
+    )
+    axes.step(places, noise, where="mid", color="tab:blue", lw=1, label="noise floor (and ten)")
+    for name, values in errors.items():
+        mark, color, label = MARKS[name]
+        axes.plot(places, values, mark, color=color, ms=4, label=label)
+    axes.axhline(RTOL, color="tab:orange", ls="--", label=f"fixed rtol {RTOL:g}")
+    axes.axvline(forward - 0.5, color="grey", lw=0.5)
+    axes.set_xticks([forward / 2, forward + (len(noise) - forward) / 2])
+    axes.set_xticklabels(["activations, stem to logits", "gradients, classifier to stem"])
+    axes.tick_params(axis="x", length=0)
+    axes.set_yscale("log")
+    axes.legend(loc="center left" if len(errors) > 1 else "lower right", fontsize="small")
+
+
+def summary(name, values, noise):
+    within = np.mean(values <= ALLOWED * noise)
+    print(
+        f"{name}: {len(values)} tensors, error {values.min():.1e} to {values.max():.1e}, "
+        f"median {np.median(values):.1e}; {np.sum(values > RTOL)} above rtol {RTOL:g}; "
+        f"{within:.1%} within {ALLOWED} floors, the worst at {np.max(values / noise):.2f} floors"
+    )
+
+
+def main(where, out):
+    data = open_cifar100(where, "train")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
+    for axes, dtype in ((left, "float32"), (right, "float64")):
+        forward, errors, noise = measure(dtype, data)
+        draw(axes, forward, errors, noise)
+        for name, values in errors.items():
+            summary(f"{dtype}, {name}, activations", values[:forward], noise[:forward])
+            summary(f"{dtype}, {name}, gradients", values[forward:], noise[forward:])
+    left.set_title("float32: the fixed tolerance rejects a correct program", fontsize="medium")
+    right.set_title("float64: the fixed tolerance accepts two faults", fontsize="medium")
+    left.set_ylabel("relative error against the float64 oracle")
+    figure.savefig(out, dpi=130)
+    versions = backend("torch").versions() | backend("numpy").versions()
+    print(data.source, versions, backend("torch").threads(), platform.machine())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])
