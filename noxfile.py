@@ -20,7 +20,9 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 SHARED = ("-n", "auto", "--dist", "worksteal")
 """A process for each core. Tests take seconds or minutes, so that idle processes steal work."""
 
-OFFLINE = "not julia and not peers"
+OFFLINE = "not julia and not peers and not docs"
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 DEMO = ("--width-mult", "0.25", "--stem-stride", "2", "--stem-stride", "1", "--steps", "5")
 """Levels 4 and 6 use the first net, which is the smaller one."""
@@ -84,6 +86,28 @@ def bench(session):
     """Time the backends beside their peers; JSON and plots are written to bench/."""
     session.install(*CONSTRAINTS, "-e", ".[onnx]")
     session.run("pymobilenet", "bench", *session.posargs)
+
+
+@nox.session
+def docs(session):
+    """Build the documentation site into site/, run its examples and open its pages in Chromium."""
+    session.install(*CONSTRAINTS, "-e", ".[all]", "--group", "test", "--group", "docs")
+    marker = "docs"
+    if shutil.which("julia") is None:
+        shutil.rmtree("julia/docs/build", ignore_errors=True)
+        session.warn("NOT RUN: no julia on PATH, so the reference of MobileNets.jl was not built.")
+        session.warn("NOT RUN: no julia on PATH, so the examples in Julia were not run.")
+    else:
+        code = 'using Pkg; Pkg.develop(path="julia"); Pkg.instantiate()'
+        session.run("julia", "--project=julia/docs", "-e", code, external=True)
+        session.run("julia", "--project=julia/docs", "julia/docs/make.jl", external=True)
+        session.run("pytest", "tests/test_documents.py", "-m", "julia", env=ONE_THREAD)
+    session.run("mkdocs", "build", env={"NO_MKDOCS_2_WARNING": "1"})
+    session.run("pytest", "tests/test_documents.py", "-m", OFFLINE, env=ONE_THREAD)
+    if not any(map(shutil.which, BROWSERS)):
+        session.warn(f"NOT RUN: none of {', '.join(BROWSERS)} on PATH; no page was opened.")
+        marker = "docs and not browser"
+    session.run("pytest", "tests/test_docs_site.py", "-m", marker, *session.posargs)
 
 
 @nox.session

@@ -4,16 +4,16 @@
 
 V1 with width multiplier 0.25 and stem stride 1, 32x32 images, 100 classes, batch 32, seed 0. Left:
 correct float32 PyTorch. Right: float64 PyTorch, correct and with two faults: images that were
-rounded to float32, and norms whose eps was (9.9999997e-06 instead of 1e-05). The summary that goes
-with the picture is printed.
+rounded to float32, and norms whose eps was (9.9999997e-06 instead of 1e-05). The figures that the
+page quotes are printed. It takes some minutes.
 """
 
 import platform
 import sys
 from dataclasses import replace
 
-import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.data import open_cifar100
@@ -21,9 +21,6 @@ from pymobilenet.parity.floors import distance, floors, program
 from pymobilenet.parity.observe import observe
 from pymobilenet.parity.reference import reference
 from pymobilenet.parity.scenario import Scenario
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 CONFIG = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=100, stem_stride=1)
 FAULTY = replace(CONFIG, norm_eps=float(np.float32(CONFIG.norm_eps)))
@@ -69,10 +66,10 @@ MARKS = {
 
 def draw(axes, forward, errors, noise):
     places = np.arange(len(noise))
+    axes.step(places, noise, where="mid", color="tab:blue", lw=1, label="noise floor")
     axes.fill_between(
-        places, noise, ALLOWED * noise, step="mid", color="tab:blue", alpha=0.15, lw=0
+        places, noise, ALLOWED * noise, step="mid", alpha=0.25, lw=0, label="up to ten floors"
     )
-    axes.step(places, noise, where="mid", color="tab:blue", lw=1, label="noise floor (and ten)")
     for name, values in errors.items():
         mark, color, label = MARKS[name]
         axes.plot(places, values, mark, color=color, ms=4, label=label)
@@ -82,7 +79,6 @@ def draw(axes, forward, errors, noise):
     axes.set_xticklabels(["activations, stem to logits", "gradients, classifier to stem"])
     axes.tick_params(axis="x", length=0)
     axes.set_yscale("log")
-    axes.legend(loc="center left" if len(errors) > 1 else "lower right", fontsize="small")
 
 
 def summary(name, values, noise):
@@ -96,7 +92,8 @@ def summary(name, values, noise):
 
 def main(where, out):
     data = open_cifar100(where, "train")
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
+    figure = Figure(figsize=(9, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
     for axes, dtype in ((left, "float32"), (right, "float64")):
         forward, errors, noise = measure(dtype, data)
         draw(axes, forward, errors, noise)
@@ -106,6 +103,7 @@ def main(where, out):
     left.set_title("float32: the fixed tolerance rejects a correct program", fontsize="medium")
     right.set_title("float64: the fixed tolerance accepts two faults", fontsize="medium")
     left.set_ylabel("relative error against the float64 oracle")
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.savefig(out, dpi=130)
     versions = backend("torch").versions() | backend("numpy").versions()
     print(data.source, versions, backend("torch").threads(), platform.machine())
