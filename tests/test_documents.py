@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.cli import app
+from pymobilenet.data import synthetic, write_binary
 from pymobilenet.training import begin, load_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -88,8 +89,12 @@ def test_the_julia_blocks_of_a_page_run(page, tmp_path, monkeypatch, julia_proje
     (tmp_path / "julia").symlink_to(ROOT / "julia")
     config = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=100)
     backend("torch").build(config).save("model.safetensors")
-    changes = ["limit=100", "epochs=1", "train_eval_images=10", "width_mult=0.05"]
-    begin(load_recipe("smoke", changes), backend("torch"), "run").train()
+    write_binary(synthetic(256), "cifar-100-binary")
+    write_binary(synthetic(100, "test"), "cifar-100-binary", "test")
+    changes = ["limit=256", "epochs=1", "train_eval_images=10", "width_mult=0.05"]
+    steps = []
+    run = begin(load_recipe("smoke", changes), backend("torch"), "run")
+    run.train([steps.append], is_stopping=lambda: len(steps) == 3)
     run_julia("\n".join(block for _, block in blocks(page, "julia")), julia_project)
 
 
