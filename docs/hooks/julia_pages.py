@@ -4,6 +4,7 @@ Documenter's pages load fonts, icons and scripts from content delivery networks.
 without a network, so these are taken out; what the script for the sidebar did, `MENU` does.
 """
 
+import functools
 import logging
 import re
 import shutil
@@ -48,11 +49,11 @@ def on_post_build(config):
         return
     shutil.copytree(BUILT, target)
     for page in target.rglob("*.html"):
-        html = TAG.sub(lambda tag: kept(tag, page.parent), page.read_text(encoding="utf-8"))
+        html = TAG.sub(functools.partial(kept, page.parent), page.read_text(encoding="utf-8"))
         page.write_text(html.replace("</body>", f"{MENU}</body>"), encoding="utf-8")
 
 
-def kept(tag, folder):
+def kept(folder, tag):
     """The tag, or nothing where what it loads is not a file of the site."""
     place = tag[1] or tag[2]
     return tag[0] if (folder / place).is_file() else ""
