@@ -29,6 +29,9 @@ FLAGS = [
     "--disable-sync",
 ]
 NARROW, WIDE = 400, 1280
+PATIENCE = 180_000
+"""Milliseconds in which a page must load, also on a machine with much else to do."""
+
 PAGES = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html"))
 
 
@@ -67,6 +70,7 @@ def browser():
 def tab(request, browser):
     """A tab of the browser in a fresh profile, and what went wrong in it so far."""
     context = browser.new_context(viewport={"width": request.param, "height": 900})
+    context.set_default_timeout(PATIENCE)
     tab, errors = context.new_page(), []
     tab.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
     tab.on("pageerror", lambda error: errors.append(str(error)))
@@ -92,6 +96,7 @@ def test_a_page_fits_the_window_and_reports_no_error(page, tab, origin):
 @pytest.mark.browser
 def test_the_search_finds_a_page(browser, origin):
     tab = browser.new_context().new_page()
+    tab.set_default_timeout(PATIENCE)
     tab.goto(origin)
     tab.fill("input[name=query]", "noise floor")
     tab.wait_for_selector(".md-search-result__item")
