@@ -101,6 +101,13 @@ def test_a_container_that_is_asked_for_is_not_looked_for(tmp_path):
         load_any(path, container="safetensors")
 
 
+@pytest.mark.parametrize("suffix", [".NPZ", ".Safetensors", ".PT"])
+def test_a_suffix_names_its_format_in_any_case(tmp_path, suffix):
+    path = tmp_path / f"model{suffix}"
+    save_as(path, V1, random_state(V1))
+    assert detect_container(path) == suffix.lower().removeprefix(".")
+
+
 def test_a_container_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"container must be one of safetensors, npz.*'zip'"):
         load_any(tmp_path, container="zip")

@@ -1,13 +1,13 @@
-"""Reading HDF5 files that nobody vouches for: named arrays, and texts beside them.
+"""Checks of an HDF5 file before h5py reads its arrays and attributes.
 
-The HDF5 library follows what a file says: links into other files, shapes of terabytes that no byte
-stands behind, compressed data a thousand times as large, filters that it looks for among the
-machine's plug-ins. Here only hard links are followed, each object is met once, and a dataset is
-read only if it is float32 or float64, lies in the file in one piece, unfiltered, and is as large as
-it says. So no more memory is asked for than the file has bytes.
+What h5py lacks is a bound: it follows links into other files, allocates shapes of terabytes that
+no bytes in the file back, decompresses data to a thousand times its size and loads filter plug-ins.
+Here only hard links are followed, each object is read once, and a dataset is read only if it is
+float32 or float64, contiguous, unfiltered and as large as it claims. Memory is bounded by the size
+of the file.
 
-Texts of variable length are not read at all: with a damaged reference to one, HDF5 2.0 can read
-without end or beyond its memory.
+Strings of variable length are not read: with a damaged reference to one, HDF5 2.0 can read without
+end or out of bounds.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ T = TypeVar("T")
 
 
 def h5py_module() -> Any:
-    """The library, which is needed for these files alone.
+    """Import and return h5py, which only these files require.
 
     Raises:
-        BackendUnavailable: It is not installed.
+        BackendUnavailable: h5py is not installed.
     """
     try:
         import h5py
@@ -48,10 +48,10 @@ def h5py_module() -> Any:
 
 
 def read_file(path: Path, read: Callable[[Any, int], T]) -> T:
-    """What `read` makes of the open file and its size in bytes.
+    """Call `read` with the open file and its size in bytes, and return its result.
 
     Raises:
-        WeightsError: No file, or none that HDF5 can read to the end; whatever `read` refuses.
+        WeightsError: The file is missing or not HDF5, or `read` raises one.
     """
     h5py = h5py_module()
     if not path.is_file():
@@ -63,11 +63,11 @@ def read_file(path: Path, read: Callable[[Any, int], T]) -> T:
     except WeightsError:
         raise
     except (OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowError) as error:
-        raise WeightsError(f"{path} ({size} bytes) is no whole HDF5 file: {error}") from None
+        raise WeightsError(f"{path} ({size} bytes) is not an HDF5 file: {error}") from None
 
 
 def arrays(root: Any, size: int) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
-    """The names on the way from group `root` to every dataset below it, and its array.
+    """Yield each dataset below the group `root` as its path of names and its array.
 
     Args:
         root: A group of the open file, whose size is `size` bytes.
@@ -88,7 +88,7 @@ def arrays(root: Any, size: int) -> Iterator[tuple[tuple[str, ...], np.ndarray]]
 
 
 def follow(group: Any, name: str) -> Any:
-    """What `name` is in `group`, unless it leads elsewhere."""
+    """Return the member `name` of `group`; a link that is not a hard link is refused."""
     link = group.get(name, getlink=True)
     if not isinstance(link, h5py_module().HardLink):
         raise WeightsError(
@@ -99,7 +99,7 @@ def follow(group: Any, name: str) -> Any:
 
 
 def text(item: Any, key: str) -> str | None:
-    """An attribute that is one text of fixed length; None where there is no such."""
+    """Return an attribute that is one string of fixed length, or None if there is none."""
     if key not in item.attrs:
         return None
     attribute = item.attrs.get_id(key)
@@ -112,13 +112,13 @@ def text(item: Any, key: str) -> str | None:
 
 
 def place(root: Any, *parts: str) -> str:
-    """File and object, for a message; a long name is cut."""
+    """Return file and object for a message; a long name is cut."""
     name = f"{root.name.rstrip('/')}/{'/'.join(parts)}"
     return f"{root.file.filename}: {name:.200}"
 
 
 def _datasets(root: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every dataset below `root` with the names on the way to it, sorted."""
+    """Yield each dataset below `root` with its path of names, sorted."""
     h5py = h5py_module()
     waiting: list[tuple[tuple[str, ...], Any]] = [((), root)]
     met = set()
@@ -141,9 +141,9 @@ def _datasets(root: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
 
 
 def _broken_rule(dataset: Any, size: int, room: int) -> str:
-    """The rule that forbids reading a dataset of a file of `size` bytes, or nothing.
+    """Return the rule that forbids reading a dataset of a file of `size` bytes, or nothing.
 
-    `room` is how many bytes the file and `MOST_BYTES` still leave for tensors.
+    `room` is the number of bytes that the file and `MOST_BYTES` leave for further tensors.
     """
     h5py = h5py_module()
     h5d, h5t = h5py.h5d, h5py.h5t

@@ -83,7 +83,7 @@ def write(
     layers = _by_layer(path, tensors)
     image = io.BytesIO()
     with hdf5.h5py_module().File(image, "w") as file:
-        if path.name.endswith(".weights.h5"):
+        if path.name.lower().endswith(".weights.h5"):
             _write_keras_3(file, layers)
         else:
             _write_keras_2(file, layers)

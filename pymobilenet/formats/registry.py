@@ -143,13 +143,14 @@ def check_destination(path: Path, is_folder: bool = False) -> None:
 
 
 def format_for(path: Path, name: str | None) -> tuple[str, Format]:
-    """The format called `name`, or the one of the suffix of `path`; and its name."""
-    if name is None and path.suffix not in SUFFIXES:
+    """Return the format called `name`, or the one of the suffix of `path` in any case; its name."""
+    suffix = path.suffix.lower()
+    if name is None and suffix not in SUFFIXES:
         raise ConfigError(
             f"{path}: say what to write, one of {', '.join(FORMATS)}, or give it one of the "
             f"suffixes {', '.join(SUFFIXES)}"
         )
-    name = SUFFIXES[path.suffix] if name is None else name
+    name = SUFFIXES[suffix] if name is None else name
     if name not in FORMATS:
         raise ConfigError(f"target must be one of {', '.join(FORMATS)}. Received: {name!r}")
     return name, FORMATS[name]

@@ -85,7 +85,7 @@ def save_as(
             texts |= probe_metadata(backend("torch").from_state(config, weights))
     else:
         notes += left
-    swapped = layout is not CANONICAL and path.suffix == ".safetensors"
+    swapped = layout is not CANONICAL and path.suffix.lower() == ".safetensors"
     if name == "huggingface" and not path.suffix:
         write_folder(path, config, tensors, texts)
         return ConversionReport(

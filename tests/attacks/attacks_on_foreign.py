@@ -76,7 +76,7 @@ FOREIGN = {
     "a zip of text": (zipped("x.txt", "y.npy"), "a zip that is neither npz (all members .npy)"),
     "a keras archive": (
         zipped("config.json", "metadata.json", "model.weights.h5"),
-        "is no whole HDF5 file",
+        "is not an HDF5 file",
     ),
 }
 

@@ -130,9 +130,9 @@ WHOLE = whole()
 SMALL = whole(config=replace(KERAS_V1, width_mult=0.05))
 OWN_TYPE = np.dtype([("re", "f4"), ("im", "f4")])
 TABLE = {
-    "no hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(999), "is no whole HDF5 file: "),
-    "half a file": (WHOLE[: len(WHOLE) // 2], "is no whole HDF5 file: "),
-    "a file without its last byte": (WHOLE[:-1], "is no whole HDF5 file: "),
+    "no hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(999), "is not an HDF5 file: "),
+    "half a file": (WHOLE[: len(WHOLE) // 2], "is not an HDF5 file: "),
+    "a file without its last byte": (WHOLE[:-1], "is not an HDF5 file: "),
     "a soft link": (
         linked(h5py.SoftLink("/x/w")),
         "/x/x must be in its place. Received: a SoftLink, which leads elsewhere",
@@ -175,7 +175,7 @@ TABLE = {
         built(never_written),
         "claims 4398046511104 bytes. Received: ",
     ),
-    "an array larger than its bytes": (enlarged(), "is no whole HDF5 file: "),
+    "an array larger than its bytes": (enlarged(), "is not an HDF5 file: "),
     "an array twice": (built(copies), "is the second 'x/kernel' of the file"),
     "an hdf5 file of others": (
         no_layers(),
