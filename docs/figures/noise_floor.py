@@ -19,7 +19,7 @@ from pymobilenet import MobileNetConfig, backend
 from pymobilenet.data import open_cifar100
 from pymobilenet.parity.floors import distance, floors, program
 from pymobilenet.parity.observe import observe
-from pymobilenet.parity.reference import reference
+from pymobilenet.parity.reference import compute_reference
 from pymobilenet.parity.scenario import Scenario
 
 CONFIG = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=100, stem_stride=1)
@@ -34,7 +34,7 @@ def measure(dtype, data):
     Returns the number of activations, the name of each program -> its errors (tensors,), and the
     floors (tensors,).
     """
-    truth = reference(Scenario(CONFIG, dtype, steps=1), data)
+    truth = compute_reference(Scenario(CONFIG, dtype, steps=1), data)
     torch = backend("torch")
     correct = torch.build(CONFIG, dtype=dtype)
     seen = observe(correct, truth.inputs, truth.masks)
@@ -51,7 +51,7 @@ def measure(dtype, data):
     backward = [key for key in seen if key.quantity == "grad"]
     keys = forward + backward
     errors = {
-        name: np.array([distance(found[key], truth.seen[key]) for key in keys])
+        name: np.array([distance(found[key], truth.observations[key]) for key in keys])
         for name, found in programs.items()
     }
     return len(forward), errors, np.array([noise[key] for key in keys])
