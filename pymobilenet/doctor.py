@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from pymobilenet.backends import BACKENDS, backend
-from pymobilenet.backends.julia import unavailable
+from pymobilenet.backends import BACKENDS, backend, why_unavailable
 from pymobilenet.backends.julia.runtime import blas, sysimage
 from pymobilenet.bench.peak import gemm_peak
 from pymobilenet.bench.report import cores, processor
@@ -30,16 +29,16 @@ def environment_report() -> Iterator[tuple[str, str, str]]:
     for name in ENVIRONMENT_VARIABLES:
         if name in os.environ:
             yield name, os.environ[name], "set in the environment"
-    reason = unavailable()
-    for name in BACKENDS:
-        if name == "julia" and reason is not None:
+    reasons = {name: why_unavailable(name) for name in BACKENDS}
+    for name, reason in reasons.items():
+        if reason is not None:
             yield name, "unavailable", reason
             continue
         loaded = backend(name)
         versions = ", ".join(f"{key} {value}" for key, value in loaded.versions().items())
         threads = ", ".join(f"{count} {kind}" for kind, count in loaded.threads().items())
         yield name, versions, f"threads: {threads}" if threads else ""
-    if reason is None:
+    if reasons["julia"] is None:
         image = sysimage()
         yield (
             "Julia system image",
@@ -52,7 +51,7 @@ def environment_report() -> Iterator[tuple[str, str, str]]:
             f"{library['library']}, kernels for {library['core'] or 'an unknown processor'}",
             "one BLAS thread for each Julia thread while a model computes",
         )
-    peaks = gemm_peak(name for name in BACKENDS if name != "julia" or reason is None)
+    peaks = gemm_peak(name for name, reason in reasons.items() if reason is None)
     best = max(peaks.values())
     for name, gflops in peaks.items():
         remark = "" if gflops > best / 1.5 else _slow_remark(name, peaks)

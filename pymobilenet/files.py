@@ -134,3 +134,37 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+MAX_TEXT_BYTES = 16 << 20
+"""Largest text file that is read: a thousand times the longest list of class names."""
+
+
+def read_text_file(path: str | Path) -> str:
+    """Read a UTF-8 text file that a user names.
+
+    Args:
+        path: A regular file of at most `MAX_TEXT_BYTES`; links are followed.
+
+    Raises:
+        ConfigError: A folder, pipe, device or socket, which might never end, or a larger file.
+        OSError: The file cannot be read.
+        UnicodeDecodeError: The file is not UTF-8.
+    """
+    path = Path(path)
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigError(f"{path} must be a regular file. Received: {_file_kind(status.st_mode)}")
+    with path.open("rb") as file:
+        content = file.read(MAX_TEXT_BYTES + 1)
+    if len(content) > MAX_TEXT_BYTES:
+        raise ConfigError(
+            f"{path} must be a text of at most {MAX_TEXT_BYTES} bytes. "
+            f"Received: {max(status.st_size, len(content))} bytes"
+        )
+    return content.decode("utf-8")
+
+
+def _file_kind(mode: int) -> str:
+    kinds = {"a folder": stat.S_ISDIR, "a named pipe": stat.S_ISFIFO, "a socket": stat.S_ISSOCK}
+    return next((kind for kind, is_kind in kinds.items() if is_kind(mode)), "a device")

@@ -245,7 +245,8 @@ def test_the_command_writes_json_and_pictures(tmp_path):
 
 
 def test_the_doctor_names_processor_and_backends(monkeypatch):
-    monkeypatch.setattr(doctor, "unavailable", lambda: "it is a test")
+    reasons = {"julia": "it is a test"}
+    monkeypatch.setattr(doctor, "why_unavailable", reasons.get)
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 0, result.output
     assert "it is a test" in result.output

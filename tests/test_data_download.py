@@ -189,15 +189,15 @@ def test_a_download_goes_through_the_proxy_of_the_environment(mirror, proxy, mon
 
 
 def test_whether_julia_can_be_downloaded_is_asked_through_the_proxy(proxy, monkeypatch):
-    start = importlib.import_module("pymobilenet.backends.julia.start")
-    monkeypatch.setattr(start, "DOWNLOAD_URL", "http://julia.invalid")
-    monkeypatch.setattr(start, "find_julia", lambda: None)
+    executable = importlib.import_module("pymobilenet.backends.julia.executable")
+    monkeypatch.setattr(executable, "DOWNLOAD_URL", "http://julia.invalid")
+    monkeypatch.setattr(executable, "find_julia", lambda: None)
     monkeypatch.delitem(sys.modules, "juliacall", raising=False)
     monkeypatch.delenv("PYTHON_JULIAPKG_OFFLINE", raising=False)
-    assert start.unavailable() is None
+    assert executable.unavailable() is None
     assert proxy.hosts == ["julia.invalid"]
     monkeypatch.setenv("NO_PROXY", "julia.invalid")
-    assert "http://julia.invalid cannot be reached" in start.unavailable()
+    assert "http://julia.invalid cannot be reached" in executable.unavailable()
 
 
 def test_opening_asks_the_network_each_time_and_not_at_all_when_told(monkeypatch):

@@ -1,5 +1,6 @@
 """One way in: what a name or a path stands for is told by content."""
 
+import numpy as np
 import pytest
 from cifar10_files import write_archive as write_archive_10
 from cifar10_files import write_binary_layout as write_binary_10
@@ -120,3 +121,12 @@ def test_a_path_with_nothing_is_refused_with_the_names_that_can_be_given(tmp_pat
     path = write_tar(tmp_path / "other.tar", {"a.txt": b"x"})
     with pytest.raises(DataError, match="Received: no image"):
         open_data(path, report=str)
+
+
+def test_a_range_of_images_shares_their_memory():
+    data = synthetic(20, num_classes=4)
+    for indices in (range(20), range(3, 9), [5]):
+        assert np.shares_memory(data.subset(indices).images, data.images)
+    reordered = data.subset([3, 2])
+    assert not np.shares_memory(reordered.images, data.images)
+    assert np.array_equal(reordered.images, data.images[[3, 2]])

@@ -62,6 +62,29 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, images, name):
     assert run.train(is_stopping=lambda: run.state.step > stopped.step) == "interrupted"
 
 
+@by_backend
+def test_sigterm_saves_within_two_seconds_and_ends_with_143(tmp_path, images, name):
+    recipe = write_recipe(tmp_path, RECIPE.replace("epochs = 3", "epochs = 500"))
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        command(recipe, "--data", images, "--out", folder, "--backend", name),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (folder / "log.csv").is_file() or len(lines_of(folder)) < 2:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    asked = time.monotonic()
+    said, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert "and saved" in said
+    assert "signal (15)" not in errors
+    assert time.monotonic() - asked < 10  # with the end of the interpreter, on a busy machine
+    assert read_checkpoint(folder / LAST).state.step >= 8
+
+
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # torch's compiler
 def test_the_command_that_goes_on_has_the_options_that_were_given(tmp_path, images, monkeypatch):
     monkeypatch.setattr(TrainingRun, "train", lambda run, *_: run.save() or "interrupted")

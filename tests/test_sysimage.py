@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pymobilenet.backends.julia import sysimage
+from pymobilenet.backends.julia.executable import SYSIMAGE_VARIABLE
 from pymobilenet.cli import app
 
 start = sys.modules["pymobilenet.backends.julia.start"]
@@ -31,7 +32,7 @@ def commands(monkeypatch):
     monkeypatch.setattr(start, "unavailable", lambda: None)
     monkeypatch.setenv("PYTHON_JULIACALL_EXE", "my-julia")
     monkeypatch.setenv("PYTHON_JULIACALL_PROJECT", "my-project")
-    monkeypatch.delenv(sysimage.VARIABLE, raising=False)
+    monkeypatch.delenv(SYSIMAGE_VARIABLE, raising=False)
     return recorded
 
 
@@ -49,10 +50,10 @@ def test_julia_builds_the_image_and_then_starts_with_it(commands, tmp_path):
     assert script.name == "build_sysimage.jl"
     assert "create_sysimage" in script.read_text()
     assert julia[4] == str(image)
-    assert sysimage.VARIABLE not in environment
+    assert SYSIMAGE_VARIABLE not in environment
     assert python[0] == sys.executable
-    assert with_image[sysimage.VARIABLE] == str(image)
-    assert f"{sysimage.VARIABLE}={image}" in result.output
+    assert with_image[SYSIMAGE_VARIABLE] == str(image)
+    assert f"{SYSIMAGE_VARIABLE}={image}" in result.output
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,15 @@ from pymobilenet.backends.base import Backend, Model
 from pymobilenet.backends.batch import activation_masks
 from pymobilenet.errors import BackendUnavailable, ConfigError
 
-__all__ = ["BACKENDS", "Backend", "Model", "activation_masks", "available_backends", "backend"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "Model",
+    "activation_masks",
+    "available_backends",
+    "backend",
+    "why_unavailable",
+]
 
 BACKENDS = ("numpy", "torch", "julia")
 
@@ -48,13 +56,27 @@ def available_backends() -> dict[str, str]:
     """Return each backend's name and status, without starting any of them.
 
     Returns:
-        Name -> "available ..." or "unavailable: " and the reason.
+        Name -> "available ...", or "unavailable: " and the reason; for a Julia that was never
+        started "not started yet ..." or "not installed ...".
 
     Example:
         >>> sorted(available_backends())
         ['julia', 'numpy', 'torch']
     """
     return {name: _status(name) for name in BACKENDS}
+
+
+def why_unavailable(name: str) -> str | None:
+    """Load a backend, which starts Julia, and return why that fails, or None if it does not.
+
+    Args:
+        name: See `backend`.
+    """
+    try:
+        backend(name)
+    except BackendUnavailable as error:
+        return str(error)
+    return None
 
 
 def _status(name: str) -> str:
@@ -67,8 +89,9 @@ def _status(name: str) -> str:
 def _module(name: str) -> Any:
     try:
         return importlib.import_module(f"pymobilenet.backends.{name}")
-    except (ImportError, OSError) as error:  # OSError: a shared library is missing
+    except Exception as error:  # a broken framework raises anything when it is imported
+        reason = str(error) or type(error).__name__
         raise BackendUnavailable(
-            f"the {name} backend needs a package that does not import: {error}. "
+            f"the {name} backend needs a package that does not import: {reason}. "
             "Install pymobilenet again, or that package"
         ) from error

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from pymobilenet.backends import BACKENDS, available_backends, backend
+from pymobilenet.backends import BACKENDS, available_backends, backend, why_unavailable
 from pymobilenet.cli.common import (
     DataOption,
     console,
@@ -52,7 +52,6 @@ def parity(
 
     Where Julia is not installed and cannot be downloaded, recordings of its results are used.
     """
-    from pymobilenet.backends.julia import HOW_TO_GET_JULIA, unavailable
     from pymobilenet.config import MobileNetConfig
     from pymobilenet.data import open_cifar100
     from pymobilenet.files import make_folder
@@ -65,11 +64,11 @@ def parity(
         names = _names(backends)
         if report is not None:
             make_folder(report)
-        reason = unavailable() if "julia" in names else None
+        reason = why_unavailable("julia") if "julia" in names else None
         if reason is not None:
             recordings = read_recordings()
             other = next((name for name in names if name != "julia"), "torch")
-            why = f"because {reason}. {HOW_TO_GET_JULIA}"
+            why = f"because {reason}"
             unused = "" if data is None else f"; {data} is not used"
             console.print(
                 f"[bold]julia: {escape(describe_recording(recordings[0]))}[/], {escape(why)}. The "
@@ -130,7 +129,6 @@ def verify(
     ] = None,
 ) -> None:
     """Recompute the logits that a saved model carries, in each backend; status 1 if they differ."""
-    from pymobilenet.backends.julia import unavailable
     from pymobilenet.formats import load_any
     from pymobilenet.parity.verify import verify as verify_probe
 
@@ -138,7 +136,7 @@ def verify(
         if backends is not None:
             names = list(_names(backends))
         else:
-            reason = unavailable()
+            reason = why_unavailable("julia")
             names = [name for name in BACKENDS if name != "julia" or reason is None]
             if reason is not None:
                 console.print(f"[bold]julia is skipped:[/] {escape(reason)}", soft_wrap=True)

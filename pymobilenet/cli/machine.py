@@ -28,11 +28,12 @@ def sysimage(
     path: Annotated[Path, typer.Argument(help="The image file to write, 300 MB.")],
 ) -> None:
     """Build a system image with which Julia starts faster: 9 to 12 minutes, 4 GB of memory."""
-    from pymobilenet.backends.julia.sysimage import VARIABLE, build_sysimage
+    from pymobilenet.backends.julia.executable import SYSIMAGE_VARIABLE
+    from pymobilenet.backends.julia.sysimage import build_sysimage
 
     with exit_on_error():
         build_sysimage(path)
-    message = f"To use it, set {VARIABLE}={path.absolute()}."
+    message = f"To use it, set {SYSIMAGE_VARIABLE}={path.absolute()}."
     console.print(message, soft_wrap=True, markup=False)
 
 

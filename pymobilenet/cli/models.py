@@ -108,8 +108,10 @@ def info(
     from pymobilenet.summary import print_summary, summary
 
     with exit_on_error():
-        with config.open("rb") as file:
-            is_text = b"\0" not in file.read(4096)  # every weights file has a zero byte there
+        is_text = True
+        if config.is_file():
+            with config.open("rb") as file:
+                is_text = b"\0" not in file.read(4096)  # every weights file has a zero byte there
         if is_text:
             net = MobileNetConfig.from_toml(config)
         else:

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from pymobilenet.training import StepRecord, TrainingRun
     from pymobilenet.training.log import Line
 
-INTERRUPTED = 130
-"""The status of a command that Ctrl-C ended."""
+SIGNALLED = 128
+"""The status of a command that a signal ended is this and the signal's number: 130 after Ctrl-C,
+143 after SIGTERM."""
 
 COUNTS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 """Number of processes, as set by the mpiexec of Open MPI and of MPICH, or by a cluster."""
@@ -113,17 +114,17 @@ def train(
             assert resume is not None
             run = resume_run(resume, chosen, None if data is None else absolute(data), **options)
         if not run.model.is_main_process:
-            with _stoppable(lambda: None) as is_stopping:
-                ending = run.train(is_stopping=is_stopping)
-            raise typer.Exit(INTERRUPTED if ending == "interrupted" else 0)
+            with _stoppable(lambda: None) as stop:
+                ending = run.train(is_stopping=stop.is_asked)
+            raise typer.Exit(stop.status if ending == "interrupted" else 0)
         settings = run.train_config.to_dict() | run.run.to_dict() | run.model.config.to_dict()
         loggers = [new_logger(name, run.folder, settings, run.state.log) for name in logs]
         _print_start(run)
-        with _stoppable(_print_stopping) as is_stopping, _bars(run) as (on_step, on_line):
-            ending = run.train([on_step], [*loggers, on_line], is_stopping)
+        with _stoppable(_print_stopping) as stop, _bars(run) as (on_step, on_line):
+            ending = run.train([on_step], [*loggers, on_line], stop.is_asked)
         _print_end(run, ending, options, logs)
     if ending == "interrupted":
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(stop.status)
 
 
 def recipes() -> None:
@@ -152,23 +153,36 @@ def _print_stopping() -> None:
     errors.print("Stopping after this step; once more stops at once, without saving.")
 
 
+class _Stop:
+    """A request to stop, by a signal of this process or, where `number` is None, of another."""
+
+    number: int | None = None
+
+    def is_asked(self) -> bool:
+        return self.number is not None
+
+    @property
+    def status(self) -> int:
+        return SIGNALLED + (self.number or signal.SIGINT)
+
+
 @contextmanager
-def _stoppable(notify: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """Yield a function that returns whether Ctrl-C was pressed; a second Ctrl-C stops at once."""
-    signals: list[int] = []
+def _stoppable(notify: Callable[[], None]) -> Iterator[_Stop]:
+    """Handle SIGINT and SIGTERM as a request to stop; a second one stops Python at once."""
+    stop = _Stop()
 
-    def note(number: int, _frame: object) -> None:
-        signals.append(number)
+    def handle(number: int, _frame: object) -> None:
+        stop.number = number
         notify()
-        signal.signal(number, previous[signal.Signals(number)])
+        signal.signal(number, handlers[signal.Signals(number)])
 
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in previous:
-        signal.signal(number, note)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in handlers:
+        signal.signal(number, handle)
     try:
-        yield lambda: bool(signals)
+        yield stop
     finally:
-        for number, handler in previous.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 

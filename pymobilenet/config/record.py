@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from pymobilenet.errors import ConfigError
+from pymobilenet.files import read_text_file
 from pymobilenet.strict_json import parse_object
 
 
@@ -27,7 +28,9 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         ConfigError: The file cannot be read or is not TOML.
     """
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(read_text_file(path))
+    except ConfigError:
+        raise
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:

@@ -116,6 +116,8 @@ class Dataset:
     def subset(self, indices: ArrayLike) -> Dataset:
         """Return the images at `indices` (integers, one axis), in that order, as a new Dataset.
 
+        Consecutive ascending indices share the memory of this one; others are copied.
+
         Raises:
             DataError: no index, a non-integer one, or one outside [0, N).
         """
@@ -128,9 +130,11 @@ class Dataset:
         wrong = picks[(picks < 0) | (picks >= len(self))]
         if wrong.size:
             raise DataError(f"indices must be in [0, {len(self)}). Received: {wrong[0]}")
+        is_range = np.array_equal(picks, np.arange(picks[0], picks[0] + len(picks)))
+        chosen = slice(picks[0], picks[0] + len(picks)) if is_range else picks
         return replace(
             self,
-            images=self.images[picks],
+            images=self.images[chosen],
             labels=self.labels[picks],
             coarse=None if self.coarse is None else self.coarse[picks],
             source=f"{self.source}, {len(picks)} of {len(self)} images",

@@ -14,6 +14,7 @@ from pymobilenet import metadata_keys as keys
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.data import Dataset
 from pymobilenet.errors import DataError, WeightsError
+from pymobilenet.files import read_text_file
 from pymobilenet.hub import imagenet_classes
 from pymobilenet.strict_json import shown
 from pymobilenet.weights.state import truncate
@@ -53,11 +54,12 @@ def class_names(
 
     Raises:
         DataError: The number of lines is not that of the classes, or a line is empty.
+        ConfigError: `file` is not a regular file, or too large.
         WeightsError: See `known_names`.
     """
     if file is not None:
         try:
-            names = tuple(file.read_text(encoding="utf-8").splitlines())
+            names = tuple(read_text_file(file).splitlines())
         except UnicodeDecodeError as error:
             raise DataError(f"{file}: not UTF-8 text: {error}") from None
         if rule := _broken_rule(names, config.num_classes):

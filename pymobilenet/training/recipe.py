@@ -187,3 +187,5 @@ def _value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    except ValueError as error:  # an integer of more digits than Python converts
+        raise ConfigError(f"{error}. Received: {text[:40]!r}...") from None

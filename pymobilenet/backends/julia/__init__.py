@@ -25,21 +25,15 @@ import atexit
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from pymobilenet.backends.base import Backend
+from pymobilenet.backends.julia.executable import HOW_TO_GET_JULIA, status, unavailable
 from pymobilenet.backends.julia.interop import translate_julia_errors
 from pymobilenet.backends.julia.model import JuliaModel
-from pymobilenet.backends.julia.start import (
-    HOW_TO_GET_JULIA,
-    find_julia,
-    import_optional_packages,
-    import_packages,
-    start,
-    unavailable,
-)
+from pymobilenet.backends.julia.start import import_optional_packages, import_packages, start
 from pymobilenet.config import MobileNetConfig
 
 __all__ = [
@@ -55,6 +49,13 @@ __all__ = [
 EXIT_TIMEOUT_SECONDS = 600.0
 """How long a process waits at its exit for the other processes of a distributed run. The main
 process may still be writing its files."""
+
+
+INTERRUPTED = (130, 143)
+"""The statuses of a command that SIGINT or SIGTERM has ended."""
+
+INTERRUPTED_TIMEOUT_SECONDS = 10.0
+"""The same for a process that was interrupted."""
 
 
 class JuliaBackend(Backend):
@@ -88,6 +89,7 @@ class JuliaBackend(Backend):
         }
         self._array_at = self.julia.array_at
         self._processes: Any = None
+        self._exit_status: Any = None
 
     def versions(self) -> dict[str, str]:
         """Return the versions of Julia and of the packages that compute, by name."""
@@ -130,22 +132,40 @@ class JuliaBackend(Backend):
             import_optional_packages(("MPI",), "distributed=True")
             with translate_julia_errors():
                 self._processes = self.julia.join_processes()
+            self._record_exit_status()
             atexit.register(self._leave_processes)
         return self._processes
 
     def _leave_processes(self) -> None:
         """Wait at exit for the other processes; abort all if they do not arrive in time.
 
-        A process that ends with an exception aborts the others at once. Without this, MPI would
-        let the remaining processes wait for ever.
+        A process that ends with an exception or a status other than 0 aborts the others, at once
+        or, where it was interrupted and the others may be saving, after some seconds. Without this,
+        MPI would let the remaining processes wait for ever.
         """
-        mpi, has_failed = self.main.MPI, hasattr(sys, "last_value")
+        mpi = self.main.MPI
         barrier = mpi.Ibarrier(mpi.COMM_WORLD)
-        deadline = time.monotonic() + (0 if has_failed else EXIT_TIMEOUT_SECONDS)
+        deadline = time.monotonic() + self._exit_timeout()
         while not mpi.Test(barrier):
             if time.monotonic() > deadline:
                 mpi.Abort(mpi.COMM_WORLD, 1)
             time.sleep(0.02)
+
+    def _exit_timeout(self) -> float:
+        if self._exit_status in INTERRUPTED:
+            return INTERRUPTED_TIMEOUT_SECONDS
+        has_failed = hasattr(sys, "last_value") or self._exit_status not in (None, 0)
+        return 0.0 if has_failed else EXIT_TIMEOUT_SECONDS
+
+    def _record_exit_status(self) -> None:
+        """Record what `sys.exit` is called with: Python tells no exit handler the status."""
+        sys_exit = sys.exit
+
+        def record_and_exit(status: Any = None, /) -> NoReturn:
+            self._exit_status = status
+            sys_exit(status)
+
+        sys.exit = record_and_exit
 
     def workspace(self, model: Any, device: str) -> Any:
         """Allocate the buffers in which a Julia model computes.
@@ -186,17 +206,6 @@ class JuliaBackend(Backend):
         if device == "cuda":  # before MPI is initialized, so that each process takes its own GPU
             import_optional_packages(("CUDA", "cuDNN"), "device='cuda'")
         return JuliaModel(self, config, dtype, device=device, **options)
-
-
-def status() -> str:
-    """Return whether Julia is available, and where or why not, without starting it."""
-    path = find_julia()
-    if path is not None:
-        return f"available ({path})"
-    reason = unavailable()
-    if reason is not None:
-        return f"unavailable: {reason}. {HOW_TO_GET_JULIA}"
-    return "available after a one-time download"
 
 
 def load_backend() -> JuliaBackend:

@@ -7,37 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import http.client
 import os
-import shutil
 import signal
 import sys
 import threading
-import urllib.error
-import urllib.request
 import warnings
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from pymobilenet.errors import BackendUnavailable
-
-DOWNLOAD_URL = "https://julialang-s3.julialang.org"
-CONNECT_SECONDS = 3
-
-SLEEP_THRESHOLD = "1000000"
-"""Nanoseconds for which an idle Julia thread spins before it sleeps. With Julia's default, 16,000,
-threads fall asleep between two layers, and waking a virtual processor takes longer than many
-layers."""
-
-HEAP_SIZE_HINT = "4G"
-"""Heap size at which Julia's garbage collector becomes aggressive: it does not see the memory that
-torch and NumPy use in the same process."""
-
-HOW_TO_GET_JULIA = (
-    "Install Julia 1.10 or later from https://julialang.org/downloads and have `julia` on PATH, "
-    "or connect to the internet once: it is then downloaded automatically"
+from pymobilenet.backends.julia.environment import check_environment, environment_defaults
+from pymobilenet.backends.julia.executable import (
+    HOW_TO_GET_JULIA,
+    SYSIMAGE_VARIABLE,
+    check_image,
+    find_julia,
+    record_start,
+    unavailable,
+    was_started,
 )
+from pymobilenet.errors import BackendUnavailable
 
 IMPORT_CODE = """
 try
@@ -70,12 +57,16 @@ def start() -> Any:
             installed, or it does not start.
     """
     ensure_julia()
+    if "juliacall" not in sys.modules:
+        _check_image()
     interrupt_handler = signal.getsignal(signal.SIGINT)
-    with _environment_defaults(), warnings.catch_warnings():
+    with environment_defaults(), warnings.catch_warnings():
         # Both import orders are tested in fresh processes, so the warning does not apply.
         warnings.filterwarnings("ignore", message="torch was imported before juliacall")
         try:
             import juliacall
+        except ValueError as error:  # an option that juliacall checks
+            raise BackendUnavailable(f"Julia was not started: {error}") from error
         except Exception as error:
             raise BackendUnavailable(
                 f"Julia is installed but did not start: {error}. Run `python -m juliapkg resolve "
@@ -88,6 +79,13 @@ def start() -> Any:
     return juliacall.Main
 
 
+def _check_image() -> None:
+    """Try the system image of the environment in another process, unless it has worked before."""
+    image, path = os.environ.get(SYSIMAGE_VARIABLE), find_julia()
+    if image and path is not None and not was_started(path):
+        check_image(path, image)
+
+
 def ensure_julia() -> None:
     """Install Julia and its packages if they are missing.
 
@@ -95,6 +93,7 @@ def ensure_julia() -> None:
         BackendUnavailable: Julia is not installed and cannot be downloaded, or its packages cannot
             be installed.
     """
+    check_environment()
     reason = unavailable()
     if reason is not None:
         raise BackendUnavailable(f"the Julia backend is unavailable: {reason}. {HOW_TO_GET_JULIA}")
@@ -127,6 +126,7 @@ def import_packages() -> None:
             f"Julia started, but MobileNets.jl could not be loaded: {error}. The project "
             f"{juliacall.CONFIG['project']} must contain MobileNets and PythonCall"
         )
+    record_start(find_julia() or juliacall.CONFIG["exepath"])
 
 
 def import_optional_packages(names: tuple[str, ...], option: str) -> None:
@@ -198,62 +198,6 @@ def _resolve() -> None:
                 "Check the connection, or set PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT "
                 "to a Julia executable and a project that contains MobileNets and PythonCall"
             ) from error
-
-
-@contextlib.contextmanager
-def _environment_defaults() -> Iterator[None]:
-    """Set environment defaults that juliacall reads at import; restore the environment after."""
-    defaults = {
-        "PYTHON_JULIACALL_HANDLE_SIGNALS": "yes",
-        "PYTHON_JULIACALL_HEAP_SIZE_HINT": HEAP_SIZE_HINT,
-        "JULIA_THREAD_SLEEP_THRESHOLD": SLEEP_THRESHOLD,
-    }
-    if "JULIA_NUM_THREADS" not in os.environ:
-        defaults["PYTHON_JULIACALL_THREADS"] = "auto"
-    added = [name for name in defaults if name not in os.environ]
-    os.environ.update({name: defaults[name] for name in added})
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
-
-
-def unavailable() -> str | None:
-    """Return why Julia cannot be used: none is installed and none can be downloaded.
-
-    Returns:
-        The reason, or None if Julia is installed or can be downloaded.
-    """
-    if find_julia() is not None or "juliacall" in sys.modules:
-        return None
-    if os.environ.get("PYTHON_JULIAPKG_OFFLINE") == "yes":
-        return "no Julia is installed, and PYTHON_JULIAPKG_OFFLINE=yes forbids downloading one"
-    # S310: an https address of this module
-    request = urllib.request.Request(DOWNLOAD_URL, method="HEAD")
-    try:
-        opener = urllib.request.build_opener()  # with the proxies of the environment
-        opener.open(request, timeout=CONNECT_SECONDS).close()
-    except urllib.error.HTTPError as error:  # an answer, whatever it says of the root
-        error.close()
-    except (OSError, http.client.HTTPException) as error:
-        return f"no Julia is installed, and {DOWNLOAD_URL} cannot be reached ({error})"
-    return None
-
-
-def find_julia() -> str | None:
-    """Return the path of an installed Julia, or None.
-
-    Looks at the environment variables, then at PATH, then at the Julia that juliapkg has
-    downloaded.
-    """
-    from juliapkg.state import STATE
-
-    configured = os.environ.get("PYTHON_JULIACALL_EXE") or STATE["override_executable"]
-    if configured:
-        return configured
-    downloaded = Path(STATE["install"]) / "bin" / "julia"
-    return shutil.which("julia") or shutil.which("juliaup") or shutil.which(downloaded)
 
 
 def print_status(sentence: str) -> None:

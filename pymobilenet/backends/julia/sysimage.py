@@ -7,11 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pymobilenet.backends.julia.executable import SYSIMAGE_VARIABLE
 from pymobilenet.backends.julia.start import ensure_julia, julia_executable_and_project
 from pymobilenet.errors import BackendUnavailable, ConfigError
-
-VARIABLE = "PYTHON_JULIACALL_SYSIMAGE"
-"""juliacall's environment variable for the system image that Julia starts with."""
 
 PACKAGES_FOLDER = Path(__file__).parents[3]
 """The folder that holds pymobilenet and MobileNets.jl (``julia`` in a checkout,
@@ -50,7 +48,7 @@ def build_sysimage(path: Path) -> None:
     _run(
         [sys.executable, "-c", START_CODE],
         f"{image} was built, but Julia does not start with it",
-        {VARIABLE: str(image)},
+        {SYSIMAGE_VARIABLE: str(image)},
     )
 
 

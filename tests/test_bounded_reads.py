@@ -1,0 +1,67 @@
+"""Files that users name are regular and not too large: nothing blocks and nothing fills the
+memory."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from small_models import SMALL
+
+from pymobilenet import files
+from pymobilenet.config import MobileNetConfig
+from pymobilenet.errors import ConfigError
+from pymobilenet.evaluation.names import class_names
+from pymobilenet.files import read_text_file
+from pymobilenet.training import load_recipe
+
+
+@pytest.fixture
+def pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe.toml")
+    return tmp_path / "pipe.toml"
+
+
+def test_a_device_and_a_pipe_are_refused_at_once(pipe, tmp_path):
+    for path, kind in (("/dev/zero", "a device"), (pipe, "a named pipe"), (tmp_path, "a folder")):
+        with pytest.raises(ConfigError, match=f"must be a regular file. Received: {kind}"):
+            read_text_file(path)
+        with pytest.raises(ConfigError, match="must be a regular file"):
+            class_names(SMALL, {}, "m.safetensors", type(tmp_path)(path))
+        with pytest.raises(ConfigError, match="must be a regular file"):
+            MobileNetConfig.from_toml(path)
+    with pytest.raises(ConfigError, match="must be a regular file"):
+        load_recipe(pipe)
+
+
+def test_a_text_larger_than_the_limit_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MAX_TEXT_BYTES", 10)
+    (tmp_path / "names").write_text("é" * 5)
+    assert read_text_file(tmp_path / "names") == "é" * 5
+    (tmp_path / "names").write_text("é" * 5 + "a")
+    with pytest.raises(ConfigError, match=r"at most 10 bytes. Received: 11 bytes"):
+        read_text_file(tmp_path / "names")
+
+
+def test_a_link_to_a_text_is_followed(tmp_path):
+    (tmp_path / "names").write_text("a\n")
+    (tmp_path / "link").symlink_to(tmp_path / "names")
+    assert read_text_file(tmp_path / "link") == "a\n"
+
+
+@pytest.mark.parametrize("words", [["info"], ["train", "--out", "run"]])
+def test_a_command_refuses_a_pipe_in_one_line(pipe, words):
+    done = subprocess.run(
+        [sys.executable, "-m", "pymobilenet.cli", words[0], str(pipe), *words[1:]],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert "must be a regular file. Received: a named pipe" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_number_of_too_many_digits_is_refused():
+    with pytest.raises(ConfigError, match="Exceeds the limit"):
+        load_recipe("smoke", ["seed=" + "1" * 5000])
