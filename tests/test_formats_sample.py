@@ -1,6 +1,7 @@
 """A sample of the original net decides what neither names nor shapes show."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from peer_nets import Marvis, images, outputs, randomized
 
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.errors import ConfigError, WeightsError
-from pymobilenet.formats import load_any, parse_settings
+from pymobilenet.formats import Sample, load_any, parse_settings
 from pymobilenet.formats.npz import write
+from pymobilenet.parity.verify import verify_sample
 
 CHANGES = {
     "stem_stride": 1,
@@ -129,3 +131,18 @@ def test_settings_are_read_from_texts_and_from_a_partial_config(tmp_path):
     ):
         with pytest.raises(ConfigError, match=message):
             parse_settings([change], tmp_path / "c.toml")
+
+
+def test_verify_compares_backends_with_a_sample(tmp_path):
+    config, state = original({"stem_stride": 1})
+    path, sample = recorded(tmp_path, config, state)
+    loaded = load_any(path, sample=sample)
+    checks = verify_sample(loaded, Sample.read(sample), ["numpy", "torch"])
+    assert [(check.backend, check.dtype) for check in checks] == [
+        ("numpy", "float64"),
+        ("torch", "float64"),
+        ("torch", "float32"),
+    ]
+    assert all(check.passed for check in checks)
+    wrong = replace(loaded, config=replace(loaded.config, norm_eps=1e-3))
+    assert not any(check.passed for check in verify_sample(wrong, Sample.read(sample), ["torch"]))

@@ -19,6 +19,15 @@ from pymobilenet.cli.common import (
     print_written,
     show_progress,
 )
+from pymobilenet.cli.reading import (
+    ConfigOption,
+    MapOption,
+    ReadingOptions,
+    SampleOption,
+    SetOption,
+    WhichOption,
+    read_model,
+)
 from pymobilenet.terminal import folded_table
 
 DTYPES = ("float64", "float32")
@@ -127,10 +136,16 @@ def verify(
         str | None,
         typer.Option(help="From " + ", ".join(BACKENDS) + "; by default all that are available."),
     ] = None,
+    changes: SetOption = [],
+    config: ConfigOption = None,
+    sample: SampleOption = None,
+    which: WhichOption = None,
+    name_map: MapOption = None,
 ) -> None:
     """Recompute the logits that a saved model carries, in each backend; status 1 if they differ."""
-    from pymobilenet.formats import load_any
+    from pymobilenet.formats import Sample
     from pymobilenet.parity.verify import verify as verify_probe
+    from pymobilenet.parity.verify import verify_sample
 
     with exit_on_error():
         if backends is not None:
@@ -140,7 +155,11 @@ def verify(
             names = [name for name in BACKENDS if name != "julia" or reason is None]
             if reason is not None:
                 console.print(f"[bold]julia is skipped:[/] {escape(reason)}", soft_wrap=True)
-        checks = verify_probe(load_any(file), names, str(file))
+        loaded = read_model(file, ReadingOptions(changes, config, sample, which, name_map))
+        if sample is None:
+            checks = verify_probe(loaded, names, str(file))
+        else:
+            checks = verify_sample(loaded, Sample.read(sample), names)
     table = folded_table("backend", "dtype", "error", "allowed", "")
     for check in checks:
         verdict = "agrees" if check.passed else "[bold red]differs[/]"

@@ -255,7 +255,7 @@ class _Reader:
         eps = {unit.eps for unit in self.units if unit.norm is not None}
         if len(eps) > 1:
             raise WeightsError(f"{self.path}: its norms have different eps: {sorted(eps)}")
-        norm_eps = round(eps.pop(), 12) if eps else FOLDED_EPS
+        norm_eps = float(str(np.float32(eps.pop()))) if eps else FOLDED_EPS
         for name, tensor in _tensors(self.units, self.constants, norm_eps):
             graph.tensors[name] = np.array(tensor, order="C")
         match = match_structure(graph.tensors, is_ordered=True)

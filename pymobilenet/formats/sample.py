@@ -153,14 +153,23 @@ def _trials(
         settings = dict(zip(searched, values, strict=True))
         model = _model(base, state, settings)
         outputs = model.predict(sample.inputs.astype(np.float64, order="C"))
-        yield _Trial(settings, _distance(outputs, sample.outputs))
+        yield _Trial(settings, output_distance(outputs, sample.outputs))
 
 
 def _model(base: MobileNetConfig, state: State, settings: Mapping[str, Any]) -> Model:
     return backend("torch").from_state(replace(base, **settings), state)
 
 
-def _distance(logits: np.ndarray, outputs: np.ndarray) -> float:
+def output_distance(logits: np.ndarray, outputs: np.ndarray) -> float:
+    """Return the norm of the difference over that of `outputs`, logits or probabilities.
+
+    Args:
+        logits: (N, classes), of this project's net.
+        outputs: The same shape, of the original.
+
+    Raises:
+        WeightsError: The shapes differ.
+    """
     if logits.shape != outputs.shape:
         raise WeightsError(
             f"the sample's outputs must have shape {logits.shape}. Received: {outputs.shape}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from pymobilenet.backends.probe import Probe, digest, images, logits
 from pymobilenet.errors import WeightsError
 from pymobilenet.formats import Loaded
 from pymobilenet.formats.exchange import WeightsFile
+from pymobilenet.formats.sample import ROUNDING, Sample, output_distance
 from pymobilenet.parity.floors import IMAGES_INDEX, distance, min_floor, move_parameters, move_ulps
 from pymobilenet.parity.tolerances import DRAWS, MAX_RATIO
 from pymobilenet.weights import State
@@ -90,6 +91,37 @@ def verify(file: WeightsFile | Loaded, names: Sequence[str], source: str) -> lis
     return [
         _check(one, dtype, file, probe, pixels) for one, dtype in pairs if one.supports_dtype(dtype)
     ]
+
+
+def verify_sample(loaded: Loaded, sample: Sample, names: Sequence[str]) -> list[ProbeCheck]:
+    """Compare the outputs that the original net gave with those of backends.
+
+    Args:
+        loaded: The model.
+        sample: Inputs and outputs of the net it comes from.
+        names: The backends.
+
+    Returns:
+        A check for each backend and dtype. Its floor is that of `formats.sample.ROUNDING`, since
+        nothing is known of how the original rounds.
+
+    Raises:
+        BackendUnavailable: A backend cannot be loaded.
+    """
+    checks = []
+    for name in names:
+        for dtype in PROBE_DTYPES:
+            if not (chosen := backend(name)).supports_dtype(dtype):
+                continue
+            weights = {k: v.astype(dtype) for k, v in loaded.state.items() if _is_weight(k)}
+            model = chosen.from_state(replace(loaded.config, softmax=False), weights)
+            error = output_distance(model.predict(sample.inputs.astype(dtype)), sample.outputs)
+            checks.append(ProbeCheck(name, dtype, error, ROUNDING / MAX_RATIO))
+    return checks
+
+
+def _is_weight(name: str) -> bool:
+    return not name.startswith("optimizer.")
 
 
 def _check(
