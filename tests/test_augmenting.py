@@ -33,8 +33,8 @@ def plan_of(case):
 
 def as_lists(batch):
     """What `augmented` takes."""
-    given = {name: value for name, value in vars(batch).items() if value is not None}
-    case = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in given.items()}
+    fields = {name: value for name, value in vars(batch).items() if value is not None}
+    case = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in fields.items()}
     dy, dx = zip(*case.pop("offsets"), strict=True)
     return {**case, "dy": dy, "dx": dx}
 
@@ -48,8 +48,8 @@ def images_of(shape):
 def test_recorded_plans(case):
     batch = plan_of(case).batch(case["step"])
     for name in ("angles", "partners", "weights"):
-        found = getattr(batch, name)
-        assert (None if found is None else found.tolist()) == case[name]
+        value = getattr(batch, name)
+        assert (None if value is None else value.tolist()) == case[name]
     holes = None if batch.holes is None else [[str(w) for w in pair] for pair in batch.holes]
     assert holes == case["holes"]
 
@@ -61,9 +61,9 @@ def test_recorded_pixels_and_targets(case):
     assert (pixels.dtype, pixels.flags.c_contiguous) == (np.uint8, True)
     assert pixels.ravel().tolist() == case["result"]
     labels = np.arange(case["num_images"]) % 3
-    wanted = targets(labels, batch, 3)
-    assert wanted.dtype == np.float32
-    assert (wanted * 256).ravel().tolist() == case["targets_in_256ths"]
+    distributions = targets(labels, batch, 3)
+    assert distributions.dtype == np.float32
+    assert (distributions * 256).ravel().tolist() == case["targets_in_256ths"]
 
 
 @settings(deadline=None, database=None, max_examples=60)

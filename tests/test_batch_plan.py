@@ -46,11 +46,11 @@ def test_an_epoch_shows_each_image_at_most_once_and_drops_the_rest(seed, num_ima
     steps = plan.steps_per_epoch
     epoch = data.draw(st.integers(0, 3))
     batches = [plan.batch(epoch * steps + i) for i in range(steps)]
-    seen = np.concatenate([batch.indices for batch in batches])
+    indices = np.concatenate([batch.indices for batch in batches])
     assert steps * batch_size <= num_images < (steps + 1) * batch_size
     assert all(len(batch) == batch_size for batch in batches)
-    assert len(set(seen.tolist())) == len(seen)
-    assert seen.tolist() == plan.order(epoch)[: len(seen)].tolist()
+    assert len(set(indices.tolist())) == len(indices)
+    assert indices.tolist() == plan.order(epoch)[: len(indices)].tolist()
     offsets = np.concatenate([batch.offsets for batch in batches])
     assert offsets.min() >= 0
     assert offsets.max() <= 8
@@ -138,8 +138,8 @@ def test_floating_images_are_refused():
         normalise(images, MEAN, STD)
 
 
-def test_a_plan_for_more_images_than_there_are_is_refused():
-    with pytest.raises(DataError, match="holds only 2"):
+def test_a_plan_for_more_images_than_the_data_set_is_refused():
+    with pytest.raises(DataError, match=r"below the number of images, 2\. Received: 49"):
         apply(np.zeros((2, 3, 4, 4), np.uint8), BatchPlan(0, 50, 50).batch(0))
 
 

@@ -145,7 +145,7 @@ def test_links_and_folders_in_an_archive_are_not_followed(tmp_path, cache):
             info = tarfile.TarInfo(name)
             info.type, info.linkname = kind, "/etc/passwd"
             tar.addfile(info)
-    with pytest.raises(DataError, match="holds none of"):
+    with pytest.raises(DataError, match="contains none of"):
         load_cifar100(path)
     assert not cache.exists()
 

@@ -115,9 +115,9 @@ def test_a_pickle_that_calls_something_is_refused(tmp_path):
 def test_neither_data_set_passes_for_the_other(tmp_path):
     ten = write_archive(tmp_path / "cifar-10-binary.tar.gz", "binary")
     hundred = write_archive_100(tmp_path / "cifar-100-binary.tar.gz", "binary")
-    with pytest.raises(DataError, match=r"10-binary.tar.gz: holds none of .*train\.bin"):
+    with pytest.raises(DataError, match=r"10-binary.tar.gz: contains none of .*train\.bin"):
         load_cifar100(ten)
-    with pytest.raises(DataError, match=r"100-binary.tar.gz: holds none of .*data_batch_1\.bin"):
+    with pytest.raises(DataError, match=r"100-binary.tar.gz: contains none of .*data_batch_1\.bin"):
         load_cifar10(hundred)
     write_binary_layout(tmp_path / "data")
     with pytest.raises(DataError, match="no CIFAR-100 at"):

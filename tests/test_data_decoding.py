@@ -96,14 +96,14 @@ def test_an_orientation_that_cannot_be_read_turns_nothing():
 def test_warnings_of_metadata_are_kept_back():
     exif = b"Exif\0\0II*\0\x08\0\0\0\x63\0\x12\x01"  # 99 tags, of which none is whole
     content = encoded(Image.fromarray(pixels_of(4)), "JPEG", exif=exif)
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         decode(content, None)
-        assert said
-        said.clear()
+        assert warned
+        warned.clear()
         with unwarned():
             decode(content, None)
-        assert not said
+        assert not warned
 
 
 def test_16_bits_are_scaled_to_8_and_other_formats_read_only_where_asked():
@@ -112,7 +112,7 @@ def test_16_bits_are_scaled_to_8_and_other_formats_read_only_where_asked():
     for form, any_format in (("PNG", False), ("TIFF", True)):
         assert (decode(encoded(wide, form), None, any_format) == grey).all()
     floats = encoded(Image.fromarray(grey.astype(np.float32)), "TIFF")
-    with pytest.raises(DataError, match=r"1, 8 or 16 bits a channel. Received: Pillow's mode F"):
+    with pytest.raises(DataError, match=r"1, 8 or 16 bits per channel. Received: Pillow's mode F"):
         decode(floats, None, any_format=True)
     with pytest.raises(DataError, match=r"^no image that Pillow reads$"):
         decode(b"hello", None, any_format=True)

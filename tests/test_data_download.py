@@ -39,8 +39,8 @@ def mirror(tmp_path, monkeypatch):
     md5 = download._md5(content).hexdigest()
 
     def offer(*urls):
-        kept = download.Archive(path.name, urls or (path.as_uri(),), len(content), md5)
-        monkeypatch.setitem(download.ARCHIVES, "cifar-100-binary", kept)
+        archive = download.Archive(path.name, urls or (path.as_uri(),), len(content), md5)
+        monkeypatch.setitem(download.ARCHIVES, "cifar-100-binary", archive)
         return path
 
     return offer
@@ -88,13 +88,13 @@ def test_silent_mirrors_are_given_up_within_the_deadline(mirror, tmp_path, monke
         start = time.monotonic()
         with pytest.raises(DataError, match=r"/c: no answer"):
             download_cifar(dest=tmp_path / "dest")
-        assert time.monotonic() - start < 1.2  # asked one after the other it would be 1.8
+        assert time.monotonic() - start < 1.2  # requests one after the other it would be 1.8
         time.sleep(0.5)  # let the threads see their time-outs before the server goes
     assert not (tmp_path / "dest").exists()
 
 
 def test_each_layout_has_more_than_one_mirror_and_an_unknown_one_is_refused():
-    assert all(len(kept.mirrors) > 1 for kept in download.ARCHIVES.values())
+    assert all(len(archive.mirrors) > 1 for archive in download.ARCHIVES.values())
     assert all(url.startswith("https://") for a in download.ARCHIVES.values() for url in a.mirrors)
     assert download.DEADLINE + download.TIMEOUT < 10
     with pytest.raises(ConfigError, match="Received: 'cifar-100', 'matlab'"):
@@ -106,32 +106,32 @@ def test_each_layout_has_more_than_one_mirror_and_an_unknown_one_is_refused():
 def test_each_official_archive_is_known_by_its_name():
     names = {f"cifar-{n}-{layout}" for n in (10, 100) for layout in ("binary", "python")}
     assert set(download.ARCHIVES) == names
-    for name, kept in download.ARCHIVES.items():
-        assert kept.name == f"{name}.tar.gz"
-        assert all(url.endswith(f"/{kept.name}") for url in kept.mirrors)
-    assert len({kept.md5 for kept in download.ARCHIVES.values()}) == 4
+    for name, archive in download.ARCHIVES.items():
+        assert archive.name == f"{name}.tar.gz"
+        assert all(url.endswith(f"/{archive.name}") for url in archive.mirrors)
+    assert len({archive.md5 for archive in download.ARCHIVES.values()}) == 4
 
 
 def test_opening_takes_the_path_then_the_cache_then_a_download(mirror, tmp_path):
-    said = []
+    messages = []
     write_binary_layout(tmp_path / "data")
-    assert not open_cifar100(tmp_path / "data", "test", report=said.append).synthetic
+    assert not open_cifar100(tmp_path / "data", "test", report=messages.append).synthetic
     mirror()
-    assert not open_cifar100(None, "test", report=said.append).synthetic
+    assert not open_cifar100(None, "test", report=messages.append).synthetic
     mirror("file:///nowhere")
-    assert not open_cifar100(None, "train", report=said.append).synthetic
-    assert said == []
+    assert not open_cifar100(None, "train", report=messages.append).synthetic
+    assert messages == []
 
 
 def test_opening_without_images_gives_a_stand_in_and_says_so(mirror, cache, monkeypatch):
     mirror("file:///nowhere")
     monkeypatch.setattr(loading, "synthetic", lambda split: synthetic(8, split))
-    said = []
-    data = open_cifar100(None, "test", report=said.append)
+    messages = []
+    data = open_cifar100(None, "test", report=messages.append)
     assert data.synthetic
-    assert len(said) == 1
-    assert said[0].startswith("SYNTHETIC: these are generated images, not CIFAR-100")
-    assert f"put cifar-100-binary.tar.gz in {cache} or pass --data DIR" in said[0]
+    assert len(messages) == 1
+    assert messages[0].startswith("SYNTHETIC: these are generated images, not CIFAR-100")
+    assert f"put cifar-100-binary.tar.gz in {cache} or pass --data DIR" in messages[0]
     with pytest.raises(DataError, match="pass --data DIR"):
         open_cifar100(None, "test", allow_synthetic=False)
 
@@ -201,14 +201,14 @@ def test_whether_julia_can_be_downloaded_is_asked_through_the_proxy(proxy, monke
 
 
 def test_opening_asks_the_network_each_time_and_not_at_all_when_told(monkeypatch):
-    asked = []
+    requests = []
     monkeypatch.setattr(loading, "synthetic", lambda split: synthetic(8, split))
-    monkeypatch.setattr(download, "_ask", lambda urls: asked.append(urls) or {})
+    monkeypatch.setattr(download, "_ask", lambda urls: requests.append(urls) or {})
     open_cifar100(None, "train", download=False, report=str)
-    assert asked == []
+    assert requests == []
     open_cifar100(None, "train", report=str)
     open_cifar100(None, "test", report=str)
-    assert len(asked) == 2
+    assert len(requests) == 2
 
 
 def test_opening_never_covers_up_a_bad_path_or_a_bad_cache(tmp_path, cache):

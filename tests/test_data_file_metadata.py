@@ -50,9 +50,9 @@ def test_older_files_say_nothing():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
-        ({"mean": None}, "mean and std must be there both, or neither. Received: std alone"),
+        ({"mean": None}, "mean and std must both be present, or neither. Received: std only"),
         ({"mean": "0.5"}, "mean must be JSON, three finite numbers. Received: "),
         ({"mean": "[0.5,0.5]"}, "mean must be JSON, three finite numbers"),
         ({"mean": "[0.5,0.5,true]"}, "mean must be JSON, three finite numbers"),
@@ -63,10 +63,10 @@ def test_older_files_say_nothing():
         ({"std": "[" * 100_000}, "std must be JSON"),
     ],
 )
-def test_numbers_that_are_none_are_refused_by_name(change, said):
+def test_numbers_that_are_none_are_refused_by_name(change, message):
     changed = scaling_metadata("standard", DATA) | change
     metadata = {key: text for key, text in changed.items() if text is not None}
-    with pytest.raises(WeightsError, match=f"m: metadata {said}"):
+    with pytest.raises(WeightsError, match=f"m: metadata {message}"):
         statistics_of(metadata, "standard", "m")
 
 

@@ -62,11 +62,11 @@ def test_test_images_are_read_alone_unless_statistics_are_asked_for(tmp_path, mo
     path = FORMS[form](tmp_path / "pets", split_files())
     expected = load_image_folder(path, "train").statistics
     decoded = []
-    seen = image_folder._decode_or_say
+    decode = image_folder._decode_or_error
     monkeypatch.setattr(
         image_folder,
-        "_decode_or_say",
-        lambda content, resolution: decoded.append(1) or seen(content, resolution),
+        "_decode_or_error",
+        lambda content, resolution: decoded.append(1) or decode(content, resolution),
     )
     test = load_image_folder(path, "test").subset([0, 2])
     assert len(decoded) == 3
@@ -79,13 +79,13 @@ def test_test_images_are_read_alone_unless_statistics_are_asked_for(tmp_path, mo
 
 def test_one_split_is_enough(tmp_path):
     for split, count in (("train", 5), ("test", 3)):
-        mine = {n: c for n, c in split_files().items() if n.startswith(split)}
-        path = write_folder(tmp_path / split, mine)
+        files = {n: c for n, c in split_files().items() if n.startswith(split)}
+        path = write_folder(tmp_path / split, files)
         data = load_image_folder(path, split)
         assert (len(data), data.class_names) == (count, ("cat", "dog"))
     assert scaling("keras", data)
-    said = "none of its 3 images are for the split 'train'.*standard.*mean and std"
-    with pytest.raises(DataError, match=said):
+    message = "none of its 3 images are for the split 'train'.*standard.*mean and std"
+    with pytest.raises(DataError, match=message):
         scaling("standard", data)
 
 
@@ -261,13 +261,13 @@ def test_corrupt_files_are_all_named_and_refused_or_skipped(tmp_path, form):
     for words in (f"{path}: corrupt: train/cat/x.png (", "), train/dog/b.PNG (", "on_corrupt="):
         assert words in str(refusal.value)
     assert "object at 0x" not in str(refusal.value)
-    said = []
-    data = load_image_folder(path, on_corrupt="skip", report=said.append)
+    messages = []
+    data = load_image_folder(path, on_corrupt="skip", report=messages.append)
     assert data.labels.tolist() == [0, 1, 1]
     assert (data.images[0] == pixels_of(4).transpose(2, 0, 1)).all()
     assert data.source == "image folder pets, train, 3 images, 2 corrupt files skipped"
-    assert len(said) == 1
-    assert said[0].startswith(f"{path}: skipped as corrupt: train/cat/x.png (")
+    assert len(messages) == 1
+    assert messages[0].startswith(f"{path}: skipped as corrupt: train/cat/x.png (")
     load_image_folder(path, "test", statistics=data.statistics, report=no_report)
 
 
@@ -297,20 +297,20 @@ def test_images_of_more_than_one_size_need_a_resolution(tmp_path):
 def test_other_files_are_passed_over_aloud_and_hidden_ones_quietly(tmp_path):
     files = {**split_files(), "notes.txt": b"x", "train/dog/Thumbs.db": b"x"}
     hidden = {"train/dog/.DS_Store": b"x", "__MACOSX/train/dog/._a.png": b"x", ".git/a.png": b"x"}
-    said = []
+    messages = []
     for number, writer in enumerate(FORMS.values()):
         path = writer(tmp_path / str(number), {**files, **hidden})
-        assert len(load_image_folder(path, report=said.append)) == 5
-        assert said.pop() == (
-            f"{path}: notes.txt, train/dog/Thumbs.db passed over: no image files, or links"
+        assert len(load_image_folder(path, report=messages.append)) == 5
+        assert messages.pop() == (
+            f"{path}: notes.txt, train/dog/Thumbs.db ignored: not image files, or links"
         )
-        assert said == []
+        assert messages == []
 
 
 def test_images_that_would_not_fit_into_memory_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("pymobilenet.data.decoding.MAX_BYTES", 5 * 3 * 36 - 1)
     path = write_tar(tmp_path / "pets.tar", split_files())
-    with pytest.raises(DataError, match=r"5 images of 6 x 6 pixels take 540 bytes; .* take 539"):
+    with pytest.raises(DataError, match=r"at most 539 bytes.*5 images of 6 x 6 pixels, 540 bytes"):
         load_image_folder(path)
     assert len(load_image_folder(path, resolution=5)) == 5
 

@@ -47,22 +47,24 @@ def test_archives_of_images_are_told(tmp_path, form):
 def test_the_options_of_an_image_folder_reach_it(tmp_path):
     files = {f"cat/{i}.png": png(pixels_of(i, 6, 6)) for i in range(9)}
     path = write_folder(tmp_path / "pets", {**files, "cat/bad.png": b"x"})
-    said, given = [], ((0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
-    options = {"test_fraction": 0.5, "seed": 3, "on_corrupt": "skip", "statistics": given}
-    data = open_data(path, "test", 4, report=said.append, **options)
+    messages, statistics = [], ((0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
+    options = {"test_fraction": 0.5, "seed": 3, "on_corrupt": "skip", "statistics": statistics}
+    data = open_data(path, "test", 4, report=messages.append, **options)
     assert data.images.shape[1:] == (3, 4, 4)
-    assert data.statistics == given
-    other = open_data(path, "test", 4, report=said.append, **{**options, "seed": 4})
+    assert data.statistics == statistics
+    other = open_data(path, "test", 4, report=messages.append, **{**options, "seed": 4})
     assert data.digest() != other.digest()
-    train = open_data(path, "train", 4, report=said.append, **options)
+    train = open_data(path, "train", 4, report=messages.append, **options)
     assert len(data) + len(train) == 9
-    assert "skipped as corrupt: cat/bad.png" in said[0] + said[-1]
+    assert "skipped as corrupt: cat/bad.png" in messages[0] + messages[-1]
 
 
 def test_a_folder_of_both_is_refused(tmp_path):
     write_archive(tmp_path / "cifar-100-binary.tar", "binary")
     write_archive_10(tmp_path / "cifar-10-binary.tar", "binary")
-    with pytest.raises(DataError, match="holds cifar-100 and cifar-10; name the folder or archive"):
+    with pytest.raises(
+        DataError, match="contains cifar-100 and cifar-10; pass the folder or archive"
+    ):
         open_data(tmp_path)
     assert kind(tmp_path / "cifar-10-binary.tar") == "CIFAR-10"
 
@@ -71,20 +73,20 @@ def test_a_folder_of_both_is_refused(tmp_path):
 def test_a_name_is_looked_for_in_the_cache_then_downloaded(tmp_path, cache, monkeypatch, name):
     with pytest.raises(DataError, match=rf"no download was asked .*put {name}-binary.tar.gz there"):
         open_data(name, download=False)
-    asked = []
-    monkeypatch.setattr(download, "_ask", lambda urls: asked.append(urls) or {})
+    requests = []
+    monkeypatch.setattr(download, "_ask", lambda urls: requests.append(urls) or {})
     for split in ("train", "test"):
         with pytest.raises(DataError, match=f"{name}-binary.tar.gz could not be downloaded"):
             open_data(name, split)
-    assert len(asked) == 2
+    assert len(requests) == 2
     writer = write_archive_10 if name == "cifar-10" else write_archive
     source = writer(tmp_path / f"{name}-binary.tar.gz", "binary")
     content = source.read_bytes()
     md5 = download._md5(content).hexdigest()
-    kept = download.Archive(source.name, (source.as_uri(),), len(content), md5)
+    archive = download.Archive(source.name, (source.as_uri(),), len(content), md5)
     monkeypatch.undo()
     monkeypatch.setenv("PYMOBILENET_DATA", str(cache))
-    monkeypatch.setitem(download.ARCHIVES, f"{name}-binary", kept)
+    monkeypatch.setitem(download.ARCHIVES, f"{name}-binary", archive)
     assert kind(name) == name.upper()
     source.unlink()
     assert kind(name, split="test", download=False) == name.upper()
@@ -94,9 +96,9 @@ def test_a_stand_in_is_given_by_name_alone_and_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "synthetic", lambda split: synthetic(8, split))
     assert open_data("synthetic", "test").source.startswith("SYNTHETIC")
     write_binary(synthetic(100), tmp_path / "new")
-    said = []
-    assert open_data(tmp_path / "new", report=said.append).synthetic
-    assert said[0].startswith("SYNTHETIC: these are generated images, not CIFAR-100:")
+    messages = []
+    assert open_data(tmp_path / "new", report=messages.append).synthetic
+    assert messages[0].startswith("SYNTHETIC: these are generated images, not CIFAR-100:")
 
 
 def test_cifar_and_the_stand_in_are_resized_where_asked(tmp_path, monkeypatch):

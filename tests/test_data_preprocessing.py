@@ -48,18 +48,18 @@ def test_a_batch_is_scaled_as_the_recipe_says():
 
 
 def test_accuracy_scales_as_it_is_told():
-    seen = []
+    images_seen = []
 
     class Looking:
         dtype, config = np.dtype("float32"), MODEL
 
         def freeze(self):
-            return lambda images: seen.append(images) or np.zeros((len(images), 5))
+            return lambda images: images_seen.append(images) or np.zeros((len(images), 5))
 
     accuracy(Looking(), replace(DATA, statistics=OWN))
     accuracy(Looking(), DATA, preprocessing="unit")
-    assert seen[0].tobytes() == normalise(DATA.images, *OWN).tobytes()
-    assert seen[1].tobytes() == normalise(DATA.images, *PREPROCESSING["unit"]).tobytes()
+    assert images_seen[0].tobytes() == normalise(DATA.images, *OWN).tobytes()
+    assert images_seen[1].tobytes() == normalise(DATA.images, *PREPROCESSING["unit"]).tobytes()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -88,8 +88,8 @@ def test_workers_and_resumed_runs_see_the_same_pixels():
     expected = [Batches(DATA, train, MODEL, "float32").at(step) for step in steps]
     batches = Batches(DATA, train, MODEL, "float32")
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(batches.at, reversed(steps)))[::-1]
-    for mine, other in zip(found, expected, strict=True):
-        assert mine.images.tobytes() == other.images.tobytes()
-        assert mine.labels.tobytes() == other.labels.tobytes()
+        results = list(pool.map(batches.at, reversed(steps)))[::-1]
+    for result, other in zip(results, expected, strict=True):
+        assert result.images.tobytes() == other.images.tobytes()
+        assert result.labels.tobytes() == other.labels.tobytes()
     assert len({batch.images.tobytes() for batch in expected}) == 12

@@ -104,15 +104,22 @@ def test_the_target_stays_where_the_source_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"dst": "a"}, r"a: say what to write, one of safetensors, npz, .* suffixes \.safetensors"),
+        ({"dst": "a"}, r"a: target must name the format, one of safetensors, .*\.npz"),
         ({"dst": "a.npz", "target": "x"}, r"target must be one of safetensors, .*Received: 'x'"),
         ({"dst": "a.npz", "source": "x"}, r"source must be one of safetensors, .*Received: 'x'"),
         ({"dst": "a.npz", "source": "zip"}, r"source must be one of .*Received: 'zip'"),
     ],
 )
-def test_a_door_that_does_not_exist_is_refused_before_anything_is_read(arguments, message):
+def test_an_unknown_format_is_refused_before_anything_is_read(arguments, message):
     with pytest.raises(ConfigError, match=message):
         convert("nowhere", **arguments)
+
+
+def test_the_error_names_the_argument_of_the_called_function(tmp_path):
+    with pytest.raises(ConfigError, match=r"^to must be one of safetensors, .*Received: 'x'"):
+        save_as(tmp_path / "a.npz", V1, random_state(V1), to="x")
+    with pytest.raises(ConfigError, match=r"a: to must name the format, one of safetensors"):
+        save_as(tmp_path / "a", V1, random_state(V1))
 
 
 def test_a_container_whose_framework_is_missing_says_so(tmp_path, monkeypatch):

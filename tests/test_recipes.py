@@ -59,8 +59,8 @@ def test_epochs_become_steps():
 )
 def test_a_change_goes_to_the_table_that_has_the_field(change, table, field, value):
     recipe = load_recipe("smoke", [change])
-    found = recipe.run if table == "run" else getattr(recipe, table)
-    assert (getattr(found, field) if table == "run" else found[field]) == value
+    values = recipe.run if table == "run" else getattr(recipe, table)
+    assert (getattr(values, field) if table == "run" else values[field]) == value
 
 
 def test_the_last_of_two_changes_holds():

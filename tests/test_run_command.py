@@ -150,15 +150,15 @@ def test_several_processes_are_told_from_the_variables_of_a_cluster(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    asked = []
+    calls = []
 
     def begin(*_, **options):
-        asked.append(options)
+        calls.append(options)
         raise ConfigError("it is a test")
 
     monkeypatch.setattr(training, "begin", begin)
     CliRunner().invoke(app, ["train", "smoke", "--out", str(tmp_path / "run")])
-    assert asked == [{"distributed": True} if expected else {}]
+    assert calls == [{"distributed": True} if expected else {}]
 
 
 def test_each_command_of_the_page_has_a_folder_of_its_own():

@@ -58,30 +58,30 @@ def torchs(config, count):
             final_div_factor=config.final_div_factor,
         ),
     }[config.schedule]()
-    found = []
+    rates = []
     for _ in range(count):
-        found.append(optimizer.param_groups[0]["lr"])
+        rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        if len(found) < count:
+        if len(rates) < count:
             scheduler.step()
-    return found
+    return rates
 
 
 @each_schedule
 @pytest.mark.parametrize("steps", [12, 37, 150])
 def test_rates_are_those_of_torchs_schedulers(schedule, steps):
     config = recipe(schedule, rate=0.4, steps=steps, final_rate=1e-3, gamma=0.3)
-    found = [rate_at(config, step) for step in range(steps)]
-    np.testing.assert_allclose(found, torchs(config, steps), rtol=1e-11)
+    rates = [rate_at(config, step) for step in range(steps)]
+    np.testing.assert_allclose(rates, torchs(config, steps), rtol=1e-11)
 
 
 @each_schedule
 def test_the_warm_up_rises_evenly_to_where_the_schedule_begins(schedule):
     plain = recipe(schedule, rate=0.4, steps=20)
     warm = recipe(schedule, rate=0.4, steps=25, warmup_steps=5)
-    found = [rate_at(warm, step) for step in range(25)]
-    assert found[5:] == [rate_at(plain, step) for step in range(20)]
-    np.testing.assert_allclose(found[:6], rate_at(plain, 0) * np.arange(1, 7) / 6, rtol=1e-15)
+    rates = [rate_at(warm, step) for step in range(25)]
+    assert rates[5:] == [rate_at(plain, step) for step in range(20)]
+    np.testing.assert_allclose(rates[:6], rate_at(plain, 0) * np.arange(1, 7) / 6, rtol=1e-15)
 
 
 def test_a_constant_rate_is_the_configs_to_the_bit():
@@ -90,11 +90,11 @@ def test_a_constant_rate_is_the_configs_to_the_bit():
 
 def test_one_cycle_reaches_its_rate_and_ends_far_below():
     config = TrainConfig(schedule="one_cycle", rate=0.4, steps=101, pct_start=0.5 + 0.5 / 101)
-    found = [rate_at(config, step) for step in range(101)]
-    assert found.index(max(found)) == 50
-    assert found[50] == pytest.approx(0.4, rel=1e-12)
-    assert found[0] == pytest.approx(0.016, rel=1e-12)
-    assert found[100] == pytest.approx(1.6e-6, rel=1e-9)
+    rates = [rate_at(config, step) for step in range(101)]
+    assert rates.index(max(rates)) == 50
+    assert rates[50] == pytest.approx(0.4, rel=1e-12)
+    assert rates[0] == pytest.approx(0.016, rel=1e-12)
+    assert rates[100] == pytest.approx(1.6e-6, rel=1e-9)
 
 
 @settings(deadline=None, database=None)

@@ -127,6 +127,9 @@ def measure(
         contenders: What to time.
         repeats: Turns of each contender.
         advance: Is called after each round of turns.
+
+    Returns:
+        The timings, one for each contender that has the job.
     """
     rng = np.random.default_rng(0)
     shape = (case.batch_size, case.config.in_channels, *[case.config.resolution] * 2)

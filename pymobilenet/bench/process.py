@@ -51,6 +51,9 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "JULIA_NUM_THREADS")
 def use_threads(count: int) -> None:
     """Set the number of threads of this process and of those that it starts.
 
+    Args:
+        count: Number of threads.
+
     Raises:
         ConfigError: A library that reads the number when it is loaded has been loaded.
     """

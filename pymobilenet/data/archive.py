@@ -1,4 +1,4 @@
-"""Members of a tar archive, read from the stream within bounds; nothing is ever extracted."""
+"""Read members of a tar archive as a stream, with a size limit. Nothing is extracted to disk."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from typing import Any, BinaryIO
 from pymobilenet.errors import DataError
 
 MAX_BYTES = 512 * 2**20
-"""More than an official archive may unpack to. The 60,000 images of CIFAR-100 take 185 MB."""
+"""Limit for the unpacked size. The 60,000 images of CIFAR-100 take 185 MB."""
 
 _OPENERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open}
 
 
 def is_archive(path: Path) -> bool:
-    """Say whether the first bytes of a file are those of a gzip, an xz or a tar file."""
+    """Return whether the first bytes of a file are those of a gzip, xz or tar file.
+
+    Args:
+        path: The file.
+    """
     with path.open("rb") as file:
         head = file.read(512)
     return head.startswith(tuple(_OPENERS)) or head[257:262] == b"ustar"
@@ -30,30 +34,38 @@ def read_members(path: Path, names: Collection[str]) -> dict[str, bytes]:
     """Return the content of the regular files in an archive whose basename is one of `names`.
 
     Args:
-        path: a .tar, .tar.gz or .tar.xz, told apart by their first bytes.
-        names: basenames; the folders in which the members lie are ignored.
+        path: A tar archive: plain, gzip or xz, recognised by its first bytes.
+        names: Base names; the folders of the members are ignored.
+
+    Returns:
+        Base name -> content.
 
     Raises:
-        DataError: a file that is truncated or no archive, that unpacks to more than `MAX_BYTES`,
-            or that holds a name twice or none of them.
+        DataError: The file is truncated or not an archive, unpacks to more than `MAX_BYTES`, or
+            contains a name twice or none of the names.
     """
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     for member, content in tar_contents(path, lambda member: _base(member) in names, MAX_BYTES):
-        if _base(member) in found:
-            raise DataError(f"{path}: holds more than one file called {_base(member)!r}")
-        found[_base(member)] = content
-    if not found:
-        raise DataError(f"{path}: holds none of {', '.join(sorted(names))}")
-    return found
+        if _base(member) in contents:
+            raise DataError(f"{path}: contains more than one file called {_base(member)!r}")
+        contents[_base(member)] = content
+    if not contents:
+        raise DataError(f"{path}: contains none of {', '.join(sorted(names))}")
+    return contents
 
 
 def tar_names(path: Path, limit: int) -> Iterator[str]:
-    """Yield the names of the files in an archive, in its order; folders are left out.
+    """Yield the names of the files in an archive, in its order, without folders.
 
-    The name of a link or a device ends with a "/".
+    Args:
+        path: A tar archive.
+        limit: Limit for the unpacked size, in bytes.
+
+    Yields:
+        The names; those of links and devices end with "/".
 
     Raises:
-        DataError: a file that is truncated or no archive, or unpacks to more than `limit` bytes.
+        DataError: The file is truncated or not an archive, or unpacks to more than `limit` bytes.
     """
     with _opened(path, limit) as tar:
         for member in tar:
@@ -62,16 +74,24 @@ def tar_names(path: Path, limit: int) -> Iterator[str]:
 
 
 def tar_contents(
-    path: Path, wanted: Callable[[str], bool], limit: int
+    path: Path, is_selected: Callable[[str], bool], limit: int
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of the regular files whose name is `wanted`, in the archive's order.
+    """Yield name and content of selected regular files, in the archive's order.
+
+    Args:
+        path: A tar archive.
+        is_selected: Returns whether the file of this name is read.
+        limit: Limit for the unpacked size, in bytes.
+
+    Yields:
+        Name and content.
 
     Raises:
-        DataError: as `tar_names`.
+        DataError: The archive is invalid, see `tar_names`, or a member is truncated.
     """
     with _opened(path, limit) as tar:
         for member in tar:
-            if not member.isreg() or not wanted(member.name):
+            if not member.isreg() or not is_selected(member.name):
                 continue
             if member.size > limit:
                 raise DataError(_too_large(path, limit))
@@ -92,13 +112,13 @@ def _opened(path: Path, limit: int) -> Iterator[tarfile.TarFile]:
             stream = _Bounded(raw, path, limit)
             with tarfile.open(fileobj=stream, mode="r|") as tar:  # type: ignore[call-overload]
                 yield tar
-            while stream.read(2**20):  # to the end, so that the compressor's checksum is verified
+            while stream.read(2**20):  # read to the end, which verifies the checksum
                 pass
             if any(stream.last):
-                raise EOFError("it lacks the zeros that end a tar")
+                raise EOFError("the zeros at the end of a tar are missing")
     except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError) as error:
         raise DataError(
-            f"{path} ({path.stat().st_size} bytes) is truncated or no tar archive: {error}"
+            f"{path} ({path.stat().st_size} bytes) is truncated or not a tar archive: {error}"
         ) from error
 
 
@@ -112,9 +132,10 @@ def _open_stream(path: Path) -> BinaryIO:
 
 
 class _Bounded:
-    """A stream that refuses to give more than `limit`: what a small bomb would unpack to.
+    """A stream that raises an error after `limit` bytes, as a protection from archive bombs.
 
-    `last` is the 512 bytes it gave last.
+    Attributes:
+        last: The last 512 bytes read.
     """
 
     def __init__(self, stream: BinaryIO, path: Path, limit: int) -> None:
@@ -136,4 +157,4 @@ def _base(name: str) -> str:
 
 
 def _too_large(path: Path, limit: int) -> str:
-    return f"{path}: unpacks to more than {limit} bytes, which no archive of its kind does"
+    return f"{path}: must unpack to at most {limit} bytes"

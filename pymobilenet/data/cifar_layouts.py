@@ -1,4 +1,4 @@
-"""Readers of the two official layouts of CIFAR-10 and CIFAR-100, each as a folder."""
+"""Readers of the two official layouts of CIFAR-10 and CIFAR-100, as folders."""
 
 from __future__ import annotations
 
@@ -15,22 +15,31 @@ from pymobilenet.data.restricted_pickle import load_pickle
 from pymobilenet.errors import DataError
 
 PIXEL_BYTES = 3 * 32 * 32
-"""1024 bytes each of red, green and blue, row by row. In a record the labels come before them."""
+"""1024 bytes each of red, green and blue, row by row, after the labels of a record."""
 
 MAX_BYTES = 256 * 2**20
-"""More than a file may hold. The largest official one, `train.bin`, has 154 MB."""
+"""Limit for the size of a file. The largest official file, `train.bin`, has 154 MB."""
 
 SYNTHETIC_PREFIX = "synthetic_"
-"""What the class names of a synthetic begin with, so that its files cannot pass for real ones."""
+"""Prefix of the class names of synthetic data, so that its files are not mistaken for real ones."""
 
 _IMAGE_KEYS = {"filenames", "batch_label", "data"}
 
 
 def read_binary(folder: Path, cifar: Cifar, split: Split, origin: str) -> Dataset:
-    """Return one split of a folder in the binary layout; `origin` is named in its source.
+    """Read one split of a folder in the binary layout.
+
+    Args:
+        folder: The folder.
+        cifar: Which CIFAR.
+        split: "train" or "test".
+        origin: Name of the folder or archive, for `Dataset.source`.
+
+    Returns:
+        The split.
 
     Raises:
-        DataError: as `load_cifar100`.
+        DataError: As `load_cifar100`.
     """
     files = [
         _records(_existing(folder / name, cifar), cifar)
@@ -47,10 +56,19 @@ def read_binary(folder: Path, cifar: Cifar, split: Split, origin: str) -> Datase
 
 
 def read_python(folder: Path, cifar: Cifar, split: Split, origin: str) -> Dataset:
-    """Return one split of a folder in the Python layout; `origin` is named in its source.
+    """Read one split of a folder in the Python layout.
+
+    Args:
+        folder: The folder.
+        cifar: Which CIFAR.
+        split: "train" or "test".
+        origin: Name of the folder or archive, for `Dataset.source`.
+
+    Returns:
+        The split.
 
     Raises:
-        DataError: as `load_cifar100`.
+        DataError: As `load_cifar100`.
     """
     files = [
         _read_pickle(_existing(folder / name, cifar), cifar)
@@ -68,7 +86,7 @@ def read_python(folder: Path, cifar: Cifar, split: Split, origin: str) -> Datase
 
 
 def _records(path: Path, cifar: Cifar) -> NDArray[np.uint8]:
-    """The records of a file, uint8 (N, labels + 3072); their labels are in range."""
+    """Read the records of a file, uint8 (N, labels + 3072), and check their labels."""
     length, size = len(cifar.labels) + PIXEL_BYTES, path.stat().st_size
     if size == 0 or size % length or size > MAX_BYTES:
         raise DataError(
@@ -87,7 +105,7 @@ def _records(path: Path, cifar: Cifar) -> NDArray[np.uint8]:
 
 
 def _read_pickle(path: Path, cifar: Cifar) -> tuple[NDArray[np.uint8], list[NDArray[np.int64]]]:
-    """The pixels (N, 3072) and the labels, each (N,), of a pickle of images."""
+    """Read the pixels (N, 3072) and the labels, each (N,), of a pickle of images."""
     content = _load_dict(path, _IMAGE_KEYS | {label.key for label in cifar.labels})
     data = content["data"]
     if not isinstance(data, np.ndarray) or data.shape[1] != PIXEL_BYTES or not len(data):
@@ -124,7 +142,7 @@ def _dataset(
 def _existing(path: Path, cifar: Cifar) -> Path:
     if not path.is_file():
         raise DataError(
-            f"{path} is missing: the folder holds {cifar.title}, but not this file of it"
+            f"{path} is missing: the folder contains other files of {cifar.title}, but not this one"
         )
     return path
 

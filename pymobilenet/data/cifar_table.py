@@ -1,4 +1,4 @@
-"""What CIFAR-10 and CIFAR-100 are: a table of two rows, which readers and downloads share.
+"""The files, labels and statistics of CIFAR-10 and CIFAR-100, for readers and downloads.
 
 Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009, and
 https://www.cs.toronto.edu/~kriz/cifar.html.
@@ -17,7 +17,7 @@ Form = Literal["binary", "Python"]
 
 CIFAR100_MEAN = (0.5071, 0.4865, 0.4409)
 """Mean of the 50,000 training images, red, green, blue in [0, 1] units; as published in
-weiaicunzai/pytorch-cifar100 (conf/global_settings.py), and what `Dataset.mean` gives."""
+weiaicunzai/pytorch-cifar100 (conf/global_settings.py), and equal to `Dataset.mean`."""
 
 CIFAR100_STD = (0.2673, 0.2564, 0.2762)
 """Standard deviation of the 50,000 training images; source as for `CIFAR100_MEAN`."""
@@ -27,19 +27,19 @@ CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 """Standard deviation of CIFAR-10's training images, over all pixels. The .2023 .1994 .2010 of many
-programs are another quantity, the mean of each image's own deviation."""
+programs is another quantity, the mean of the standard deviations of the images."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """One label of each image.
+    """One of the labels that each image has.
 
     Attributes:
-        kind: its name in messages.
-        count: labels are 0 ... count-1.
-        key: of the list of labels in a pickle of images.
-        names_key: of the list of their names in the pickle of names.
-        names_file: their names in the binary layout.
+        kind: The name in error messages.
+        count: Number of classes; labels are 0 ... count - 1.
+        key: Key of the labels in a pickle of images.
+        names_key: Key of the class names in the pickle of names.
+        names_file: File of the class names in the binary layout.
     """
 
     kind: str
@@ -55,12 +55,12 @@ class Cifar:
 
     Attributes:
         name: "cifar-10" or "cifar-100".
-        folders: layout -> the folder in the official archive.
-        images: split -> the files of images of the Python layout; the binary one appends ".bin".
-        labels: in the order of a record's bytes; the last is the one to be learned.
-        meta: the file of names of the Python layout.
-        meta_keys: what it holds besides names.
-        statistics: mean and deviation of the training images.
+        folders: Layout -> folder in the official archive.
+        images: Split -> files of images in the Python layout; the binary layout appends ".bin".
+        labels: In the order of a record's bytes; the last is the one to learn.
+        meta: File of class names in the Python layout.
+        meta_keys: Keys of that file besides class names.
+        statistics: Mean and standard deviation of the training images.
     """
 
     name: str
@@ -73,23 +73,42 @@ class Cifar:
 
     @property
     def title(self) -> str:
+        """The name in upper case."""
         return self.name.upper()
 
     def image_files(self, form: Form, split: Split) -> tuple[str, ...]:
+        """Return the names of the files of images.
+
+        Args:
+            form: The layout.
+            split: "train" or "test".
+        """
         suffix = ".bin" if form == "binary" else ""
         return tuple(name + suffix for name in self.images[split])
 
     def files(self, form: Form) -> tuple[str, ...]:
-        """All files of a layout, those of images first."""
+        """Return the names of all files of a layout, those of images first.
+
+        Args:
+            form: The layout.
+        """
         names = [label.names_file for label in self.labels] if form == "binary" else [self.meta]
         return (*self.image_files(form, "train"), *self.image_files(form, "test"), *names)
 
     def archive(self, form: Form) -> str:
-        """The name of the official archive, without its suffix."""
+        """Return the name of the official archive, without its suffix.
+
+        Args:
+            form: The layout.
+        """
         return f"{self.name}-{form.lower()}"
 
     def forms_in(self, folder: Path) -> list[Form]:
-        """The layouts of which a folder has a file of images, of either split."""
+        """Return the layouts of which a folder contains a file of images.
+
+        Args:
+            folder: The folder.
+        """
         return [
             form
             for form in FORMS

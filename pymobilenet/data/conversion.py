@@ -86,7 +86,11 @@ def load_from_disk(
     Args:
         path: The folder, of a `DatasetDict` with splits named as in `folder_layout.SPLIT_FOLDERS`.
         split: "train" or "test".
-        resolution, report: See `to_dataset`.
+        resolution: See `to_dataset`.
+        report: See `to_dataset`.
+
+    Returns:
+        The split.
 
     Raises:
         DataError: The package `datasets` is not installed, or the folder has no such split.

@@ -16,31 +16,31 @@ from pymobilenet.errors import DataError
 
 Channels = tuple[float, float, float]
 Statistics = tuple[Channels, Channels]
-"""Mean and deviation of red, green and blue in [0, 1] units."""
+"""Mean and standard deviation of red, green and blue, in [0, 1] units."""
 
 Known = Statistics | Callable[[], Statistics]
-"""Statistics, or what gives them when it is asked, where they cost something."""
+"""Statistics, or a function that computes them on demand, because it may read images."""
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled images; the arrays are read-only.
+    """Labelled images in memory. The arrays are read-only.
 
     Attributes:
         images: uint8 (N, 3, H, W), C-contiguous, channels red, green, blue.
         labels: int64 (N,), the fine labels, indices into `class_names`.
-        coarse: int64 (N,), indices into `coarse_names`, or None where there are none.
-        class_names: one name for each class.
-        coarse_names: one name for each coarse class; empty where there are none.
-        source: where the images are from, for reports.
-        synthetic: True for generated images; then `source` begins with "SYNTHETIC".
-        statistics: mean and deviation of the *training* images, of which these may be the test
-            images, or what gives them; `preprocessing.scaling` asks for them where the
-            preprocessing is "standard". None stands for CIFAR-100's.
+        coarse: int64 (N,), indices into `coarse_names`, or None.
+        class_names: The names of the classes.
+        coarse_names: The names of the coarse classes; empty without coarse labels.
+        source: Where the images come from, for reports.
+        synthetic: Whether the images are generated; `source` then begins with "SYNTHETIC".
+        statistics: Mean and standard deviation of the *training* images, also for a test split, or
+            a function that computes them; used by the preprocessing "standard". None: those of
+            CIFAR-100.
 
     Raises:
-        DataError: a wrong dtype or shape, a label out of range, no image at all, or a source that
-            hides or feigns that the images are a synthetic.
+        DataError: A wrong dtype or shape, a label out of range, no images, or a `source` that
+            contradicts `synthetic`.
     """
 
     images: NDArray[np.uint8]
@@ -81,7 +81,7 @@ class Dataset:
 
     @functools.cached_property
     def _sums(self) -> list[tuple[int, int]]:
-        """For each channel, the exact sum of the bytes and of their squares."""
+        """The exact sum of the bytes and of their squares, for each channel."""
         counts = np.zeros((3, 256), np.int64)
         for start in range(0, len(self), 1024):
             chunk = self.images[start : start + 1024]
@@ -108,36 +108,42 @@ class Dataset:
         return red, green, blue
 
     def digest(self) -> str:
-        """Return sha256 in hex over the bytes of `images`, then of `labels` (little-endian)."""
+        """Return the SHA-256, in hexadecimal, of `images` and then `labels` (little-endian)."""
         hasher = hashlib.sha256(self.images.data)
         hasher.update(self.labels.astype("<i8", copy=False).data)
         return hasher.hexdigest()
 
     def subset(self, indices: ArrayLike) -> Dataset:
-        """Return the images at `indices` (integers, one axis), in that order, as a new Dataset.
+        """Return the images at the given positions, in that order, as a new data set.
 
-        Consecutive ascending indices share the memory of this one; others are copied.
+        Args:
+            indices: Integers in [0, N), one axis.
+
+        Returns:
+            A data set. Images at consecutive ascending indices share the memory of this one;
+            others are copied.
 
         Raises:
-            DataError: no index, a non-integer one, or one outside [0, N).
+            DataError: No index, or one that is not an integer in [0, N).
         """
-        picks = np.asarray(indices)
-        if picks.ndim != 1 or picks.dtype.kind not in "iu" or not picks.size:
+        positions = np.asarray(indices)
+        if positions.ndim != 1 or positions.dtype.kind not in "iu" or not positions.size:
             raise DataError(
                 "indices must be integers along one axis, at least one. "
-                f"Received: {picks.dtype} {picks.shape}"
+                f"Received: {positions.dtype} {positions.shape}"
             )
-        wrong = picks[(picks < 0) | (picks >= len(self))]
+        wrong = positions[(positions < 0) | (positions >= len(self))]
         if wrong.size:
             raise DataError(f"indices must be in [0, {len(self)}). Received: {wrong[0]}")
-        is_range = np.array_equal(picks, np.arange(picks[0], picks[0] + len(picks)))
-        chosen = slice(picks[0], picks[0] + len(picks)) if is_range else picks
+        first, stop = positions[0], positions[0] + len(positions)
+        is_range = np.array_equal(positions, np.arange(first, stop))
+        selection = slice(first, stop) if is_range else positions
         return replace(
             self,
-            images=self.images[chosen],
-            labels=self.labels[picks],
-            coarse=None if self.coarse is None else self.coarse[picks],
-            source=f"{self.source}, {len(picks)} of {len(self)} images",
+            images=self.images[selection],
+            labels=self.labels[positions],
+            coarse=None if self.coarse is None else self.coarse[positions],
+            source=f"{self.source}, {len(positions)} of {len(self)} images",
         )
 
 

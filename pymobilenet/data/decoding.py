@@ -1,4 +1,4 @@
-"""Image files as pixels of one size: what is trained on, evaluated on and predicted from."""
+"""Decode image files to pixels of one size."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_PIXELS = 2**30 // 4 // 3
-"""More than an image may have, 9459 x 9459: what Pillow itself warns of."""
+"""Limit for the pixels of an image, about 9459 x 9459: that of Pillow's warning."""
 
 MAX_BYTES = 16 * 2**30
-"""More than the decoded images of a split may take, which are kept in memory."""
+"""Limit for the decoded images of a split, which are kept in memory."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """Pillow's names of the formats in a data set, those of `image_files.SUFFIXES`."""
 
 PROGRAMS = ("EPS",)
-"""Formats that Pillow has another program run, here Ghostscript."""
+"""Formats for which Pillow runs another program (Ghostscript)."""
 
 _TURNS = {
     2: "FLIP_LEFT_RIGHT",
@@ -40,8 +40,9 @@ _TURNS = {
     7: "TRANSVERSE",
     8: "ROTATE_90",
 }
-"""EXIF orientation -> what turns an image upright, as Pillow's `ImageOps.exif_transpose` has them.
-That function rewrites the whole EXIF block too, and fails where another tag of it is damaged."""
+"""EXIF orientation -> the transposition that turns an image upright, as in Pillow's
+`ImageOps.exif_transpose`. That function also rewrites the EXIF block, and fails if another tag is
+damaged."""
 
 
 def decode(
@@ -49,19 +50,22 @@ def decode(
 ) -> NDArray[np.uint8]:
     """Return the pixels of an image file: uint8 (3, H, W), red, green, blue, upright.
 
-    The image is turned as its EXIF orientation says, where that can be read. With a `resolution`,
-    its largest centred square is resized to that many pixels each way, by Pillow's antialiased
-    bilinear filter. Grey and palette images become RGB, 16 bits are scaled to 8, transparency is
-    dropped, and of several frames the first is taken.
+    The image is turned by its EXIF orientation, if that is readable. With a `resolution`, its
+    largest centred square is resized to that many pixels along both axes, by Pillow's antialiased
+    bilinear filter. Grey and palette images are converted to RGB, 16 bits to 8; transparency is
+    dropped; of several frames the first is used.
 
     Args:
-        source: the file's content, or its path.
-        resolution: in pixels; None leaves the size as it is.
-        any_format: take whatever Pillow reads, except `PROGRAMS`, and not `FORMATS` alone.
+        source: The file's content, or its path.
+        resolution: Side in pixels; None keeps the size.
+        any_format: Accept all formats that Pillow reads, except `PROGRAMS`, instead of `FORMATS`.
+
+    Returns:
+        uint8 (3, H, W).
 
     Raises:
-        DataError: anything else: no such image, a damaged one, more than `MAX_PIXELS`, or values
-            without a fixed range. The message does not name the file.
+        DataError: Not an image, a damaged one, more than `MAX_PIXELS`, or values without a fixed
+            range. The message does not contain the file's name.
     """
     from PIL import Image
 
@@ -78,7 +82,7 @@ def decode(
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         more = "more, which a small file can claim in order to fill the memory"
         raise DataError(_too_many(more)) from None
-    except Image.UnidentifiedImageError:  # its text has nothing but the address of an object
+    except Image.UnidentifiedImageError:  # its text is only the address of an object
         raise DataError(f"no {kind}") from None
     except Exception as error:  # a damaged image can raise nearly anything
         raise DataError(f"a damaged image: {type(error).__name__}: {error}") from error
@@ -87,9 +91,9 @@ def decode(
 
 @contextlib.contextmanager
 def unwarned() -> Iterator[None]:
-    """Keep Pillow's warnings of metadata, which is not used, from being printed.
+    """Suppress Pillow's warnings about metadata, which is not used, inside a ``with`` block.
 
-    In the whole process, threads included; `decode` may be called without it.
+    Applies to all threads of the process.
     """
     from PIL import Image
 
@@ -109,14 +113,14 @@ def _formats(any_format: bool) -> list[str]:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """The image in 8 bits a channel. Pillow itself would clip 16 bits, not scale them."""
+    """Convert an image to 8 bits per channel; Pillow would clip 16 bits instead of scaling."""
     from PIL import Image
 
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise DataError(
-            f"pixels must have 1, 8 or 16 bits a channel. Received: Pillow's mode {image.mode}, "
+            f"pixels must have 1, 8 or 16 bits per channel. Received: Pillow's mode {image.mode}, "
             "whose values have no fixed range"
         )
     palette = image.mode == "P" and "transparency" in image.info
@@ -124,7 +128,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _upright(rgb: Image.Image, image: Image.Image) -> Image.Image:
-    """`rgb` turned as the EXIF orientation of `image` says; one that cannot be read says nothing.
+    """Turn `rgb` by the EXIF orientation of `image`, if it is readable.
 
     Source: EXIF 2.3, 4.6.4, tag 274.
     """
@@ -132,7 +136,7 @@ def _upright(rgb: Image.Image, image: Image.Image) -> Image.Image:
 
     try:
         turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # as for a damaged image; its pixels are whole
+    except Exception:  # damaged metadata can raise nearly anything; the pixels are valid
         return rgb
     return rgb if turn is None else rgb.transpose(Image.Transpose[turn])
 
@@ -142,9 +146,14 @@ def _too_many(received: str) -> str:
 
 
 def resize(pixels: NDArray[np.uint8], resolution: int | None) -> NDArray[np.uint8]:
-    """Return the centred square of (H, W, 3) as (3, resolution, resolution).
+    """Resize the largest centred square of an image.
 
-    Without a `resolution`, or where that is the size already, the pixels stay as they are.
+    Args:
+        pixels: uint8 (H, W, 3).
+        resolution: Side in pixels; None, or the present size, keeps the pixels.
+
+    Returns:
+        uint8 (3, resolution, resolution), or (3, H, W).
     """
     from PIL import Image
 
@@ -159,39 +168,51 @@ def resize(pixels: NDArray[np.uint8], resolution: int | None) -> NDArray[np.uint
 
 
 def check_resolution(resolution: int | None) -> None:
-    """Refuse a resolution that is neither None nor in [1, 4096].
+    """Check a resolution.
+
+    Args:
+        resolution: Side in pixels, or None.
 
     Raises:
-        ConfigError: with the value.
+        ConfigError: Neither None nor an integer in [1, 4096].
     """
     if resolution is None:
         return
-    whole = isinstance(resolution, int) and not isinstance(resolution, bool)
-    if not whole or not 1 <= resolution <= 4096:
+    is_integer = isinstance(resolution, int) and not isinstance(resolution, bool)
+    if not is_integer or not 1 <= resolution <= 4096:
         raise ConfigError(
             f"resolution must be a whole number in [1, 4096] pixels. Received: {resolution!r}"
         )
 
 
 def check_memory(count: int, height: int, width: int) -> None:
-    """Refuse `count` images of a size that take more than `MAX_BYTES`.
+    """Check that decoded images fit the limit of `MAX_BYTES`.
+
+    Args:
+        count: Number of images.
+        height: In pixels.
+        width: In pixels.
 
     Raises:
-        DataError: with the size.
+        DataError: They take more.
     """
     if (size := count * 3 * height * width) > MAX_BYTES:
         raise DataError(
-            f"{count} images of {width} x {height} pixels take {size} bytes; images are kept in "
-            f"memory and may take {MAX_BYTES}: a smaller resolution or fewer images are needed"
+            f"images must take at most {MAX_BYTES} bytes of memory. Received: {count} images of "
+            f"{width} x {height} pixels, {size} bytes. Use a smaller resolution or fewer images"
         )
 
 
 def resized(dataset: Dataset, resolution: int | None) -> Dataset:
     """Return a data set with its images resized, see `resize`.
 
+    Args:
+        dataset: The data set.
+        resolution: Side in pixels; None keeps the size.
+
     Raises:
-        ConfigError: as `check_resolution`.
-        DataError: as `check_memory`.
+        ConfigError: As `check_resolution`.
+        DataError: As `check_memory`.
     """
     check_resolution(resolution)
     if resolution is None or dataset.images.shape[2:] == (resolution, resolution):

@@ -107,6 +107,9 @@ def download_cifar(
         dest: a folder, made where it is missing; `cache_dir()` by default.
         layout: "binary" or "python".
 
+    Returns:
+        The path of the archive.
+
     Raises:
         ConfigError: another name or layout.
         DataError: no mirror gave the archive; the message says what each did and what to do.

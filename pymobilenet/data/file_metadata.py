@@ -1,7 +1,8 @@
-"""What a model's file says of its images: metadata `preprocessing`, `mean` and `std`.
+"""The metadata of a model's file about its images: `preprocessing`, `mean` and `std`.
 
-`preprocessing` is a name of `PREPROCESSING`. `mean` and `std` are what the images were scaled by,
-each JSON: three numbers, of red, green and blue in [0, 1] units, with all digits of a float64.
+`preprocessing` is a name of `PREPROCESSING`. `mean` and `std` are the values by which images
+were scaled, each as JSON: three numbers, of red, green and blue in [0, 1] units, with all digits of
+a float64.
 """
 
 from __future__ import annotations
@@ -18,60 +19,71 @@ from pymobilenet.errors import WeightsError
 from pymobilenet.strict_json import shown
 
 DEFAULT = "standard"
-"""What images go through where neither the file nor the user says it: what `fit` does."""
+"""The preprocessing if neither the file nor the user names one: that of `fit`."""
 
 
 def scaling_metadata(name: str, data: Dataset) -> dict[str, str]:
-    """What the file of a model says that is trained on `data` by the preprocessing `name`.
+    """Return the metadata of a trained model about its images.
+
+    Args:
+        name: The preprocessing.
+        data: The training images.
 
     Raises:
-        ConfigError: an unknown name.
+        ConfigError: An unknown preprocessing.
     """
     mean, std = scaling(name, data)
     return {keys.PREPROCESSING: name, keys.MEAN: _json(mean), keys.STD: _json(std)}
 
 
-def preprocessing_of(metadata: Mapping[str, str], asked: str | None, source: str) -> str:
-    """What images of a model go through: `asked`, else what its file `source` says, else `DEFAULT`.
+def preprocessing_of(metadata: Mapping[str, str], override: str | None, source: str) -> str:
+    """Return the preprocessing of a model: an override, else that of its file, else `DEFAULT`.
+
+    Args:
+        metadata: Of the file.
+        override: The user's choice, or None.
+        source: Name of the file, for error messages.
 
     Raises:
-        ConfigError: no such preprocessing was asked for.
-        WeightsError: the file names one that this package does not know.
+        ConfigError: `override` is an unknown preprocessing.
+        WeightsError: The file names an unknown preprocessing.
     """
-    if asked is not None:
-        return check_name(asked)
-    said = metadata.get(keys.PREPROCESSING, DEFAULT)
-    if said not in PREPROCESSING:
+    if override is not None:
+        return check_name(override)
+    name = metadata.get(keys.PREPROCESSING, DEFAULT)
+    if name not in PREPROCESSING:
         raise WeightsError(
             f"{source}: metadata {keys.PREPROCESSING} must be one of {', '.join(PREPROCESSING)}; "
-            f"--preprocessing overrides it. Received: {said!r}"
+            f"--preprocessing overrides it. Received: {name!r}"
         )
-    return said
+    return name
 
 
 def statistics_of(metadata: Mapping[str, str], name: str, source: str) -> Statistics | None:
-    """Mean and deviation that "standard" stands for in a model's file; None where it says none.
-
-    None too for another `name`, whose numbers `PREPROCESSING` has, and for a file that is scaled by
-    another name than "standard", whose numbers are that other's.
+    """Return the mean and standard deviation that a model's file gives for "standard".
 
     Args:
-        metadata: of the file.
-        name: what images are to go through, from `preprocessing_of`.
-        source: the file, for messages.
+        metadata: Of the file.
+        name: The preprocessing, from `preprocessing_of`.
+        source: Name of the file, for error messages.
+
+    Returns:
+        Mean and standard deviation; None if the file does not contain them, or if `name` or the
+        file's preprocessing is not "standard".
 
     Raises:
-        WeightsError: one of the two alone, or what is not three finite numbers, for `std` above 0.
+        WeightsError: Only one of `mean` and `std` is present, or a value is not three finite
+            numbers (above 0 for `std`).
     """
     if not name == metadata.get(keys.PREPROCESSING, DEFAULT) == "standard":
         return None
-    found = [key for key in (keys.MEAN, keys.STD) if key in metadata]
-    if len(found) == 1:
+    present = [key for key in (keys.MEAN, keys.STD) if key in metadata]
+    if len(present) == 1:
         raise WeightsError(
-            f"{source}: metadata {keys.MEAN} and {keys.STD} must be there both, or neither. "
-            f"Received: {found[0]} alone"
+            f"{source}: metadata {keys.MEAN} and {keys.STD} must both be present, or neither. "
+            f"Received: {present[0]} only"
         )
-    if not found:
+    if not present:
         return None
     return _channels(metadata, keys.MEAN, source), _channels(metadata, keys.STD, source)
 
@@ -82,7 +94,7 @@ def _channels(metadata: Mapping[str, str], key: str, source: str) -> Channels:
     except (ValueError, RecursionError):
         values = None
     is_three = isinstance(values, list) and len(values) == 3
-    if not is_three or not all(_keeps(key, value) for value in values):
+    if not is_three or not all(_is_valid(key, value) for value in values):
         raise WeightsError(
             f"{source}: metadata {key} must be JSON, three finite numbers"
             f"{' above 0' if key == keys.STD else ''}. Received: {shown(metadata[key])}"
@@ -91,7 +103,7 @@ def _channels(metadata: Mapping[str, str], key: str, source: str) -> Channels:
     return red, green, blue
 
 
-def _keeps(key: str, value: Any) -> bool:
+def _is_valid(key: str, value: Any) -> bool:
     if type(value) not in (int, float) or not abs(value) <= sys.float_info.max:
         return False
     return key == keys.MEAN or value > 0

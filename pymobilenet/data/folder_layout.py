@@ -62,7 +62,8 @@ def arrange(
         images: Sorted names of its images, with "/" between folders.
         others: Names of its other files.
         read: Returns the content of one of `others`.
-        test_fraction, seed: Of the split where the folder has none; see `divide`.
+        test_fraction: The share of test images, if the folder has no splits; see `divide`.
+        seed: Seed of that split.
 
     Raises:
         DataError: Images that lie elsewhere than in ``CLASS/`` or ``<split>/CLASS/``, or a class of

@@ -1,5 +1,8 @@
-"""The image files of a folder, a tar or a zip: their names, then their bytes. Links are not
-followed, nothing is unpacked to disk, and no name leads out of the folder."""
+"""List and read the image files of a folder, a tar or a zip archive.
+
+Links are not followed, nothing is unpacked to disk, and names that lead out of the folder are
+refused.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +24,20 @@ SUFFIXES = (
 """In lower case; torchvision's ``IMG_EXTENSIONS`` and ``.gif``."""
 
 MAX_FILE_BYTES = 64 * 2**20
-"""More than an image file may hold."""
+"""Limit for the size of an image file."""
 
 _SLACK = 64 * 2**20
 
 
 class Listing(NamedTuple):
-    """Names of image files, with "/" between folders, and of what was passed over.
+    """Names of files, with "/" between folders.
 
-    Files and folders whose name begins with a dot, and the `__MACOSX` of some zip files, are in
-    neither list.
+    Hidden files and folders (whose name begins with a dot), and `__MACOSX` of some zip files, are
+    in neither list.
+
+    Attributes:
+        images: Names of image files.
+        others: Names of other files and of links.
     """
 
     images: list[str]
@@ -40,9 +47,12 @@ class Listing(NamedTuple):
 def list_images(path: Path) -> Listing:
     """Return the sorted names of the images in a folder, a tar (plain, gzip, xz) or a zip.
 
+    Args:
+        path: The folder or archive.
+
     Raises:
-        DataError: nothing of these at `path`; an archive that is damaged, too large for its size,
-            holds a name twice or one that leads out of it.
+        DataError: None of these at `path`; or an archive that is damaged, unpacks to too much, or
+            contains a name twice or one that leads out of it.
     """
     if path.is_dir():
         names = sorted(_walk(path))
@@ -52,16 +62,23 @@ def list_images(path: Path) -> Listing:
         names = _checked(path, _zip_names(path))
     else:
         raise DataError(f"{path}: neither a folder nor a tar or zip archive of images")
-    seen = [name for name in names if not any(map(_is_hidden, name.split("/")))]
-    images = [name for name in seen if name.lower().endswith(SUFFIXES)]
-    return Listing(images, sorted(set(seen) - set(images)))
+    visible = [name for name in names if not any(map(_is_hidden, name.split("/")))]
+    images = [name for name in visible if name.lower().endswith(SUFFIXES)]
+    return Listing(images, sorted(set(visible) - set(images)))
 
 
 def read_images(path: Path, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield name and bytes of the images called `names`, in the order they are stored in.
+    """Yield name and content of images, in the order of the folder or archive.
+
+    Args:
+        path: The folder or archive.
+        names: Names of images, from `list_images`.
+
+    Yields:
+        Name and content.
 
     Raises:
-        DataError: a file larger than `MAX_FILE_BYTES`, one that cannot be read, or a damaged
+        DataError: A file larger than `MAX_FILE_BYTES`, one that cannot be read, or a damaged
             archive.
     """
     if path.is_dir():
@@ -75,16 +92,16 @@ def read_images(path: Path, names: Collection[str]) -> Iterator[tuple[str, bytes
 
 
 def _walk(folder: Path) -> Iterator[str]:
-    """Names of files below a folder; what is a link or no regular file ends with a "/"."""
+    """Yield the names of files below a folder; links and special files end with "/"."""
     for root, folders, files in os.walk(folder, onerror=_refuse):
         for name in files:
-            place = Path(root, name)
-            regular = stat.S_ISREG(place.lstat().st_mode)
-            yield place.relative_to(folder).as_posix() + ("" if regular else "/")
+            path = Path(root, name)
+            is_regular = stat.S_ISREG(path.lstat().st_mode)
+            yield path.relative_to(folder).as_posix() + ("" if is_regular else "/")
         for name in folders:
-            place = Path(root, name)
-            if place.is_symlink():
-                yield place.relative_to(folder).as_posix() + "/"
+            path = Path(root, name)
+            if path.is_symlink():
+                yield path.relative_to(folder).as_posix() + "/"
 
 
 def _refuse(error: OSError) -> None:
@@ -104,11 +121,10 @@ def _zip_names(path: Path) -> list[str]:
         with zipfile.ZipFile(path) as file:
             members = file.infolist()
     except Exception as error:  # a damaged archive can raise nearly anything
-        raise DataError(f"{path}: truncated or no zip archive: {error}") from error
+        raise DataError(f"{path}: truncated or not a zip archive: {error}") from error
     if sum(member.file_size for member in members) > _limit(path):
         raise DataError(
-            f"{path}: unpacks to more than {_limit(path)} bytes, which no archive of images of its "
-            "size does"
+            f"{path}: must unpack to at most {_limit(path)} bytes, in proportion to its size"
         )
     return [
         f"{member.filename}/" if stat.S_ISLNK(member.external_attr >> 16) else member.filename
@@ -132,14 +148,14 @@ def _read_zip(path: Path, names: Collection[str]) -> Iterator[tuple[str, bytes]]
 
 
 def _checked(path: Path, names: list[str]) -> list[str]:
-    """The sorted names of an archive's members, each once and none of them leading out."""
+    """Return the sorted names of an archive's members, and check them."""
     plain = [_plain(name) for name in names]
     for name in plain:
         if name.startswith("/") or ".." in name.split("/") or "\\" in name or "\0" in name:
             raise DataError(f"{path}: the name {name!r} leads out of the archive")
     if len(set(plain)) < len(plain):
         twice = next(name for name, count in Counter(plain).items() if count > 1)
-        raise DataError(f"{path}: holds more than one file called {twice!r}")
+        raise DataError(f"{path}: contains more than one file called {twice!r}")
     return sorted(plain)
 
 
@@ -153,10 +169,10 @@ def _is_hidden(part: str) -> bool:
 
 def _small(name: str, content: bytes) -> bytes:
     if len(content) > MAX_FILE_BYTES:
-        raise DataError(f"{name}: more than {MAX_FILE_BYTES} bytes, which no image file may hold")
+        raise DataError(f"{name}: an image file must have at most {MAX_FILE_BYTES} bytes")
     return content
 
 
 def _limit(path: Path) -> int:
-    """What an archive of images may unpack to: images hardly shrink in one."""
+    """Return the limit for the unpacked size: images are hardly compressible."""
     return 16 * path.stat().st_size + _SLACK

@@ -1,4 +1,4 @@
-"""Any folder of images, a subfolder for each class, as a data set."""
+"""Load image folders, with a subfolder for each class."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pymobilenet.data.image_files import list_images, read_images
 from pymobilenet.data.notices import Notify, print_to_stderr
 from pymobilenet.errors import ConfigError, DataError
 
-_AT_ONCE = 32  # files read before they are decoded, by threads
+_CHUNK_FILES = 32  # read together, then decoded by threads
 
 
 def load_image_folder(
@@ -35,10 +35,10 @@ def load_image_folder(
     statistics: Known | None = None,
     report: Notify = print_to_stderr,
 ) -> Dataset:
-    """Return one split of a folder of image files, decoded into memory.
+    """Load one split of a folder of image files into memory.
 
     Args:
-        path: a folder, a tar (plain, gzip or xz) or a zip that holds `train/CLASS/FILE` and
+        path: A folder, a tar (plain, gzip or xz) or a zip archive with `train/CLASS/FILE` and
             `test/CLASS/FILE`, or one of them, or `CLASS/FILE`; folders around these are ignored.
             The names of `folder_layout.SPLIT_FOLDERS` are accepted for `train` and `test`, a folder
             `images` between the class and its files, and Tiny ImageNet's `val/images` with its
@@ -46,32 +46,32 @@ def load_image_folder(
         split: "train" or "test". Of `CLASS/FILE`, the images of each class, sorted by name, are
             put in the order `philox.permutation` of `Stream.SPLIT` (index: the class's number);
             the first `test_fraction` of them, to the nearest image, are the test images.
-        resolution: pixels each way, see `decode`; None leaves images as they are, and then they
-            must be of one size.
+        resolution: Side in pixels, see `decode`. None keeps the sizes of the images, which must
+            then be equal.
         on_corrupt: "refuse" the data set if an image of the split cannot be decoded, or "skip"
-            such images; both name them.
-        test_fraction: in (0, 1).
-        seed: of the split.
-        statistics: mean and deviation of the training images, where they are known (from the
-            training split's `statistics`, or a model's file); without them, those of the test
-            split are a function that reads the training images once it is called.
-        report: gets a sentence for what was skipped or passed over.
+            such images. Both name them.
+        test_fraction: The share of test images, in (0, 1).
+        seed: Seed of the split.
+        statistics: Mean and standard deviation of the training images, if known (from the training
+            split or a model's file). Otherwise the statistics of a test split are a function that
+            reads the training images when it is called.
+        report: Called with a message about skipped or ignored files.
 
     Returns:
-        images uint8 (N, 3, H, W), sorted by their whole names; `class_names` are the sorted names
-        of the folders that hold images, of `train/` where it is there.
+        Images uint8 (N, 3, H, W), sorted by their full names. The class names are the sorted names
+        of the folders with images, of the training split if there is one.
 
     Raises:
-        DataError: images that lie elsewhere, none for the split, corrupt or too large ones, sizes
-            that differ, a damaged archive. The message names the file and the rule.
-        ConfigError: an argument outside these.
+        DataError: Images in other places, no images for the split, corrupt or too large images,
+            different sizes, or a damaged archive.
+        ConfigError: An argument is outside its range.
     """
     path = Path(os.path.expanduser(path))
     _check_arguments(split, on_corrupt, test_fraction)
     check_resolution(resolution)
     listing = list_images(path)
     if listing.others:
-        report(f"{path}: {shorten(listing.others)} passed over: no image files, or links")
+        report(f"{path}: {shorten(listing.others)} ignored: not image files, or links")
 
     def read(name: str) -> bytes:
         return dict(read_images(path, [name]))[name]
@@ -79,12 +79,12 @@ def load_image_folder(
     folder = arrange(path, listing.images, listing.others, read, test_fraction, seed)
     for note in folder.notes:
         report(f"{path}: {note}")
-    chosen = folder.splits[split]
-    if not chosen:
+    classes = folder.splits[split]
+    if not classes:
         raise DataError(
             f"{path}: none of its {len(listing.images)} images are for the split {split!r}"
         )
-    images, names, corrupt = _decoded(path, list(chosen), resolution)
+    images, names, corrupt = _decoded(path, list(classes), resolution)
     if corrupt:
         reasons = shorten([f"{name} ({reason})" for name, reason in corrupt.items()])
         if on_corrupt == "refuse" or not names:
@@ -94,7 +94,7 @@ def load_image_folder(
     skipped = f", {len(corrupt)} corrupt files skipped" if corrupt else ""
     data = Dataset(
         images=images,
-        labels=np.array([number[chosen[name]] for name in names], np.int64),
+        labels=np.array([number[classes[name]] for name in names], np.int64),
         coarse=None,
         class_names=folder.class_names,
         coarse_names=(),
@@ -112,13 +112,13 @@ def load_image_folder(
 
 
 def _statistics_of(read: Callable[..., Dataset], report: Notify) -> Statistics:
-    """Mean and deviation of the training images that `read` gives."""
+    """Compute mean and standard deviation of the training images."""
     try:
         train = read(report=report)
     except DataError as error:
         raise DataError(
-            f'{error}. The preprocessing "standard" takes their mean and deviation: give these '
-            "images, a model whose file says mean and std, or another preprocessing"
+            f'{error}. The preprocessing "standard" requires their mean and standard deviation: '
+            "pass these images, a model file with mean and std, or another preprocessing"
         ) from None
     return train.mean, train.std
 
@@ -135,13 +135,13 @@ def _check_arguments(split: str, on_corrupt: str, test_fraction: float) -> None:
 def _decoded(
     path: Path, names: list[str], resolution: int | None
 ) -> tuple[NDArray[np.uint8], list[str], dict[str, str]]:
-    """The images that can be decoded (N, 3, H, W) and their names, and why the others cannot."""
-    place = {name: i for i, name in enumerate(names)}
+    """Decode images; return them (N, 3, H, W), their names, and the errors of the others."""
+    position = {name: i for i, name in enumerate(names)}
     corrupt: dict[str, str] = {}
     images = np.empty(0, np.uint8)
     first = ""
     with unwarned():
-        for name, result in _results(path, place, resolution):
+        for name, result in _results(path, position, resolution):
             if isinstance(result, DataError):
                 corrupt[name] = str(result)
                 continue
@@ -151,29 +151,29 @@ def _decoded(
             if result.shape != images.shape[1:]:
                 sizes = [f"{shape[2]} x {shape[1]}" for shape in (images.shape[1:], result.shape)]
                 raise DataError(
-                    f"{path}: images must be of one size, or a resolution be given. "
+                    f"{path}: images must have one size, or pass a resolution. "
                     f"Received: {first} of {sizes[0]} pixels, {name} of {sizes[1]}"
                 )
-            images[place[name]] = result
-    kept = [name for name in names if name not in corrupt]
+            images[position[name]] = result
+    decoded = [name for name in names if name not in corrupt]
     if corrupt:
-        images = images[[place[name] for name in kept]] if kept else images
-    return images, kept, {name: corrupt[name] for name in names if name in corrupt}
+        images = images[[position[name] for name in decoded]] if decoded else images
+    return images, decoded, {name: corrupt[name] for name in names if name in corrupt}
 
 
 def _results(
     path: Path, names: Collection[str], resolution: int | None
 ) -> Iterator[tuple[str, NDArray[np.uint8] | DataError]]:
-    """Each name with its pixels, or with what is wrong with the file."""
+    """Yield each name with its pixels, or with the error of the file."""
     stream = read_images(path, names)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        while chunk := list(itertools.islice(stream, _AT_ONCE)):
-            work = functools.partial(_decode_or_say, resolution=resolution)
+        while chunk := list(itertools.islice(stream, _CHUNK_FILES)):
+            work = functools.partial(_decode_or_error, resolution=resolution)
             results = pool.map(work, [content for _, content in chunk])
             yield from zip([name for name, _ in chunk], results, strict=True)
 
 
-def _decode_or_say(content: bytes, resolution: int | None) -> NDArray[np.uint8] | DataError:
+def _decode_or_error(content: bytes, resolution: int | None) -> NDArray[np.uint8] | DataError:
     try:
         return decode(content, resolution)
     except DataError as error:

@@ -1,4 +1,4 @@
-"""The way in: real images where they can be had, a synthetic that says so where they cannot."""
+"""Load a data set by its name or path."""
 
 from __future__ import annotations
 
@@ -35,24 +35,33 @@ def open_data(
     statistics: Known | None = None,
     report: Notify = print_to_stderr,
 ) -> Dataset:
-    """Return one split of a data set, known by its name or by what lies at a path.
+    """Load one split of a data set by its name or path.
 
     Args:
-        where: "cifar-100" or "cifar-10", from `cache_dir()` or else downloaded into it;
-            "synthetic"; or a path (a `Path` always is one) to what `load_cifar100`, `load_cifar10`
-            or `load_image_folder` take, or to a folder that `datasets` wrote (`save_to_disk`),
-            told apart by the names of the files in it.
+        where: "cifar-100" or "cifar-10", from `cache_dir()`, into which it is downloaded if
+            necessary; "synthetic"; or a path (a `Path` is never a name) to what `load_cifar100`,
+            `load_cifar10` or `load_image_folder` take, or to a folder that `datasets` wrote
+            (`save_to_disk`), recognised by the names of its files.
         split: "train" or "test".
-        resolution: pixels each way, see `decoding.resize`; None leaves images as they are.
-        download: with False, the network is not asked.
-        on_corrupt: of an image folder, as `test_fraction`, `seed` and `statistics`; see
-            `load_image_folder`.
-        report: gets a sentence for what people should know of the images.
+        resolution: Side in pixels, see `decoding.resize`; None keeps the sizes.
+        download: Whether the network may be used.
+        on_corrupt: For image folders, see `load_image_folder`.
+        test_fraction: For image folders, see `load_image_folder`.
+        seed: For image folders, see `load_image_folder`.
+        statistics: For image folders, see `load_image_folder`.
+        report: Called with messages about the images.
+
+    Returns:
+        The split.
 
     Raises:
-        DataError: nothing at `where`, or something bad; two data sets at once; no download. There
-            is no synthetic for images that cannot be had.
-        ConfigError: an argument outside these.
+        DataError: No data set at `where`, an invalid one, or two at once; or the download failed.
+            Missing images are never replaced by synthetic ones.
+        ConfigError: An argument is outside its range.
+
+    Example:
+        >>> open_data("synthetic", "test").synthetic
+        True
     """
     if where == SYNTHETIC:
         return resized(synthetic(split=split), resolution)
@@ -79,10 +88,16 @@ def open_data(
 def open_or_cifar100(
     where: str | Path | None, split: Split = "train", resolution: int | None = None
 ) -> Dataset:
-    """`open_data`, or `open_cifar100` where nothing is named: of one size either way.
+    """Return `open_data`, or `open_cifar100` if no data set is named, resized to one size.
+
+    Args:
+        where: A name or path, or None.
+        split: "train" or "test".
+        resolution: Side in pixels; None keeps the sizes.
 
     Raises:
-        DataError, ConfigError: as these.
+        DataError: As these functions.
+        ConfigError: As these functions.
     """
     if where is None:
         return resized(open_cifar100(None, split), resolution)
@@ -96,20 +111,22 @@ def open_cifar100(
     download: bool = True,
     report: Notify = print_to_stderr,
 ) -> Dataset:
-    """Return one split of CIFAR-100, or a synthetic where no images can be had.
+    """Load one split of CIFAR-100, or synthetic data if it is not available.
 
     Args:
-        path: what `load_cifar100` takes; then nothing else is tried. None means `cache_dir()`
-            (that is, $PYMOBILENET_DATA where it is set), then a download into it, then the
-            synthetic.
+        path: As for `load_cifar100`; nothing else is tried then. None: `cache_dir()`
+            ($PYMOBILENET_DATA if set), then a download into it, then synthetic data.
         split: "train" or "test".
-        allow_synthetic: with False, a DataError takes the place of the synthetic.
-        download: with False, the network is not asked.
-        report: gets the sentence that says that the images are a synthetic.
+        allow_synthetic: Whether synthetic data may be returned.
+        download: Whether the network may be used.
+        report: Called with a message if the images are synthetic.
+
+    Returns:
+        The split; see `Dataset.synthetic`.
 
     Raises:
-        DataError: a `path` or a cache that holds nothing or something bad; no images and no
-            synthetic allowed.
+        DataError: Missing or invalid files at `path` or in the cache; or no images are available
+            and `allow_synthetic` is False.
     """
     if path is not None:
         dataset = load_cifar100(path, split)
@@ -126,18 +143,20 @@ def open_cifar100(
         return dataset
     if dataset.synthetic:
         if not allow_synthetic:
-            raise DataError(f"{dataset.source}: real images were asked for; pass --data DIR")
+            raise DataError(
+                f"{dataset.source}: allow_synthetic is False; pass real images with --data DIR"
+            )
         report(f"SYNTHETIC: these are generated images, not CIFAR-100: {dataset.source}")
     return dataset
 
 
 def _cifar_at(path: Path) -> str | None:
-    """Which CIFAR lies at a path, or None for another thing.
+    """Return the name of the CIFAR data set at a path, or None.
 
-    Of a tar, the first file that is an image or of a CIFAR decides.
+    For a tar, the first file that is an image or belongs to a CIFAR decides.
 
     Raises:
-        DataError: nothing at `path`, or both.
+        DataError: Nothing at `path`, or both data sets.
     """
     if path.is_file():
         return _cifar_in_tar(path) if is_archive(path) else None
@@ -146,10 +165,12 @@ def _cifar_at(path: Path) -> str | None:
             f"no data at {path}: it must be a folder, an archive, or one of the names "
             f"{', '.join((*_LOADERS, SYNTHETIC))}"
         )
-    found = [name for name in _LOADERS if find_cifar(name, path)]
-    if len(found) > 1:
-        raise DataError(f"{path}: holds {' and '.join(found)}; name the folder or archive of one")
-    return found[0] if found else None
+    names = [name for name in _LOADERS if find_cifar(name, path)]
+    if len(names) > 1:
+        raise DataError(
+            f"{path}: contains {' and '.join(names)}; pass the folder or archive of one"
+        )
+    return names[0] if names else None
 
 
 def _cifar_in_tar(path: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""Bytes to the numbers a net sees, by the name that recipes and weight files carry."""
+"""Conversion of image bytes to the model's input, by named preprocessings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pymobilenet.data.cifar_table import CIFAR100_MEAN, CIFAR100_STD
 from pymobilenet.data.dataset import Dataset, Statistics
 from pymobilenet.errors import ConfigError, DataError
 
-_AT_ONCE = 2**13  # pixels of a channel looked up at a time: what is made of them stays in the cache
+_CHUNK_PIXELS = 2**13  # of a channel, converted together, so that results fit the cache
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in a grey value: ITU-R BT.601, as Pillow's mode "L"."""
@@ -22,27 +22,28 @@ PREPROCESSING: dict[str, Statistics] = {
     "standard": (CIFAR100_MEAN, CIFAR100_STD),
     "keras": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
-"""Name -> mean and deviation of red, green, blue in [0, 1] units, as `normalise` takes them.
+"""Name -> mean and standard deviation of red, green, blue in [0, 1] units, for `normalise`.
 
-``unit``: [0, 1]. ``standard``: mean and deviation of the training images, here CIFAR-100's; see
-`scaling` for other data. ``keras``: x / 127.5 - 1, which is (x / 255 - 0.5) / 0.5 (keras 3.15,
-applications/imagenet_utils.py, mode "tf")."""
+``unit``: [0, 1]. ``standard``: mean and standard deviation of the training images, here
+CIFAR-100's; see `scaling` for other data. ``keras``: x / 127.5 - 1, which is
+(x / 255 - 0.5) / 0.5 (keras 3.15, applications/imagenet_utils.py, mode "tf")."""
 
 
 def scaling(name: str, data: Dataset) -> Statistics:
-    """Return the mean and deviation that `normalise` takes for the images of `data`.
+    """Return the mean and standard deviation with which images are normalised.
 
-    They are those of `PREPROCESSING`, but for "standard" those of the data set's own training
-    images, where it knows them.
+    Args:
+        name: A key of `PREPROCESSING`.
+        data: The images. For "standard", the statistics of its training images are used, if known.
 
     Raises:
-        ConfigError: an unknown name.
-        DataError: training images that have to be read for it, and cannot.
+        ConfigError: An unknown preprocessing.
+        DataError: The training images are needed and cannot be read.
     """
-    own = data.statistics if check_name(name) == "standard" else None
-    if own is None:
+    statistics = data.statistics if check_name(name) == "standard" else None
+    if statistics is None:
         return PREPROCESSING[name]
-    return own() if callable(own) else own
+    return statistics() if callable(statistics) else statistics
 
 
 def normalise(
@@ -51,20 +52,20 @@ def normalise(
     std: Sequence[float],
     dtype: DTypeLike = np.float32,
 ) -> np.ndarray:
-    """Return (x / 255 - mean) / std, computed in float64 and rounded once to `dtype`.
+    """Return ``(x / 255 - mean) / std``, computed in float64 and rounded once.
 
     Args:
         images: uint8 (B, C, H, W).
-        mean: C values in [0, 1] units, one for each channel.
+        mean: C values in [0, 1] units.
         std: C positive values in [0, 1] units.
         dtype: float32 or float64.
 
     Returns:
-        (B, C, H, W) of `dtype`, C-contiguous, a fresh array.
+        (B, C, H, W) of `dtype`, C-contiguous, a new array.
 
     Raises:
-        DataError: images of another dtype or number of axes.
-        ConfigError: a mean or std of another length, not finite or not positive; another dtype.
+        DataError: The images have another dtype or number of axes.
+        ConfigError: Invalid mean, std or dtype.
     """
     check_images(images)
     kind = np.dtype(dtype)
@@ -74,7 +75,7 @@ def normalise(
     channels = images.shape[1]
     if means.shape != (channels,) or stds.shape != (channels,):
         raise ConfigError(
-            f"mean and std must hold one value for each of the {channels} channels. "
+            f"mean and std must have one value for each of the {channels} channels. "
             f"Received: {mean!r}, {std!r}"
         )
     if not (np.isfinite(means).all() and np.isfinite(stds).all() and (stds > 0).all()):
@@ -83,11 +84,11 @@ def normalise(
         )
     table = ((np.arange(256.0) / 255 - means[:, None]) / stds[:, None]).astype(kind)  # (C, 256)
     result = np.empty(images.shape, kind)
-    some = max(1, _AT_ONCE // max(1, images.shape[2] * images.shape[3]))
-    for start in range(0, len(images), some):
-        part = slice(start, start + some)
+    count = max(1, _CHUNK_PIXELS // max(1, images.shape[2] * images.shape[3]))
+    for start in range(0, len(images), count):
+        chunk = slice(start, start + count)
         for channel in range(channels):
-            result[part, channel] = table[channel].take(images[part, channel])
+            result[chunk, channel] = table[channel].take(images[chunk, channel])
     return result
 
 
@@ -126,33 +127,34 @@ def preprocess(
     statistics: Statistics | None = None,
     channels: int = 3,
 ) -> np.ndarray:
-    """Return images as a net of that name takes them: computed in float64, rounded once.
+    """Convert images to a model's input, computed in float64 and rounded once.
 
     Args:
         images: (N, H, W, 3), red, green, blue; uint8, or floats in [0, 255].
-        name: one of `PREPROCESSING`; a weight file has it as its metadata ``preprocessing``.
+        name: A key of `PREPROCESSING`; the metadata ``preprocessing`` of a weight file.
         dtype: float32 or float64.
-        statistics: mean and deviation to take for those of `name`, from `statistics_of` of a weight
-            file.
-        channels: of the net, 3 or 1; see `for_channels`.
+        statistics: Mean and standard deviation to use instead of those of `name`, from
+            `statistics_of`.
+        channels: Channels of the model, 3 or 1; see `for_channels`.
 
     Returns:
-        (N, channels, H, W) of `dtype`, C-contiguous, a fresh array.
+        (N, channels, H, W) of `dtype`, C-contiguous, a new array.
 
     Raises:
-        DataError: images of another shape or dtype, outside [0, 255] or not finite.
-        ConfigError: an unknown name; another dtype.
+        DataError: The images have another shape or dtype, or values outside [0, 255].
+        ConfigError: An unknown preprocessing or another dtype.
 
-    >>> preprocess(np.full((1, 2, 2, 3), 255, np.uint8))[0, 0, 0, 0]
-    np.float32(1.0)
+    Example:
+        >>> float(preprocess(np.full((1, 2, 2, 3), 255, np.uint8))[0, 0, 0, 0])
+        1.0
     """
     mean, std = statistics or PREPROCESSING[check_name(name)]
     kind = np.dtype(dtype)
     if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise ConfigError(f"dtype must be float32 or float64. Received: {kind}")
     pixels = np.asarray(images)
-    shaped = pixels.ndim == 4 and pixels.shape[3] == 3 and pixels.size
-    if not shaped or not (pixels.dtype == np.uint8 or pixels.dtype.kind == "f"):
+    has_shape = pixels.ndim == 4 and pixels.shape[3] == 3 and pixels.size
+    if not has_shape or not (pixels.dtype == np.uint8 or pixels.dtype.kind == "f"):
         raise DataError(
             "images must be uint8 or floats of shape (N, H, W, 3). "
             f"Received: {pixels.dtype} {pixels.shape}"
@@ -168,10 +170,13 @@ def preprocess(
 
 
 def check_name(name: str) -> str:
-    """`name`, if it is one of `PREPROCESSING`.
+    """Return the name of a preprocessing.
+
+    Args:
+        name: A key of `PREPROCESSING`.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: An unknown name.
     """
     if name not in PREPROCESSING:
         raise ConfigError(

@@ -42,6 +42,9 @@ def load_pickle(path: Path) -> dict[str, Any]:
 
     Its values are str, int, lists of them, and uint8 arrays of two axes (read-only).
 
+    Args:
+        path: The file.
+
     Raises:
         DataError: a file that is too large, truncated or malformed, that names any other global
             (the message names it), holds an array of another dtype, or is no dict with str keys.

@@ -123,13 +123,17 @@ def _render(
 
 
 def write_binary(dataset: Dataset, folder: str | Path, split: Split = "train") -> None:
-    """Write a dataset in the binary layout of CIFAR-100, each file at once or not at all.
+    """Write a data set in the binary layout of CIFAR-100, each file atomically.
 
-    Writes `<split>.bin`, `fine_label_names.txt` and `coarse_label_names.txt` into `folder`, which
-    is made where it is missing.
+    Writes `<split>.bin`, `fine_label_names.txt` and `coarse_label_names.txt`.
+
+    Args:
+        dataset: Images of 32 x 32 pixels with 100 fine and 20 coarse classes.
+        folder: Created if it does not exist.
+        split: "train" or "test".
 
     Raises:
-        DataError: images other than 32 x 32, or other than 100 fine and 20 coarse classes.
+        DataError: Images of another size, or another number of classes.
     """
     shape, counts = dataset.images.shape[1:], (dataset.num_classes, len(dataset.coarse_names))
     if split not in _EPOCHS or shape != (3, _SIZE, _SIZE) or counts != (_NUM_FINE, _NUM_COARSE):

@@ -48,6 +48,9 @@ def equivalence(first: Sequence[float], second: Sequence[float], margin: float) 
         second: Of the other group, in the same unit.
         margin: The largest difference of the means that counts as none, in the same unit.
 
+    Returns:
+        Means, difference, interval and p-value.
+
     Raises:
         ConfigError: `margin` is not above 0, or a group has fewer than two values.
         BackendUnavailable: SciPy is not installed.

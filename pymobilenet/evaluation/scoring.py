@@ -80,6 +80,9 @@ def without_softmax(model: Model) -> Model:
     """Return the model itself, or one with the same weights that returns logits.
 
     In float32, small probabilities have few digits left, and the smallest are 0.
+
+    Args:
+        model: Of any backend.
     """
     if not model.config.softmax:
         return model
@@ -150,6 +153,9 @@ def model_of(loaded: Loaded, backend: Backend) -> Model:
     Args:
         loaded: The weights and the config of the file.
         backend: The backend to build it in.
+
+    Returns:
+        The model, without an optimizer.
     """
     dtype = loaded.state["classifier.weight"].dtype
     if backend.supports_dtype(dtype.name):

@@ -142,15 +142,24 @@ def check_destination(path: Path, is_folder: bool = False) -> None:
         raise ConfigError(f"{path} is a folder; name the file to write, as {path / 'model'}")
 
 
-def format_for(path: Path, name: str | None) -> tuple[str, Format]:
-    """Return the format called `name`, or the one of the suffix of `path` in any case; its name."""
+def format_for(path: Path, name: str | None, argument: str) -> tuple[str, Format]:
+    """Return the name of a format and the format: `name`, or by default that of the suffix, in any case.
+
+    Args:
+        path: The file to write.
+        name: A key of `FORMATS`, or None.
+        argument: The name of the caller's argument, for the error message.
+
+    Raises:
+        ConfigError: An unknown format, or no format for the suffix.
+    """
     suffix = path.suffix.lower()
     if name is None and suffix not in SUFFIXES:
         raise ConfigError(
-            f"{path}: say what to write, one of {', '.join(FORMATS)}, or give it one of the "
-            f"suffixes {', '.join(SUFFIXES)}"
+            f"{path}: {argument} must name the format, one of {', '.join(FORMATS)}, or the file "
+            f"must have one of the suffixes {', '.join(SUFFIXES)}"
         )
     name = SUFFIXES[suffix] if name is None else name
     if name not in FORMATS:
-        raise ConfigError(f"target must be one of {', '.join(FORMATS)}. Received: {name!r}")
+        raise ConfigError(f"{argument} must be one of {', '.join(FORMATS)}. Received: {name!r}")
     return name, FORMATS[name]

@@ -63,7 +63,7 @@ def save_as(
         BackendUnavailable: The format needs a framework that is not there.
     """
     path = Path(path)
-    name, file_format = format_for(path, to)
+    name, file_format = format_for(path, to, "to")
     check_destination(path, is_folder=name == "huggingface")
     check_floats(config, state, f"the model for {path}")
     texts = described(config, metadata or {})
@@ -125,7 +125,7 @@ def convert(
     Returns:
         How the tensors of `src` were paired, with notes on both sides.
     """
-    name, _ = format_for(Path(dst), target)  # refused before anything is read
+    name, _ = format_for(Path(dst), target, "target")  # refused before anything is read
     check_destination(Path(dst), is_folder=name == "huggingface")
     container, layout = _source(source)
     loaded = load_any(

@@ -39,6 +39,9 @@ def resolve_model_file(
 def find_pretrained(name: str) -> PretrainedModel:
     """Return the registry's entry of that name.
 
+    Args:
+        name: A name that `pymobilenet pretrained` lists.
+
     Raises:
         ConfigError: There is none; the message states the names that resemble it.
     """

@@ -181,6 +181,9 @@ def free_curves(
         batches: The batches and the training configuration.
         steps: How many steps to take.
         advance: Is called after each step of a model.
+
+    Returns:
+        Both curves, the envelope and the verdict.
     """
     leader_losses, follower_losses, flipped = pair_losses(models, start, batches, steps, advance)
     leader, follower = models

@@ -159,6 +159,9 @@ def widen(floor: Any, other: Any) -> Any:
     Args:
         floor: A floor, or an envelope (steps,).
         other: That of the other program.
+
+    Returns:
+        The larger of both, of the shape of `floor`.
     """
     return np.maximum(floor, np.minimum(other, MAX_WIDENING * floor))
 
@@ -208,7 +211,14 @@ def program(
 
 
 def with_unmasked(floors: Floors) -> Floors:
-    """Add floors for loss and gradients without masks, which are those with masks."""
+    """Add floors for loss and gradients without masks, which are those with masks.
+
+    Args:
+        floors: Floors by key.
+
+    Returns:
+        `floors` with the additional keys.
+    """
     masked = [key for key in floors if key.level == 2 and key.quantity in ("loss", "grad")]
     return floors | {Key(2, f"free_{key.quantity}", key.name): floors[key] for key in masked}
 
@@ -283,6 +293,9 @@ def move_parameters(state: State, draw: int) -> State:
     Args:
         state: Name -> array.
         draw: The number of the draw.
+
+    Returns:
+        A new state; unchanged arrays are not copied.
     """
     return {
         name: tensor
@@ -299,6 +312,9 @@ def move_ulps(values: np.ndarray, draw: int, index: int) -> np.ndarray:
         values: Floating-point values of any shape.
         draw: The number of the draw, which is the seed of the random bits.
         index: The index of the array among those that one draw moves.
+
+    Returns:
+        A new array of the same shape and dtype.
     """
     words = raw_words(draw, Stream.PROBE, 2, index, -(-values.size // 64))
     up = np.unpackbits(words.view(np.uint8))[: values.size].reshape(values.shape).astype(bool)

@@ -127,6 +127,9 @@ def through_checkpoint(leader: Model, state: TrainState, data: Dataset) -> Check
         leader: The model whose run is written.
         state: The position of the run.
         data: The training images.
+
+    Returns:
+        The checkpoint that was read.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.safetensors"

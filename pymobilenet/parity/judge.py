@@ -200,6 +200,9 @@ def is_doubtful(rows: Iterable[Row]) -> bool:
 
     They could if a row is outside `USUAL_RATIO` floors but within `REMEASURE_RATIO`, and no earlier
     row is further off.
+
+    Args:
+        rows: The compared quantities, in order.
     """
     outside = (row for row in rows if row.ratio > USUAL_RATIO)
     first = next(outside, None)

@@ -215,6 +215,9 @@ def compare_step(
         replicas: Models for the floors, the first of the leader's backend.
         inputs: What the step starts from.
         has_failed: The run has failed before, so that more draws could not change its verdict.
+
+    Returns:
+        One row for each compared quantity.
     """
     start, batch, train, step = inputs
 

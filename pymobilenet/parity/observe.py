@@ -145,6 +145,9 @@ def join_linear_norms(tensors: Mapping[str, np.ndarray], config: MobileNetConfig
     Args:
         tensors: Name -> gradient or moment.
         config: The net.
+
+    Returns:
+        Name -> array, with the joined ones in place of weight and bias.
     """
     result = dict(tensors)
     for layer in layers(config):
@@ -198,7 +201,12 @@ def observe_outputs(model: Model, inputs: Inputs, shared_masks: SharedMasks) -> 
 
 
 def join_moments(state: State, config: MobileNetConfig) -> State:
-    """Return a state whose moments went through `join_linear_norms`."""
+    """Return a state whose moments went through `join_linear_norms`.
+
+    Args:
+        state: Name -> array.
+        config: The architecture.
+    """
     moments = {name: t for name, t in state.items() if name.startswith("optimizer.")}
     return state | join_linear_norms(moments, config)
 

@@ -122,6 +122,9 @@ def record(
         shared_masks: The oracle's activation masks.
         path: The file to write.
 
+    Returns:
+        The recording that was written.
+
     Raises:
         BackendUnavailable: `backend` is not the Julia backend.
     """
@@ -167,6 +170,12 @@ def _write(path: str | Path, recording: Recording) -> None:
 
 def read_recording(path: str | Path) -> Recording:
     """Read a recording from a file.
+
+    Args:
+        path: A file that `record` wrote.
+
+    Returns:
+        The recording.
 
     Raises:
         WeightsError: The file is not a recording, or is incomplete.
@@ -227,6 +236,9 @@ def read_recordings(folder: Path | None = None) -> list[Recording]:
 
     Args:
         folder: The folder; the package's own recordings if None.
+
+    Returns:
+        The recordings.
 
     Raises:
         BackendUnavailable: The folder has none.

@@ -33,6 +33,9 @@ def compute_reference(scenario: Scenario, data: Dataset) -> Reference:
     Args:
         scenario: What to run.
         data: Training images.
+
+    Returns:
+        The inputs, the activation masks and the results.
     """
     return compute_reference_for(scenario, scenario.inputs(data))
 
@@ -43,6 +46,9 @@ def compute_reference_for(scenario: Scenario, inputs: Inputs) -> Reference:
     Args:
         scenario: What to run.
         inputs: The state and the batches, in the scenario's dtype.
+
+    Returns:
+        The inputs, the activation masks and the results.
     """
     exact = inputs.astype("float64")
     oracle = backend("numpy").build(scenario.config, dtype="float64")

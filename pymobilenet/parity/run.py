@@ -46,7 +46,7 @@ call after each step."""
 
 
 def no_progress(_title: str, _total: int) -> Callable[[], None]:
-    """Report nothing: the default `Progress`."""
+    """Return a function that does nothing: the default `Progress`."""
     return lambda: None
 
 
@@ -115,6 +115,9 @@ def compare_live(scenario: Scenario, pair: Sequence[Backend], data: Dataset) -> 
         scenario: What to run.
         pair: The leader and the follower.
         data: Training images.
+
+    Returns:
+        The compared quantities and the verdict.
     """
     reference = compute_reference(scenario, data)
     models = {b.name: b.build(scenario.config, dtype=scenario.dtype) for b in pair}
@@ -136,6 +139,9 @@ def compare_models(reference: Reference, models: Mapping[str, Model]) -> Scenari
     Args:
         reference: The oracle's run of the scenario.
         models: Name -> model; the first is the leader.
+
+    Returns:
+        The compared quantities and the verdict.
     """
     inputs, masks = reference.inputs, reference.masks
     by_name = {name: observe(model, inputs, masks) for name, model in models.items()}
@@ -155,6 +161,9 @@ def replay(
         recordings: Of `recording.read_recordings`.
         name: The backend.
         progress: Is called at the start of each part of the work.
+
+    Returns:
+        The report.
 
     Raises:
         WeightsError: A recording was made with other inputs.

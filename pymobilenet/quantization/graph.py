@@ -21,6 +21,9 @@ def fold_norms(graph: onnx.ModelProto) -> None:
 
     ``(conv - mean) / sqrt(var + eps) * w + b`` is ``conv * f + (b - mean * f)`` with
     ``f = w / sqrt(var + eps)``. Computed in float64, rounded once.
+
+    Args:
+        graph: The graph of an ONNX model, which is changed in place.
     """
     values = _values(graph)
     for conv, norm in itertools.pairwise(list(graph.graph.node)):
@@ -63,23 +66,37 @@ class InputMeans:
         self._count = 0
 
     def add(self, images: np.ndarray) -> None:
-        found = self._session.run(None, {"images": images})
-        for name, means in zip(self._names, found, strict=True):
+        """Run a batch of images, and add its channel means.
+
+        Args:
+            images: (N, C, H, W), float32, normalised.
+        """
+        outputs = self._session.run(None, {"images": images})
+        for name, means in zip(self._names, outputs, strict=True):
             channels = means.reshape(means.shape[:2]).astype(np.float64)
             self._sums[name] = self._sums[name] + channels.sum(axis=0)
         self._count += len(images)
 
     def of(self, name: str) -> np.ndarray:
-        """(C,) for the value called `name`."""
+        """Return the mean of each channel of a value, (C,).
+
+        Args:
+            name: The value's name in the graph.
+        """
         return self._sums[name] / self._count
 
 
 def correct_biases(quantized: onnx.ModelProto, folded: onnx.ModelProto, means: InputMeans) -> None:
-    """Take from each bias what the rounding of the weights adds to the mean of the output.
+    """Subtract from each bias what the rounding of the weights adds to the mean of the output.
 
-    Bias correction, Nagel et al., arXiv:1906.04721, section 4.2: that is ``E[x]`` times the
-    weights' change, summed over kernel and input channels (as if no map had borders). A depthwise
+    Bias correction, Nagel et al., arXiv:1906.04721, section 4.2: this is ``E[x]`` times the
+    weights' change, summed over kernel and input channels, without regard to borders. A depthwise
     kernel has nine weights, so that their errors do not average out.
+
+    Args:
+        quantized: The int8 model, which is changed in place.
+        folded: The float32 model with folded norms.
+        means: Channel means of the inputs of all layers.
     """
     exact, values = _values(folded), _values(quantized)
     for node in (node for node in folded.graph.node if node.op_type in _WEIGHTED):

@@ -119,7 +119,15 @@ def quantize(
 def quantization_loss(
     path: str | Path, int8_path: str | Path, batches: Iterable[tuple[np.ndarray, np.ndarray]]
 ) -> QuantizationLoss:
-    """Run both files on labelled images: batches of images as in `quantize`, and labels (N,).
+    """Compare the predictions of a float32 file and an int8 file on labelled images.
+
+    Args:
+        path: The float32 ONNX file.
+        int8_path: The int8 ONNX file.
+        batches: Images (N, C, H, W), float32, normalised, and labels (N,).
+
+    Returns:
+        Accuracies, agreement and file sizes.
 
     Raises:
         DataError: No images.
@@ -133,15 +141,22 @@ def quantization_loss(
         same += int((best == best_int8).sum())
         count += len(images)
     if not count:
-        raise DataError("the loss of quantization needs at least one labelled image. Received: 0")
+        raise DataError(
+            "the loss of quantization requires at least one labelled image. Received: 0"
+        )
     sizes = (Path(file).stat().st_size for file in (path, int8_path))
     return QuantizationLoss(count, hits / count, hits_int8 / count, same / count, *sizes)
 
 
 def predictor(path: str | Path, threads: int = 0) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from images (N, C, H, W), float32, to what an ONNX file gives: (N, classes).
+    """Return a function that predicts with an ONNX file, in ONNX Runtime on the CPU.
 
-    With `threads` 0, ONNX Runtime chooses: one for each core.
+    Args:
+        path: The file.
+        threads: Number of threads; 0 for one per core.
+
+    Returns:
+        A function from images (N, C, H, W), float32, to the model's output (N, classes).
     """
     runtime = load_package("onnxruntime")
     options = runtime.SessionOptions()
@@ -153,7 +168,15 @@ def predictor(path: str | Path, threads: int = 0) -> Callable[[np.ndarray], np.n
 def labelled_batches(
     data: Dataset, preprocessing: str = "standard"
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Images (N, C, H, W), float32, scaled as `scaling` says, and labels, in batches."""
+    """Yield batches of normalised images and labels.
+
+    Args:
+        data: The data set.
+        preprocessing: A name of `pymobilenet.data.PREPROCESSING`.
+
+    Yields:
+        Images (N, C, H, W), float32, and labels (N,), int64.
+    """
     mean, std = scaling(preprocessing, data)
     for start in range(0, len(data), BATCH_SIZE):
         batch = slice(start, start + BATCH_SIZE)
@@ -161,10 +184,13 @@ def labelled_batches(
 
 
 def about(path: str | Path) -> tuple[MobileNetConfig, dict[str, str]]:
-    """Config and metadata of a float32 ONNX file that `export_onnx` or `convert` wrote.
+    """Return the config and the metadata of a float32 ONNX file.
+
+    Args:
+        path: A file that `export_onnx` or `convert` wrote.
 
     Raises:
-        WeightsError: It is none.
+        WeightsError: Another file.
     """
     config, _, metadata = _read(path)
     return config, metadata

@@ -209,7 +209,7 @@ class JuliaBackend(Backend):
 
 
 def load_backend() -> JuliaBackend:
-    """Start Julia and return the backend.
+    """Return the backend, after starting Julia.
 
     Raises:
         BackendUnavailable: Julia or its packages are not installed or do not load.

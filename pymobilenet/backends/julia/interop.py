@@ -84,6 +84,14 @@ class FrozenCall:
         self._function, self._object_address = self._SIGNATURE(addresses[0]), addresses[1]
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Return the logits (N, classes) of images.
+
+        Args:
+            images: (N, C, H, W), C-contiguous, of the model's dtype.
+
+        Raises:
+            JuliaError: The Julia function throws, for example because images are not finite.
+        """
         count, _, height, width = images.shape
         logits = np.empty((count, self._classes), self._dtype)
         shape = (ctypes.c_ssize_t * 3)(count, height, width)

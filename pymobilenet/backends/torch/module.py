@@ -57,7 +57,7 @@ class Norm(nn.Module):
         return F.batch_norm(x, *statistics, *affine, self.training, self.momentum, self.eps)
 
     def _synchronised(self, x: Tensor, processes: Processes) -> Tensor:
-        """Normalise with the statistics of all processes. (`nn.SyncBatchNorm` is CUDA only.)"""
+        """Normalise with the statistics of all processes; `nn.SyncBatchNorm` supports only CUDA."""
         shape = (1, -1, 1, 1)
         values = x.to(self.weight.dtype)
         mean = processes.mean(values.mean((0, 2, 3)))

@@ -93,7 +93,7 @@ class Processes:
         return bool(maximum.item())
 
     def ddp(self, module: nn.Module, device: torch.device) -> nn.Module:
-        """Wrap a module in `DistributedDataParallel`; return it unchanged for one process.
+        """Return a module wrapped in `DistributedDataParallel`, or unchanged for one process.
 
         Args:
             module: The module to train.
@@ -154,7 +154,7 @@ def check_started(device: str) -> str:
 
 
 def join(device: torch.device) -> Processes:
-    """Initialize torch.distributed, unless done before, and return the group of processes.
+    """Return the group of processes, and initialize torch.distributed on the first call.
 
     Waits for the other processes. The group is destroyed at exit.
 
