@@ -66,7 +66,9 @@ def test_a_missing_file_is_named(tmp_path, name):
     name = name if name.endswith(".txt") else f"{name}.bin"
     (tmp_path / "data" / name).unlink()
     split = "test" if name == "test_batch.bin" else "train"
-    with pytest.raises(DataError, match=f"{name} is missing: the folder holds CIFAR-10, but"):
+    with pytest.raises(
+        DataError, match=f"{name} is missing: the folder contains other files of CIFAR-10, but"
+    ):
         load_cifar10(tmp_path / "data", split)
 
 

@@ -95,18 +95,19 @@ def normalise(
 def for_channels(
     images: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float], channels: int
 ) -> tuple[NDArray[np.uint8], Sequence[float], Sequence[float]]:
-    """Return images, mean and deviation for a net of so many input channels.
+    """Return images, mean and standard deviation for a model with 1 or 3 input channels.
 
-    For a net of one channel the images become grey, and mean and deviation the weighted means of
-    those of the three channels; for one of three all stay as they are.
+    For 1 channel, images are converted to grey, and mean and standard deviation to the weighted
+    means of those of the three channels. For 3 channels they are returned unchanged.
 
     Args:
         images: uint8 (B, 3, H, W), red, green, blue.
-        mean, std: 3 values in [0, 1] units.
+        mean: 3 values in [0, 1] units.
+        std: 3 values in [0, 1] units.
         channels: 1 or 3.
 
     Raises:
-        DataError: another number of channels.
+        DataError: Another number of channels.
     """
     if channels == images.shape[1]:
         return images, mean, std

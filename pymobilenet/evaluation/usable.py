@@ -14,6 +14,11 @@ from pymobilenet.formats.heads import CLASSIFIER, DRAWN
 def check_usable(loaded: Loaded, preprocessing: str | None, source: str) -> str:
     """Return what images of a model go through: `preprocessing`, or what its file says.
 
+    Args:
+        loaded: The model file.
+        preprocessing: The user's choice, or None.
+        source: Name of the file, for error messages.
+
     Raises:
         WeightsError: The file had no classifier: what was drawn anew has learnt nothing.
         ConfigError: Nobody says how images are scaled, or by a name that does not exist.
@@ -40,6 +45,10 @@ def describe_scaling(preprocessing: str, statistics: Statistics) -> str:
 
     >>> describe_scaling("keras", ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))
     'images: keras, mean 0.5 0.5 0.5, std 0.5 0.5 0.5'
+
+    Args:
+        preprocessing: Name of the preprocessing.
+        statistics: Mean and standard deviation of the channels.
     """
     means, stds = (" ".join(f"{value:.4g}" for value in values) for values in statistics)
     return f"images: {preprocessing}, mean {means}, std {stds}"
