@@ -146,6 +146,9 @@ def read_text_file(path: str | Path) -> str:
     Args:
         path: A regular file of at most `MAX_TEXT_BYTES`; links are followed.
 
+    Returns:
+        The text.
+
     Raises:
         ConfigError: A folder, pipe, device or socket, which might never end, or a larger file.
         OSError: The file cannot be read.

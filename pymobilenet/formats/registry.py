@@ -143,7 +143,7 @@ def check_destination(path: Path, is_folder: bool = False) -> None:
 
 
 def format_for(path: Path, name: str | None, argument: str) -> tuple[str, Format]:
-    """Return the name of a format and the format: `name`, or by default that of the suffix, in any case.
+    """Return the name of a format and the format: `name`, or that of the suffix (any case).
 
     Args:
         path: The file to write.

@@ -82,6 +82,9 @@ def problem(path: str) -> str | None:
     """Return what is wrong with a Julia executable in one clause, or None if it can be used.
 
     juliaup itself, which installs a Julia when juliapkg calls it, can be used.
+
+    Args:
+        path: Path or name of the Julia executable.
     """
     resolved = shutil.which(path)
     if resolved is None:
@@ -142,8 +145,7 @@ def _recorded() -> dict[str, list[object]]:
 
 
 def _record(path: str) -> list[object]:
-    """What tells one Julia from another at its path: version, time and size of the file, project,
-    and system image."""
+    """Return what identifies a Julia: path, time and size of the file, project, system image."""
     resolved = shutil.which(path) or path
     stamp, image = _stamp(resolved), os.environ.get(SYSIMAGE_VARIABLE, "")
     project = os.environ.get("PYTHON_JULIACALL_PROJECT", "")
@@ -201,6 +203,10 @@ def check_image(path: str, image: str) -> None:
     """Start Julia with a system image in a process of its own.
 
     libjulia ends the process that loads a damaged image, past any ``except``.
+
+    Args:
+        path: Path or name of the Julia executable.
+        image: Path of the system image.
 
     Raises:
         BackendUnavailable: Julia does not start with it.
