@@ -16,7 +16,7 @@ from format_models import (
 from safetensors.torch import save_file
 
 from pymobilenet.errors import WeightsError
-from pymobilenet.formats import load_any
+from pymobilenet.formats import load_any, npz
 from pymobilenet.formats.layout import Layout
 
 
@@ -106,3 +106,13 @@ def test_moments_in_another_projects_file_are_refused(tmp_path):
     moments = {"optimizer.step": np.array(3, np.int64)}
     with pytest.raises(WeightsError, match=r"timm has no moments\. Received: optimizer\.step"):
         load_any(npz_file(tmp_path / "a", peer_tensors(V2, "timm") | moments))
+
+
+@pytest.mark.parametrize("shape", [(3,), (0, 1280), (5, 7)])
+def test_a_head_that_is_no_linear_layer_on_the_trunk_stays_behind_and_is_reported(tmp_path, shape):
+    tensors = peer_tensors(V2, "timm") | {"classifier.weight": np.zeros(shape, np.float32)}
+    npz.write(tmp_path / "model.npz", tensors, {})
+    report = load_any(tmp_path / "model.npz").report
+    assert report.left_over == ("classifier.bias", "classifier.weight")
+    assert any("stays behind (classifier.bias, classifier.weight)" in note for note in report.notes)
+    assert any("drawn anew" in note for note in report.notes)

@@ -100,6 +100,9 @@ def load_any(
     user = dict(check_settings(settings or {}))
     origin = origin_of_pretrained(pretrained) if pretrained else None
     source = read_source(path, container, which, origin)
+    own = _own_config(path, source.metadata)
+    if own is not None and _has_canonical_names(own, source, str(path)):
+        check_floats(own, {**source.tensors, **source.moments}, str(path))
     match = _match(source, layouts, layout, which, name_map)
     if source.moments and match.layout is not CANONICAL:
         raise WeightsError(
@@ -109,7 +112,6 @@ def load_any(
     trunk = _trunk(source, match)
     features = trunk[[name for name in trunk if name.endswith("conv.weight")][-1]].shape[0]
     head = read_head(source.tensors, match.beside, match.layout, features)
-    own = _own_config(path, source.metadata)
     if own and config and own != config:
         raise WeightsError(
             f"{path}: its own config is {own.to_json()}. Received: {config.to_json()}"
@@ -177,6 +179,19 @@ def check_floats(config: MobileNetConfig, state: Mapping[str, np.ndarray], sourc
             f"{source}: classifier.weight must be float32 or float64. Received: {dtype}"
         )
     check_state(config, state, dtype, slots_of(state), source=source)
+
+
+def _has_canonical_names(config: MobileNetConfig, source: Source, path: str) -> bool:
+    """Whether most of a file's tensors have this project's own names.
+
+    Raises:
+        WeightsError: The file's own config leaves a layer without channels.
+    """
+    try:
+        names = state_shapes(config)
+    except ConfigError as error:
+        raise WeightsError(f"{path}: {error}") from None
+    return 2 * sum(name in names for name in source.tensors) > len(source.tensors)
 
 
 def _match(
