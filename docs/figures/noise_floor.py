@@ -17,9 +17,8 @@ from matplotlib.figure import Figure
 
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.data import open_cifar100
-from pymobilenet.parity.floors import distance, floors, program
-from pymobilenet.parity.observe import observe
-from pymobilenet.parity.reference import compute_reference
+from pymobilenet.parity.floors import Program, distance, floors, perturbed, unpermute
+from pymobilenet.parity.observe import Key, compute_shared_masks
 from pymobilenet.parity.scenario import Scenario
 
 CONFIG = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=100, stem_stride=1)
@@ -28,33 +27,47 @@ RTOL = 1e-5
 ALLOWED = 10  # floors
 
 
+def observe(model, inputs, masks):
+    """Activations in training mode, then gradients with the oracle's masks, in backward order."""
+    inputs.load_into(model)
+    activations = model.activations(inputs.images[0], train=True)
+    _, grads = model.loss_and_grads(inputs.images[0], inputs.labels[0], masks.first)
+    forward = {Key(1, "train", name): value for name, value in activations.items()}
+    backward = {Key(2, "grad", name): np.array(grads[name]) for name in reversed(list(grads))}
+    return forward | backward
+
+
 def measure(dtype, data):
     """Errors and noise floors, in the order of a step.
 
     Returns the number of activations, the name of each program -> its errors (tensors,), and the
     floors (tensors,).
     """
-    truth = compute_reference(Scenario(CONFIG, dtype, steps=1), data)
-    torch = backend("torch")
-    correct = torch.build(CONFIG, dtype=dtype)
-    seen = observe(correct, truth.inputs, truth.masks)
-    programs = {"correct": seen}
+    inputs = Scenario(CONFIG, dtype, steps=1).inputs(data)
+    exact = inputs.astype("float64")
+    oracle = backend("numpy").build(CONFIG, dtype="float64")
+    masks = compute_shared_masks(oracle, exact)
+    truth = observe(oracle, exact, masks)
+    model = backend("torch").build(CONFIG, dtype=dtype)
+    correct = observe(model, inputs, masks)
+    programs = {"correct": correct}
     if dtype == "float64":
-        rounded = truth.inputs.astype("float32").astype("float64")
-        programs["images rounded"] = observe(correct, rounded, truth.masks)
-        wrong = torch.build(FAULTY, dtype=dtype)
-        programs["eps rounded"] = observe(wrong, truth.inputs, truth.masks)
-    noise = floors(
-        program(correct, truth.inputs, truth.masks, seen), (), dtype, lambda _floors: False
-    )
-    forward = [key for key in seen if key.quantity == "train"]
-    backward = [key for key in seen if key.quantity == "grad"]
-    keys = forward + backward
+        rounded = inputs.astype("float32").astype("float64")
+        programs["images rounded"] = observe(model, rounded, masks)
+        wrong = backend("torch").build(FAULTY, dtype=dtype)
+        programs["eps rounded"] = observe(wrong, inputs, masks)
+
+    def draw(number):
+        moved, moved_masks, order = perturbed(inputs, masks, number)
+        return unpermute(observe(model, moved, moved_masks), order)
+
+    noise = floors(Program(correct, draw), (), dtype, lambda _floors: False)
     errors = {
-        name: np.array([distance(found[key], truth.observations[key]) for key in keys])
+        name: np.array([distance(found[key], truth[key]) for key in truth])
         for name, found in programs.items()
     }
-    return len(forward), errors, np.array([noise[key] for key in keys])
+    forward = sum(key.level == 1 for key in truth)
+    return forward, errors, np.array([noise[key] for key in truth])
 
 
 MARKS = {
