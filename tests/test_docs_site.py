@@ -66,25 +66,25 @@ def browser():
         browser.close()
 
 
-@pytest.fixture(params=[NARROW, WIDE])
+@pytest.fixture(scope="session", params=[NARROW, WIDE])
 def tab(request, browser):
-    """A tab of the browser in a fresh profile, and what went wrong in it so far."""
+    """A tab in a fresh profile, and what it has asked for and complained about so far."""
     context = browser.new_context(viewport={"width": request.param, "height": 900})
     context.set_default_timeout(PATIENCE)
-    tab, errors = context.new_page(), []
+    tab, requests, errors = context.new_page(), [], []
+    tab.on("request", lambda request: requests.append(request.url))
     tab.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
     tab.on("pageerror", lambda error: errors.append(str(error)))
     tab.on("requestfailed", lambda failed: errors.append(f"not loaded: {failed.url}"))
-    yield tab, errors
+    yield tab, requests, errors
     context.close()
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_fits_the_window_and_reports_no_error(page, tab, origin):
-    tab, errors = tab
-    requests = []
-    tab.on("request", lambda request: requests.append(request.url))
+    tab, requests, errors = tab
+    del requests[:], errors[:]
     tab.goto(origin + page)
     tab.wait_for_load_state("networkidle")
     assert not errors
