@@ -43,7 +43,11 @@ def on_pages(languages, pages):
 def commands(block):
     """The words of each command of a shell block; backslashes continue lines."""
     lines = block.replace("\\\n", " ").splitlines()
-    words = [shlex.split(part, comments=True) for line in lines for part in line.split("&&")]
+    words = [
+        shlex.split(re.sub(r"^\s*(if|then|else|fi|srun)\b", "", part), comments=True)
+        for line in lines
+        for part in re.split("&&|;", line)
+    ]
     return [command for command in words if command]
 
 
@@ -125,7 +129,7 @@ def test_the_commands_of_a_shell_block_exist(block):
 
 def check_command(words):
     """What a command starts exists, and takes the arguments that it is given."""
-    if words[0] == "export":
+    if words[0] in ("export", "[", "scontrol"):
         return
     if words[0] == "torchrun" or words[0] == "mpiexec":
         words = words[words.index("-m") :] if "-m" in words else ["python", words[-1]]
