@@ -1,6 +1,7 @@
 """The code blocks of README and docs run as they stand, and their links lead somewhere."""
 
 import ast
+import itertools
 import re
 import shlex
 import subprocess
@@ -20,6 +21,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 STORY = ROOT / "docs/port-a-model.md"
 """The page whose blocks, in three languages, are one program."""
 
+KEYWORDS = ("if", "then", "else", "fi", "srun")
 COMMANDS = get_command(app).commands
 NOX_SESSIONS = {
     node.name
@@ -42,13 +44,14 @@ def on_pages(languages, pages):
 
 def commands(block):
     """The words of each command of a shell block; backslashes continue lines."""
-    lines = block.replace("\\\n", " ").splitlines()
-    words = [
-        shlex.split(re.sub(r"^\s*(if|then|else|fi|srun)\b", "", part), comments=True)
-        for line in lines
-        for part in re.split("&&|;", line)
-    ]
-    return [command for command in words if command]
+    found = []
+    for line in block.replace("\\\n", " ").splitlines():
+        words = shlex.shlex(line, posix=True, punctuation_chars=";&")
+        words.whitespace_split = True
+        for is_end, command in itertools.groupby(words, lambda word: word in (";", "&&")):
+            if not is_end:
+                found.append([word for word in command if word not in KEYWORDS])
+    return [command for command in found if command]
 
 
 @pytest.mark.parametrize("block", on_pages("python", [p for p in PAGES if p != STORY]))
