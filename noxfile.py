@@ -98,8 +98,6 @@ def docs(session):
         session.warn("NOT RUN: no julia on PATH, so the reference of MobileNets.jl was not built.")
         session.warn("NOT RUN: no julia on PATH, so the examples in Julia were not run.")
     else:
-        code = 'using Pkg; Pkg.develop(path="julia"); Pkg.instantiate()'
-        session.run("julia", "--project=julia/docs", "-e", code, external=True)
         session.run("julia", "--project=julia/docs", "julia/docs/make.jl", external=True)
         session.run("pytest", "tests/test_documents.py", "-m", "julia", env=ONE_THREAD)
     session.run("mkdocs", "build", env={"NO_MKDOCS_2_WARNING": "1"})

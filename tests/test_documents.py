@@ -115,11 +115,12 @@ def julia_project(tmp_path_factory):
 
 
 def run_julia(code, project):
-    from pymobilenet.backends.julia.start import ensure_julia, installed
+    from pymobilenet.backends.julia.start import ensure_julia, julia_executable_and_project
 
     ensure_julia()
     Path("blocks.jl").write_text(code)
-    words = [installed()[0], "--startup-file=no", f"--project={project}", "blocks.jl"]
+    julia, _ = julia_executable_and_project()
+    words = [julia, "--startup-file=no", f"--project={project}", "blocks.jl"]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
