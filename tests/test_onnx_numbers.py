@@ -19,7 +19,7 @@ from pymobilenet.parity.floors import (
     floors,
     move_parameters,
     move_ulps,
-    unpermuted,
+    unpermute,
 )
 from pymobilenet.parity.judge import Verdict, compare_observations, is_doubtful
 from pymobilenet.parity.observe import Key
@@ -60,7 +60,7 @@ def judged(graph, config, state, images, leader="torch"):
     def draw(number):
         order = draw_order(number, 0, len(images))
         moved = backend(leader).from_state(config, move_parameters(state, number))
-        return unpermuted(of_model(moved, move_ulps(images[order], number, 1000)), order)
+        return unpermute(of_model(moved, move_ulps(images[order], number, 1000)), order)
 
     found = floors(
         Program(seen[leader], draw),
