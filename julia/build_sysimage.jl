@@ -1,24 +1,24 @@
-# Builds a system image of the packages on which MobileNets and PythonCall rest, Flux above all:
+# Builds a system image of the dependencies of MobileNets and PythonCall, mainly Flux:
 #
 #     julia --project=PROJECT build_sysimage.jl IMAGE
 #
-# The two themselves stay outside. So MobileNets is always the project's own, compiled once more for the image;
-# and PythonCall 0.9.34, in an image, would be initialised before juliacall can tell it that it lives in Python.
+# The two packages themselves are not in the image: MobileNets is then always that of the project, compiled once for the
+# image; and PythonCall 0.9.34 in an image would be initialised before juliacall can set that it runs in Python.
 
 using Pkg: Pkg
 
-const OUTSIDE = ("MobileNets", "PythonCall")
+const EXCLUDED = ("MobileNets", "PythonCall")
 
-"What those of `OUTSIDE` that the active project holds depend on."
+"The dependencies of the packages of `EXCLUDED` in the active project."
 function dependencies()
-    found = filter(info -> info.name in OUTSIDE, collect(values(Pkg.dependencies())))
-    any(info -> info.name == "MobileNets", found) ||
+    infos = filter(info -> info.name in EXCLUDED, collect(values(Pkg.dependencies())))
+    any(info -> info.name == "MobileNets", infos) ||
         error("the project must hold MobileNets. Received: $(Base.active_project())")
-    uuids = merge((info.dependencies for info in found)...)
-    return [Pkg.PackageSpec(; name, uuid) for (name, uuid) in uuids if !(name in OUTSIDE)]
+    uuids = merge((info.dependencies for info in infos)...)
+    return [Pkg.PackageSpec(; name, uuid) for (name, uuid) in uuids if !(name in EXCLUDED)]
 end
 
-"A new project of these packages alone, in the versions of the manifest."
+"A new project of these packages, with the versions of the manifest."
 function project_of(packages, manifest)
     folder = mktempdir()
     cp(manifest, joinpath(folder, "Manifest.toml"))
@@ -36,9 +36,9 @@ function main(path)
     Pkg.add("PackageCompiler")
     compiler = Base.require(Main, :PackageCompiler)
     project = project_of(packages, manifest)
-    unfinished = joinpath(mktempdir(dirname(image)), basename(image))
-    Base.invokelatest(compiler.create_sysimage; sysimage_path=unfinished, project, import_into_main=false)
-    mv(unfinished, image; force=true)
+    temporary = joinpath(mktempdir(dirname(image)), basename(image))
+    Base.invokelatest(compiler.create_sysimage; sysimage_path=temporary, project, import_into_main=false)
+    mv(temporary, image; force=true)
 end
 
 main(only(ARGS))

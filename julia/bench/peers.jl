@@ -1,10 +1,11 @@
-"Jobs for the bench, each from a model, images and labels: MobileNets.jl itself, stock Flux, Metalhead."
+"Jobs of the benchmark for MobileNets.jl, stock Flux and Metalhead, each made from a model, images and labels."
 module Peers
 
-using MobileNets: MobileNets, Flux, TrainConfig, Workspace, flux_chain, freeze, setup, train_step!
+using Flux: Flux
+using MobileNets: TrainConfig, Workspace, flux_chain, freeze, setup_optimizer, train_step!
 
 function own_step(model, x, labels)
-    optimizer, workspace = setup(TrainConfig(; optimizer="adam", rate=1e-3), model), Workspace()
+    optimizer, workspace = setup_optimizer(TrainConfig(; optimizer=:adam, rate=1e-3), model), Workspace()
     return () -> first(train_step!(model, optimizer, x, labels, 1e-3; workspace))
 end
 
@@ -15,7 +16,7 @@ end
 
 onehot(model, labels) = Flux.onehotbatch(labels, 0:(model.config.num_classes - 1))
 
-"One step of Adam as Flux's documentation has it."
+"One step of Adam, as in Flux's documentation."
 function training_step(net, x, y)
     state = Flux.setup(Flux.Adam(1.0f-3), Flux.trainmode!(net))
     return function ()
@@ -36,7 +37,7 @@ flux_predict(model, x, _) = prediction(flux_chain(model), x)
 
 has_metalhead() = !isnothing(Base.find_package("Metalhead"))
 
-"Metalhead's net of the model's config, of its own weights; it has stems of stride 2 alone."
+"Metalhead's model of the same config, with its own weights; its stems have stride 2."
 function metalhead(model)
     Metalhead = Base.require(Main, :Metalhead)
     (; family, width_mult, num_classes) = model.config

@@ -1,27 +1,28 @@
-"Files of JLD2: `model_state` in them is what `Flux.state` gave for a stock model."
+"Files of JLD2: their `model_state` is the `Flux.state` of a stock model."
 module MobileNetsJLD2Ext
 
 using JLD2: JLD2
-using MobileNets: MobileNets, Flux, FluxState, atomic_write, flux_chain, model_of, require
+using Flux: Flux
+using MobileNets: flux_chain
+using MobileNets.Files: Files, FluxState, atomic_write, require
+using MobileNets.Models: model_from_state
 
 """
-Reading runs nothing that the file names and builds none of its types. What JLD2 0.6 would do, and what
-keeps it from that (reading its src/data):
+Reading evaluates nothing that the file names, and builds none of its types. By default JLD2 0.6 (src/data):
 
-- it looks up a dataset's Julia type by name in all loaded modules, and `rconvert`s and `Expr(:new)`s values
-  of it, past every constructor; values of type `Module` are even imported with `@eval`
-  (specialcased_types.jl). With `plain` a committed datatype is read as the plain HDF5 one under it, into
-  `NamedTuple`s, strings, numbers and arrays (reconstructing_datatypes.jl, `jltype`);
-- it looks up the element type of arrays of references, `plain` or not (datasets.jl, `read_data`): `only_any`
-  answers `Any` for whatever name the file gives;
-- it follows addresses of the file without bounds in a mapped file: hence `IOStream`.
+- looks up the Julia type of a dataset by name in all loaded modules, and creates values of it with `rconvert` and
+  `Expr(:new)`, without constructors; values of type `Module` are imported with `@eval` (specialcased_types.jl). With
+  `plain`, a committed datatype is read as its HDF5 datatype, into `NamedTuple`s, strings, numbers and arrays
+  (reconstructing_datatypes.jl, `jltype`);
+- looks up the element type of arrays of references, also with `plain` (datasets.jl, `read_data`): `only_any` returns
+  `Any` for every name;
+- follows addresses in a memory-mapped file without bounds checks: therefore `IOStream`.
 
-An array may still claim more than the file holds, which JLD2 allocates before it reads; memory that cannot
-be had is an error here as any other.
+JLD2 allocates the claimed size of an array before it reads it; if that fails, the error is reported as any other.
 """
 only_any(file, name, parameters) = Any
 
-function MobileNets.read_container(::Val{:jld2}, path)
+function Files.read_container(::Val{:jld2}, path)
     try
         return JLD2.jldopen(read_model, path, "r"; plain=true, typemap=only_any, iotype=IOStream)
     catch error
@@ -31,8 +32,7 @@ function MobileNets.read_container(::Val{:jld2}, path)
 end
 
 """
-The state and, in a file that MobileNets wrote, the texts beside it; what else a user's own file holds is
-not read.
+The state and, in a file written by MobileNets, the metadata. Other contents of a file are not read.
 """
 function read_model(file)
     require(haskey(file, "model_state"), "it has no model_state, but $(join(keys(file), ", "))")
@@ -47,8 +47,8 @@ function read_model(file)
     return FluxState(file["model_state"]), metadata
 end
 
-function MobileNets.write_container(::Val{:jld2}, path, config, tensors, metadata)
-    state = Flux.state(flux_chain(model_of(config, tensors)))
+function Files.write_container(::Val{:jld2}, path, config, tensors, metadata)
+    state = Flux.state(flux_chain(model_from_state(config, tensors)))
     buffer = IOBuffer()
     JLD2.jldopen(buffer, "w") do file
         for (name, text) in metadata

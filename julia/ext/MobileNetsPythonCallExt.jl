@@ -1,21 +1,23 @@
 """
-What Python asks of MobileNets through PythonCall, compiled ahead. Nothing is defined here.
+Precompilation of the calls that Python makes through PythonCall. Nothing is defined here.
 
-PythonCall precompiles none of its conversions, and each process would spend two seconds on them before
-its first prediction. The names are those of PythonCall 0.9.34; where another version has none of that
-name, or another signature, the call is compiled when it is made, as it would be without this file.
+PythonCall does not precompile its conversions, which take each process two seconds before its first prediction. The names
+are those of PythonCall 0.9.34; with another version in which a name or signature differs, a call is compiled when it is
+made, as without this file.
 """
 module MobileNetsPythonCallExt
 
 using MobileNets
-using MobileNets: Entry, Frozen, MobileNet, NamedArrays, Optimizer, Workspace, addresses, freeze, versions
+using MobileNets: FrozenCall, addresses, freeze, versions
+using MobileNets.Models: FrozenModel, NamedArrays
+using MobileNets.Training: Optimizer
 using PrecompileTools: @compile_workload
 using PythonCall: PythonCall, Py, pyconvert
 
-"The functions, types and containers that Python calls, and those that it indexes."
+"The functions and types that Python calls, and the containers that it indexes."
 const CALLED = (
-    activations, build, from_json, get_state, loss_and_grads, predict, set_state!, setup, train_step!,
-    freeze, Entry, addresses, versions, unsafe_wrap, Ptr{Float32}, Ptr{Float64}, Ptr{Int64}, Ptr{UInt8},
+    activations, from_json, get_state, loss_and_grads, predict, set_state!, setup_optimizer, train_step!,
+    freeze, MobileNet, FrozenCall, addresses, versions, unsafe_wrap, Ptr{Float32}, Ptr{Float64}, Ptr{Int64}, Ptr{UInt8},
     Dict{String,Array},
 )
 const ARRAYS = [Array{T,N} for T in (Float32, Float64) for N in (1, 2, 4)]
@@ -54,7 +56,7 @@ end
 
 function precompile_results(JlWrap, C, Core)
     results = (Module, Type, Function, Nothing, Float64, MobileNet{Float32}, MobileNet{Float64},
-        Frozen{Float32}, Frozen{Float64}, Entry{Float32}, Entry{Float64}, Tuple{Int,Int}, Workspace,
+        FrozenModel{Float32}, FrozenModel{Float64}, FrozenCall{Float32}, FrozenCall{Float64}, Tuple{Int,Int}, Workspace,
         MobileNetConfig, TrainConfig, Optimizer, NamedArrays, Dict{String,Array},
         Tuple{Float64,NamedArrays}, Pair{String,Array}, JlWrap.Iterator)
     for type in (results..., ARRAYS...)
@@ -78,9 +80,9 @@ function precompile_results(JlWrap, C, Core)
 end
 
 """
-What `_pyconvert_get_rules` and `pyconvert_get_rules` call on rules, of which inference does not know the
-type; it is half of what the first conversion in a process would compile. Their closures have no names
-that could be relied on, but stand in their code.
+The calls of `_pyconvert_get_rules` and `pyconvert_get_rules` on rules whose type inference does not know, half of what
+the first conversion in a process compiles. The names of their closures are not stable, so their types are read from the
+code.
 """
 function precompile_rules(Convert)
     rules = Vector{Convert.PyConvertRule}
@@ -90,27 +92,27 @@ function precompile_rules(Convert)
         precompile(Core.kwcall, (by, typeof(sort), Base.OneTo{Int}))
     end
     precompile(getindex, (rules, Vector{Int}))
-    made = closures(Convert.pyconvert_get_rules)
-    for closure in made
+    closure_types = closures(Convert.pyconvert_get_rules)
+    for closure in closure_types
         precompile(collect, (Iterators.Flatten{Base.Generator{rules,closure}},))
         precompile(collect, (Base.Generator{Iterators.Filter{closure,rules},typeof(identity)},))
-        for condition in filter(sees_rules, made)
-            chosen = Iterators.Filter{condition,Iterators.Enumerate{rules}}
-            precompile(collect, (Base.Generator{chosen,closure},))
+        for condition in filter(sees_rules, closure_types)
+            filtered = Iterators.Filter{condition,Iterators.Enumerate{rules}}
+            precompile(collect, (Base.Generator{filtered,closure},))
         end
     end
 end
 
-"The types of the closures that the only method of `f` makes."
+"The types of the closures in the only method of `f`."
 function closures(f)
-    found = DataType[]
+    types = DataType[]
     for statement in only(code_lowered(f)).code
         value = Meta.isexpr(statement, :(=)) ? statement.args[2] : statement
         Meta.isexpr(value, :new) && value.args[1] isa GlobalRef || continue
         type = getglobal(value.args[1].mod, value.args[1].name)
-        type isa DataType && type <: Function && push!(found, type)
+        type isa DataType && type <: Function && push!(types, type)
     end
-    return found
+    return types
 end
 
 @compile_workload begin
@@ -118,8 +120,8 @@ end
         precompile_calls(PythonCall.JlWrap, PythonCall.Convert)
         precompile_results(PythonCall.JlWrap, PythonCall.C, PythonCall.Core)
         precompile_rules(PythonCall.Convert)
-    catch error # another version of PythonCall's: all works, later
-        @debug "not all of the border is compiled ahead" exception = error
+    catch error # another version of PythonCall: the calls are compiled when they are made
+        @debug "not all calls from Python are precompiled" exception = error
     end
 end
 

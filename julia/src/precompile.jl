@@ -1,32 +1,28 @@
-# What users run is run once while the package is compiled, so that a session need not compile it.
+# The functions that users call are called once while the package is precompiled, so that a session does not compile
+# them.
+
+using LinearAlgebra: BLAS
+using PrecompileTools: @compile_workload
 
 """
-    rehearse(images, config, path)
-
-Save, load, predict and train a model of `config` with two `images` (W, H, C, 2); the model trained. Steps have a rate
-of 0: weights stay what they are, and finite, however the machine's BLAS rounds.
+Save, load, freeze, predict and train a model of `config` with two `images` (W, H, C, 2), and return it. The learning rate
+of the steps is 0, so that the weights do not change and stay finite, however the BLAS of the machine rounds.
 """
-function rehearse(@nospecialize(images), @nospecialize(config), path)
+function precompile_workload(@nospecialize(images), @nospecialize(config), path)
     dtype = eltype(images)
-    model = load(save(path, build(config; dtype)))
+    model = load(save(path, MobileNet(config; dtype)))
     predict(model, images)
     frozen = freeze(model)
     foreach(n -> frozen(images[:, :, :, 1:n]), (1, 2))
-    entry, scores, shape = Entry(frozen), zeros(dtype, config.num_classes, 2), [2, size(images, 2), size(images, 1)]
-    addresses(entry)
-    labels, mask = [0, 1], ones(UInt8, mask_sizes(config, images)["stem.act"])
-    masks = Dict{String,Array}("stem.act" => mask)
-    GC.@preserve images labels scores shape begin
-        enter(entry, Ptr{Cvoid}(pointer(images)), Ptr{Cvoid}(pointer(scores)), pointer(shape))
-        foreach(given -> array_at(eltype(given), Int(pointer(given)), size(given)), (images, labels))
+    precompile_frozen_call(FrozenCall(frozen), images)
+    labels, mask = [0, 1], ones(UInt8, Models.mask_sizes(config, images)["stem.act"])
+    for masks in (nothing, Dict{String,Array}("stem.act" => mask))
+        activations(model, images; train=true, masks)
+        loss_and_grads(model, images, labels; masks)
     end
-    for given in (nothing, masks)
-        activations(model, images; train=true, masks=given)
-        loss_and_grads(model, images, labels; masks=given)
-    end
-    for name in OPTIMIZERS
+    for name in Configs.OPTIMIZERS
         train = from_json(TrainConfig, to_json(TrainConfig(; optimizer=name)))
-        optimizer, workspace = setup(train, model), Workspace()
+        optimizer, workspace = setup_optimizer(train, model), Workspace()
         train_step!(model, optimizer, images, labels, 0.0; masks=nothing)
         train_step!(model, optimizer, images, labels, 0.0; workspace)
         set_state!(model, optimizer, get_state(model, optimizer))
@@ -34,20 +30,31 @@ function rehearse(@nospecialize(images), @nospecialize(config), path)
     return set_state!(model, Dict{String,Array}(get_state(model)))
 end
 
-"Small nets to rehearse: channels that fill wide vectors, and some that do not."
-rehearsals() = [
+function precompile_frozen_call(call, images)
+    (; num_classes) = call.frozen.model.config
+    scores, shape = zeros(eltype(images), num_classes, 2), [2, size(images, 2), size(images, 1)]
+    labels = [0, 1]
+    addresses(call)
+    GC.@preserve images labels scores shape begin
+        Models.call_frozen(call, Ptr{Cvoid}(pointer(images)), Ptr{Cvoid}(pointer(scores)), pointer(shape))
+        foreach(array -> array_at(eltype(array), Int(pointer(array)), size(array)), (images, labels))
+    end
+end
+
+"Small models for the workload: with channels that fill wide vectors, and with others."
+precompile_cases() = [
     (dtype, MobileNetConfig(; family, width_mult, resolution=32, num_classes=2)) for
     dtype in (Float32, Float64) for family in ("v1", "v2") for width_mult in (1 / 4, 1 / 2)
 ]
 
-# While a system image is made that holds MobileNets, `LinearAlgebra.__init__` has not run. There is no BLAS then,
-# and a call of it ends the process. Nothing is compiled ahead in this case.
+# While a system image that contains MobileNets is built, `LinearAlgebra.__init__` has not run, and a call of BLAS ends the
+# process. Nothing is precompiled then.
 isempty(BLAS.get_config().loaded_libs) || @compile_workload begin
-    wait(helper(Team(false))) # of which one thread has none
+    wait(Kernels.spawn_helper(Kernels.Team(false))) # a single thread has no helpers
     mktempdir() do folder
-        for (dtype, config) in rehearsals()
+        for (dtype, config) in precompile_cases()
             images = sin.(reshape(dtype.(1:(2 * 3 * 32^2)), 32, 32, 3, 2))
-            rehearse(images, config, joinpath(folder, "model.safetensors"))
+            precompile_workload(images, config, joinpath(folder, "model.safetensors"))
         end
     end
 end

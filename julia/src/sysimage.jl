@@ -1,26 +1,28 @@
+using Flux: Flux
+
 """
-Which of these packages, `id => origin`, the project holds in another version, as
+The packages, given as `id => origin`, of which a system image has another version than the project, as
 `"Flux 0.16.9 instead of 0.16.10"`.
 """
-function held_otherwise(origins)
-    found = String[]
+function version_mismatches(origins)
+    mismatches = String[]
     for (id, origin) in origins
         path = Base.locate_package(id)
         path in (nothing, origin.path) && continue
-        wanted = Base.get_pkgversion_from_path(dirname(dirname(path)))
-        wanted == origin.version || push!(found, "$(id.name) $(origin.version) instead of $wanted")
+        version = Base.get_pkgversion_from_path(dirname(dirname(path)))
+        version == origin.version || push!(mismatches, "$(id.name) $(origin.version) instead of $version")
     end
-    return sort!(found)
+    return sort!(mismatches)
 end
 
-"Refuse a system image that is older than the project. Julia itself would use what it holds without a word."
+"Throw an error for a system image that is older than the project; Julia itself would use its packages silently."
 function __init__()
     Base.in_sysimage(Base.PkgId(Flux)) || return nothing
-    held((id, origin)) = Base.in_sysimage(id) && origin.version !== nothing
-    found = held_otherwise(filter(held, Base.pkgorigins))
-    isempty(found) || error(
+    is_in_image((id, origin)) = Base.in_sysimage(id) && origin.version !== nothing
+    mismatches = version_mismatches(filter(is_in_image, Base.pkgorigins))
+    isempty(mismatches) || error(
         "a system image must hold the versions of the project. $(unsafe_string(Base.JLOptions().image_file)) " *
-        "holds $(join(found, ", ")): build it again with build_sysimage.jl (in Python: `pymobilenet sysimage`), " *
+        "holds $(join(mismatches, ", ")): build it again with build_sysimage.jl (in Python: `pymobilenet sysimage`), " *
         "or start without it",
     )
     return nothing

@@ -1,29 +1,31 @@
-using MobileNets: MobileNets
+using MobileNets: Configs, Data, Files, Kernels, MobileNets, Models, Philox, Training
 
 const TINY = MobileNetConfig(; width_mult=0.1, resolution=32, num_classes=7, stem_stride=1)
 const TINY_V2 = MobileNetConfig(;
-    family="v2", width_mult=0.1, rounding="nearest", resolution=32, num_classes=7, stem_stride=1,
-    padding="keras", softmax=true,
+    family=:v2, width_mult=0.1, rounding=:nearest, resolution=32, num_classes=7, stem_stride=1,
+    padding=:keras, softmax=true,
 )
 const TINY_BOTTLENECK = MobileNetConfig(;
-    family="v1_bottleneck", resolution=32, num_classes=7, stem_stride=1, bottleneck_ratio=0.5,
-    activation="relu",
+    family=:v1_bottleneck, resolution=32, num_classes=7, stem_stride=1, bottleneck_ratio=0.5,
+    activation=:relu,
 )
 
-vectors(name) = MobileNets.JSON.parsefile(joinpath(@__DIR__, "vectors", "$name.json"))
+"A file of test vectors, which Python's test suite reads too."
+vectors(name) = Configs.JSON.parsefile(joinpath(@__DIR__, "vectors", "$name.json"))
 
-"The error `f` throws, which must be of `kind`, as text."
-function message(f, kind)
+"The message of the error that `f` throws, which must be of type `E`."
+function message(f, ::Type{E}) where {E}
     error = try
         f()
         nothing
     catch caught
         caught
     end
-    @test error isa kind
-    return error isa kind ? error.msg : ""
+    @test error isa E
+    return error isa E ? error.msg : ""
 end
 
+"Random images (W, H, C, batch) of `size`, and labels."
 function example(T; config=TINY, size=(9, 7), batch=3, seed=1)
     rng = StableRNG(seed)
     x = randn(rng, T, size..., config.in_channels, batch)
@@ -31,25 +33,28 @@ function example(T; config=TINY, size=(9, 7), batch=3, seed=1)
 end
 
 """
-The gradient of the Float64 function `f` at `x` by central differences, for every `stride`th entry; the
-rest is `NaN`.
+The gradient of the Float64 function `f` at `x` by central differences, for every `stride`th entry; the others are
+`NaN`.
 """
-function differences(f, x; step=1e-5, stride=1)
+function finite_differences(f, x; step=1e-5, stride=1)
     gradient = fill(NaN, size(x))
     for k in eachindex(x)[1:stride:end]
-        kept = x[k]
-        x[k] = kept + step
+        value = x[k]
+        x[k] = value + step
         above = f()
-        x[k] = kept - step
+        x[k] = value - step
         below = f()
-        x[k] = kept
+        x[k] = value
         gradient[k] = (above - below) / 2step
     end
     return gradient
 end
 
-"Largest difference where `wanted` is known, relative to its largest entry."
-function deviation(found, wanted)
-    known = .!isnan.(wanted)
-    return maximum(abs, (found .- wanted)[known]) / max(maximum(abs, wanted[known]), 1e-3)
+"The largest difference where `expected` is not NaN, relative to its largest entry."
+function deviation(actual, expected)
+    known = .!isnan.(expected)
+    return maximum(abs, (actual .- expected)[known]) / max(maximum(abs, expected[known]), 1e-3)
 end
+
+"The norm of the difference relative to the norm of `expected`."
+relative_error(actual, expected) = Files.norm(actual - expected) / Files.norm(expected)

@@ -1,15 +1,25 @@
+# Arguments select test files: `Pkg.test(test_args=["models/layers"])`.
+
 using Test
 
 const FILES = (
-    "quality", "examples", "json", "config", "architecture", "philox", "kernels", "layers", "model", "state",
-    "initial", "checks", "inference", "frozen", "entry", "precompile", "optimizers", "safetensors", "weights",
-    "probe", "flux_chain", "npz", "sysimage", "containers", "bson", "batch_plan", "augment", "cifar", "schedules",
-    "training", "processes", "device", "vectors",
+    "quality", "doctests", "readme",
+    "configs/json", "configs/config", "configs/architecture",
+    "philox/philox", "philox/normal",
+    "kernels/threads", "kernels/team", "kernels/workspace", "kernels/activation", "kernels/norm",
+    "kernels/convolution", "kernels/unit", "kernels/head", "kernels/frozen_conv",
+    "models/layers", "models/model", "models/state", "models/initial", "models/checks", "models/inference",
+    "models/frozen", "models/frozen_call", "models/flux_chain", "models/device",
+    "data/batch_plan", "data/augment", "data/preprocessing", "data/cifar",
+    "training/schedules", "training/optimizers", "training/micro_batches", "training/processes", "training/fit",
+    "files/safetensors", "files/npz", "files/containers", "files/bson", "files/infer_config", "files/weights",
+    "files/probe",
+    "precompile", "sysimage",
 )
 
-"Run a file in a module of its own, so that its names, `model` say, mean nothing in the others."
+"Run a test file in a module of its own, so that its global names do not affect the other files."
 function run_file(file)
-    scope = Core.eval(Main, :(module $(Symbol("test_", file)) end))
+    scope = Core.eval(Main, :(module $(Symbol("test_", replace(file, '/' => '_'))) end))
     Core.eval(scope, :(using MobileNets, Test; using StableRNGs: StableRNG))
     Base.include(scope, joinpath(@__DIR__, "helpers.jl"))
     Base.include(scope, joinpath(@__DIR__, "$file.jl"))

@@ -1,13 +1,13 @@
-using MobileNets: Flux
+using Flux: Flux
 
-@testset "what an image holds in another version is named" begin
+@testset "packages that an image has in another version are named" begin
     id = Base.PkgId(Flux)
     origin(path, version) = Dict(id => Base.PkgOrigin(path, nothing, version))
     mine, version = pathof(Flux), pkgversion(Flux)
     elsewhere = joinpath("elsewhere", "Flux", "src", "Flux.jl")
-    @test MobileNets.held_otherwise(origin(elsewhere, v"0.1.0")) == ["Flux 0.1.0 instead of $version"]
-    @test isempty(MobileNets.held_otherwise(origin(elsewhere, version)))
-    @test isempty(MobileNets.held_otherwise(origin(mine, v"0.1.0")))
+    @test MobileNets.version_mismatches(origin(elsewhere, v"0.1.0")) == ["Flux 0.1.0 instead of $version"]
+    @test isempty(MobileNets.version_mismatches(origin(elsewhere, version)))
+    @test isempty(MobileNets.version_mismatches(origin(mine, v"0.1.0")))
     unknown = Base.PkgId(Base.UUID(1), "Unknown")
-    @test isempty(MobileNets.held_otherwise(Dict(unknown => Base.PkgOrigin(elsewhere, nothing, v"1.0.0"))))
+    @test isempty(MobileNets.version_mismatches(Dict(unknown => Base.PkgOrigin(elsewhere, nothing, v"1.0.0"))))
 end

@@ -1,32 +1,32 @@
-# What follows a norm. `activated(activation, x, k)` is its value for `x`, the `k`th of the maps;
-# `passes(activation, x, k)` says whether its gradient there is 1 or 0.
+# Activations after a norm. `activate(activation, x, k)` is the value for `x`, the `k`th value of the maps;
+# `passes_gradient(activation, x, k)` is whether the derivative there is 1; otherwise it is 0.
 
 """
-`clamp(x, floor, ceiling)`: ReLU6 from 0 to 6, ReLU from 0 to `Inf`, and a linear unit from `-Inf` to `Inf`,
-which spares each kernel a form of its own. The gradient is 0 at both kinks.
+`clamp(x, lower, upper)`: ReLU6 from 0 to 6, ReLU from 0 to `Inf`, a linear unit from `-Inf` to `Inf`, so that all
+three share one form of each kernel. The derivative is 0 at both kinks.
 """
-struct Clamped{T}
-    floor::T
-    ceiling::T
+struct ClampActivation{T}
+    lower::T
+    upper::T
 end
-Clamped{T}(::Nothing) where {T} = Clamped{T}(-Inf, Inf)
-Clamped{T}(ceiling) where {T} = Clamped{T}(0, ceiling)
-@inline activated((; floor, ceiling)::Clamped, x, k) = clamp(x, floor, ceiling)
-@inline passes((; floor, ceiling)::Clamped, x, k) = (x > floor) & (x < ceiling)
+ClampActivation{T}(::Nothing) where {T} = ClampActivation{T}(-Inf, Inf)
+ClampActivation{T}(clip_value) where {T} = ClampActivation{T}(0, clip_value)
+@inline activate((; lower, upper)::ClampActivation, x, k) = clamp(x, lower, upper)
+@inline passes_gradient((; lower, upper)::ClampActivation, x, k) = (x > lower) & (x < upper)
 
 """
-`pieces` says on which piece each value is to be treated as being, whatever side of a kink it fell: 0
-gives 0, 1 the identity, 2 the ceiling.
+An activation whose linear piece is prescribed for each value by `mask`, whatever the value: 0 gives the constant
+0, 1 the identity, 2 the constant `clip_value`.
 """
-struct Pieces{T}
-    ceiling::T
-    pieces::Array{UInt8,4}
+struct MaskedActivation{T}
+    clip_value::T
+    mask::Array{UInt8,4}
 end
-@inline function activated((; ceiling, pieces)::Pieces, x, k)
-    piece = @inbounds pieces[k]
-    return ifelse(piece == 1, x, ifelse(piece == 2, ceiling, zero(x)))
+@inline function activate((; clip_value, mask)::MaskedActivation, x, k)
+    piece = @inbounds mask[k]
+    return ifelse(piece == 1, x, ifelse(piece == 2, clip_value, zero(x)))
 end
-@inline passes((; pieces)::Pieces, x, k) = @inbounds pieces[k] == 1
+@inline passes_gradient((; mask)::MaskedActivation, x, k) = @inbounds mask[k] == 1
 
-activation_of(ceiling, ::Nothing, ::Type{T}) where {T} = Clamped{T}(ceiling)
-activation_of(ceiling, mask::Array{UInt8,4}, ::Type{T}) where {T} = Pieces{T}(ceiling, mask)
+activation_for(clip_value, ::Nothing, ::Type{T}) where {T} = ClampActivation{T}(clip_value)
+activation_for(clip_value, mask::Array{UInt8,4}, ::Type{T}) where {T} = MaskedActivation{T}(clip_value, mask)

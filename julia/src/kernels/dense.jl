@@ -1,74 +1,74 @@
-# Any convolution of all channels: the stem's. What lies under the taps of a pixel becomes a column of
-# K*K*I values, some rows of an image at a time, and the rest is a product of matrices.
+# A convolution with one group and any kernel, the stem's, by im2col: the K*K*I values under the taps of a pixel
+# become a column, for some rows of an image at a time, and the convolution is a matrix product.
 
-struct Dense
+struct DenseConv
     kernel::Int
     stride::Int
     padding::NTuple{2,Int}
 end
 
-"Pixels of the output that are gathered at a time, rounded to whole rows."
-const GATHERED = 1024
+"Output pixels in an im2col matrix, rounded to whole rows."
+const IM2COL_PIXELS = 1024
 
-prepared(::Dense, weight, room) = tap_matrix(weight)
+prepare_weight(::DenseConv, weight, workspace) = tap_matrix(weight)
 
 function convolve!(
-    finish::F, y::Array{T,4}, x::Array{T,4}, matrix::Matrix{T}, conv::Dense, room
+    epilogue::F, y::Array{T,4}, x::Array{T,4}, matrix::Matrix{T}, conv::DenseConv, workspace
 ) where {F,T}
     to = pixels(y)
     columns, rows, images = size(y, 2), size(y, 3), size(y, 4)
-    works = [gathering(room, x, conv, columns) for _ in 1:convolve_parts(conv, y, matrix)]
-    one_blas_thread() do
-        parallel(images) do part, range
-            each_gathered(works[part], x, range, conv, columns, rows) do done, under
-                BLAS.gemm!('T', 'N', one(T), matrix, under, zero(T), view(to, :, done))
-                finish(part, done)
+    buffers = [im2col_buffers(workspace, x, conv, columns) for _ in 1:conv_chunk_count(conv, y, matrix)]
+    with_one_blas_thread() do
+        parallel(images) do chunk, range
+            each_im2col(buffers[chunk], x, range, conv, columns, rows) do pixel_range, patches
+                BLAS.gemm!('T', 'N', one(T), matrix, patches, zero(T), view(to, :, pixel_range))
+                epilogue(chunk, pixel_range)
             end
         end
     end
-    foreach(work -> foreach(unused -> release!(room, unused), work), works)
+    foreach(buffer -> foreach(array -> release!(workspace, array), buffer), buffers)
     return y
 end
 
-"The gradient of `x` is left out where `dx` is `nothing`, as for images."
+"The gradient of `x` is omitted if `dx` is `nothing`."
 function convolve_gradients!(
-    dx, dweight, slopes::F, x::Array{T,4}, weight, conv::Dense, room
+    dx, dweight, activation_gradient::F, x::Array{T,4}, weight, conv::DenseConv, workspace
 ) where {F,T}
     matrix = tap_matrix(weight)
     outputs, columns, rows, images = output_dims(conv, x, size(weight, 4))
-    works = [gathering(room, x, conv, columns) for _ in 1:part_count(images)]
-    buffers = [array(room, T, outputs, size(work.patches, 2)) for work in works]
-    sums = [fill!(array(room, T, size(matrix)...), 0) for _ in works]
-    one_blas_thread() do
-        parallel(images) do part, range
-            each_gathered(works[part], x, range, conv, columns, rows) do done, under
-                dy = view(buffers[part], :, 1:length(done))
-                fill_slopes!(dy, slopes, done)
-                BLAS.gemm!('N', 'T', one(T), under, dy, one(T), sums[part])
+    buffers = [im2col_buffers(workspace, x, conv, columns) for _ in 1:chunk_count(images)]
+    gradients = [allocate(workspace, T, outputs, size(buffer.patches, 2)) for buffer in buffers]
+    sums = [fill!(allocate(workspace, T, size(matrix)...), 0) for _ in buffers]
+    with_one_blas_thread() do
+        parallel(images) do chunk, range
+            each_im2col(buffers[chunk], x, range, conv, columns, rows) do pixel_range, patches
+                dy = view(gradients[chunk], :, 1:length(pixel_range))
+                fill_activation_gradient!(dy, activation_gradient, pixel_range)
+                BLAS.gemm!('N', 'T', one(T), patches, dy, one(T), sums[chunk])
             end
         end
     end
-    copyto!(dweight, from_tap_matrix(add_up!(sums), size(weight)))
-    isnothing(dx) || dense_input_gradient!(dx, slopes, weight, conv)
-    foreach(work -> foreach(unused -> release!(room, unused), work), works)
-    foreach(unused -> release!(room, unused), (buffers..., sums...))
+    copyto!(dweight, from_tap_matrix(sum_into_first!(sums), size(weight)))
+    isnothing(dx) || dense_input_gradient!(dx, activation_gradient, weight, conv)
+    foreach(buffer -> foreach(array -> release!(workspace, array), buffer), buffers)
+    foreach(array -> release!(workspace, array), (gradients..., sums...))
     return nothing
 end
 
-"For some rows of an image at a time: their pixels, and the columns of values under their taps."
-function each_gathered(f::F, (; image, patches), x, range, conv, columns, rows) where {F}
+"Call `f(pixel_range, patches)` for some rows of the output of each image: their pixels, and their im2col matrix."
+function each_im2col(f::F, (; image, patches), x, range, conv, columns, rows) where {F}
     for number in range
-        fill_image!(image, x, number, first(conv.padding))
-        for some in row_chunks(columns, rows)
-            gather!(patches, image, some, columns, conv.stride, conv.kernel)
-            done = pixel_range(number, some, columns, rows)
-            f(done, view(patches, :, 1:length(done)))
+        copy_padded_image!(image, x, number, first(conv.padding))
+        for chunk_rows in row_chunks(columns, rows)
+            im2col!(patches, image, chunk_rows, columns, conv.stride, conv.kernel)
+            pixel_range = output_pixel_range(number, chunk_rows, columns, rows)
+            f(pixel_range, view(patches, :, 1:length(pixel_range)))
         end
     end
 end
 
-"Each image's slopes times the weights, added where their taps lay."
-function dense_input_gradient!(dx::Array{T,4}, slopes::F, weight, conv) where {F,T}
+"The gradient of `x`: the weight times the activation gradient of each image, added at the positions of the taps."
+function dense_input_gradient!(dx::Array{T,4}, activation_gradient::F, weight, conv) where {F,T}
     (; kernel) = conv
     matrix = tap_matrix(weight)
     outputs, columns, rows, images = output_dims(conv, dx, size(weight, 4))
@@ -76,7 +76,9 @@ function dense_input_gradient!(dx::Array{T,4}, slopes::F, weight, conv) where {F
     image = zeros(T, size(dx, 1), ((size(dx, 2), size(dx, 3)) .+ sum(conv.padding))...)
     inside = (first(conv.padding) .+ axes(dx, 2), first(conv.padding) .+ axes(dx, 3))
     for number in 1:images
-        fill_slopes!(dy, slopes, pixel_range(number, 0:(rows - 1), columns, rows))
+        fill_activation_gradient!(
+            dy, activation_gradient, output_pixel_range(number, 0:(rows - 1), columns, rows)
+        )
         patches = reshape(
             BLAS.gemm('N', 'N', matrix, dy), size(dx, 1), kernel, kernel, columns, rows
         )
@@ -91,26 +93,30 @@ function dense_input_gradient!(dx::Array{T,4}, slopes::F, weight, conv) where {F
     return dx
 end
 
-"The weight (K, K, I, O) as a matrix (I*K*K, O), the order of what is gathered; and back."
+"The weight (K, K, I, O) as a matrix (I*K*K, O), in the order of an im2col column."
 tap_matrix(weight) = reshape(permutedims(weight, (3, 1, 2, 4)), :, size(weight, 4))
+
+"The inverse of `tap_matrix`."
 function from_tap_matrix(matrix, (width, height, inputs, outputs))
     return permutedims(reshape(matrix, inputs, width, height, outputs), (2, 3, 1, 4))
 end
 
-"Ranges of rows, from 0, that have about GATHERED pixels."
-row_chunks(columns, rows) = Iterators.partition(0:(rows - 1), max(1, GATHERED ÷ columns))
+"Ranges of rows, counted from 0, of about IM2COL_PIXELS pixels."
+row_chunks(columns, rows) = Iterators.partition(0:(rows - 1), max(1, IM2COL_PIXELS ÷ columns))
 
-pixel_range(image, some, columns, rows) =
-    (((image - 1) * rows + first(some)) * columns + 1):(((image - 1) * rows + last(some) + 1) * columns)
+"The pixels of rows of an output image, counted over the whole batch."
+output_pixel_range(image, image_rows, columns, rows) =
+    (((image - 1) * rows + first(image_rows)) * columns + 1):(((image - 1) * rows + last(image_rows) + 1) * columns)
 
-"Room for a padded image of `x`, zero at first, and for the columns gathered from it."
-function gathering(room, x::Array{T,4}, conv, columns) where {T}
-    image = array(room, T, size(x, 1), ((size(x, 2), size(x, 3)) .+ sum(conv.padding))...)
-    patches = array(room, T, size(x, 1) * conv.kernel^2, columns * max(1, GATHERED ÷ columns))
+"Buffers for a padded image of `x`, filled with zeros, and for its im2col matrix."
+function im2col_buffers(workspace, x::Array{T,4}, conv, columns) where {T}
+    image = allocate(workspace, T, size(x, 1), ((size(x, 2), size(x, 3)) .+ sum(conv.padding))...)
+    patches = allocate(workspace, T, size(x, 1) * conv.kernel^2, columns * max(1, IM2COL_PIXELS ÷ columns))
     return (; image=fill!(image, 0), patches)
 end
 
-function fill_image!(image, x, number, margin)
+"Copy image `number` of `x` into the inside of a padded image."
+function copy_padded_image!(image, x, number, margin)
     rows = size(x, 1) * size(x, 2)
     @inbounds for row in axes(x, 3)
         from = ((number - 1) * size(x, 3) + row - 1) * rows
@@ -122,12 +128,12 @@ function fill_image!(image, x, number, margin)
     return image
 end
 
-"The columns of K*K*I values under the taps of each pixel of the output's rows `some`."
-function gather!(patches, image, some, columns, stride, kernel)
+"Write the K*K*I values under the taps of each pixel of the output's `rows` into the columns of `patches`."
+function im2col!(patches, image, rows, columns, stride, kernel)
     channels, width = size(image, 1), size(image, 2)
-    run = channels * kernel # what lies under a row of taps is contiguous
+    run = channels * kernel # the values under a row of taps are contiguous
     to = 0
-    @inbounds for row in some, column in 0:(columns - 1), j in 0:(kernel - 1)
+    @inbounds for row in rows, column in 0:(columns - 1), j in 0:(kernel - 1)
         from = channels * ((stride * row + j) * width + stride * column)
         @simd ivdep for k in 1:run
             patches[to + k] = image[from + k]

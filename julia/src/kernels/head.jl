@@ -1,17 +1,18 @@
-room_of(kernels::Fast) = kernels.room
+# What follows the convolutions: global pooling, dropout, the classifier; and the sum of a residual block.
 
 """
     global_mean(kernels, x)
 
-Mean of the maps `x` over each plane, summed in Float64: (C, N).
+The mean of the maps `x` over each plane, summed in Float64: (C, N).
 """
-function global_mean(kernels::Fast, x::Array{T,4}) where {T}
+function global_mean(kernels::FastKernels, x::Array{T,4}) where {T}
+    (; workspace) = kernels
     channels, images = size(x, 1), size(x, 4)
     planes = reshape(x, channels, :, images)
-    means = array(kernels.room, T, channels, images)
-    totals = [array(kernels.room, Float64, channels) for _ in 1:part_count(images)]
-    parallel(images) do part, range
-        total = totals[part]
+    means = allocate(workspace, T, channels, images)
+    totals = [allocate(workspace, Float64, channels) for _ in 1:chunk_count(images)]
+    parallel(images) do chunk, range
+        total = totals[chunk]
         for image in range
             fill!(total, 0)
             @inbounds for pixel in axes(planes, 2)
@@ -22,24 +23,28 @@ function global_mean(kernels::Fast, x::Array{T,4}) where {T}
             view(means, :, image) .= total ./ size(planes, 2)
         end
     end
-    foreach(unused -> release!(kernels.room, unused), totals)
+    foreach(array -> release!(workspace, array), totals)
     return means
 end
 
-function ChainRulesCore.rrule(::typeof(global_mean), kernels::Fast, x::Array{T,4}) where {T}
+function ChainRulesCore.rrule(::typeof(global_mean), kernels::FastKernels, x::Array{T,4}) where {T}
     function global_mean_pullback(gradient)
         dy = reshape(unthunk(gradient), size(x, 1), 1, 1, size(x, 4))
-        dx = array(kernels.room, T, size(x)...)
+        dx = allocate(kernels.workspace, T, size(x)...)
         dx .= dy ./ T(size(x, 2) * size(x, 3))
         return NoTangent(), NoTangent(), dx
     end
     return global_mean(kernels, x), global_mean_pullback
 end
 
-"The maps of a residual block and its input added."
-function add(kernels::Fast, maps::Array{T,4}, input) where {T}
-    total = array(kernels.room, T, size(maps)...)
-    parallel(length(total), 2^14) do _, range
+"""
+    residual_add(kernels, maps, input)
+
+The sum of the maps of a residual block and its input.
+"""
+function residual_add(kernels::FastKernels, maps::Array{T,4}, input) where {T}
+    total = allocate(kernels.workspace, T, size(maps)...)
+    parallel(length(total), MIN_ELEMENTS_PER_THREAD) do _, range
         @inbounds @simd ivdep for k in range
             total[k] = maps[k] + input[k]
         end
@@ -47,106 +52,46 @@ function add(kernels::Fast, maps::Array{T,4}, input) where {T}
     return total
 end
 
-function ChainRulesCore.rrule(::typeof(add), kernels, maps, input)
-    function add_pullback(gradient)
+function ChainRulesCore.rrule(::typeof(residual_add), kernels, maps, input)
+    function residual_add_pullback(gradient)
         dy = unthunk(gradient)
         return NoTangent(), NoTangent(), dy, dy
     end
-    return add(kernels, maps, input), add_pullback
+    return residual_add(kernels, maps, input), residual_add_pullback
 end
 
-"Features (C, N) times `factors` of the same size, or as they are where there are none."
-drop(features, factors) = isnothing(factors) ? features : features .* factors
+"Features (C, N) times `factors` of the same size; the features themselves if `factors` is `nothing`."
+apply_dropout(features, factors) = isnothing(factors) ? features : features .* factors
 
-function ChainRulesCore.rrule(::typeof(drop), features, factors)
-    drop_pullback(gradient) = NoTangent(), drop(unthunk(gradient), factors), NoTangent()
-    return drop(features, factors), drop_pullback
+function ChainRulesCore.rrule(::typeof(apply_dropout), features, factors)
+    function apply_dropout_pullback(gradient)
+        return NoTangent(), apply_dropout(unthunk(gradient), factors), NoTangent()
+    end
+    return apply_dropout(features, factors), apply_dropout_pullback
 end
 
 """
-    linear(x, weight, bias, room)
+    linear(x, weight, bias, workspace)
 
 `weight' * x .+ bias` for `x` (in, N), `weight` (in, out) and `bias` (out,): (out, N).
 """
-function linear(x::Matrix{T}, weight, bias, room) where {T}
-    y = array(room, T, size(weight, 2), size(x, 2))
-    one_blas_thread(() -> BLAS.gemm!('T', 'N', one(T), weight, x, zero(T), y))
+function linear(x::Matrix{T}, weight, bias, workspace) where {T}
+    y = allocate(workspace, T, size(weight, 2), size(x, 2))
+    with_one_blas_thread(() -> BLAS.gemm!('T', 'N', one(T), weight, x, zero(T), y))
     return y .+= bias
 end
 
-function ChainRulesCore.rrule(::typeof(linear), x::Matrix{T}, weight, bias, room) where {T}
+function ChainRulesCore.rrule(::typeof(linear), x::Matrix{T}, weight, bias, workspace) where {T}
     function linear_pullback(gradient)
         dy = unthunk(gradient)
-        dx = array(room, T, size(x)...)
-        dweight, dbias = gradient_like(room, weight), gradient_like(room, bias)
-        one_blas_thread() do
+        dx = allocate(workspace, T, size(x)...)
+        dweight, dbias = gradient_array(workspace, weight), gradient_array(workspace, bias)
+        with_one_blas_thread() do
             BLAS.gemm!('N', 'N', one(T), weight, dy, zero(T), dx)
             BLAS.gemm!('N', 'T', one(T), x, dy, zero(T), dweight)
         end
         sum!(dbias, dy)
         return NoTangent(), dx, dweight, dbias, NoTangent()
     end
-    return linear(x, weight, bias, room), linear_pullback
-end
-
-"""
-    softmax(logits)
-
-Probabilities of logits (classes, N), each column computed in Float64.
-"""
-function softmax(logits::Matrix)
-    probabilities = similar(logits)
-    for (into, column) in zip(eachcol(probabilities), eachcol(logits))
-        top, total = peak(column)
-        into .= exp.(column .- top) ./ total
-    end
-    return probabilities
-end
-
-"The largest logit of a column, in Float64, and the sum of `exp(logit - largest)`."
-function peak(column)
-    top = Float64(maximum(column))
-    return top, sum(value -> exp(value - top), column)
-end
-
-"""
-    cross_entropy(logits, labels) -> Float64
-
-Mean over the batch of `sum(targets .* (log(sum(exp(logits))) .- logits))`, in Float64, for `logits`
-(classes, N). `labels` are the targets (classes, N), or classes (N,) that count from 0, of which a target
-is 1.
-"""
-function cross_entropy(logits::Matrix, labels)
-    loss = 0.0
-    for (column, target) in zip(eachcol(logits), each_label(labels))
-        top, total = peak(column)
-        level = top + log(total)
-        loss += sum(k -> share(target, k) * (level - column[k]), eachindex(column))
-    end
-    return loss / size(logits, 2)
-end
-
-each_label(labels::Vector{Int}) = labels
-each_label(labels::Matrix) = eachcol(labels)
-
-"The part of the k-th class in a label."
-share(label::Int, k) = k == label + 1
-share(target, k) = Float64(target[k])
-
-total_share(::Int) = 1
-total_share(target) = sum(Float64, target)
-
-function ChainRulesCore.rrule(::typeof(cross_entropy), logits::Matrix{T}, labels) where {T}
-    function cross_entropy_pullback(gradient)
-        dlogits, slope = similar(logits), unthunk(gradient) / size(logits, 2)
-        for (column, dcolumn, target) in zip(eachcol(logits), eachcol(dlogits), each_label(labels))
-            top, total = peak(column)
-            whole = total_share(target)
-            for k in eachindex(column)
-                dcolumn[k] = (exp(column[k] - top) / total * whole - share(target, k)) * slope
-            end
-        end
-        return NoTangent(), dlogits, NoTangent()
-    end
-    return cross_entropy(logits, labels), cross_entropy_pullback
+    return linear(x, weight, bias, workspace), linear_pullback
 end

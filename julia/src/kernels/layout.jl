@@ -1,22 +1,32 @@
-# The fast kernels hold maps as (C, W, H, N): a pixel's channels lie side by side, which makes a 1x1
-# convolution of a whole batch one product of matrices. Everybody else sees (W, H, C, N).
+# The fast kernels use maps (C, W, H, N): the channels of a pixel are contiguous, so that a 1x1 convolution of a
+# batch is one matrix product. All public functions use (W, H, C, N).
 
 "Maps (C, W, H, N) as a matrix (C, W*H*N) of pixels."
 pixels(maps::Array{T,4}) where {T} = reshape(maps, size(maps, 1), :)
 
-"Maps (W, H, C, N) as (C, W, H, N)."
-function channels_first(maps::Array{T,4}, room=Fresh()) where {T}
+"""
+    to_channels_last(maps, workspace=AllocatingWorkspace())
+
+Maps (W, H, C, N) as maps (C, W, H, N). Axes are in column-major order, the first one varies fastest: in memory
+the result has torch's `channels_last` layout (N, H, W, C).
+"""
+function to_channels_last(maps::Array{T,4}, workspace=AllocatingWorkspace()) where {T}
     width, height, channels, images = size(maps)
-    return transpose_images!(array(room, T, channels, width, height, images), maps, width * height)
+    return transpose_images!(allocate(workspace, T, channels, width, height, images), maps, width * height)
 end
 
-"Maps (C, W, H, N) as (W, H, C, N), always a new array."
-function channels_last(maps::Array{T,4}) where {T}
+"""
+    from_channels_last(maps)
+
+Maps (C, W, H, N), torch's `channels_last` layout in memory, as a new array (W, H, C, N), torch's contiguous
+layout (N, C, H, W).
+"""
+function from_channels_last(maps::Array{T,4}) where {T}
     channels, width, height, images = size(maps)
     return transpose_images!(Array{T}(undef, width, height, channels, images), maps, channels)
 end
 
-"Each image of `from`, a matrix of `rows`, transposed."
+"Each image of `from`, as a matrix of `rows` rows, transposed into `to`."
 function transpose_images!(to, from, rows)
     shape = (rows, :, size(from, 4))
     source = reshape(from, shape)

@@ -1,81 +1,84 @@
-# A 1x1 convolution of stride 1 is a product of matrices over all pixels of the batch. Each thread takes
-# its share of the pixels tile by tile, and what comes next is done to a tile while it is in the cache.
-# Where there are only a few pixels, as in one small image, each thread takes its share of the output's
-# channels instead. BLAS is called by name: `mul!` would bring its fallbacks for all kinds of matrices,
-# which take long to compile.
+# A 1x1 convolution of stride 1 is a matrix product over all pixels of the batch. Each thread computes its range of
+# pixels in tiles, and the epilogue is applied to a tile while it is in the cache. With few pixels, as in a single
+# small image, each thread computes a range of the output channels instead. BLAS is called by name: `mul!` would
+# bring its fallbacks for all matrix types, which take long to compile.
 
-struct Pointwise end
+struct PointwiseConv end
 
-"Pixels of a tile, and the fewest that are worth a thread however many multiply-adds each takes."
-const TILE, LEAST_PIXELS = 256, 32
+"Pixels of a tile, and the least number of pixels for which another thread pays off."
+const TILE_PIXELS, MIN_PIXELS_PER_THREAD = 256, 32
 
-"Pixels up to which sums of products are faster than `gemm!`, which copies the whole matrix first."
-const FEW = 16
+"The number of pixels up to which dot products are faster than `gemm!`, which packs the whole matrix first."
+const FEW_PIXELS = 16
 
-tiles(range) = Iterators.partition(range, TILE)
+"The least number of elements for which another thread pays off, in an elementwise operation."
+const MIN_ELEMENTS_PER_THREAD = 2^14
 
-"The weight (1, 1, I, O) as (I, O)."
+tiles(range) = Iterators.partition(range, TILE_PIXELS)
+
+"The weight (1, 1, I, O) as a matrix (I, O)."
 channel_matrix(weight::Array{T,4}) where {T} = reshape(weight, size(weight, 3), size(weight, 4))
 
-output_dims(::Pointwise, x, outputs) = (outputs, size(x, 2), size(x, 3), size(x, 4))
+"Size (O, W, H, N) of the output of a convolution of `x` (C, W, H, N)."
+output_dims(::PointwiseConv, x, outputs) = (outputs, size(x, 2), size(x, 3), size(x, 4))
 
 """
-    prepared(conv, weight, room)
+    prepare_weight(conv, weight, workspace)
 
-`weight` (K, K, I/groups, O) as the kernel of `conv` reads it.
+`weight` (K, K, I/groups, O) in the layout that the kernel of `conv` reads.
 """
-prepared(::Pointwise, weight, room) = channel_matrix(weight)
+prepare_weight(::PointwiseConv, weight, workspace) = channel_matrix(weight)
 
 """
-    convolve!(finish, y, x, weight, conv, room)
+    convolve!(epilogue, y, x, weight, conv, workspace)
 
-The convolution of `x` (C, W, H, N) with a `prepared` weight, written into `y`. `finish(part, range)` is
-called for each range of `pixels(y)` when it is done, by part `part` of the work.
+The convolution of `x` (C, W, H, N) with a weight from [`prepare_weight`](@ref), written into `y`.
+`epilogue(chunk, range)` is called for each range of `pixels(y)` once it is complete, by chunk `chunk` of the work.
 """
 function convolve!(
-    finish::F, y::Array{T,4}, x::Array{T,4}, matrix::Matrix{T}, ::Pointwise, room
+    epilogue::F, y::Array{T,4}, x::Array{T,4}, matrix::Matrix{T}, ::PointwiseConv, workspace
 ) where {F,T}
     from, to = pixels(x), pixels(y)
-    if size(to, 2) <= FEW
-        parallel(size(to, 1), least_items(length(from))) do _, outputs
-            mix_few!(to, matrix, from, outputs)
+    if size(to, 2) <= FEW_PIXELS
+        parallel(size(to, 1), min_items_per_thread(length(from))) do _, outputs
+            multiply_few_pixels!(to, matrix, from, outputs)
         end
-        finish(1, 1:size(to, 2))
+        epilogue(1, 1:size(to, 2))
         return y
     end
-    one_blas_thread() do
-        parallel(size(to, 2), least_pixels(matrix)) do part, range
+    with_one_blas_thread() do
+        parallel(size(to, 2), min_pixels_per_thread(matrix)) do chunk, range
             for tile in tiles(range)
                 BLAS.gemm!('T', 'N', one(T), matrix, view(from, :, tile), zero(T), view(to, :, tile))
-                finish(part, tile)
+                epilogue(chunk, tile)
             end
         end
     end
     return y
 end
 
-"Some rows, `outputs`, of `y = matrix' * x`: four pixels at a time, and what is left one by one."
-function mix_few!(y, matrix, x, outputs)
-    whole = size(x, 2) ÷ 4
+"The rows `outputs` of `y = matrix' * x`, four pixels at a time and the remaining ones singly."
+function multiply_few_pixels!(y, matrix, x, outputs)
+    blocks = size(x, 2) ÷ 4
     for o in outputs
-        for block in 0:(whole - 1)
-            mix_pixels!(y, matrix, x, o, 4block, Val(4))
+        for block in 0:(blocks - 1)
+            multiply_pixels!(y, matrix, x, o, 4block, Val(4))
         end
-        for pixel in (4whole):(size(x, 2) - 1)
-            mix_pixels!(y, matrix, x, o, pixel, Val(1))
+        for pixel in (4blocks):(size(x, 2) - 1)
+            multiply_pixels!(y, matrix, x, o, pixel, Val(1))
         end
     end
 end
 
-"Channel `o` of the pixel after `before`, or of the four after it."
-function mix_pixels!(y, matrix::Matrix{T}, x, o, before, ::Val{1}) where {T}
+"Output `o` of one pixel, or of four, that follow the first `before` pixels."
+function multiply_pixels!(y, matrix::Matrix{T}, x, o, before, ::Val{1}) where {T}
     total = zero(T)
     @inbounds @simd for c in axes(matrix, 1)
         total = muladd(matrix[c, o], x[c, before + 1], total)
     end
     return @inbounds y[o, before + 1] = total
 end
-function mix_pixels!(y, matrix::Matrix{T}, x, o, before, ::Val{4}) where {T}
+function multiply_pixels!(y, matrix::Matrix{T}, x, o, before, ::Val{4}) where {T}
     a = b = c = d = zero(T)
     @inbounds @simd for k in axes(matrix, 1)
         weight = matrix[k, o]
@@ -88,58 +91,60 @@ function mix_pixels!(y, matrix::Matrix{T}, x, o, before, ::Val{4}) where {T}
     return nothing
 end
 
-"In how many parts `convolve!` does its work on the pixels of `y`."
-convolve_parts(::Pointwise, y, matrix) = part_count(length(y) ÷ size(y, 1), least_pixels(matrix))
+"The number of chunks in which `convolve!` computes the pixels of `y`."
+conv_chunk_count(::PointwiseConv, y, matrix) = chunk_count(length(y) ÷ size(y, 1), min_pixels_per_thread(matrix))
 
-least_pixels(matrix) = max(LEAST_PIXELS, least_items(length(matrix)))
+min_pixels_per_thread(matrix) = max(MIN_PIXELS_PER_THREAD, min_items_per_thread(length(matrix)))
 
 """
-    convolve_gradients!(dx, dweight, slopes, x, weight, conv, room)
+    convolve_gradients!(dx, dweight, activation_gradient, x, weight, conv, workspace)
 
-The gradients of `x` and `weight`, written into `dx` and `dweight`. `slopes(channel, k)` is the gradient of
-the `k`th value of the convolution's output, which is of channel `channel`.
+The gradients of `x` and `weight`, written into `dx` and `dweight`. `activation_gradient(channel, k)` is the gradient
+of the convolution's output at its `k`th value, in channel `channel`.
 """
 function convolve_gradients!(
-    dx, dweight, slopes::F, x::Array{T,4}, weight, conv::Pointwise, room
+    dx, dweight, activation_gradient::F, x::Array{T,4}, weight, conv::PointwiseConv, workspace
 ) where {F,T}
     matrix, from, to = channel_matrix(weight), pixels(x), pixels(dx)
-    parts = part_count(size(to, 2), LEAST_PIXELS)
-    sums = [part == 1 ? channel_matrix(dweight) : array(room, T, size(matrix)...) for part in 1:parts]
-    buffers = [array(room, T, size(matrix, 2), TILE) for _ in 1:parts]
-    one_blas_thread() do
-        parallel(size(to, 2), LEAST_PIXELS) do part, range
+    chunks = chunk_count(size(to, 2), MIN_PIXELS_PER_THREAD)
+    sums = [
+        chunk == 1 ? channel_matrix(dweight) : allocate(workspace, T, size(matrix)...) for chunk in 1:chunks
+    ]
+    buffers = [allocate(workspace, T, size(matrix, 2), TILE_PIXELS) for _ in 1:chunks]
+    with_one_blas_thread() do
+        parallel(size(to, 2), MIN_PIXELS_PER_THREAD) do chunk, range
             for tile in tiles(range)
-                dy = view(buffers[part], :, 1:length(tile))
-                fill_slopes!(dy, slopes, tile)
+                dy = view(buffers[chunk], :, 1:length(tile))
+                fill_activation_gradient!(dy, activation_gradient, tile)
                 BLAS.gemm!('N', 'N', one(T), matrix, dy, zero(T), view(to, :, tile))
-                kept = T(first(tile) != first(range))
-                BLAS.gemm!('N', 'T', one(T), view(from, :, tile), dy, kept, sums[part])
+                beta = T(first(tile) != first(range))
+                BLAS.gemm!('N', 'T', one(T), view(from, :, tile), dy, beta, sums[chunk])
             end
         end
     end
-    add_up!(sums)
-    foreach(unused -> release!(room, unused), (sums..., buffers...))
+    sum_into_first!(sums)
+    foreach(array -> release!(workspace, array), (sums..., buffers...))
     return nothing
 end
 
-"The slopes of a range of pixels, as a matrix (O, pixels)."
-function fill_slopes!(dy, slopes::F, range) where {F}
+"The activation gradient at a range of pixels, as a matrix (O, pixels)."
+function fill_activation_gradient!(dy, activation_gradient::F, range) where {F}
     channels = size(dy, 1)
     @inbounds for (column, pixel) in enumerate(range)
         offset = (pixel - 1) * channels
         @simd ivdep for c in 1:channels
-            dy[c, column] = slopes(c, offset + c)
+            dy[c, column] = activation_gradient(c, offset + c)
         end
     end
     return dy
 end
 
-"The first of `sums` becomes the sum of all."
-function add_up!(sums)
-    total = first(sums)
-    length(sums) == 1 && return total
-    parallel(length(total), 2^14) do _, range
-        for other in Iterators.drop(sums, 1)
+"The sum of `arrays`, written into the first of them."
+function sum_into_first!(arrays)
+    total = first(arrays)
+    length(arrays) == 1 && return total
+    parallel(length(total), MIN_ELEMENTS_PER_THREAD) do _, range
+        for other in Iterators.drop(arrays, 1)
             @inbounds @simd ivdep for k in range
                 total[k] += other[k]
             end

@@ -1,22 +1,22 @@
-# Threads that share work. Between two layers of a small net there is less time than a task takes to start, so a
-# call may gather a team: helpers that stay awake and take what there is to do. Nobody waits for a helper that has
-# not come yet; whoever gathered the team does then what is left.
+# Threads that share work. Between two layers of a small model there is less time than a task takes to start, so a
+# call can start a thread team: helper tasks that stay awake and take chunks of work. Late helpers are skipped: the
+# caller computes the chunks that no helper has taken.
 
 """
-A function of (part, range), the ranges of `1:count`, and how many parts were given out before it. One type for all
-functions, so that what hands them out is compiled once; mutable, so that a team has its address.
+A function of (chunk, range) for the `chunks` ranges of `1:count`, and the number of chunks issued before this job.
+One type for all functions, so that the scheduling is compiled once; mutable, so that a team holds its address.
 """
 mutable struct Job
     const f::Any
     const count::Int
-    const parts::Int
-    const before::Int
+    const chunks::Int
+    const issued_before::Int
 end
 
-"Parts are numbered through all jobs: how many were `given` out, `taken`, and are `done`."
+"A thread team. Chunks are numbered through all jobs; the counters are those `issued`, `taken` and `done`."
 mutable struct Team
     @atomic job::Job
-    @atomic given::Int
+    @atomic issued::Int
     @atomic taken::Int
     @atomic done::Int
     @atomic is_open::Bool
@@ -24,91 +24,93 @@ mutable struct Team
 end
 Team(is_open=true) = Team(Job(nothing, 0, 0, 0), 0, 0, 0, is_open, nothing)
 
-const TEAM = :MobileNetsTeam
+"Key of the team in the storage of its task."
+const TEAM_KEY = :MobileNetsTeam
 
 """
-    together(f)
+    with_team(f)
 
-`f()`, where all calls of [`parallel`](@ref) by this task have the same helpers, on all other Julia threads. They stay
-awake until `f` returns, so it should wait for nothing else.
+Call `f()` with one thread team for all calls of [`parallel`](@ref) by this task, with a helper on each other Julia
+thread. The helpers stay awake until `f` returns, so `f` should not wait for anything else.
 """
-function together(f::F) where {F}
-    isnothing(own_team()) || return f()
-    team = gathered()
+function with_team(f::F) where {F}
+    isnothing(current_team()) || return f()
+    team = start_team()
     try
-        return task_local_storage(f, TEAM, team)
+        return task_local_storage(f, TEAM_KEY, team)
     finally
         @atomic team.is_open = false
     end
 end
 
-own_team() = get(task_local_storage(), TEAM, nothing)::Union{Team,Nothing}
+current_team() = get(task_local_storage(), TEAM_KEY, nothing)::Union{Team,Nothing}
 
-function gathered()
+function start_team()
     team = Team()
-    foreach(_ -> helper(team), 2:Threads.nthreads())
+    foreach(_ -> spawn_helper(team), 2:Threads.nthreads())
     return team
 end
 
-helper(team) = Threads.@spawn help(team)
+spawn_helper(team) = Threads.@spawn help(team)
 
 """
-    parallel(f, count, least=1)
+    parallel(f, count, min_size=1)
 
-Call `f(part, range)` for consecutive ranges that cover `1:count`, one for each Julia thread but each of at
-least `least`; `part` counts them from 1 to `part_count(count, least)`. What `f` writes for one range must be
-nothing that it reads for another.
+Call `f(chunk, range)` for consecutive ranges that cover `1:count`: one for each Julia thread, but each of at least
+`min_size` items. `chunk` counts them from 1 to `chunk_count(count, min_size)`. What `f` writes for one range must
+not be read for another.
 """
-function parallel(f::F, count::Int, least::Int=1) where {F}
-    parts = part_count(count, least)
-    parts == 1 ? (@noinline f(1, 1:count)) : share_out(f, count, parts) # both call what is compiled once
+function parallel(f::F, count::Int, min_size::Int=1) where {F}
+    chunks = chunk_count(count, min_size)
+    chunks == 1 ? (@noinline f(1, 1:count)) : run_on_team(f, count, chunks) # both call code that is compiled once
     return nothing
 end
 
-function share_out(@nospecialize(f), count, parts)
-    found = own_team()
-    team = @something found gathered()
+function run_on_team(@nospecialize(f), count, chunks)
+    current = current_team()
+    team = @something current start_team()
     try
-        give_out(team, Job(f, count, parts, (@atomic team.given)))
+        run_job(team, Job(f, count, chunks, (@atomic team.issued)))
     finally
-        isnothing(found) && @atomic team.is_open = false
+        isnothing(current) && @atomic team.is_open = false
     end
 end
 
-function give_out(team, job)
-    if (@atomic team.done) < job.before # a part of another job has called
-        return foreach(part -> job.f(part, share(job, part)), 1:job.parts)
+function run_job(team, job)
+    if (@atomic team.done) < job.issued_before # called by a chunk of another job
+        return foreach(chunk -> job.f(chunk, chunk_range(job, chunk)), 1:job.chunks)
     end
     @atomic team.job = job
-    @atomic team.given = job.before + job.parts
-    while take_part(team, job) end
+    @atomic team.issued = job.issued_before + job.chunks
+    while take_chunk(team, job) end
     idle = 0
-    while (@atomic team.done) < job.before + job.parts
-        idle = stay_awake(idle)
+    while (@atomic team.done) < job.issued_before + job.chunks
+        idle = spin(idle)
     end
     isnothing(@atomic team.failure) || throw(@atomicswap team.failure = nothing)
 end
 
-share((; count, parts)::Job, part) = ((part - 1) * count ÷ parts + 1):(part * count ÷ parts)
+chunk_range((; count, chunks)::Job, chunk) = ((chunk - 1) * count ÷ chunks + 1):(chunk * count ÷ chunks)
 
+"The loop of a helper: take chunks until the team is closed."
 function help(team)
     idle = 0
     while @atomic team.is_open
-        found = (@atomic team.taken) < (@atomic team.given) && take_part(team, @atomic team.job)
-        idle = found ? 0 : stay_awake(idle)
-        idle % LOOKS == 0 && !found && yield() # to whoever gathered the team, if it waits for something else
+        has_worked = (@atomic team.taken) < (@atomic team.issued) && take_chunk(team, @atomic team.job)
+        idle = has_worked ? 0 : spin(idle)
+        idle % SPINS_PER_YIELD == 0 && !has_worked && yield() # to the caller, in case it waits for something else
     end
 end
 
-"Do a part of the job that nobody has taken. False if there is none."
-function take_part(team, job)
+"Compute a chunk of the job that no thread has taken. Returns false if there is none."
+function take_chunk(team, job)
     taken = @atomic team.taken
-    while job.before <= taken < job.before + job.parts
+    while job.issued_before <= taken < job.issued_before + job.chunks
         (; old, success) = @atomicreplace team.taken taken => taken + 1
         success || (taken = old; continue)
-        part = taken + 1 - job.before
+        chunk = taken + 1 - job.issued_before
         try
-            job.f(part, share(job, part))
+            job.f(chunk, chunk_range(job, chunk))
         catch error
             @atomic team.failure = error
         end
@@ -118,19 +120,19 @@ function take_part(team, job)
     return false
 end
 
-"Looks for work without a pause, before others may have the processor."
-const LOOKS = 256
+"Spins of an idle thread before it yields the processor."
+const SPINS_PER_YIELD = 256
 
-"Let a moment pass, and now and then another thread have the processor: it may be the one that is waited for."
-function stay_awake(idle)
+"Pause for a moment; every `SPINS_PER_YIELD` times yield the processor, which the thread waited for may need."
+function spin(idle)
     GC.safepoint()
     ccall(:jl_cpu_pause, Cvoid, ())
-    idle % LOOKS == LOOKS - 1 && offer_processor()
+    idle % SPINS_PER_YIELD == SPINS_PER_YIELD - 1 && yield_processor()
     return idle + 1
 end
 
 @static if Sys.iswindows()
-    offer_processor() = ccall((:SwitchToThread, "kernel32"), stdcall, Cint, ())
+    yield_processor() = ccall((:SwitchToThread, "kernel32"), stdcall, Cint, ())
 else
-    offer_processor() = ccall(:sched_yield, Cint, ())
+    yield_processor() = ccall(:sched_yield, Cint, ())
 end

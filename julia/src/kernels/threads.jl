@@ -1,16 +1,17 @@
-"Multiply-adds that are worth a thread: some microseconds."
-const LEAST_WORK = 2^18
+"Multiply-adds that justify another thread: they take some microseconds."
+const MIN_WORK_PER_THREAD = 2^18
 
-"The fewest items that are worth a thread, each being so many multiply-adds."
-least_items(work) = cld(LEAST_WORK, work)
+"The least number of items for which another thread pays off, each item being `work` multiply-adds."
+min_items_per_thread(work) = cld(MIN_WORK_PER_THREAD, work)
 
-function part_count(n::Int, least::Int=1)
-    precompiling = ccall(:jl_generating_output, Cint, ()) != 0 # on one thread, for several
-    return clamp(n ÷ least, 1, precompiling ? 2 : Threads.nthreads())
+"The number of chunks into which [`parallel`](@ref) divides `count` items, each of at least `min_size` items."
+function chunk_count(count::Int, min_size::Int=1)
+    precompiling = ccall(:jl_generating_output, Cint, ()) != 0 # on one thread, also for several
+    return clamp(count ÷ min_size, 1, precompiling ? 2 : Threads.nthreads())
 end
 
-"Call `f()` with BLAS on one thread if Julia has several, so that the two do not fight over the cores."
-function one_blas_thread(f)
+"Call `f()` with BLAS on one thread if Julia has several, so that their threads do not compete for the cores."
+function with_one_blas_thread(f)
     Threads.nthreads() == 1 && return f()
     threads = BLAS.get_num_threads()
     threads == 1 && return f()
@@ -25,22 +26,29 @@ end
 """
     MobileNets.blas_report()
 
-What multiplies the matrices: the `library`, the `core` whose kernels it chose and its `config` as it
-reports them (empty where it is no OpenBLAS), its threads and Julia's. While a model runs, several Julia
-threads each call it on one thread of its own; one Julia thread leaves it the threads it has.
+The BLAS that multiplies matrices, as a `NamedTuple`: `library`, the `core` it selected its kernels for and its
+`config` (both strings as OpenBLAS reports them, empty for other libraries), its `threads`, and `julia_threads`.
+While a model runs on several Julia threads, each of them calls BLAS with one thread; a single Julia thread
+leaves the number of BLAS threads as it is.
+
+```jldoctest
+julia> MobileNets.blas_report().julia_threads == Threads.nthreads()
+true
+```
 """
 function blas_report()
     library = first(BLAS.lbt_get_config().loaded_libs).libname
-    text(name) = openblas_text(library, name)
     return (;
-        library=basename(library), core=text("openblas_get_corename"),
-        config=text("openblas_get_config"), threads=BLAS.get_num_threads(),
+        library=basename(library),
+        core=openblas_string(library, "openblas_get_corename"),
+        config=openblas_string(library, "openblas_get_config"),
+        threads=BLAS.get_num_threads(),
         julia_threads=Threads.nthreads(),
     )
 end
 
-"What OpenBLAS says of itself. Its names end in 64_ in Julia's own build, and in nothing in others."
-function openblas_text(library, name)
+"The result of an OpenBLAS function; its names end in 64_ in Julia's build. Empty for other libraries."
+function openblas_string(library, name)
     handle = Libdl.dlopen(library)
     for symbol in (name * "64_", name)
         address = Libdl.dlsym(handle, symbol; throw_error=false)

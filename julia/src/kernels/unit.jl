@@ -1,38 +1,40 @@
-# A convolution, its norm and its activation in one: the fast path, on maps (C, W, H, N). In training mode
-# the sums for the norm are taken from each tile of the convolution's output while it is in the cache; in
-# evaluation mode norm and activation are applied there, so that the output is written once.
+# A convolution, its norm and its activation as one operation: the fast path, on maps (C, W, H, N). In training mode
+# the sums for the norm are taken from each tile of the convolution's output while it is in the cache. In evaluation
+# mode norm and activation are applied there, so that the output is written once.
 
-"The fast kernels, on maps (C, W, H, N), with the room they take their arrays from."
-struct Fast{R}
-    room::R
+"The kernels of this package, on maps (C, W, H, N), and the workspace they take their arrays from."
+struct FastKernels{W}
+    workspace::W
 end
 
+workspace_of(kernels::FastKernels) = kernels.workspace
+
 """
-What a unit is asked for besides arrays that have gradients. `statistics` are the running mean and
-variance, or `nothing` for the batch's own; `mask` (in the kernels' layout) is `nothing` or says on which
-piece of the activation values lie; without `keep` the convolution's output may be overwritten.
+Arguments of a unit without gradients. `clip_value` is that of its activation, `nothing` for a linear unit.
+`statistics` are the running mean and variance, or `nothing` for those of the batch. `mask`, in the kernels' layout,
+is `nothing` or the activation mask. Without `keep_conv` the convolution's output may be overwritten.
 """
 struct UnitOptions{S,M}
     stride::Int
     padding::NTuple{2,Int}
     groups::Int
     eps::Float64
-    ceiling::Union{Nothing,Float64}
+    clip_value::Union{Nothing,Float64}
     statistics::S
     mask::M
-    keep::Bool
+    keep_conv::Bool
 end
 
-"The kernel for a convolution of maps of `channels`."
+"The kernel for a convolution of maps with `channels` channels."
 function conv_kind(weight, channels, (; stride, padding, groups))
     kernel = size(weight, 1)
-    kernel == 1 && stride == 1 && padding == (0, 0) && groups == 1 && return Pointwise()
-    groups == 1 && return Dense(kernel, stride, padding)
+    kernel == 1 && stride == 1 && padding == (0, 0) && groups == 1 && return PointwiseConv()
+    groups == 1 && return DenseConv(kernel, stride, padding)
     groups == channels == size(weight, 4) && maximum(padding) < kernel &&
-        return Depthwise(kernel, stride, padding)
+        return DepthwiseConv(kernel, stride, padding)
     throw(ConfigError(
-        "the fast kernels convolve all channels or each by itself, with less padding than kernel; " *
-        "kernels=\"reference\" convolves any. Received: weight $(size(weight)), groups $groups, " *
+        "the fast kernels require one group or a group for each channel, and less padding than kernel; " *
+        "kernels=:reference supports any convolution. Received: weight $(size(weight)), groups $groups, " *
         "padding $padding, $channels channels",
     ))
 end
@@ -40,88 +42,92 @@ end
 """
     conv_norm_act(kernels, x, weight, norm_weight, norm_bias, options::UnitOptions) -> y, conv, mean, var
 
-The maps `x` convolved, normalised and activated, with the convolution's output and the statistics it was
-normalised by. Differentiable in all arrays but those of `options`, by way of `y`.
+Convolve, normalise and activate the maps `x`; also returns the convolution's output and the statistics of the
+normalisation. Differentiable in all arrays but those of `options`, through `y`.
 """
-function conv_norm_act(kernels::Fast, x, weight, norm_weight, norm_bias, options)
-    (; y, conv, mean, var) = run_unit(kernels.room, x, weight, norm_weight, norm_bias, options, false)
+function conv_norm_act(kernels::FastKernels, x, weight, norm_weight, norm_bias, options)
+    (; y, conv, mean, var) = run_unit(kernels.workspace, x, weight, norm_weight, norm_bias, options, false)
     return y, conv, mean, var
 end
 
 function run_unit(
-    room, x::Array{T,4}, weight, norm_weight, norm_bias, options, differentiated
+    workspace, x::Array{T,4}, weight, norm_weight, norm_bias, options, is_differentiated
 ) where {T}
-    (; ceiling, statistics, mask, eps) = options
+    (; clip_value, statistics, mask, eps) = options
     kind = conv_kind(weight, size(x, 1), options)
-    activation = activation_of(ceiling, mask, T)
-    conv = array(room, T, output_dims(kind, x, size(weight, 4))...)
-    ready = prepared(kind, weight, room)
+    activation = activation_for(clip_value, mask, T)
+    conv = allocate(workspace, T, output_dims(kind, x, size(weight, 4))...)
+    prepared = prepare_weight(kind, weight, workspace)
     if isnothing(statistics)
-        parts = [new_moments(room, T, size(conv, 1)) for _ in 1:convolve_parts(kind, conv, ready)]
-        found = pixels(conv)
-        convolve!(conv, x, ready, kind, room) do part, range
-            add_pixels!(parts[part], found, range)
+        moments = [
+            new_moments(workspace, T, size(conv, 1)) for _ in 1:conv_chunk_count(kind, conv, prepared)
+        ]
+        conv_pixels = pixels(conv)
+        convolve!(conv, x, prepared, kind, workspace) do chunk, range
+            add_pixels!(moments[chunk], conv_pixels, range)
         end
-        mean, var = mean_and_var(parts, room)
-        foreach(part -> release!(room, part), parts)
-        coefficients = affine(norm_weight, norm_bias, mean, var, eps, room)
-        y = array(room, T, size(conv)...)
-        parallel(size(found, 2), LEAST_PIXELS) do _, range
+        mean, var = mean_and_var(moments, workspace)
+        foreach(chunk_moments -> release!(workspace, chunk_moments), moments)
+        coefficients = affine(norm_weight, norm_bias, mean, var, eps, workspace)
+        y = allocate(workspace, T, size(conv)...)
+        parallel(size(conv_pixels, 2), MIN_PIXELS_PER_THREAD) do _, range
             normalise!(y, conv, coefficients, activation, range)
         end
     else
         mean, var = statistics
-        coefficients = affine(norm_weight, norm_bias, mean, var, eps, room)
-        y = differentiated || options.keep ? array(room, T, size(conv)...) : conv
-        convolve!(conv, x, ready, kind, room) do _, range
+        coefficients = affine(norm_weight, norm_bias, mean, var, eps, workspace)
+        y = is_differentiated || options.keep_conv ? allocate(workspace, T, size(conv)...) : conv
+        convolve!(conv, x, prepared, kind, workspace) do _, range
             normalise!(y, conv, coefficients, activation, range)
         end
     end
-    release!(room, ready)
+    release!(workspace, prepared)
     return (; y, conv, mean, var, kind, activation, coefficients)
 end
 
 function ChainRulesCore.rrule(
-    ::typeof(conv_norm_act), kernels::Fast, x::Array{T,4}, weight, norm_weight, norm_bias, options
+    ::typeof(conv_norm_act), kernels::FastKernels, x::Array{T,4}, weight, norm_weight, norm_bias, options
 ) where {T}
-    room = kernels.room
-    run = run_unit(room, x, weight, norm_weight, norm_bias, options, true)
-    (; y, conv, mean, var, kind, activation, coefficients) = run
+    (; workspace) = kernels
+    result = run_unit(workspace, x, weight, norm_weight, norm_bias, options, true)
+    (; y, conv, mean, var, kind, activation, coefficients) = result
     function conv_norm_act_pullback(gradients)
         dy = convert(Array{T,4}, unthunk(gradients[1]))
-        dweight, dscale, dbias = gradient_like.(Ref(room), (weight, norm_weight, norm_bias))
-        slopes = norm_gradients!(
+        dweight, dscale, dbias = gradient_array.(Ref(workspace), (weight, norm_weight, norm_bias))
+        activation_gradient = norm_gradients!(
             dscale, dbias, dy, conv, activation, coefficients, mean, var, options.eps,
-            isnothing(options.statistics), room,
+            isnothing(options.statistics), workspace,
         )
-        dx = convolve_pullback!(dweight, slopes, x, weight, kind, room)
-        foreach(unused -> release!(room, unused), (y, conv, slopes.constant, slopes.factor))
-        release!(room, coefficients)
+        dx = convolve_pullback!(dweight, activation_gradient, x, weight, kind, workspace)
+        (; constant, factor) = activation_gradient
+        foreach(array -> release!(workspace, array), (y, conv, constant, factor))
+        release!(workspace, coefficients)
         return NoTangent(), NoTangent(), dx, dweight, dscale, dbias, NoTangent()
     end
     return (y, conv, mean, var), conv_norm_act_pullback
 end
 
-"The gradient of `weight` written into `dweight`, and that of `x`; a dense convolution's only if asked for."
-function convolve_pullback!(dweight, slopes, x, weight, kind, room)
-    dx = array(room, eltype(x), size(x)...)
-    convolve_gradients!(dx, dweight, slopes, x, weight, kind, room)
+"The gradient of `weight`, written into `dweight`, and that of `x`, for a `DenseConv` as a thunk."
+function convolve_pullback!(dweight, activation_gradient, x, weight, kind, workspace)
+    dx = allocate(workspace, eltype(x), size(x)...)
+    convolve_gradients!(dx, dweight, activation_gradient, x, weight, kind, workspace)
     return dx
 end
-function convolve_pullback!(dweight, slopes, x, weight, kind::Dense, room)
-    convolve_gradients!(nothing, dweight, slopes, x, weight, kind, room)
-    return @thunk dense_input_gradient!(similar(x), slopes, weight, kind)
+function convolve_pullback!(dweight, activation_gradient, x, weight, kind::DenseConv, workspace)
+    convolve_gradients!(nothing, dweight, activation_gradient, x, weight, kind, workspace)
+    return @thunk dense_input_gradient!(similar(x), activation_gradient, weight, kind)
 end
 
-"What a unit's norm gives, before the activation; for taps."
-function norm_maps(::Fast, conv, norm_weight, norm_bias, mean, var, eps)
-    coefficients = affine(norm_weight, norm_bias, mean, var, eps, Fresh())
+"The output of a unit's norm before the activation, which `conv_norm_act` does not store."
+function norm_maps(::FastKernels, conv, norm_weight, norm_bias, mean, var, eps)
+    coefficients = affine(norm_weight, norm_bias, mean, var, eps, AllocatingWorkspace())
     count = length(conv) ÷ size(conv, 1)
-    return normalise!(similar(conv), conv, coefficients, Clamped{eltype(conv)}(nothing), 1:count)
+    return normalise!(similar(conv), conv, coefficients, ClampActivation{eltype(conv)}(nothing), 1:count)
 end
 
-images_to_maps(kernels::Fast, images) = channels_first(images, kernels.room)
-maps_to_images(::Fast, maps) = channels_last(maps)
+"Images (W, H, C, N) in the layout of the kernels, and back."
+images_to_maps(kernels::FastKernels, images) = to_channels_last(images, kernels.workspace)
+maps_to_images(::FastKernels, maps) = from_channels_last(maps)
 
 function ChainRulesCore.rrule(::typeof(images_to_maps), kernels, images)
     function images_to_maps_pullback(gradient)

@@ -1,104 +1,120 @@
-# Where the kernels get the arrays they write into. A room is used by one task at a time.
+# Workspaces: where the kernels take the arrays they write into. A workspace is used by one task at a time.
 
-"Each array a new one, which stays whoever holds it."
-struct Fresh end
+"A workspace that allocates every array; the arrays belong to the caller."
+struct AllocatingWorkspace end
 
-array(::Fresh, ::Type{T}, dims::Vararg{Int,N}) where {T,N} = Array{T,N}(undef, dims)
-release!(::Fresh, _) = nothing
-gradient_like(::Fresh, parameter) = similar(parameter)
+"An array of undefined values, in no other use until it is released."
+allocate(::AllocatingWorkspace, ::Type{T}, dims::Vararg{Int,N}) where {T,N} = Array{T,N}(undef, dims)
+
+"Return an array that is not read any more to its workspace. Arrays of other origin are ignored."
+release!(::AllocatingWorkspace, _) = nothing
+
+"The array for the gradient of a parameter."
+gradient_array(::AllocatingWorkspace, parameter) = similar(parameter)
 
 """
     Workspace()
 
-Arrays that [`train_step!`](@ref) and [`predict`](@ref) take again in the next call instead of new ones, if its
-images have the same size; those for another size are let go. The gradients that `train_step!` returns lie in
-them: they are valid until the next step with the same workspace. For one task at a time.
+Reusable arrays for [`predict`](@ref), [`loss_and_grads`](@ref), [`train_step!`](@ref) and [`fit!`](@ref). A call
+with the same workspace and images of the same size takes the arrays of the previous call instead of new ones;
+for images of another size they are dropped. The gradients returned by `loss_and_grads` and `train_step!` are
+arrays of the workspace, valid until the next call with it. For one task at a time.
+
+```jldoctest
+julia> model = MobileNet(MobileNetConfig(width_mult=0.25, resolution=32, num_classes=10));
+
+julia> workspace = Workspace();
+
+julia> x = ones(Float32, 32, 32, 3, 2);
+
+julia> predict(model, x; workspace) == predict(model, x)
+true
+```
 """
 struct Workspace
     free::Dict{Tuple{DataType,Dims},Vector{Array}}
-    lent::Base.IdSet{Array}
+    in_use::Base.IdSet{Array}
     gradients::IdDict{Array,Array}
     sums::IdDict{Array,Array}
-    images::Base.RefValue{Dims}
+    image_size::Base.RefValue{Dims}
 end
 Workspace() = Workspace(
     Dict(), Base.IdSet{Array}(), IdDict{Array,Array}(), IdDict{Array,Array}(), Ref{Dims}(())
 )
 Base.show(io::IO, workspace::Workspace) =
-    print(io, "Workspace(", Base.format_bytes(bytes(workspace)), ")")
+    print(io, "Workspace(", Base.format_bytes(memory_size(workspace)), ")")
 
-function bytes(workspace::Workspace)
-    kept = Iterators.flatten((
-        workspace.lent, values(workspace.gradients), values(workspace.sums),
+"Bytes of all arrays of a workspace."
+function memory_size(workspace::Workspace)
+    arrays = Iterators.flatten((
+        workspace.in_use, values(workspace.gradients), values(workspace.sums),
         Iterators.flatten(values(workspace.free)),
     ))
-    return sum(sizeof, kept; init=0)
+    return sum(sizeof, arrays; init=0)
 end
 
-"An array of undefined values that nobody else has, until it is released."
-function array(room::Workspace, ::Type{T}, dims::Vararg{Int,N}) where {T,N}
-    spare = get(room.free, (T, dims), nothing)
-    found = isnothing(spare) || isempty(spare) ? Array{T,N}(undef, dims) : pop!(spare)::Array{T,N}
-    push!(room.lent, found)
-    return found
+function allocate(workspace::Workspace, ::Type{T}, dims::Vararg{Int,N}) where {T,N}
+    free = get(workspace.free, (T, dims), nothing)
+    array = isnothing(free) || isempty(free) ? Array{T,N}(undef, dims) : pop!(free)::Array{T,N}
+    push!(workspace.in_use, array)
+    return array
 end
 
-"Give back an array that nothing reads any more. One that is not the room's is left alone."
-function release!(room::Workspace, unused::Array)
-    unused in room.lent || return nothing
-    delete!(room.lent, unused)
-    push!(get!(() -> Array[], room.free, (eltype(unused), size(unused))), unused)
+function release!(workspace::Workspace, array::Array)
+    array in workspace.in_use || return nothing
+    delete!(workspace.in_use, array)
+    push!(get!(() -> Array[], workspace.free, (eltype(array), size(array))), array)
     return nothing
 end
 
-"Take back all arrays but the gradients and their sums, and keep them if the images are of the same size."
-function reset!(room::Workspace, images::Dims)
-    foreach(unused -> release!(room, unused), collect(room.lent))
-    images == room.images[] || empty!(room.free)
-    room.images[] = images
+"Release all arrays but the gradients and their sums; drop them if the images have another size."
+function reset!(workspace::Workspace, image_size::Dims)
+    foreach(array -> release!(workspace, array), collect(workspace.in_use))
+    image_size == workspace.image_size[] || empty!(workspace.free)
+    workspace.image_size[] = image_size
     return nothing
 end
 
-"""
-    Pool()
+"The array for the gradient of a parameter, the same one in every call."
+gradient_array(workspace::Workspace, parameter::A) where {A<:Array} =
+    get!(() -> similar(parameter), workspace.gradients, parameter)::A
 
-Memory for inference, where few arrays live at once: what one of them leaves serves the next of any shape that
-it is large enough for. They must not outlive the pool. For one task at a time.
+"The array for the sum of a parameter's gradients over micro-batches, the same one in every call."
+sum_array(workspace, parameter::A) where {A<:Array} =
+    get!(() -> similar(parameter), workspace.sums, parameter)::A
+
 """
-struct Pool
+    PooledWorkspace()
+
+A memory pool for inference, where few arrays are in use at once: a released array's memory serves the next array
+of any shape that fits in it. The arrays must not outlive the workspace. For one task at a time.
+"""
+struct PooledWorkspace
     free::Vector{Vector{UInt8}} # by length
-    lent::IdDict{Array,Vector{UInt8}}
+    in_use::IdDict{Array,Vector{UInt8}}
 end
-Pool() = Pool([], IdDict())
+PooledWorkspace() = PooledWorkspace([], IdDict())
 
-function array(pool::Pool, ::Type{T}, dims::Vararg{Int,N}) where {T,N}
-    count = prod(dims) * sizeof(T)
-    place = first_of(pool.free, count)
-    is_there = place <= length(pool.free)
-    is_there || isempty(pool.free) || pop!(pool.free) # else images of ever more sizes would fill the memory
-    memory = is_there ? popat!(pool.free, place) : Vector{UInt8}(undef, count)
-    lent = unsafe_wrap(Array, Ptr{T}(pointer(memory)), dims)
-    pool.lent[lent] = memory
-    return lent
+function allocate(workspace::PooledWorkspace, ::Type{T}, dims::Vararg{Int,N}) where {T,N}
+    bytes = prod(dims) * sizeof(T)
+    position = first_fit(workspace.free, bytes)
+    fits = position <= length(workspace.free)
+    fits || isempty(workspace.free) || pop!(workspace.free) # or images of growing sizes would fill the memory
+    memory = fits ? popat!(workspace.free, position) : Vector{UInt8}(undef, bytes)
+    array = unsafe_wrap(Array, Ptr{T}(pointer(memory)), dims)
+    workspace.in_use[array] = memory
+    return array
 end
 
-"Position of the first that holds `count` bytes; one past the last if none does."
-first_of(free, count) = something(findfirst(memory -> length(memory) >= count, free), length(free) + 1)
+"Position of the first free memory of at least `bytes` bytes; one past the last if there is none."
+first_fit(free, bytes) = something(findfirst(memory -> length(memory) >= bytes, free), length(free) + 1)
 
-function release!(pool::Pool, unused::Array)
-    memory = pop!(pool.lent, unused, nothing)
-    isnothing(memory) || insert!(pool.free, first_of(pool.free, length(memory)), memory)
+function release!(workspace::PooledWorkspace, array::Array)
+    memory = pop!(workspace.in_use, array, nothing)
+    isnothing(memory) || insert!(workspace.free, first_fit(workspace.free, length(memory)), memory)
     return nothing
 end
 
-reset!(pool::Pool) = foreach(unused -> release!(pool, unused), collect(keys(pool.lent)))
-
-"The array for the gradient of a parameter, always the same."
-gradient_like(room::Workspace, parameter::A) where {A<:Array} =
-    get!(() -> similar(parameter), room.gradients, parameter)::A
-
-"The array for the sum of the gradients of a parameter over the parts of a batch, always the same."
-sum_like(room, parameter::A) where {A<:Array} =
-    get!(() -> similar(parameter), room.sums, parameter)::A
+reset!(workspace::PooledWorkspace) = foreach(array -> release!(workspace, array), collect(keys(workspace.in_use)))
 
 @non_differentiable release!(::Any, ::Any)

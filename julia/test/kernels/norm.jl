@@ -1,40 +1,41 @@
-using MobileNets: Clamped, Fresh, add_pixels!, affine, mean_and_var, new_moments, normalise!, pixels
+using MobileNets.Kernels: AllocatingWorkspace, ClampActivation, add_pixels!, affine, batch_statistics, mean_and_var,
+    new_moments, normalise!, pixels
 
-"Mean and variance of maps (C, W, H, N) whose pixels are taken in `parts` ranges."
-function moments_of(maps::Array{T,4}, parts) where {T}
+"Mean and variance of maps (C, W, H, N), with their pixels in `chunks` ranges."
+function moments_of(maps::Array{T,4}, chunks) where {T}
     matrix = pixels(maps)
     count = size(matrix, 2)
-    found = map(1:parts) do part
-        moments = new_moments(Fresh(), T, size(maps, 1))
-        range = ((part - 1) * count ÷ parts + 1):(part * count ÷ parts)
-        foreach(some -> add_pixels!(moments, matrix, some), Iterators.partition(range, 50))
+    chunk_moments = map(1:chunks) do chunk
+        moments = new_moments(AllocatingWorkspace(), T, size(maps, 1))
+        range = ((chunk - 1) * count ÷ chunks + 1):(chunk * count ÷ chunks)
+        foreach(tile -> add_pixels!(moments, matrix, tile), Iterators.partition(range, 50))
         moments
     end
-    return mean_and_var(found, Fresh())
+    return mean_and_var(chunk_moments, AllocatingWorkspace())
 end
 
-@testset "mean and biased variance, whatever the parts" begin
+@testset "mean and biased variance, for any number of chunks" begin
     @test moments_of(reshape([1.0, 3.0], 1, 1, 2, 1), 1) == ([2.0], [1.0])
     @test moments_of(fill(7.3f0, 3, 4, 5, 2), 2) == (fill(Float64(7.3f0), 3), zeros(3))
     maps = randn(StableRNG(1), 5, 13, 11, 3) .* 2 .+ 30
-    mean, var = MobileNets.batch_statistics(permutedims(maps, (2, 3, 1, 4)))
-    for parts in 1:3
-        found = moments_of(maps, parts)
-        @test found[1] ≈ mean rtol = 1e-15
-        @test found[2] ≈ var rtol = 1e-14
+    mean, var = batch_statistics(permutedims(maps, (2, 3, 1, 4)))
+    for chunks in 1:3
+        chunk_mean, chunk_var = moments_of(maps, chunks)
+        @test chunk_mean ≈ mean rtol = 1e-15
+        @test chunk_var ≈ var rtol = 1e-14
     end
 end
 
-@testset "Float32 keeps all its digits, the mean being $level deviations" for level in (0, 3, 1000)
+@testset "Float32 keeps all digits, for a mean of $level standard deviations" for level in (0, 3, 1000)
     maps = randn(StableRNG(2), Float32, 4, 32, 32, 64) .+ Float32(level)
     wide = Float64.(maps)
-    (mean, var), (exact, spread) = moments_of(maps, 2), moments_of(wide, 2)
-    @test maximum(abs, mean .- exact) < 1e-8 # of deviations of 1
-    @test var ≈ spread rtol = 1e-7
-    function maps_of(x, T, mean, var)
-        coefficients = affine(ones(T, 4), zeros(T, 4), mean, var, 1e-5, Fresh())
-        return normalise!(similar(x), x, coefficients, Clamped{T}(nothing), 1:(2^16))
+    (mean, var), (exact, exact_var) = moments_of(maps, 2), moments_of(wide, 2)
+    @test maximum(abs, mean .- exact) < 1e-8 # the standard deviation is 1
+    @test var ≈ exact_var rtol = 1e-7
+    function normalised(x, T, mean, var)
+        coefficients = affine(ones(T, 4), zeros(T, 4), mean, var, 1e-5, AllocatingWorkspace())
+        return normalise!(similar(x), x, coefficients, ClampActivation{T}(nothing), 1:(2^16))
     end
-    found, wanted = maps_of(maps, Float32, mean, var), maps_of(wide, Float64, exact, spread)
-    @test sqrt(sum(abs2, found - wanted) / sum(abs2, wanted)) < 6e-8
+    narrow_maps, wide_maps = normalised(maps, Float32, mean, var), normalised(wide, Float64, exact, exact_var)
+    @test relative_error(narrow_maps, wide_maps) < 6e-8
 end

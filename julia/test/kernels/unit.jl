@@ -1,19 +1,22 @@
 # The fast unit (convolution, norm, activation) against the reference, values and gradients.
-using MobileNets: Fast, Fresh, Reference, UnitOptions, conv_norm_act, images_to_maps, maps_to_images
-using MobileNets.Flux: pullback
+using MobileNets.Kernels: AllocatingWorkspace, FastKernels, ReferenceKernels, UnitOptions, conv_norm_act,
+    images_to_maps, maps_to_images
+using MobileNets.Models: Flux
 
-"Output of a unit, and its gradients in all arrays, on (W, H, C, N), for the gradient `dy`."
-function by(kernels, arrays, dy, options)
+const FAST, REFERENCE = FastKernels(AllocatingWorkspace()), ReferenceKernels()
+
+"Output of a unit, and the gradients of all arrays, as (W, H, C, N), for the gradient `dy` of the output."
+function run_unit(kernels, arrays, dy, options)
     (; mask) = options
     isnothing(mask) || (mask = images_to_maps(kernels, mask))
     fields = (getfield(options, name) for name in fieldnames(UnitOptions) if name != :mask)
-    (stride, padding, groups, eps, ceiling, statistics, keep) = fields
-    own = UnitOptions(stride, padding, groups, eps, ceiling, statistics, mask, keep)
+    (stride, padding, groups, eps, clip_value, statistics, keep_conv) = fields
+    own = UnitOptions(stride, padding, groups, eps, clip_value, statistics, mask, keep_conv)
     function unit(x, rest...)
         y, = conv_norm_act(kernels, images_to_maps(kernels, x), rest..., own)
         return y
     end
-    y, back = pullback(unit, arrays...)
+    y, back = Flux.pullback(unit, arrays...)
     gradients = isnothing(dy) ? () : back(images_to_maps(kernels, dy))
     return maps_to_images(kernels, y), gradients...
 end
@@ -29,63 +32,64 @@ end
 
 const UNITS = ("pointwise" => (1, 1, (0, 0)), "depthwise" => (3, 12, (1, 1)), "dense" => (3, 1, (0, 1)))
 
-@testset "$name unit: $T, train $train, ceiling $ceiling, frozen $frozen" for
+@testset "$name unit: $T, train $train, clip value $clip_value, masked $masked" for
     (name, (kernel, groups, padding)) in UNITS, T in (Float32, Float64), train in (false, true),
-    (ceiling, frozen) in ((6.0, false), (Inf, false), (nothing, false), (6.0, true))
+    (clip_value, masked) in ((6.0, false), (Inf, false), (nothing, false), (6.0, true))
 
     arrays, statistics = example_unit(T, kernel, groups, train)
     stride = kernel == 3 ? 2 : 1
-    options(mask) = UnitOptions(stride, padding, groups, 1e-3, ceiling, statistics, mask, true)
-    y, = by(Reference(), arrays, nothing, options(nothing))
-    mask = frozen ? rand(StableRNG(2), UInt8.(0:2), size(y)) : nothing
+    options(mask) = UnitOptions(stride, padding, groups, 1e-3, clip_value, statistics, mask, true)
+    y, = run_unit(REFERENCE, arrays, nothing, options(nothing))
+    mask = masked ? rand(StableRNG(2), UInt8.(0:2), size(y)) : nothing
     dy = randn(StableRNG(3), T, size(y))
-    pairs = zip(by(Fast(Fresh()), arrays, dy, options(mask)), by(Reference(), arrays, dy, options(mask)))
-    @test maximum(deviation(found, wanted) for (found, wanted) in pairs) < 300eps(T)
+    pairs = zip(run_unit(FAST, arrays, dy, options(mask)), run_unit(REFERENCE, arrays, dy, options(mask)))
+    @test maximum(deviation(actual, expected) for (actual, expected) in pairs) < 300eps(T)
 end
 
-@testset "gradients are the finite differences: $name, train $train" for
+@testset "gradients are finite differences: $name, train $train" for
     (name, (kernel, groups, padding)) in UNITS, train in (false, true)
 
     arrays, statistics = example_unit(Float64, kernel, groups, train)
     free = UnitOptions(1, padding, groups, 1e-3, 6.0, statistics, nothing, true)
-    y, = by(Reference(), arrays, nothing, free)
-    mask = UInt8.(ifelse.(y .== 6, 2, y .> 0)) # smooth where no kink is crossed
+    y, = run_unit(REFERENCE, arrays, nothing, free)
+    mask = UInt8.(ifelse.(y .== 6, 2, y .> 0)) # smooth, because no kink is crossed
     options = UnitOptions(1, padding, groups, 1e-3, 6.0, statistics, mask, true)
     dy = randn(StableRNG(4), size(y))
-    for kernels in (Fast(Fresh()), Reference())
-        loss() = sum(first(by(kernels, arrays, nothing, options)) .* dy)
-        _, gradients... = by(kernels, arrays, dy, options)
+    for kernels in (FAST, REFERENCE)
+        loss() = sum(first(run_unit(kernels, arrays, nothing, options)) .* dy)
+        _, gradients... = run_unit(kernels, arrays, dy, options)
         for (array, gradient) in zip(arrays, gradients)
-            wanted = differences(loss, array; stride=max(1, length(array) ÷ 20))
-            @test deviation(gradient, wanted) < 1e-7
+            expected = finite_differences(loss, array; stride=max(1, length(array) ÷ 20))
+            @test deviation(gradient, expected) < 1e-7
         end
     end
 end
 
-@testset "in evaluation mode the output may take the convolution's place" begin
+@testset "in evaluation mode the output may overwrite the convolution" begin
     arrays, statistics = example_unit(Float32, 3, 12, false)
-    maps = images_to_maps(Fast(Fresh()), first(arrays))
-    run(keep) = conv_norm_act(
-        Fast(Fresh()), maps, arrays[2:4]...,
-        UnitOptions(1, (1, 1), 12, 1e-3, 6.0, statistics, nothing, keep),
+    maps = images_to_maps(FAST, first(arrays))
+    run(keep_conv) = conv_norm_act(
+        FAST, maps, arrays[2:4]...,
+        UnitOptions(1, (1, 1), 12, 1e-3, 6.0, statistics, nothing, keep_conv),
     )
-    (kept, conv, _, _), (y, same, _, _) = run(true), run(false)
-    @test y === same && y == kept != conv
+    (separate, conv, _, _), (y, overwritten, _, _) = run(true), run(false)
+    @test y === overwritten && y == separate != conv
 end
 
-@testset "models of both kernels agree: $(config.family)" for config in (TINY, TINY_V2, TINY_BOTTLENECK)
+@testset "models with both kernels agree: $(config.family)" for config in (TINY, TINY_V2, TINY_BOTTLENECK)
     x, labels = example(Float64; config, size=(32, 33), batch=4)
-    fast, reference = build(config; dtype=Float64), build(config; dtype=Float64, kernels="reference")
+    fast = MobileNet(config; dtype=Float64)
+    reference = MobileNet(config; dtype=Float64, kernels=:reference)
     for train in (false, true)
         pairs = zip(activations(fast, x; train), activations(reference, x; train))
         @test maximum(deviation(last(a), last(b)) for (a, b) in pairs) < 1e-11
     end
     @test predict(fast, x) ≈ predict(reference, x) rtol = 1e-12
     loss, gradients = loss_and_grads(fast, x, labels)
-    wanted, others = loss_and_grads(reference, x, labels)
-    @test loss ≈ wanted rtol = 1e-12
-    largest = maximum(maximum(abs, last(other)) for other in others)
-    @test all(zip(gradients, others)) do (a, b)
+    reference_loss, reference_gradients = loss_and_grads(reference, x, labels)
+    @test loss ≈ reference_loss rtol = 1e-12
+    largest = maximum(maximum(abs, last(gradient)) for gradient in reference_gradients)
+    @test all(zip(gradients, reference_gradients)) do (a, b)
         first(a) == first(b) && maximum(abs, last(a) - last(b)) < 1e-10 * largest
     end
 end

@@ -1,6 +1,8 @@
-# MobileNets.jl against Metalhead's own models, there and back, and on a device (device.jl). In a project of
-# its own, since neither is a dependency: julia --project=julia/test/peers -e 'using Pkg; Pkg.develop(path="julia"); Pkg.instantiate()'
-# and then julia --project=julia/test/peers julia/test/peers/runtests.jl
+# Conversion from and to Metalhead's models, and computation on a device (device.jl). These packages are not dependencies,
+# so the tests have their own project:
+#
+#     julia --project=julia/test/peers -e 'using Pkg; Pkg.develop(path="julia"); Pkg.instantiate()'
+#     julia --project=julia/test/peers julia/test/peers/runtests.jl
 
 using Flux: Flux, BatchNorm
 using JLD2: JLD2
@@ -10,10 +12,10 @@ using MobileNets
 using StableRNGs: StableRNG
 using Test
 
-relative(found, wanted) = norm(found - wanted) / norm(wanted)
+relative_error(actual, expected) = norm(actual - expected) / norm(expected)
 
-"A peer whose norms and biases are no identity."
-function stirred!(peer, rng)
+"The peer with random norms and biases, in test mode."
+function randomise!(peer, rng)
     for layer in Flux.modules(peer)
         layer isa BatchNorm && (layer.β .= 0.3f0 .* randn(rng, Float32, layer.chs))
         layer isa BatchNorm && (layer.γ .= 1 .+ 0.3f0 .* randn(rng, Float32, layer.chs))
@@ -24,7 +26,7 @@ function stirred!(peer, rng)
     return Flux.testmode!(peer)
 end
 
-"The peer in `Float64`, its eps too, which `Flux.f64` leaves as the `Float32` literal 1f-5."
+"The peer in `Float64`, with its eps, which `Flux.f64` does not convert."
 doubled(peer) = Flux.fmap(Flux.f64(peer); exclude=layer -> layer isa BatchNorm) do layer
     layer isa BatchNorm || return layer
     (; λ, β, γ, μ, σ², affine, track_stats, active, chs) = layer
@@ -32,34 +34,34 @@ doubled(peer) = Flux.fmap(Flux.f64(peer); exclude=layer -> layer isa BatchNorm) 
 end
 
 peers = [
-    (Metalhead.MobileNetv1, "v1", 1, 0.0), (Metalhead.MobileNetv1, "v1", 0.5, 0.0),
-    (Metalhead.MobileNetv1, "v1", 0.6, 0.0), (Metalhead.MobileNetv2, "v2", 1, 0.2),
-    (Metalhead.MobileNetv2, "v2", 0.5, 0.2),
+    (Metalhead.MobileNetv1, :v1, 1, 0.0), (Metalhead.MobileNetv1, :v1, 0.5, 0.0),
+    (Metalhead.MobileNetv1, :v1, 0.6, 0.0), (Metalhead.MobileNetv2, :v2, 1, 0.2),
+    (Metalhead.MobileNetv2, :v2, 0.5, 0.2),
 ]
 
 @testset "$(nameof(kind)) at width $width" for (kind, family, width, dropout) in peers
     rng = StableRNG(7)
-    peer = stirred!(kind(width; nclasses=10), rng)
+    peer = randomise!(kind(width; nclasses=10), rng)
     path = joinpath(mktempdir(), "peer.jld2")
     JLD2.jldsave(path; model_state=Flux.state(peer))
     model = MobileNets.load(path)
     (; config) = model
-    wanted = MobileNetConfig(; family, width_mult=width, num_classes=10, dropout,
-        rounding=width == 0.6 || family == "v2" ? "multiple_of_8" : "floor")
-    @test config == wanted
+    expected = MobileNetConfig(; family, width_mult=width, num_classes=10, dropout,
+        rounding=width == 0.6 || family == :v2 ? :multiple_of_8 : :floor)
+    @test config == expected
     x = randn(rng, Float32, 224, 224, 3, 1)
-    @test relative(predict(model, x), peer(x)) < 1e-4
+    @test relative_error(predict(model, x), peer(x)) < 1e-4
     state = Dict(name => Float64.(array) for (name, array) in get_state(model))
-    wide = MobileNets.model_of(config, Dict{String,Array}(state))
-    error = relative(predict(wide, Float64.(x)), doubled(peer)(Float64.(x)))
-    @info "$(nameof(kind)) $width: Float32 $(relative(predict(model, x), peer(x))), Float64 $error"
+    wide = MobileNets.Models.model_from_state(config, Dict{String,Array}(state))
+    error = relative_error(predict(wide, Float64.(x)), doubled(peer)(Float64.(x)))
+    @info "$(nameof(kind)) $width: Float32 $(relative_error(predict(model, x), peer(x))), Float64 $error"
     @test error < 1e-13
     fresh = Flux.testmode!(kind(width; nclasses=10))
     MobileNets.load_flux!(fresh, model)
     @test fresh(x) == peer(x)
 end
 
-@testset "a width of Metalhead's V2 above 1, whose head does not grow, is refused" begin
+@testset "Metalhead's V2 with a width above 1, whose head is not scaled, is rejected" begin
     peer = Metalhead.MobileNetv2(1.4; nclasses=10)
     @test_throws WeightsError MobileNets.infer_config(Flux.state(peer))
 end

@@ -1,0 +1,23 @@
+# Builds the manual in docs/build, without network access to anything but Pkg's registries:
+#
+#     julia --project=julia/docs julia/docs/make.jl
+
+using Pkg: Pkg
+Pkg.develop(path=dirname(@__DIR__))
+Pkg.instantiate()
+
+using Documenter: DocMeta, Documenter, makedocs
+using MobileNets
+
+DocMeta.setdocmeta!(MobileNets, :DocTestSetup, :(using MobileNets); recursive=true)
+
+makedocs(;
+    sitename="MobileNets.jl",
+    modules=[MobileNets],
+    pages=["Guide" => "index.md", "API" => "api.md"],
+    format=Documenter.HTML(; prettyurls=false, edit_link=nothing, repolink=nothing, size_threshold=nothing),
+    remotes=nothing,
+    doctest=true,
+    checkdocs=:exports,
+    warnonly=false,
+)

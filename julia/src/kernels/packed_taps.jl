@@ -1,0 +1,88 @@
+# Depthwise convolutions of a frozen model: a panel of channels of one row of pixels at a time, its taps in registers.
+
+"""
+    PackedTaps(weight, bias, V=lanes_for_channels(T, C))
+
+The taps `weight[i, j, panel]` of a depthwise convolution and its bias, in panels of as many channels as the vector
+type `V` has lanes. The last panel may repeat channels of the one before. With fewer channels than lanes, panels have
+one channel.
+"""
+struct PackedTaps{V}
+    weight::Array{V,3}
+    bias::Vector{V}
+end
+
+PackedTaps(weight::Array{T}, bias) where {T} = PackedTaps(weight, bias, lanes_for_channels(T, length(bias)))
+function PackedTaps(weight::Array{T,4}, bias::Vector{T}, ::Type{V}) where {T,V<:Lanes{T}}
+    channels, lanes, taps = length(bias), fieldcount(V), view(weight, :, :, 1, :)
+    channels < lanes && return PackedTaps(weight, bias, Lanes{T,1})
+    function panel(values, number)
+        before = channels_before(number, lanes, channels)
+        return ntuple(l -> VecElement(values[before + l]), Val(fieldcount(V)))
+    end
+    numbers = 1:cld(channels, lanes)
+    panels = V[panel(view(taps, i, j, :), number) for i in axes(taps, 1), j in axes(taps, 2), number in numbers]
+    return PackedTaps{V}(panels, V[panel(bias, number) for number in numbers])
+end
+
+"The number of channels before the first one of a panel."
+channels_before(number, lanes, channels) = min(lanes * (number - 1), channels - lanes)
+
+"""
+    correlate_lines!(y, x, taps, activation, conv, lines, Val(kernel))
+
+Write the lines `lines` of `y` (C, W, H, N), where lines count the rows of all images: the activated depthwise
+convolution of `x` with `taps`.
+"""
+@generated function correlate_lines!(
+    y::Array{T,4}, x::Array{T,4}, taps::PackedTaps{V}, activation, conv, lines, ::Val{K}
+) where {T,V<:Lanes{T},K}
+    return quote
+        check_tap_bounds(y, x, taps.weight, conv, lines, K)
+        channels, width, height = size(x)
+        columns, rows = size(y, 2), size(y, 3)
+        pixel, across = channels * sizeof(T), channels * width * sizeof(T)
+        GC.@preserve y x for line in lines, panel in axes(taps.weight, 3)
+            image, row = fldmod(line - 1, rows)
+            top = conv.stride * row - first(conv.padding)
+            @nexprs $K j -> is_row_j = 0 <= top + j - 1 < height
+            @nexprs $K j -> @nexprs $K i -> tap_i_j = @inbounds taps.weight[i, j, panel]
+            bias = @inbounds taps.bias[panel]
+            before = channels_before(panel, fieldcount(V), channels)
+            to = pointer(y, (line - 1) * columns * channels + before + 1)
+            start = pointer(x, before + 1) + (image * height + top) * across
+            for column in 0:(columns - 1)
+                left = conv.stride * column - first(conv.padding)
+                from = start + left * pixel
+                is_inside = 0 <= left <= width - $K
+                @nexprs $K j -> begin # independent sums, so that none waits for another
+                    sum_j = fill_lanes(zero(T), V)
+                    if is_row_j && is_inside
+                        @nexprs $K i -> begin
+                            value = load_lanes(V, from + (j - 1) * across + (i - 1) * pixel)
+                            sum_j = muladd_lanes(tap_i_j, value, sum_j)
+                        end
+                    elseif is_row_j
+                        @nexprs $K i -> if 0 <= left + i - 1 < width
+                            value = load_lanes(V, from + (j - 1) * across + (i - 1) * pixel)
+                            sum_j = muladd_lanes(tap_i_j, value, sum_j)
+                        end
+                    end
+                end
+                total = bias
+                @nexprs $K j -> total = add_lanes(total, sum_j)
+                unsafe_store!(Ptr{V}(to), activate_lanes(activation, total))
+                to += pixel
+            end
+        end
+        return y
+    end
+end
+
+"Bounds of what `correlate_lines!` reads and writes without checks."
+function check_tap_bounds(y, x, weight, conv, lines, kernel)
+    panels = cld(size(x, 1), fieldcount(eltype(weight)))
+    fits = size(weight) == (kernel, kernel, panels) && conv.kernel == kernel && size(x, 1) >= fieldcount(eltype(weight))
+    fits && output_dims(conv, x, size(x, 1)) == size(y) && lines ⊆ 1:(size(y, 3) * size(y, 4)) && return nothing
+    throw(DimensionMismatch("$(size(weight)) taps for $(size(x)) into lines $lines of $(size(y))"))
+end

@@ -1,0 +1,33 @@
+"""
+MobileNets as Flux models: layers, forward pass, initial weights, state, predictions, gradients, frozen models,
+conversion to and from stock Flux layers, and computation on a GPU.
+"""
+module Models
+
+using ChainRulesCore: @non_differentiable, rrule, unthunk
+using Flux: Flux, CUDADevice, MLDataDevices
+using NNlib: NNlib
+
+using ..Configs: Configs, ConfigError, DataError, Layer, MobileNetConfig, WeightsError, activation_names,
+    block_and_role, checked_choice, feature_channels, last_map_size, layer_groups, layers, output_size,
+    parameter_shapes, statistic_shapes, to_json, truncated, weight_shape, with_fields
+using ..Kernels: AllocatingWorkspace, ClampActivation, FastKernels, PooledWorkspace, ReferenceKernels,
+    UnitOptions, Workspace, allocate, apply_dropout, conv_kind, conv_norm_act, convolve_frozen!, cross_entropy,
+    global_mean, images_to_maps, linear, maps_to_images, norm_maps, output_dims, pack_weight, release!,
+    residual_add, softmax, to_channels_last, with_team, workspace_of
+using ..Kernels: Kernels
+using ..Philox: STREAM, normal64, uniform64, word_blocks
+
+include("layers.jl")
+include("model.jl")
+include("state.jl")
+include("initial.jl")
+include("checks.jl")
+include("inference.jl")
+include("frozen.jl")
+include("frozen_call.jl")
+include("flux_state.jl")
+include("flux_chain.jl")
+include("device.jl")
+
+end
