@@ -1,9 +1,9 @@
 # Faults that only V2 can have, planted in a MobileNets.jl model; see faults.py.
 module Faults
 
-using MobileNets: ConvNormAct
+using MobileNets.Models: ConvNormAct
 
-"Replace fields of the unit that ends block `index` (from 0)."
+"Replace fields of the last unit of block `index` (from 0)."
 function replace_project(model, index; changes...)
     block = model.blocks[index + 1]
     project = block.project
@@ -13,6 +13,6 @@ function replace_project(model, index; changes...)
 end
 
 missing_residual(model, index) = replace_project(model, index; residual=false)
-activated_bottleneck(model, index) = replace_project(model, index; ceiling=6.0)
+activated_bottleneck(model, index) = replace_project(model, index; clip_value=6.0)
 
 end

@@ -1,10 +1,7 @@
 """Config -> shapes -> config: the same layers, whatever the multiplier and the rounding."""
 
-import ast
 import math
-import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +14,6 @@ from pymobilenet.errors import ConfigError, WeightsError
 from pymobilenet.formats.infer_config import PUBLISHED, infer_config
 from pymobilenet.weights import state_shapes
 
-ROOT = Path(__file__).parents[1]
 MULTIPLIERS = st.one_of(
     st.sampled_from(PUBLISHED["width_mult"]),
     st.integers(3, 200).map(lambda hundredths: hundredths / 100),
@@ -90,12 +86,6 @@ def test_the_case_studys_net_is_reported_as_it_is():
 def test_another_multiplier_is_the_shortest_decimal(family, rounding, width_mult, expected):
     config = MobileNetConfig(family, width_mult=width_mult, rounding=rounding)
     assert inferred(config, rounding).width_mult == expected
-
-
-def test_julia_prefers_the_same_multipliers():
-    text = (ROOT / "julia" / "src" / "flux_config.jl").read_text()
-    (found,) = re.findall(r"^const PUBLISHED_WIDTHS = (.*)$", text, re.M)
-    assert ast.literal_eval(found) == PUBLISHED["width_mult"]
 
 
 @pytest.mark.parametrize("width_mult", [0.3, 0.77, 1.01])

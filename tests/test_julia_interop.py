@@ -211,7 +211,7 @@ def test_python_and_julia_write_the_same_bytes_including_the_probe(tmp_path, dty
 
 def test_julia_builds_the_same_initial_weights_from_a_seed():
     julia = backend("julia")
-    julia_model = julia.julia.build(
+    julia_model = julia.julia.MobileNet(
         julia.julia.MobileNetConfig(width_mult=0.25, num_classes=7), seed=11
     )
     expected = backend("numpy").build(

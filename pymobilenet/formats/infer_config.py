@@ -24,7 +24,7 @@ PUBLISHED = {
 }
 """Multipliers in the order they are preferred: Howard et al., arXiv:1704.04861, table 6; Keras'
 MobileNetV2 (0.35 to 1.4); timm's mobilenetv1_125; the Flux case study (0.1 and 0.9997). Julia's
-`PUBLISHED_WIDTHS` has the same, so that a net has one multiplier, whoever reads it."""
+`PUBLISHED_MULTIPLIERS` has the same, so that a net has one multiplier, whoever reads it."""
 
 LARGEST = {"width_mult": 2.0, "bottleneck_ratio": 1.0}
 """See `MobileNetConfig`."""

@@ -16,7 +16,7 @@ using Zlib_jll: libz
 
 using ..Configs: ConfigError, FAMILIES, FAMILY_DEFAULTS, MobileNetConfig, ROUNDINGS, WeightsError,
     checked_string_dict, from_json, json_excerpt, json_text, layers, parse_object, to_json, truncated,
-    weight_shape, with_fields
+    with_fields
 using ..Models: MobileNet, check_state, eval_logits, flux_leaves, from_flux_state, get_state, model_from_state,
     slots_of, state_shapes
 using ..Philox: STREAM, raw_words, uniform64

@@ -54,7 +54,7 @@ class JuliaModel(Model):
         with translate_julia_errors():
             julia_config = self._julia.from_json(self._julia.MobileNetConfig, config.to_json())
             element_type = backend.element_types[dtype]
-            self.model = self._julia.build(julia_config, dtype=element_type, kernels=kernels)
+            self.model = self._julia.MobileNet(julia_config, dtype=element_type, kernels=kernels)
             self.processes = 1
             if distributed:
                 processes = self._process_options["processes"]
@@ -89,7 +89,7 @@ class JuliaModel(Model):
     def _reset_optimizer(self, config: TrainConfig) -> None:
         with translate_julia_errors():
             julia_config = self._julia.from_json(self._julia.TrainConfig, config.to_json())
-            self.julia_optimizer = self._julia.setup(julia_config, self.model)
+            self.julia_optimizer = self._julia.setup_optimizer(julia_config, self.model)
 
     def _predict(self, images: np.ndarray) -> np.ndarray:
         with translate_julia_errors():
