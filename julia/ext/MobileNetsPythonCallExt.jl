@@ -1,14 +1,14 @@
 """
 Precompilation of the calls that Python makes through PythonCall. Nothing is defined here.
 
-PythonCall does not precompile its conversions, which take each process two seconds before its first prediction. The names
-are those of PythonCall 0.9.34; with another version in which a name or signature differs, a call is compiled when it is
-made, as without this file.
+PythonCall does not precompile its conversions, which take each process two seconds before its first prediction. The
+names are those of PythonCall 0.9.34; with another version in which a name or signature differs, a call is compiled
+when it is made, as without this file.
 """
 module MobileNetsPythonCallExt
 
 using MobileNets
-using MobileNets: FrozenCall, addresses, freeze, versions
+using MobileNets: FrozenCall, addresses, array_at, freeze, versions
 using MobileNets.Models: FrozenModel, NamedArrays
 using MobileNets.Training: Optimizer
 using PrecompileTools: @compile_workload
@@ -17,8 +17,8 @@ using PythonCall: PythonCall, Py, pyconvert
 "The functions and types that Python calls, and the containers that it indexes."
 const CALLED = (
     activations, from_json, get_state, loss_and_grads, predict, set_state!, setup_optimizer, train_step!,
-    freeze, MobileNet, FrozenCall, addresses, versions, unsafe_wrap, Ptr{Float32}, Ptr{Float64}, Ptr{Int64}, Ptr{UInt8},
-    Dict{String,Array},
+    freeze, MobileNet, FrozenCall, addresses, array_at, versions, unsafe_wrap,
+    Ptr{Float32}, Ptr{Float64}, Ptr{Int64}, Ptr{UInt8}, Dict{String,Array},
 )
 const ARRAYS = [Array{T,N} for T in (Float32, Float64) for N in (1, 2, 4)]
 const CONVERTED = (

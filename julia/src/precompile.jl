@@ -5,8 +5,8 @@ using LinearAlgebra: BLAS
 using PrecompileTools: @compile_workload
 
 """
-Save, load, freeze, predict and train a model of `config` with two `images` (W, H, C, 2), and return it. The learning rate
-of the steps is 0, so that the weights do not change and stay finite, however the BLAS of the machine rounds.
+Save, load, freeze, predict and train a model of `config` with two `images` (W, H, C, 2), and return it. The learning
+rate of the steps is 0, so that the weights do not change and stay finite, however the BLAS of the machine rounds.
 """
 function precompile_workload(@nospecialize(images), @nospecialize(config), path)
     dtype = eltype(images)
@@ -47,8 +47,8 @@ precompile_cases() = [
     dtype in (Float32, Float64) for family in ("v1", "v2") for width_mult in (1 / 4, 1 / 2)
 ]
 
-# While a system image that contains MobileNets is built, `LinearAlgebra.__init__` has not run, and a call of BLAS ends the
-# process. Nothing is precompiled then.
+# While a system image that contains MobileNets is built, `LinearAlgebra.__init__` has not run, and a call of BLAS
+# ends the process. Nothing is precompiled then.
 isempty(BLAS.get_config().loaded_libs) || @compile_workload begin
     wait(Kernels.spawn_helper(Kernels.Team(false))) # a single thread has no helpers
     mktempdir() do folder

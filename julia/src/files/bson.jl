@@ -1,5 +1,5 @@
-# Files of BSON.jl, in which older code for Flux saves models: `BSON.@save "model.bson" model`, or the `Flux.state` of one.
-# BSON.jl itself is not used, because it builds the types that a file names and evaluates code in it.
+# Files of BSON.jl, in which older code for Flux saves models: `BSON.@save "model.bson" model`, or the `Flux.state` of
+# one. BSON.jl itself is not used, because it builds the types that a file names and evaluates code in it.
 #
 # Documents: https://bsonspec.org/spec.html. The representation of Julia values is in BSON.jl's src/extensions.jl: a
 # document with a `tag` of array, struct, tuple, svec, symbol, datatype or backref. Layers are recognised by the name of
@@ -16,8 +16,8 @@ const BSON_TYPES = Dict(
 )
 
 """
-Last part of the type's name => fields of Flux's layers by position (src/layers/{basic,conv,normalise}.jl). The positions
-are the same since Flux 0.10; newer versions have appended fields.
+Last part of the type's name => fields of Flux's layers by position (src/layers/{basic,conv,normalise}.jl). The
+positions are the same since Flux 0.10; newer versions have appended fields.
 """
 const BSON_LAYERS = Dict(
     "Conv" => (:σ, :weight, :bias, :stride, :pad),

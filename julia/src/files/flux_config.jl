@@ -3,11 +3,12 @@
 """
     MobileNets.infer_config(state; source="state", fields...)
 
-The [`MobileNetConfig`](@ref) of the stock model with the `Flux.state` `state`: the family by the number of its layers,
-`width_mult`, `rounding`, `bottleneck_ratio`, `in_channels` and `num_classes` by the sizes of its weights, and `norm_eps`,
-`norm_momentum`, `stem_stride`, `padding` and, with a single `Dropout`, `dropout` as in the state. Of the multipliers that
-give the same widths, a published one is preferred, then the shortest decimal. Fields that a state does not determine,
-`resolution`, `activation` and `softmax`, have their default; `fields` override any field. `source` is named in errors.
+The [`MobileNetConfig`](@ref) of the stock model with the `Flux.state` `state`: the family by the number of its
+layers, `width_mult`, `rounding`, `bottleneck_ratio`, `in_channels` and `num_classes` by the sizes of its weights, and
+`norm_eps`, `norm_momentum`, `stem_stride`, `padding` and, with a single `Dropout`, `dropout` as in the state. Of the
+multipliers that give the same widths, a published one is preferred, then the shortest decimal. Fields that a state
+does not determine, `resolution`, `activation` and `softmax`, have their default; `fields` override any field.
+`source` is named in errors.
 
 Throws a `WeightsError` if no config fits.
 

@@ -1,12 +1,12 @@
 # The config of a model from the sizes of its weights, by the algorithm of Python's formats/infer_config.py.
 #
-# Every rounding is monotone in the width multiplier, so the multipliers that give the widths of a model are an interval
-# of floating-point numbers, whose ends are found exactly, by bisection. All numbers in the interval give the same model.
-# The config has a published multiplier of the interval or, if there is none, the shortest decimal.
+# Every rounding is monotone in the width multiplier, so the multipliers that give the widths of a model are an
+# interval of floating-point numbers, whose ends are found exactly, by bisection. All numbers in the interval give the
+# same model. The config has a published multiplier of the interval or, if there is none, the shortest decimal.
 
 """
-Multipliers in the order of preference: Howard et al., arXiv:1704.04861, table 6; Keras' MobileNetV2 (0.35 to 1.4); timm's
-mobilenetv1_125; the Flux case study (0.1 and 0.9997).
+Multipliers in the order of preference: Howard et al., arXiv:1704.04861, table 6; Keras' MobileNetV2 (0.35 to 1.4);
+timm's mobilenetv1_125; the Flux case study (0.1 and 0.9997).
 """
 const PUBLISHED_MULTIPLIERS = (
     width_mult=(1.0, 0.75, 0.5, 0.25, 0.35, 1.4, 1.3, 1.25, 0.1), bottleneck_ratio=(0.9997,)
@@ -19,8 +19,8 @@ const LARGEST_MULTIPLIERS = (width_mult=2.0, bottleneck_ratio=1.0)
     infer_config(family::AbstractString, shapes; rounding=nothing)
 
 The config of a family whose weights have the sizes `shapes`, a `Dict` of canonical name => size that has at least all
-`<layer>.conv.weight` and `classifier.weight`. `rounding` is that of the model if it is known; otherwise that of the family
-is tried first, then the others. Fields that the sizes do not determine have their default.
+`<layer>.conv.weight` and `classifier.weight`. `rounding` is that of the model if it is known; otherwise that of the
+family is tried first, then the others. Fields that the sizes do not determine have their default.
 
 Throws a `WeightsError` that names the tensor or layer if no config gives these sizes.
 """

@@ -19,7 +19,8 @@ end
 Write config and state of a model, with the slots of an optimizer if one is given, atomically, and return `path`. The
 suffix of the path, in upper or lower case, selects the format:
 
-- `.safetensors`, the exchange file, or `.npz`. Equal content, `versions` and `metadata` give equal bytes, in Python too.
+- `.safetensors`, the exchange file, or `.npz`. Equal content, `versions` and `metadata` give equal bytes, in Python
+  too.
 - `.jld2`, for other users of Flux; requires JLD2.jl to be loaded. Its `model_state` is
   `Flux.state(MobileNets.flux_chain(model))`.
 
@@ -80,8 +81,8 @@ The config of a file, its state (a `Dict` of name => array), the library version
 The format is detected from the content: safetensors, NumPy's npz, JLD2 (requires JLD2.jl to be loaded) or BSON.
 
 JLD2 and BSON files may contain the `Flux.state` of any stock model of a known family, see
-[`MobileNets.from_flux_state`](@ref). If such a file has no config, `config` is used, or else the config is inferred, see
-[`MobileNets.infer_config`](@ref).
+[`MobileNets.from_flux_state`](@ref). If such a file has no config, `config` is used, or else the config is inferred,
+see [`MobileNets.infer_config`](@ref).
 
 All content is checked; throws a `WeightsError` that names the file and the tensor or rule.
 """

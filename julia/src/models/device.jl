@@ -89,7 +89,7 @@ function backpropagate(model::MobileNet, x, labels, masks, (; device, chain)::De
     return loss, gradients, batch_statistics(model, chain, x)
 end
 
-"The batch's mean and biased variance of each unit, from the running statistics of the chain, whose variance is unbiased."
+"The batch's mean and biased variance of each unit, from the chain's running statistics, whose variance is unbiased."
 function batch_statistics(model::MobileNet, chain, x)
     columns, rows, _, images = size(x)
     unit_leaves, _ = paired_leaves(model.config, Flux.state(chain), "chain")

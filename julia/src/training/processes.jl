@@ -16,8 +16,8 @@ Processes() = Processes(0, 1, nothing)
     join_processes()
 
 The [`Processes`](@ref) that `mpiexec` has started, for the keyword `processes` of [`train_step!`](@ref) and
-[`fit!`](@ref), with `rank`, from 0, and `count`. Requires MPI.jl to be loaded; throws a `ConfigError` without it, and if
-there is only one process.
+[`fit!`](@ref), with `rank`, from 0, and `count`. Requires MPI.jl to be loaded; throws a `ConfigError` without it, and
+if there is only one process.
 
 ```julia
 using MobileNets, MPI # mpiexec -n 2 julia --project train.jl

@@ -45,8 +45,8 @@ end
 """
     averaged(state)
 
-A state, as a `Dict` of name => array, whose parameters are the moving averages of `state`, any iterable of
-name => array; without slots. Running statistics are unchanged. `set_state!(model, averaged(get_state(model, optimizer)))`
+A state, as a `Dict` of name => array, whose parameters are the moving averages of `state`, any iterable of name =>
+array; without slots. Running statistics are unchanged. `set_state!(model, averaged(get_state(model, optimizer)))`
 sets a model to the averages. Throws a `ConfigError` for a state without averages.
 """
 function averaged(state)
@@ -146,8 +146,8 @@ function micro_batches(model, x, labels, masks, count, processes)
     images = size(x, 4)
     labels, masks = checked_labels(model, labels, images), checked_masks(model, masks, x)
     images % shards == 0 || throw(DataError(
-        "images must go into $shards equal parts, the optimizer's accumulate times the processes. " *
-        "Received: $images images"
+        "the number of images must be a multiple of $shards, the optimizer's accumulate times the number of " *
+        "processes. Received: $images images"
     ))
     slice(array, range) = copy(selectdim(array, ndims(array), range))
     slice(::Nothing, _) = nothing

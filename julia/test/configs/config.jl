@@ -135,7 +135,9 @@ end
 "A message as in the vectors: up to the received value, with double quotes, which Python and Julia print differently."
 shared_message(text) = replace(first(split(text, " Received: ")), '\'' => '"')
 
-@testset "defaults and checks are those of the shared vectors: $n" for (n, case) in enumerate(vectors("config")["cases"])
+@testset "defaults and checks are those of the shared vectors: $n" for
+    (n, case) in enumerate(vectors("config")["cases"])
+
     T = getfield(MobileNets, Symbol(case["config"]))
     read() = from_json(T, Configs.JSON.json(case["fields"]))
     if haskey(case, "json")

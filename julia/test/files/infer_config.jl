@@ -43,7 +43,8 @@ end
     state = Flux.state(flux_chain(MobileNet(config)))
     @test MobileNets.infer_config(state) == config
     @test MobileNets.infer_config(state; resolution=32).resolution == 32
-    @test occursin("f: width_mult must be", message(() -> MobileNets.infer_config(state; source="f", width_mult=9), WeightsError))
+    invalid() = MobileNets.infer_config(state; source="f", width_mult=9)
+    @test occursin("f: width_mult must be", message(invalid, WeightsError))
 end
 
 @testset "a state of no family is rejected with the numbers of its layers" begin

@@ -54,7 +54,8 @@ end
     @test all(==(1), items)
 end
 
-@testset "an error in a chunk is thrown by the call, and the team continues: chunk $failing" for failing in 1:chunk_count(100)
+@testset "an error in a chunk is thrown by the call, and the team continues: $failing" for
+    failing in 1:chunk_count(100)
     with_team() do
         for _ in 1:20
             @test_throws "stop $failing" parallel((chunk, _) -> chunk == failing && error("stop $failing"), 100)

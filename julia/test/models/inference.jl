@@ -38,7 +38,9 @@ model = MobileNet(TINY; dtype=Float64)
     @test size(Dict(recorded)["blocks.3.depthwise.conv"]) == (12, 9, 12, 3)
 end
 
-@testset "a workspace does not change predictions, and results are not its arrays: $kernels" for kernels in (:fast, :reference)
+@testset "a workspace does not change predictions, and results are not its arrays: $kernels" for
+    kernels in (:fast, :reference)
+
     model, workspace = MobileNet(TINY; kernels), Workspace()
     batches = [example(Float32; size=(24, 18), batch, seed=batch)[1] for batch in (3, 1, 3)]
     scores = [predict(model, x; workspace) for x in batches]

@@ -1,5 +1,5 @@
-# Conversion from and to Metalhead's models, and computation on a device (device.jl). These packages are not dependencies,
-# so the tests have their own project:
+# Conversion from and to Metalhead's models, and computation on a device (device.jl). These packages are not
+# dependencies, so the tests have their own project:
 #
 #     julia --project=julia/test/peers -e 'using Pkg; Pkg.develop(path="julia"); Pkg.instantiate()'
 #     julia --project=julia/test/peers julia/test/peers/runtests.jl

@@ -46,7 +46,8 @@ end
     model = MobileNet(TINY; dtype=Float64)
     optimizer = setup_optimizer(TrainConfig(; accumulate=4), model)
     six, targets, masks, _ = batch_and_micro_batches(2)
-    text = "images must go into 4 equal parts, the optimizer's accumulate times the processes. Received: 6 images"
+    text = "the number of images must be a multiple of 4, the optimizer's accumulate times the number of processes. " *
+        "Received: 6 images"
     @test message(() -> train_step!(model, optimizer, six, targets, 0.1), DataError) == text
     invalid = copy(targets)
     invalid[1, 6] = 2

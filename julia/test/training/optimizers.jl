@@ -145,10 +145,11 @@ end
 
 @testset "norms and biases are decayed only with decay_all" begin
     config(; options...) = TrainConfig(; weight_decay=0.5, options...)
-    @test decay_factors(config(), 0.1, 1.0, ones(2)) == (gradient_scale=1.0, l2=0.5, parameter_scale=1.0)
-    @test decay_factors(config(; decay_all=false), 0.1, 1.0, ones(2)) == (gradient_scale=1.0, l2=0.0, parameter_scale=1.0)
-    @test decay_factors(config(; decay_all=false), 0.1, 1.0, ones(2, 1)) == (gradient_scale=1.0, l2=0.5, parameter_scale=1.0)
-    @test decay_factors(config(; optimizer=:adamw), 0.1, 0.2, ones(2)) == (gradient_scale=0.2, l2=0.0, parameter_scale=0.95)
+    expected(gradient_scale, l2, parameter_scale) = (; gradient_scale, l2, parameter_scale)
+    @test decay_factors(config(), 0.1, 1.0, ones(2)) == expected(1.0, 0.5, 1.0)
+    @test decay_factors(config(; decay_all=false), 0.1, 1.0, ones(2)) == expected(1.0, 0.0, 1.0)
+    @test decay_factors(config(; decay_all=false), 0.1, 1.0, ones(2, 1)) == expected(1.0, 0.5, 1.0)
+    @test decay_factors(config(; optimizer=:adamw), 0.1, 0.2, ones(2)) == expected(0.2, 0.0, 0.95)
 end
 
 @testset "in Float32 the scalars are rounded once, not computed in Float32" begin

@@ -75,7 +75,7 @@ function train_tasks(config, count, x, labels; steps=2, masks=nothing)
     end
 end
 
-@testset "a step is the mean over all shards, with the statistics of the first process: $micro_batches micro-batches" for
+@testset "a step is the mean over all shards, with the statistics of the first: $micro_batches micro-batches" for
     micro_batches in (1, 2)
 
     count = 2
@@ -126,7 +126,8 @@ end
 end
 
 @testset "a batch that cannot be divided into shards is rejected, and the model does not change" begin
-    text = "images must go into 6 equal parts, the optimizer's accumulate times the processes. Received: 8 images"
+    text = "the number of images must be a multiple of 6, the optimizer's accumulate times the number of processes. " *
+        "Received: 8 images"
     model = MobileNet(TINY; dtype=Float64)
     optimizer = setup_optimizer(TrainConfig(; accumulate=2), model)
     processes = Processes(0, 3, Tasks(0, Exchange(3)))
