@@ -128,9 +128,9 @@ def config_cases() -> Iterator[dict[str, Any]]:
 
 
 def shared_message(text: str) -> str:
-    """An error message up to the value received, with double quotes: the part both languages
-    write alike."""
-    return text.partition(" Received: ")[0].replace("'", '"')
+    """An error message up to the value received, with Julia's quotes and powers: the part that
+    both languages write alike."""
+    return text.partition(" Received: ")[0].replace("'", '"').replace("**", "^")
 
 
 def infer_config_cases() -> Iterator[dict[str, Any]]:

@@ -62,17 +62,18 @@ trained(model) = filter(entry -> !occursin("running_", first(entry)), get_state(
     @test count(leaf -> leaf isa Array{<:AbstractFloat}, Flux.Functors.fleaves(model)) == length(get_state(model))
 end
 
-@testset "Optimisers updates the trained arrays, and no others: $(config.family)" for config in (TINY, TINY_V2)
+@testset "Optimisers updates the trained arrays, and no others: $(config.family)" for
+    config in (TINY, TINY_V2, TINY_BOTTLENECK)
+
     model = MobileNet(config; dtype=Float64)
     before = deepcopy(get_state(model))
-    x, labels = example(Float64; config)
-    loss, (gradient,) = Flux.withgradient(model) do m
+    x, labels = example(Float64; config, size=(32, 32))
+    gradients = Dict(last(loss_and_grads(model, x, labels)))
+    _, (gradient,) = Flux.withgradient(model) do m
         Kernels.cross_entropy(MobileNets.forward(m, x; train=true), labels)
     end
-    optimizer = Optimisers.setup(Optimisers.Descent(0.1), model)
-    _, updated = Optimisers.update(optimizer, model, gradient)
+    _, updated = Optimisers.update!(Optimisers.setup(Optimisers.Descent(0.1), model), model, gradient)
     @test updated isa MobileNet{Float64} && updated.config == config
-    gradients = Dict(last(loss_and_grads(model, x, labels)))
     for ((name, old), (_, new)) in zip(before, get_state(updated))
         expected = haskey(gradients, name) ? old .- 0.1 .* gradients[name] : old
         @test new ≈ expected rtol = 1e-14
