@@ -11,6 +11,12 @@ using MobileNets
 
 DocMeta.setdocmeta!(MobileNets, :DocTestSetup, :(using MobileNets); recursive=true)
 
+# References in docstrings are resolved in the module of the docstring. Those of submodules refer to the public names
+# of MobileNets.
+for mod in Documenter.submodules(MobileNets), docs in values(Base.Docs.meta(mod)), docstring in values(docs.docs)
+    docstring.data[:module] = MobileNets
+end
+
 makedocs(;
     sitename="MobileNets.jl",
     modules=[MobileNets],
