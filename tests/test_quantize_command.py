@@ -49,7 +49,7 @@ def data(tmp_path):
 @pytest.fixture
 def asked(monkeypatch):
     """The images that both files were asked about, and their labels."""
-    seen, loss = [], format.quantization_loss
+    seen, loss = [], quantize_module.quantization_loss
 
     def noted(path, int8_path, batches):
         seen.extend(batches)

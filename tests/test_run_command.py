@@ -37,6 +37,13 @@ def going_on(folder, name):
     return ["pymobilenet", "train", "--resume", str(folder), "--backend", name]
 
 
+def interrupted(run, *_):
+    """What `TrainingRun.train` does in a run that is interrupted before its first step."""
+    run.save()
+    run.unlock()
+    return "interrupted"
+
+
 @by_backend
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, images, name):
     recipe = write_recipe(tmp_path, RECIPE.replace("epochs = 3", "epochs = 500"))
@@ -87,7 +94,7 @@ def test_sigterm_saves_within_two_seconds_and_ends_with_143(tmp_path, images, na
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # torch's compiler
 def test_the_command_that_goes_on_has_the_options_that_were_given(tmp_path, images, monkeypatch):
-    monkeypatch.setattr(TrainingRun, "train", lambda run, *_: run.save() or "interrupted")
+    monkeypatch.setattr(TrainingRun, "train", interrupted)
     recipe, folder = write_recipe(tmp_path), tmp_path / "it's [a] run"
     options = ["--amp", "bf16", "--compile", "--log", "tensorboard"]
     begun = ["train", recipe, "--data", images, "--out", folder, *options]
@@ -99,7 +106,7 @@ def test_the_command_that_goes_on_has_the_options_that_were_given(tmp_path, imag
 
 
 def test_a_run_goes_on_from_another_folder(tmp_path, images, monkeypatch):
-    monkeypatch.setattr(TrainingRun, "train", lambda run, *_: run.save() or "interrupted")
+    monkeypatch.setattr(TrainingRun, "train", interrupted)
     (tmp_path / "three").symlink_to(images)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path))
