@@ -1,8 +1,8 @@
 """Checks of a zip's directory before anything is unpacked.
 
 `zipfile` unpacks no more of a record than the directory declares, and verifies its checksum. It
-lacks a bound on what a file may declare; and it reads two records of one name, where other readers
-choose the other one.
+lacks a bound on what a file may declare; it reads two records of one name, where other readers
+choose the other one; and it reads a zip behind other content, which other readers reject.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ def records(
                 f"the record {name!r:.200} must be {allowed}, and not encrypted. Received: method "
                 f"{entry.compress_type}, flags {entry.flag_bits}"
             )
+    first = min((entry.header_offset for entry in entries), default=0)
+    if first > 0:
+        raise ValueError(f"its records must begin at byte 0. Received: byte {first}")
     packed = sum(entry.compress_size for entry in entries)
     if packed > size:
         raise ValueError(f"its records overlap: {packed} bytes of them in {size}")

@@ -143,8 +143,7 @@ function checked_milestones(milestones)
     is_list = milestones isa Union{Tuple,AbstractVector} && all(is_step, milestones)
     if !is_list || !allunique(milestones) || !issorted(milestones)
         throw(ConfigError(
-            "milestones must be whole numbers from 1 on, each larger than the one before. " *
-            "Received: $(repr(milestones))",
+            "milestones must be increasing whole numbers, at least 1. Received: $(repr(milestones))"
         ))
     end
     return Tuple(Int(value) for value in milestones)
@@ -165,10 +164,10 @@ function check_combinations(config)
         "accumulate must divide batch_size. Received: $accumulate with batch_size $batch_size"
     ))
     config.nesterov && (optimizer != "sgd" || momentum == 0) && throw(ConfigError(
-        "nesterov belongs to sgd with momentum alone. Received: $optimizer with momentum $momentum"
+        "nesterov requires the optimizer sgd with momentum. Received: $optimizer with momentum $momentum"
     ))
     initial_square_avg != 0 && optimizer != "rmsprop_tf" && throw(ConfigError(
-        "initial_square_avg belongs to rmsprop_tf alone. Received: $initial_square_avg with $optimizer"
+        "initial_square_avg requires the optimizer rmsprop_tf. Received: $initial_square_avg with $optimizer"
     ))
     config.schedule == "step" && config.step_size == 0 &&
         throw(ConfigError("step_size must be at least 1 for the schedule step. Received: 0"))

@@ -6,7 +6,7 @@ module Data
 
 using JSON: JSON
 
-using ..Configs: ConfigError, DataError, WeightsError, checked_mixup, checked_number
+using ..Configs: ConfigError, DataError, WeightsError, checked_flag, checked_mixup, checked_number
 using ..Philox: STREAM, bounded, permutation, philox_block, raw_words
 
 include("batch_plan.jl")

@@ -58,7 +58,7 @@ struct BatchPlan
             integer("num_images", num_images, 1, 2^32 - 1),
             integer("batch_size", batch_size, 1, num_images),
             integer("crop_padding", crop_padding, 0, 2^16 - 1),
-            flip,
+            checked_flag("flip", flip),
             integer("rotation", rotation, 0, 180),
             integer("cutout", cutout, 0, 2^16 - 1),
             checked_mixup(mixup) == 1,

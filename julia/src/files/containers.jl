@@ -81,6 +81,6 @@ function read_file(path)
         return read_container(Val(kind), path)
     catch error
         rule = broken_rule(error)
-        throw(WeightsError("$path ($(filesize(path)) bytes) is no whole $kind file: $rule"))
+        throw(WeightsError("$path ($(filesize(path)) bytes) is not a valid $kind file: $rule"))
     end
 end

@@ -102,7 +102,7 @@ function read_tensors(path; mmap=false)
         return open(file -> read_safetensors(file, mmap), path)
     catch error
         rule = broken_rule(error)
-        throw(WeightsError("$path ($(filesize(path)) bytes) is no whole safetensors file: $rule"))
+        throw(WeightsError("$path ($(filesize(path)) bytes) is not a valid safetensors file: $rule"))
     end
 end
 

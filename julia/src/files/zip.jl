@@ -82,7 +82,10 @@ end
 function read_member(bytes, member)
     at = member.offset
     require(number_at(bytes, UInt32, at) == ZIP_LOCAL, "$(member.name) has no header at byte $at")
-    start = at + 30 + Int(number_at(bytes, UInt16, at + 26)) + number_at(bytes, UInt16, at + 28)
+    name_length = number_at(bytes, UInt16, at + 26)
+    name = String(range_at(bytes, at + 30, name_length))
+    require(name == member.name, "$(member.name) must have the same name in its header. Received: $(repr(name))")
+    start = at + 30 + Int(name_length) + number_at(bytes, UInt16, at + 28)
     packed = range_at(bytes, start, member.packed)
     if member.method == ZIP_STORED
         rule = "$(member.name) is stored in $(member.packed) bytes, and declares $(member.size)"

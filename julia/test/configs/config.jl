@@ -68,17 +68,17 @@ end
             "optimizer must be one of sgd, adam, adamw, rmsprop, rmsprop_tf. Received: \"lion\"",
         (weight_decay=2,) => "weight_decay must be in [0, 1]. Received: 2",
         (milestones=[2, 2],) =>
-            "milestones must be whole numbers from 1 on, each larger than the one before. Received: [2, 2]",
+            "milestones must be increasing whole numbers, at least 1. Received: [2, 2]",
         (milestones=3,) =>
-            "milestones must be whole numbers from 1 on, each larger than the one before. Received: 3",
+            "milestones must be increasing whole numbers, at least 1. Received: 3",
         (milestones=(1.5,),) =>
-            "milestones must be whole numbers from 1 on, each larger than the one before. Received: (1.5,)",
+            "milestones must be increasing whole numbers, at least 1. Received: (1.5,)",
         (nesterov=true, optimizer="adam") =>
-            "nesterov belongs to sgd with momentum alone. Received: adam with momentum 0.9",
+            "nesterov requires the optimizer sgd with momentum. Received: adam with momentum 0.9",
         (nesterov=true, momentum=0) =>
-            "nesterov belongs to sgd with momentum alone. Received: sgd with momentum 0.0",
+            "nesterov requires the optimizer sgd with momentum. Received: sgd with momentum 0.0",
         (initial_square_avg=1, optimizer="rmsprop") =>
-            "initial_square_avg belongs to rmsprop_tf alone. Received: 1.0 with rmsprop",
+            "initial_square_avg requires the optimizer rmsprop_tf. Received: 1.0 with rmsprop",
         (schedule="step",) => "step_size must be at least 1 for the schedule step. Received: 0",
         (accumulate=3,) => "accumulate must divide batch_size. Received: 3 with batch_size 128",
         (accumulate=0,) => "accumulate must be at least 1. Received: 0",

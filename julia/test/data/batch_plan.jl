@@ -37,7 +37,7 @@ end
 end
 
 @testset "invalid plans are rejected" begin
-    for invalid in ((seed=-1,), (num_images=0,), (batch_size=14,), (batch_size=0,), (crop_padding=-1,))
+    for invalid in ((seed=-1,), (num_images=0,), (batch_size=14,), (batch_size=0,), (crop_padding=-1,), (flip=1,))
         fields = merge((seed=0, num_images=13, batch_size=4), invalid)
         @test_throws ConfigError BatchPlan(; fields...)
     end

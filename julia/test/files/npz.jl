@@ -99,7 +99,7 @@ end
 @testset "the claims of a zip are checked before memory is allocated" begin
     bytes = single(npy(header(), 8))
     entry = directory(bytes)
-    @test occursin("no whole npz", rejection(bytes[1:(end - 30)]))
+    @test occursin("not a valid npz", rejection(bytes[1:(end - 30)]))
     @test occursin("stored in 136 bytes, and declares 10", rejection(patched(bytes, entry + 24, UInt32(10))))
     @test occursin("declares the checksum 10", rejection(patched(bytes, entry + 16, UInt32(10))))
     @test occursin("overlap", rejection(patched(bytes, entry + 20, UInt32(10^6))))
@@ -108,6 +108,7 @@ end
     @test occursin("not encrypted", rejection(patched(bytes, entry + 8, UInt16(1))))
     @test occursin("stored or deflated", rejection(patched(bytes, entry + 10, UInt16(12))))
     @test occursin("no header at byte 7", rejection(patched(bytes, entry + 42, UInt32(7))))
+    @test occursin("the same name in its header. Received: \"b.npy\"", rejection(patched(bytes, 30, UInt8('b'))))
     @test occursin("ends early", rejection(patched(bytes, entry + 42, UInt32(10^6))))
     @test occursin("directory is broken", rejection(patched(bytes, length(bytes) - 6, UInt32(3))))
     @test occursin("directory is broken", rejection(patched(bytes, length(bytes) - 12, UInt16(2))))
