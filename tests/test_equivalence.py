@@ -67,7 +67,7 @@ def test_the_example_runs():
     ("groups", "margin", "message"),
     [
         (([0.1, 0.2], [0.1, 0.2]), 0, "margin must be above 0. Received: 0"),
-        (([0.1], [0.1, 0.2]), 0.02, "two runs or more. Received: 1 and 2"),
+        (([0.1], [0.1, 0.2]), 0.02, "must have at least two runs. Received: 1 and 2"),
     ],
 )
 def test_invalid_groups_and_margins_are_refused(groups, margin, message):
@@ -128,7 +128,7 @@ def test_runs_of_another_recipe_are_refused_by_the_field(begun, table, field, va
     else:
         other = replace(recipe, **{table: {**getattr(recipe, table), field: value}})
     message = rf"torch-0 contains .* another recipe: its \[{table}\] {field} must be {value!r}. Rec"
-    with pytest.raises(ConfigError, match=f"{message}eived: {there};"):
+    with pytest.raises(ConfigError, match=f"{message}eived: {there}\\. Choose"):
         run_seeds(other, [backend("numpy"), backend("torch")], [0, 1, 2], folder / "runs")
     assert sorted(path.name for path in (folder / "runs").iterdir()) == ["torch-0", "torch-1"]
 
@@ -140,7 +140,7 @@ def test_runs_of_other_images_are_refused_and_of_the_same_elsewhere_are_not(begu
     assert result == run_seeds(recipe, [backend("torch")], [0, 1], folder / "runs")
     paths = sorted((tmp_path / "moved" / "train" / "a").iterdir())
     paths[0].write_bytes(paths[1].read_bytes())
-    with pytest.raises(DataError, match="the images it began with"):
+    with pytest.raises(DataError, match="must be resumed with its own images"):
         run_seeds(moved, [backend("torch")], [0, 1], folder / "runs")
 
 
@@ -156,7 +156,10 @@ def test_a_run_from_other_weights_is_one_of_its_recipe(tmp_path, begun):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--set", "epochs=0"], "epochs must be at least 1. Received: 0"),
+        (
+            ["--set", "epochs=0"],
+            "epochs must be at least 1: runs are compared by their last epoch. Received: 0",
+        ),
         (["--margin", "0"], "margin must be above 0. Received: 0"),
         (["--backends", "torch, torch"], "backends must be two different ones"),
     ],
