@@ -85,7 +85,7 @@ def test_a_file_may_name_the_data_set():
     [
         ('["a", "b", "c", "d", "e", "f"]', "there must be 5 names.* Received: 6"),
         ('"cifar-10"', "there must be 5 names.* Received: 10"),
-        ('"imagenet"', "must be JSON, .* cifar-10, cifar-100. Received: .*imagenet"),
+        ('"imagenet"', "must be JSON, .* cifar-10, cifar-100, imagenet-1k, .*Received: .*imagenet"),
         ("a, b", "must be JSON"),
         ("[1, 2, 3, 4, 5]", "must be JSON"),
         ('["a", "b", "", "d", "e"]', "class 2 must have a name. Received: ''"),
