@@ -152,7 +152,7 @@ def test_a_file_in_place_of_the_folder_is_refused_before_anything_is_measured(
     out = ["--out", str(tmp_path / "file"), "--contender", "torch"]
     refused = CliRunner().invoke(app, ["bench", *out])
     assert refused.exit_code == 2
-    assert "must be a folder, or not be there yet" in refused.stderr
+    assert "must be a folder or a new path" in refused.stderr
 
 
 def test_cores_are_counted_where_the_system_knows_no_affinity(monkeypatch):

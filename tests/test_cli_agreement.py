@@ -45,7 +45,7 @@ def test_a_file_in_place_of_the_reports_folder_is_refused_before_anything_is_com
     report = ["--dtype", "float64", "--report", str(tmp_path / "file")]
     refused = CliRunner().invoke(app, [*PARITY, *report])
     assert refused.exit_code == 2
-    assert "must be a folder, or not be there yet" in refused.stderr
+    assert "must be a folder or a new path" in refused.stderr
 
 
 def test_brackets_in_a_name_are_no_markup(capsys):

@@ -206,7 +206,7 @@ CONFIGS |= {
 
 LOGITS = PROBE["float64"]
 PROBES = {
-    "no probe": (described(), "has no probe: it was written without, or by another program"),
+    "no probe": (described(), "has no probe: it was written without one, or by another program"),
     "a probe that ends early": (described(probe="{"), "metadata probe: not JSON ("),
     "a probe that is a list": (described(probe="[]"), "metadata probe: not a JSON object"),
     "a probe without seed": (
