@@ -111,7 +111,7 @@ def docs(session):
 @nox.session
 def lint(session):
     """Check style, formatting and types."""
-    session.install(*CONSTRAINTS, "--group", "lint", "numpy")
+    session.install(*CONSTRAINTS, "--group", "lint", "-e", ".")  # mypy reads the types of torch
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy", "pymobilenet")
