@@ -93,8 +93,9 @@ def say(line):
 
 def main(folder):
     target = folder / "target.npz"
-    save_as(folder / "first.pt", CONFIG, STATE)  # imports what is imported late
-    load_any(folder / "first.pt")
+    for name in ("first.pt", "first.onnx"):  # imports what is imported late
+        save_as(folder / name, CONFIG, STATE)
+        load_any(folder / name)
     h5py_module()
     programs = forbid_programs()
     limit_memory()
