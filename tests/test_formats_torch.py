@@ -1,7 +1,11 @@
 """torch's files: state dicts are read, nothing is run, and no claim is believed."""
 
 import argparse
+import collections
+import datetime
+import decimal
 import pathlib
+import types
 from collections import Counter, OrderedDict
 
 import numpy as np
@@ -124,6 +128,38 @@ def test_what_trainers_save_beside_weights_is_read_without_code_of_theirs(tmp_pa
     assert [type(value) for value in found["best"]] == [float, float, int, bool]
     for name in ("big", "seen", "counts", "dtype", "shape"):
         assert found[name] == content[name]
+
+
+BESIDE_WEIGHTS = {
+    "a defaultdict": (collections.defaultdict(list, a=[1]), {"a": [1]}),
+    "a deque": (collections.deque([1, 2], maxlen=3), [1, 2]),
+    "an array": (np.arange(3.0), None),
+    "an array of texts": (np.array(["cat", "dog"]), None),
+    "a NumPy text": (np.str_("cat"), None),
+    "a legacy generator's state": (np.random.RandomState(0).get_state(), None),
+    "a generator": (np.random.default_rng(0), None),
+    "a date": (datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC), None),
+    "a duration": (datetime.timedelta(seconds=3), None),
+    "a decimal number": (decimal.Decimal("0.1"), None),
+    "a namespace": (types.SimpleNamespace(lr=0.1), None),
+    "a range": (range(3), None),
+    "a frozen set": (frozenset({1}), None),
+    "a dtype of eight bits": (torch.float8_e4m3fn, torch.float8_e4m3fn),
+    "a layout": (torch.strided, torch.strided),
+    "a path of Windows": (pathlib.PureWindowsPath("a"), pathlib.PureWindowsPath("a")),
+}
+
+
+@both_formats
+@pytest.mark.parametrize("kind", BESIDE_WEIGHTS)
+def test_a_harmless_value_beside_the_weights_is_no_reason_to_refuse(tmp_path, new, kind):
+    value, expected = BESIDE_WEIGHTS[kind]
+    path = saved({"model": TENSORS, "extra": value}, tmp_path / "a.pt", new)
+    content = load_object(path)
+    assert set(content["model"]) == set(TENSORS)
+    if expected is not None:
+        assert type(content["extra"]) is type(expected)
+        assert content["extra"] == expected
 
 
 def test_what_the_user_allows_torch_to_read_stays_allowed(tmp_path):

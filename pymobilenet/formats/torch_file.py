@@ -10,10 +10,7 @@ Formats: torch/serialization.py, `_save` (a zip of ``data.pkl`` and one record f
 
 from __future__ import annotations
 
-import argparse
 import io
-import pathlib
-import re
 import reprlib
 import struct
 import warnings
@@ -29,6 +26,7 @@ import torch
 from pymobilenet.errors import WeightsError
 from pymobilenet.files import atomic_write
 from pymobilenet.formats import torch_pickle, zip_checks
+from pymobilenet.formats.torch_globals import SAFE
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "state_dict_ema", "model_ema")
 """Keys under which training scripts save a state dict beside other things: PyTorch Lightning and
@@ -62,8 +60,7 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 def load_object(path: str | Path) -> Any:
     """Return what `torch.load(path, weights_only=True)` returns, on the CPU, after checks.
 
-    Beside what torch allows, `argparse.Namespace` is read, paths become `PurePosixPath`, and NumPy
-    scalars become Python numbers.
+    Beside what torch allows, the types of `torch_globals.SAFE` are read.
 
     Args:
         path: A file of `torch.save`; tensors in a zip are views of the mapped file.
@@ -89,7 +86,7 @@ def load_object(path: str | Path) -> Any:
     # torch reads a path that ends so as safetensors, whatever the file is
     is_mapped = is_zip and path.suffix != ".safetensors"
     source = path if is_mapped else io.BytesIO(path.read_bytes())
-    added = [each for each in _SAFE if each not in torch.serialization.get_safe_globals()]
+    added = [each for each in SAFE if each not in torch.serialization.get_safe_globals()]
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(added):
             warnings.simplefilter("ignore")
@@ -145,40 +142,6 @@ def write(path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping
     weights._metadata = {"pymobilenet": dict(sorted(metadata.items()))}  # type: ignore[attr-defined]
     with atomic_write(path) as file:
         torch.save(weights, file)
-
-
-class _NumpyDtype:
-    """What `numpy.dtype` is read as in a pickle: a plain number's type."""
-
-    def __init__(self, code: Any, *_align_and_copy: Any) -> None:
-        if type(code) is not str or not re.fullmatch("[biuf][1248]|c8|c16", code):
-            raise ValueError(f"a NumPy dtype must be a number's. Received: {reprlib.repr(code)}")
-        self.dtype = np.dtype(code)
-
-    def __setstate__(self, state: Any) -> None:
-        order = {"<": "<", ">": ">"}.get(state[1], "=")
-        self.dtype = self.dtype.newbyteorder(order)  # type: ignore[arg-type]
-
-
-def _numpy_scalar(kind: Any, content: Any) -> Any:
-    """What `numpy.core.multiarray.scalar` is read as in a pickle: a Python number."""
-    if type(kind) is not _NumpyDtype or type(content) is not bytes:
-        raise ValueError("a NumPy scalar must be a number given by its bytes")
-    (value,) = np.frombuffer(content, kind.dtype)
-    return value.item()
-
-
-_SAFE: list[Any] = [
-    argparse.Namespace,
-    (_NumpyDtype, "numpy.dtype"),
-    (_numpy_scalar, "numpy.core.multiarray.scalar"),
-    (_numpy_scalar, "numpy._core.multiarray.scalar"),
-    *(
-        (pathlib.PurePosixPath, name)
-        for name in ("pathlib.PosixPath", "pathlib._local.PosixPath", "pathlib.PurePosixPath")
-    ),
-]
-"""torch's allow-list of what is read beside torch's own, all of which run no code of the file's."""
 
 
 def _fixed(storage: torch.UntypedStorage, _location: str) -> torch.UntypedStorage:

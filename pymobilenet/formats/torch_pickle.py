@@ -15,6 +15,8 @@ import reprlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
+from pymobilenet.formats.torch_globals import pickled_names
+
 MOST_PICKLE_BYTES = 2**24
 """The pickle of a MobileNet's state has some 50 KiB, with optimizer and schedule some 150."""
 
@@ -31,17 +33,18 @@ _ITEMSIZE = {
 STORAGES = {f"torch {name}Storage": size for name, size in _ITEMSIZE.items()}
 """Global -> bytes of one value."""
 
-_DTYPES = "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 bool complex64 complex128"
+_DTYPES = """float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 uint16 uint32 uint64 bool
+complex32 complex64 complex128 float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz"""
 GLOBALS = {
     *STORAGES,
     *(f"torch {name}" for name in _DTYPES.split()),
     *("torch Size", "torch device", "torch.nn.parameter Parameter"),
     *("torch._utils _rebuild_parameter", "torch._utils _rebuild_parameter_with_state"),
     *("torch._utils _rebuild_tensor", "torch._utils _rebuild_tensor_v2"),
-    *("collections OrderedDict", "collections Counter", "_codecs encode", "argparse Namespace"),
+    *("collections OrderedDict", "collections Counter", "_codecs encode"),
     *("__builtin__ set", "builtins set", "__builtin__ complex", "builtins complex"),
-    *("numpy dtype", "numpy.core.multiarray scalar", "numpy._core.multiarray scalar"),
-    *("pathlib PosixPath", "pathlib._local PosixPath", "pathlib PurePosixPath"),
+    "torch.serialization _get_layout",
+    *pickled_names(),
 }
 """Globals that allocate no more than they are passed, as `pickletools` writes them."""
 
