@@ -231,6 +231,20 @@ def test_a_keras_archive_says_its_strides_epsilon_and_size(tmp_path):
     assert not loaded.report.assumed
 
 
+def test_a_compiled_keras_model_in_h5_says_its_strides_beside_its_optimizer(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    config = replace(KERAS_V1, stem_stride=1, norm_eps=1e-4, resolution=96)
+    policy = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float32"}}
+    optimizer = {"class_name": "Adam", "config": {"learning_rate": 0.001, "dtype": policy}}
+    keras_h5.write(tmp_path / "a.h5", peer_tensors(config, "keras"))
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file.attrs["training_config"] = json.dumps({"optimizer_config": optimizer})
+        file.attrs["model_config"] = json.dumps(described(config))
+    loaded = load_any(tmp_path / "a.h5")
+    assert (loaded.config.stem_stride, loaded.config.norm_eps) == (1, 1e-4)
+    assert not loaded.report.assumed
+
+
 def test_a_keras_net_with_other_strides_is_refused(tmp_path):
     pytest.importorskip("h5py")
     description = described(KERAS_V1)

@@ -156,6 +156,25 @@ def test_a_deeper_net_is_refused(tmp_path):
         load_any(saved(tensors, tmp_path / "a.pt"))
 
 
+def test_a_trunk_without_its_last_convolution_is_explained(tmp_path):
+    tensors = {n: t for n, t in net("d-li14").state_dict().items() if not n.startswith("conv.")}
+    with pytest.raises(WeightsError, match=r"missing .*ends before the trunk's last convolution"):
+        load_any(saved(tensors, tmp_path / "a.pt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("blocks.0.0.se.conv_reduce.weight", (8, 16, 1, 1), "squeeze-and-excitation .*MobileNetV3"),
+        ("conv1.weight", (64, 3, 7, 7), r"a kernel larger than 3x3 \(conv1\.weight\)"),
+    ],
+)
+def test_a_net_of_another_family_is_named_by_what_shows_it(tmp_path, name, shape, message):
+    tensors = {name: torch.zeros(shape), "fc.weight": torch.zeros(10, 64)}
+    with pytest.raises(WeightsError, match=rf"it has {message}.*no MobileNet V1 or V2"):
+        load_any(saved(tensors, tmp_path / "a.pt"))
+
+
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("scheme", ["numbers", "leaves kept"])
 def test_scrambled_names_give_the_exact_model_by_structure(tmp_path, name, scheme):

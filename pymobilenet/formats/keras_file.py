@@ -9,6 +9,7 @@ keras 3.15: saving/saving_lib.py, legacy/saving/legacy_h5_format.py.
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import zipfile
 from collections import Counter
@@ -28,7 +29,11 @@ from pymobilenet.formats.unit_names import scaled_by
 MOST_UNPACKED = 2**31
 """Bytes of the weights within a .keras archive."""
 
-_CONFIG_STARTS = (b'{"module": "keras', b'{"class_name": "')
+_CONFIG_STARTS = re.compile(r'\{"(?:module|class_name)": "')
+"""How Keras' description of an object begins, in keras 3 and 2."""
+
+_MOST_OBJECTS = 1000
+"""Objects that are looked at before a file counts as one without a description."""
 
 
 @dataclass
@@ -182,18 +187,24 @@ def _described(found: KerasFile, content: bytes, source: str) -> KerasFile:
 
 
 def _find_config(content: bytes) -> dict[str, Any] | None:
-    """The first JSON object in `content` that describes a model."""
-    for start in _CONFIG_STARTS:
-        place = content.find(start)
-        if place < 0:
-            continue
+    """The first JSON object in `content` that describes a model: one that has layers.
+
+    In an HDF5 file it lies among others: what the optimizer is, and how the model is compiled.
+    """
+    text, place = content.decode("latin-1"), 0  # a character for each byte; the JSON is ASCII
+    for _ in range(_MOST_OBJECTS):
+        start = _CONFIG_STARTS.search(text, place)
+        if start is None:
+            return None
+        place = start.end()
         try:
-            text = content[place:].decode("utf-8", "replace")
-            value, _ = json.JSONDecoder().raw_decode(text)
+            value, end = json.JSONDecoder().raw_decode(text, start.start())
         except (ValueError, RecursionError):
             continue
-        if isinstance(value, dict) and isinstance(value.get("config"), dict):
-            return value
+        config = value.get("config") if isinstance(value, dict) else None
+        if isinstance(config, dict) and isinstance(config.get("layers"), list):
+            return value  # type: ignore[no-any-return]
+        place = end
     return None
 
 

@@ -92,16 +92,52 @@ def refusal(
     known = " or ".join(dict.fromkeys(layout.name for layout in layouts))
     trials = list(_trials(tensors, layouts))
     nearest = max(trials, key=lambda t: _score(t), default=None)
+    other = _other_family(tensors)
+    if other:
+        return WeightsError(f"{source}: {other}")
     if nearest is None or len(nearest.names) < MOSTLY * (len(nearest.names) + len(nearest.missing)):
         return WeightsError(
             f"{source}: its names are none of {known}, and by structure it is no MobileNet of "
             f"these families: {structure}. Received: {truncate(sorted(tensors))}"
         )
-    hint = f". {nearest.layout.hint}" if nearest.layout.hint else ""
+    hint = _hint(nearest)
     return WeightsError(
         f"{source}: its names fit no layout; the nearest is {nearest.title}: missing "
         f"{truncate(nearest.missing)}; left over {truncate(nearest.inside)}{hint}"
     )
+
+
+def _other_family(tensors: Mapping[str, np.ndarray]) -> str:
+    """What shows that a net is of another family; empty where nothing does."""
+    larger = [n for n, t in tensors.items() if t.ndim == 4 and t.shape[2:] in ((5, 5), (7, 7))]
+    squeezes = [name for name in tensors if re.search(r"(^|[./])se([./_]|$)", name)]
+    if squeezes:
+        sign = f"squeeze-and-excitation ({squeezes[0]}), as MobileNetV3 and EfficientNet have"
+    elif larger:
+        sign = f"a kernel larger than 3x3 ({larger[0]})"
+    else:
+        return ""
+    return (
+        f"it has {sign}, which is in no MobileNet V1 or V2. Received: {truncate(sorted(tensors))}"
+    )
+
+
+def _hint(nearest: Match) -> str:
+    """What the file may be: a trunk without its last convolution, or what the layout says."""
+    head = _names_of_head(nearest)
+    if head and not nearest.inside and set(nearest.missing) <= head:
+        return (
+            ". The file ends before the trunk's last convolution, as feature extractors do "
+            "(features_only=True in timm): save the state dict of the whole net"
+        )
+    is_deeper = nearest.inside and not nearest.missing and nearest.layout.hint
+    return f". {nearest.layout.hint}" if is_deeper else ""
+
+
+def _names_of_head(nearest: Match) -> set[str]:
+    """The layout's names of V2's last convolution and its norm."""
+    table = nearest.layout.rename(MobileNetConfig(nearest.family))
+    return {peer for ours, peer in table.items() if ours.startswith("head.")}
 
 
 def _score(trial: Match) -> int:
