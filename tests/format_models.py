@@ -34,12 +34,12 @@ def layout_named(name, family):
 
 
 def peer_tensors(config, layout, state=None):
-    """The state by the peer's names and axes, with what its files hold besides."""
+    """The state by the peer's names and axes, with the extra tensors of its files."""
     layout = layout_named(layout, config.family)
     state = random_state(config) if state is None else state
     names = layout.rename(config)
     tensors = {peer: layout.to_peer(ours, state[ours]) for ours, peer in names.items()}
-    return tensors | layout.besides(config)
+    return tensors | layout.extra_tensors(config)
 
 
 def assert_same_state(found, expected):

@@ -1,4 +1,4 @@
-"""A layout is known by its names, a config by shapes; what neither tells is refused."""
+"""Detection of layouts by names and inference of configs by shapes."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ from pymobilenet.formats.match import match_layouts
         ("keras", replace(KERAS_V1, norm_momentum=0.01)),
     ],
 )
-def test_a_layout_is_known_by_its_names_and_the_config_by_the_shapes(tmp_path, layout, config):
+def test_layouts_are_detected_by_names_and_configs_inferred_from_shapes(tmp_path, layout, config):
     state = random_state(config)
     loaded = load_any(npz_file(tmp_path / "a", peer_tensors(config, layout, state)))
     fixed = layout_named(layout, config.family).fixed
@@ -45,16 +45,16 @@ def test_a_layout_is_known_by_its_names_and_the_config_by_the_shapes(tmp_path, l
 
 
 @pytest.mark.parametrize("config", [V1, V2, BOTTLENECK])
-def test_this_projects_names_without_a_config_are_refused(tmp_path, config):
+def test_canonical_names_without_a_config_are_an_error(tmp_path, config):
     path = npz_file(tmp_path / "a", random_state(config))
     with pytest.raises(
-        WeightsError, match=r"say stem_stride \(2 or 1\); padding .*--set stem_stride=2"
+        WeightsError, match=r"state stem_stride \(2 or 1\); padding .*--set stem_stride=2"
     ):
         load_any(path)
     assert load_any(path, config=config).config == config
 
 
-def test_names_that_are_nearly_a_layouts_are_reported(tmp_path):
+def test_the_error_for_nearly_known_names_states_the_nearest_layout(tmp_path):
     tensors = peer_tensors(V2, "torchvision")
     del tensors["features.3.conv.2.weight"]
     tensors["extra"] = np.zeros(1, np.float32)
@@ -72,24 +72,24 @@ def test_many_missing_names_are_counted(tmp_path):
         load_any(npz_file(tmp_path / "a", tensors))
 
 
-def test_a_headless_model_of_timm_gets_a_classifier_that_is_drawn_anew(tmp_path):
+def test_a_headless_model_of_timm_gets_a_new_classifier(tmp_path):
     tensors = peer_tensors(V2, "timm")
     del tensors["classifier.weight"], tensors["classifier.bias"]
     loaded = load_any(npz_file(tmp_path / "a", tensors), settings={"num_classes": 7})
     assert loaded.config.num_classes == 7
     assert loaded.metadata["classifier"] == "drawn anew"
-    assert "no classifier: one for 7 classes is drawn anew" in str(loaded.report)
+    assert "no classifier: one for 7 classes is initialized at random" in str(loaded.report)
     trunk = {n: t for n, t in random_state(V2).items() if "classifier" not in n}
     assert_same_state({n: loaded.state[n] for n in trunk}, trunk)
 
 
-def test_names_of_nobody_are_refused(tmp_path):
+def test_unknown_names_are_an_error(tmp_path):
     path = npz_file(tmp_path / "a", {"layer1.weight": np.zeros(1)})
     with pytest.raises(WeightsError, match=r"names are none of canonical or torchvision or timm"):
         load_any(path)
 
 
-def test_a_layout_that_is_asked_for_is_the_only_one_tried(tmp_path):
+def test_only_the_layout_that_the_user_names_is_tried(tmp_path):
     path = npz_file(tmp_path / "a", peer_tensors(V2, "timm"))
     with pytest.raises(
         WeightsError, match=r"names are none of torchvision, .*only torchvision was tried"
@@ -107,7 +107,7 @@ def test_names_of_two_layouts_are_refused_with_both():
     replica = replace(layout_named("timm", "v1"), name="replica", families=("v1",))
     tensors = peer_tensors(replace(V1, rounding="multiple_of_8"), "timm")
     with pytest.raises(
-        WeightsError, match="file: its names are those of timm v1 and replica v1; say which"
+        WeightsError, match="file: its names are those of timm v1 and replica v1; select one"
     ):
         match_layouts(tensors, [*LAYOUTS, replica], None, "file")
 
@@ -123,7 +123,7 @@ def test_a_layout_names_every_tensor_once(layout):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
-def test_axes_there_and_back_are_a_view_of_the_same_values(layout):
+def test_axes_converted_to_the_peer_and_back_are_a_view_of_the_same_values(layout):
     for family in layout.families:
         state = random_state(MobileNetConfig(family, width_mult=0.1, num_classes=3))
         for name, tensor in state.items():
@@ -154,7 +154,7 @@ def test_a_config_other_than_the_files_own_is_refused(tmp_path):
     assert load_any(tmp_path / "a.npz", config=V1).config == V1
 
 
-def test_a_config_other_than_the_layouts_is_taken_and_reported(tmp_path):
+def test_a_config_other_than_the_layouts_defaults_is_used_and_reported(tmp_path):
     path = npz_file(tmp_path / "a", peer_tensors(V2, "timm"))
     loaded = load_any(path, config=replace(V2, norm_eps=1e-3))
     assert loaded.config.norm_eps == 1e-3
@@ -175,8 +175,8 @@ def test_metadata_of_another_version_is_refused(tmp_path, metadata, message):
         load_any(path)
 
 
-def test_metadata_comes_along(tmp_path):
+def test_metadata_is_read(tmp_path):
     save_as(tmp_path / "a.npz", V1, random_state(V1), metadata=METADATA)
-    found = load_any(tmp_path / "a.npz").metadata
-    assert METADATA.items() <= found.items()
-    assert set(found) == {*METADATA, "versions"}
+    metadata = load_any(tmp_path / "a.npz").metadata
+    assert METADATA.items() <= metadata.items()
+    assert set(metadata) == {*METADATA, "versions"}

@@ -1,4 +1,4 @@
-"""ONNX graphs, folders of Hugging Face and Keras archives become models; the rest is explained."""
+"""Import of ONNX graphs, Hugging Face folders and Keras archives."""
 
 import json
 import zipfile
@@ -32,7 +32,7 @@ def distance(values, expected):
 
 
 @pytest.mark.parametrize("name", ["weiaicunzai", "d-li14", "huggingface v2"])
-def test_an_onnx_file_becomes_a_model_whose_settings_the_graph_shows(tmp_path, name):
+def test_the_settings_of_an_onnx_file_are_read_from_its_graph(tmp_path, name):
     pytest.importorskip("onnx")
     module, x = net(name), images()
     torch.save(module.state_dict(), tmp_path / "a.pt")
@@ -91,9 +91,9 @@ def folded_graph(onnx, loaded):
 
 @pytest.mark.parametrize(
     ("operator", "message"),
-    [("HardSwish", "has the operator HardSwish"), ("Sigmoid", "has the operator Sigmoid")],
+    [("HardSwish", "the operator HardSwish"), ("Sigmoid", "the operator Sigmoid")],
 )
-def test_a_graph_of_another_net_is_refused_by_operator(tmp_path, operator, message):
+def test_a_graph_of_another_net_is_an_error_that_names_the_operator(tmp_path, operator, message):
     onnx = pytest.importorskip("onnx")
     torch.save(net("marvis").state_dict(), tmp_path / "a.pt")
     graph = folded_graph(onnx, load_any(tmp_path / "a.pt"))
@@ -124,7 +124,7 @@ def test_a_graph_with_other_strides_or_paddings_is_refused(tmp_path, attribute, 
 
 
 @pytest.mark.parametrize("name", ["huggingface v1", "huggingface v2"])
-def test_a_folder_of_hugging_face_goes_out_and_comes_back(tmp_path, name):
+def test_a_folder_of_hugging_face_is_written_and_read(tmp_path, name):
     module, x = net(name), images()
     torch.save(module.state_dict(), tmp_path / "a.pt")
     loaded = load_any(tmp_path / "a.pt")
@@ -139,7 +139,7 @@ def test_a_folder_of_hugging_face_goes_out_and_comes_back(tmp_path, name):
     assert distance(predictions(found, x.numpy()), outputs(module, x)) < ROUNDING
 
 
-def test_a_config_beside_the_weights_is_read_before_anything_is_assumed(tmp_path):
+def test_the_config_json_of_a_folder_is_used_instead_of_defaults(tmp_path):
     tensors = HuggingFaceV1(classes=1001).state_dict()
     save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
     config = {
@@ -165,7 +165,7 @@ def test_a_config_beside_the_weights_is_read_before_anything_is_assumed(tmp_path
     assert loaded.metadata["mean"] == "[0.1,0.2,0.3]"
     assert json.loads(loaded.metadata["classes"])[7] == "name 7"
     assert "class 0 of 1001 is the background" in str(loaded.report)
-    with pytest.raises(WeightsError, match=r"config\.json says norm_eps 0\.0001\. Received"):
+    with pytest.raises(WeightsError, match=r"config\.json states norm_eps 0\.0001\. Received"):
         load_any(tmp_path, settings={"norm_eps": 1e-3})
 
 
@@ -184,10 +184,10 @@ def test_a_model_in_several_files_is_read_by_its_index(tmp_path):
         load_any(tmp_path)
 
 
-def test_a_folder_that_is_a_file_is_not_replaced(tmp_path):
+def test_a_file_is_not_replaced_by_a_folder(tmp_path):
     (tmp_path / "hf").write_bytes(b"x")
     config = replace(KERAS_V1, rounding="floor")
-    with pytest.raises(ConfigError, match="this is a file"):
+    with pytest.raises(ConfigError, match="It is a file"):
         save_as(tmp_path / "hf", config, random_state(config), "huggingface")
     assert (tmp_path / "hf").read_bytes() == b"x"
 
@@ -195,8 +195,8 @@ def test_a_folder_that_is_a_file_is_not_replaced(tmp_path):
 # Keras
 
 
-def described(config):
-    """What Keras writes of a model, as far as it is read: layers with their settings."""
+def keras_description(config):
+    """Keras' description of a model, as far as it is read: layers with their settings."""
     rows = [{"class_name": "InputLayer", "config": {"batch_shape": [None, 96, 96, 3]}}]
     for row in layers(config):
         pad = {"class_name": "ZeroPadding2D", "config": {"padding": [[0, 1], [0, 1]]}}
@@ -221,10 +221,10 @@ def archive(path, config, description):
     return path
 
 
-def test_a_keras_archive_says_its_strides_epsilon_and_size(tmp_path):
+def test_strides_epsilon_and_size_of_a_keras_archive_are_read(tmp_path):
     pytest.importorskip("h5py")
     config = replace(KERAS_V1, stem_stride=1, norm_eps=1e-4, resolution=96)
-    loaded = load_any(archive(tmp_path / "a.keras", config, described(config)))
+    loaded = load_any(archive(tmp_path / "a.keras", config, keras_description(config)))
     fields = ("stem_stride", "norm_eps", "padding", "activation", "resolution")
     assert [getattr(loaded.config, f) for f in fields] == [1, 1e-4, "keras", "relu6", 96]
     assert_same_state(loaded.state, random_state(config))
@@ -247,22 +247,22 @@ def test_a_compiled_keras_model_in_h5_says_its_strides_beside_its_optimizer(tmp_
 
 def test_a_keras_net_with_other_strides_is_refused(tmp_path):
     pytest.importorskip("h5py")
-    description = described(KERAS_V1)
+    description = keras_description(KERAS_V1)
     rows = [r for r in description["config"]["layers"] if r["class_name"] == "DepthwiseConv2D"]
     rows[1]["config"]["strides"] = [1, 1]
     with pytest.raises(WeightsError, match=r"blocks\.1\.depthwise must have the stride of these"):
         load_any(archive(tmp_path / "a.keras", KERAS_V1, description))
 
 
-# What is no model
+# Files that are not models
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit.trace
-def test_programs_of_torch_are_explained(tmp_path):
+def test_the_error_for_a_torch_program_states_how_to_convert_it(tmp_path):
     module, x = net("kuangliu"), images()
     torch.jit.save(torch.jit.trace(module, x), tmp_path / "a.pt")
     with pytest.raises(WeightsError, match=r"a TorchScript model.*torch\.jit\.load\(path\)"):
         load_any(tmp_path / "a.pt")
     torch.save(module, tmp_path / "b.pt")
-    with pytest.raises(WeightsError, match=r"whole pickled model|torch\.load refuses it"):
+    with pytest.raises(WeightsError, match=r"whole pickled model|torch\.load raises"):
         load_any(tmp_path / "b.pt")

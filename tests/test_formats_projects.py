@@ -1,4 +1,4 @@
-"""Checkpoints of public repositories: taken with the original's logits, and never in silence."""
+"""Import of checkpoints of public repositories: logits, and the report of what was assumed."""
 
 import argparse
 
@@ -32,21 +32,21 @@ def saved(content, path):
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_a_projects_net_gives_its_own_logits_and_what_was_assumed_is_said(tmp_path, name):
+def test_an_imported_net_gives_the_projects_logits_and_reports_what_was_assumed(tmp_path, name):
     family, stem_stride, _ = NETS[name]
     module, x = net(name), images()
     loaded = load_any(saved(module.state_dict(), tmp_path / "a.pt"))
     assert loaded.report.layout == f"{name.split()[0]} {family}"
     assert (loaded.config.family, loaded.config.stem_stride) == (family, stem_stride)
     assert error(loaded, module, x) < ROUNDING
-    said = str(loaded.report)
-    assert f"the file does not say: stem_stride {stem_stride}, padding" in said
-    assert "norm_eps" in said
-    assert "--set stem_stride=..." in said
+    report = str(loaded.report)
+    assert f"the file does not state them: stem_stride {stem_stride}, padding" in report
+    assert "norm_eps" in report
+    assert "--set stem_stride=..." in report
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_a_projects_own_module_loads_what_is_written_for_it(tmp_path, name):
+def test_a_projects_module_loads_an_exported_file(tmp_path, name):
     module, x = net(name), images()
     loaded = load_any(saved(module.state_dict(), tmp_path / "a.pt"))
     save_as(tmp_path / "b.pt", loaded.config, loaded.state, name.split()[0])
@@ -57,7 +57,7 @@ def test_a_projects_own_module_loads_what_is_written_for_it(tmp_path, name):
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.module.", "net.", "a.b.c."])
 @pytest.mark.parametrize("container", ["pt", "safetensors"])
-def test_a_shared_prefix_is_taken_off_whatever_it_is(tmp_path, prefix, container):
+def test_any_common_prefix_of_all_names_is_removed(tmp_path, prefix, container):
     tensors = {prefix + name: tensor for name, tensor in net("d-li14").state_dict().items()}
     (torch.save if container == "pt" else save_file)(tensors, tmp_path / "a")
     loaded = load_any(tmp_path / "a")
@@ -79,12 +79,14 @@ def test_a_trainers_checkpoint_is_read_with_its_arguments(tmp_path):
     assert loaded.metadata["mean"] == "[0.1,0.2,0.3]"
 
 
-def test_averaged_weights_are_taken_where_they_are_named_and_said_where_not(tmp_path):
+def test_averaged_weights_are_read_on_request_and_otherwise_reported(tmp_path):
     plain, averaged = net("kuangliu"), net("kuangliu", seed=2)
     content = {"state_dict": plain.state_dict(), "state_dict_ema": averaged.state_dict()}
     path = saved(content, tmp_path / "a.pt")
     loaded = load_any(path)
-    assert "under 'state_dict'; averaged ones are under state_dict_ema" in str(loaded.report)
+    assert "under 'state_dict' are used; averaged ones are under state_dict_ema" in str(
+        loaded.report
+    )
     assert error(loaded, plain, images()) < ROUNDING
     assert error(load_any(path, which="ema"), averaged, images()) < ROUNDING
 
@@ -92,7 +94,7 @@ def test_averaged_weights_are_taken_where_they_are_named_and_said_where_not(tmp_
 def test_several_models_in_one_file_are_listed(tmp_path):
     content = {"teacher": net("kuangliu").state_dict(), "student": net("marvis").state_dict()}
     path = saved(content, tmp_path / "a.pt")
-    with pytest.raises(WeightsError, match=r"one state dict, teacher, student: say which"):
+    with pytest.raises(WeightsError, match=r"one state dict, teacher, student: select one"):
         load_any(path)
     assert load_any(path, which="student").report.layout == "marvis v1"
     flat = {f"{k}.{n}": t for k, tensors in content.items() for n, t in tensors.items()}
@@ -121,28 +123,28 @@ HEADS = {
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_a_trunk_is_taken_whatever_is_on_it(tmp_path, head):
-    make, classes, is_taken = HEADS[head]
+def test_a_trunk_with_any_head_is_read(tmp_path, head):
+    new_head, classes, is_used = HEADS[head]
     module, x = net("d-li14"), images()
-    module.classifier = make(module.classifier).eval()
+    module.classifier = new_head(module.classifier).eval()
     loaded = load_any(saved(module.state_dict(), tmp_path / "a.pt"))
     assert loaded.config.num_classes == classes
-    if is_taken:
+    if is_used:
         assert error(loaded, module, x) < ROUNDING
         assert "classifier" not in loaded.metadata
     else:
         assert loaded.metadata["classifier"] == "drawn anew"
-        assert f"one for {classes} classes is drawn anew" in str(loaded.report)
+        assert f"one for {classes} classes is initialized at random" in str(loaded.report)
         module.classifier = torch.nn.Identity()
         model = backend("torch").from_state(loaded.config, loaded.state)
         np.testing.assert_allclose(model.features(x.numpy()), outputs(module, x), atol=1e-5)
 
 
-def test_a_layer_between_trunk_and_classifier_is_no_head_of_these_nets(tmp_path):
+def test_a_head_with_a_further_layer_is_not_used(tmp_path):
     tensors = net("kuangliu").state_dict()
     tensors["conv_head.weight"] = torch.zeros(256, 256, 1, 1)
     loaded = load_any(saved(tensors, tmp_path / "a.pt"))
-    assert "stays behind (linear.weight, linear.bias, conv_head.weight)" in str(loaded.report)
+    assert "is not used (linear.weight, linear.bias, conv_head.weight)" in str(loaded.report)
     assert loaded.metadata["classifier"] == "drawn anew"
 
 
@@ -176,21 +178,21 @@ def test_a_net_of_another_family_is_named_by_what_shows_it(tmp_path, name, shape
 
 
 @pytest.mark.parametrize("name", NETS)
-@pytest.mark.parametrize("scheme", ["numbers", "leaves kept"])
+@pytest.mark.parametrize("scheme", ["numbers", "leaves unchanged"])
 def test_scrambled_names_give_the_exact_model_by_structure(tmp_path, name, scheme):
     family = NETS[name][0]
     module, x = net(name), images()
     rng = np.random.default_rng(0)
-    places = rng.permutation(1000)
+    numbers = rng.permutation(1000)
     modules: dict[str, int] = {}
     scrambled = {}
-    for place, (old, tensor) in enumerate(module.state_dict().items()):
+    for index, (old, tensor) in enumerate(module.state_dict().items()):
         parent, _, leaf = old.rpartition(".")
         number = modules.setdefault(parent, len(modules))
-        new = f"t{places[place]}" if scheme == "numbers" else f"m{places[number]}.{leaf}"
+        new = f"t{numbers[index]}" if scheme == "numbers" else f"m{numbers[number]}.{leaf}"
         scrambled[new] = tensor
     path = saved(scrambled, tmp_path / "a.pt")
-    with pytest.raises(WeightsError, match=r"say stem_stride \(2 or 1\); padding \(symmetric"):
+    with pytest.raises(WeightsError, match=r"state stem_stride \(2 or 1\); padding \(symmetric"):
         load_any(path)
     known = load_any(saved(module.state_dict(), tmp_path / "b.pt"))
     fields = ("stem_stride", "padding", "activation", "norm_eps")
@@ -206,16 +208,16 @@ def test_scrambled_names_give_the_exact_model_by_structure(tmp_path, name, schem
 
 def test_scrambled_names_in_a_file_without_order_are_refused(tmp_path):
     rng = np.random.default_rng(0)
-    places, modules, scrambled = rng.permutation(1000), {}, {}
+    numbers, modules, scrambled = rng.permutation(1000), {}, {}
     for old, tensor in net("marvis").state_dict().items():
         parent, _, leaf = old.rpartition(".")
-        scrambled[f"m{places[modules.setdefault(parent, len(modules))]}.{leaf}"] = tensor
+        scrambled[f"m{numbers[modules.setdefault(parent, len(modules))]}.{leaf}"] = tensor
     save_file(scrambled, tmp_path / "a.safetensors")
     with pytest.raises(WeightsError, match="by structure it is no MobileNet"):
         load_any(tmp_path / "a.safetensors")
 
 
-def test_every_layout_states_its_settings_or_asks():
+def test_every_layout_of_another_project_has_all_settings():
     for layout in LAYOUTS:
         if layout.name != "canonical":
             assert {"stem_stride", "padding", "activation", "norm_eps"} <= set(layout.fixed)

@@ -1,4 +1,4 @@
-"""What no format takes is refused by name, and the target stays as it was."""
+"""Errors of export: models that a format cannot hold. An existing target is not changed."""
 
 from dataclasses import replace
 
@@ -9,24 +9,26 @@ from format_models import BOTTLENECK, KERAS_V1, OWN, V1, V2, random_state
 from pymobilenet.errors import BackendUnavailable, ConfigError, WeightsError
 from pymobilenet.formats import convert, load_any, registry, save_as
 
+CONTENT = b"an existing file"
 
-def kept(path):
-    """A file that must stay as it is, and its bytes."""
-    path.write_bytes(b"what stood here before")
+
+def existing(path):
+    """Write a file that must not be changed."""
+    path.write_bytes(CONTENT)
     return path
 
 
-def assert_untouched(path):
-    assert path.read_bytes() == b"what stood here before"
+def assert_unchanged(path):
+    assert path.read_bytes() == CONTENT
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize(
     ("file_format", "config", "message"),
     [
-        ("torchvision", V1, r"torchvision has v2\. Received: v1"),
-        ("timm", BOTTLENECK, r"timm has v1, v2\. Received: v1_bottleneck"),
-        ("keras", BOTTLENECK, r"keras has v1, v2\. Received: v1_bottleneck"),
+        ("torchvision", V1, r"torchvision has the families v2\. Received: v1"),
+        ("timm", BOTTLENECK, r"timm has the families v1, v2\. Received: v1_bottleneck"),
+        ("keras", BOTTLENECK, r"keras has the families v1, v2\. Received: v1_bottleneck"),
         ("timm", replace(V2, norm_eps=1e-3), "timm's nets have norm_eps 1e-05.*Received: 0.001"),
         ("timm", replace(V2, padding="keras"), "nets have padding 'symmetric'.*'keras'"),
         ("timm", replace(V2, stem_stride=1), "nets have stem_stride 2.*Received: 1"),
@@ -41,12 +43,12 @@ def assert_untouched(path):
         ("keras", replace(KERAS_V1, resolution=33), "resolution must be a multiple of 2"),
     ],
 )
-def test_a_net_the_other_project_cannot_build_is_refused(tmp_path, file_format, config, message):
-    target = kept(tmp_path / "target")
-    with pytest.raises(WeightsError, match=message) as caught:
+def test_a_net_that_the_project_cannot_build_is_an_error(tmp_path, file_format, config, message):
+    target = existing(tmp_path / "target")
+    with pytest.raises(WeightsError, match=message) as raised:
         save_as(target, config, random_state(config), file_format)
-    assert str(target) in str(caught.value)
-    assert_untouched(target)
+    assert str(target) in str(raised.value)
+    assert_unchanged(target)
 
 
 @pytest.mark.parametrize("file_format", [*OWN, "timm", "torchvision", "onnx"])
@@ -64,11 +66,11 @@ def test_a_net_the_other_project_cannot_build_is_refused(tmp_path, file_format, 
     ],
 )
 def test_a_state_that_is_not_the_configs_is_refused(tmp_path, file_format, change, message):
-    target, state = kept(tmp_path / "target"), random_state(V2)
+    target, state = existing(tmp_path / "target"), random_state(V2)
     change(state)
     with pytest.raises(WeightsError, match=message):
         save_as(target, V2, state, file_format)
-    assert_untouched(target)
+    assert_unchanged(target)
 
 
 @pytest.mark.parametrize(
@@ -81,8 +83,8 @@ def test_a_state_that_is_not_the_configs_is_refused(tmp_path, file_format, chang
         ("timm", "torch.save"),
     ],
 )
-def test_the_target_stays_where_writing_fails_half_way(tmp_path, monkeypatch, file_format, fails):
-    target, state = kept(tmp_path / "target"), random_state(V2)
+def test_the_target_is_unchanged_if_writing_fails(tmp_path, monkeypatch, file_format, fails):
+    target, state = existing(tmp_path / "target"), random_state(V2)
 
     def fail(*_arguments, **_options):
         raise OSError("disk full")
@@ -91,14 +93,14 @@ def test_the_target_stays_where_writing_fails_half_way(tmp_path, monkeypatch, fi
     with pytest.raises(OSError, match="disk full"):
         save_as(target, V2, state, file_format)
     monkeypatch.undo()
-    assert_untouched(target)
+    assert_unchanged(target)
 
 
-def test_the_target_stays_where_the_source_is_refused(tmp_path):
-    target = kept(tmp_path / "target.npz")
+def test_the_target_is_unchanged_if_reading_fails(tmp_path):
+    target = existing(tmp_path / "target.npz")
     with pytest.raises(WeightsError, match="no such file"):
         convert(tmp_path / "nowhere", target)
-    assert_untouched(target)
+    assert_unchanged(target)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_the_target_stays_where_the_source_is_refused(tmp_path):
         ({"dst": "a.npz", "source": "zip"}, r"source must be one of .*Received: 'zip'"),
     ],
 )
-def test_an_unknown_format_is_refused_before_anything_is_read(arguments, message):
+def test_an_unknown_format_is_an_error_before_the_source_is_read(arguments, message):
     with pytest.raises(ConfigError, match=message):
         convert("nowhere", **arguments)
 
@@ -122,10 +124,10 @@ def test_the_error_names_the_argument_of_the_called_function(tmp_path):
         save_as(tmp_path / "a", V1, random_state(V1))
 
 
-def test_a_container_whose_framework_is_missing_says_so(tmp_path, monkeypatch):
+def test_a_missing_framework_of_a_container_is_named(tmp_path, monkeypatch):
     missing = registry.Container("pymobilenet.nowhere")
     monkeypatch.setitem(registry.CONTAINERS, "npz", missing)
-    with pytest.raises(BackendUnavailable, match=r"needs pymobilenet\.nowhere\.read: No module"):
+    with pytest.raises(BackendUnavailable, match=r"requires pymobilenet\.nowhere\.read: No module"):
         load_any(saved_npz(tmp_path / "a"))
 
 

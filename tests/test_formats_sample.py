@@ -1,4 +1,4 @@
-"""A sample of the original net decides what neither names nor shapes show."""
+"""Settings that neither names nor shapes determine are found with a sample of the original net."""
 
 import itertools
 from dataclasses import replace
@@ -25,7 +25,7 @@ BASE = MobileNetConfig("v1", width_mult=0.25, num_classes=5, resolution=32)
 
 
 def original(changes):
-    """A net with settings that no name shows, its state dict's file, and images."""
+    """The config and the state of a net with changed settings."""
     config = MobileNetConfig(**{**BASE.to_dict(), **changes})
     state = random_state(config)
     for name, tensor in state.items():
@@ -36,7 +36,7 @@ def original(changes):
     return config, state
 
 
-def recorded(tmp_path, config, state, **more):
+def write_sample(tmp_path, config, state, **more):
     x = np.random.default_rng(1).standard_normal((3, 3, 32, 32)).astype(np.float32) * 3
     model = backend("torch").from_state(config, state)
     write(tmp_path / "s.npz", {"inputs": x, "outputs": model.predict(x), **more}, {})
@@ -47,8 +47,8 @@ def recorded(tmp_path, config, state, **more):
 @pytest.mark.parametrize("changed", [(), *itertools.combinations(CHANGES, 1), tuple(CHANGES)])
 def test_the_one_combination_that_reproduces_the_outputs_is_found(tmp_path, changed):
     config, state = original({name: CHANGES[name] for name in changed})
-    path, sample = recorded(tmp_path, config, state)
-    with pytest.raises(WeightsError, match="neither its tensors nor the file say stem_stride"):
+    path, sample = write_sample(tmp_path, config, state)
+    with pytest.raises(WeightsError, match="neither its tensors nor the file state stem_stride"):
         load_any(path)
     loaded = load_any(path, sample=sample)
     for name in CHANGES:
@@ -58,7 +58,7 @@ def test_the_one_combination_that_reproduces_the_outputs_is_found(tmp_path, chan
 
 
 @pytest.mark.parametrize("field", CHANGES)
-def test_a_setting_other_than_assumed_is_never_answered_in_silence(tmp_path, field):
+def test_assumed_settings_are_reported_and_can_be_overridden(tmp_path, field):
     torch.manual_seed(0)
     net = randomized(Marvis())
     torch.save(net.state_dict(), tmp_path / "a.pt")
@@ -67,26 +67,26 @@ def test_a_setting_other_than_assumed_is_never_answered_in_silence(tmp_path, fie
     assert "resolution 224" in loaded.report.assumption
     assert "images are scaled as there (--mean, --std)" in loaded.report.assumption
     other = {**CHANGES, "activation": "relu6"}[field]
-    said = load_any(tmp_path / "a.pt", settings={field: other})
-    assert getattr(said.config, field) == other
-    assert field not in said.report.assumed
+    overridden = load_any(tmp_path / "a.pt", settings={field: other})
+    assert getattr(overridden.config, field) == other
+    assert field not in overridden.report.assumed
 
 
-def test_a_sample_that_nothing_reproduces_is_refused_with_the_first_difference(tmp_path):
+def test_a_sample_that_no_settings_reproduce_is_an_error_that_names_the_first_difference(tmp_path):
     config, state = original({})
     x = np.random.default_rng(1).standard_normal((3, 3, 32, 32)).astype(np.float32)
     wrong = dict(state)
     wrong["blocks.4.depthwise.conv.weight"] = -wrong["blocks.4.depthwise.conv.weight"]
     model = backend("torch").from_state(config, wrong)
-    inside = model.activations(x)
+    activations = model.activations(x)
     names = (
         "stem.conv",
         "blocks.3.pointwise.act",
         "blocks.4.depthwise.conv",
         "blocks.5.pointwise.conv",
     )
-    arrays = {name: inside[name] for name in names}
-    write(tmp_path / "s.npz", {"inputs": x, "outputs": inside["logits"], **arrays}, {})
+    arrays = {name: activations[name] for name in names}
+    write(tmp_path / "s.npz", {"inputs": x, "outputs": activations["logits"], **arrays}, {})
     torch.save({n: torch.from_numpy(t) for n, t in state.items()}, tmp_path / "a.pt")
     with pytest.raises(
         WeightsError,
@@ -96,11 +96,11 @@ def test_a_sample_that_nothing_reproduces_is_refused_with_the_first_difference(t
         load_any(tmp_path / "a.pt", sample=tmp_path / "s.npz")
 
 
-def test_what_a_sample_does_not_decide_stays_assumed_and_is_said(tmp_path):
+def test_settings_that_a_sample_does_not_determine_are_assumed_and_reported(tmp_path):
     net, x = randomized(Marvis()), images(size=32) * 0.01
-    for part in net.modules():
-        if isinstance(part, torch.nn.BatchNorm2d):
-            part.weight.data.mul_(0.2)  # so that nothing exceeds 6
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.weight.data.mul_(0.2)  # so that nothing exceeds 6
     torch.save(net.state_dict(), tmp_path / "a.pt")
     write(tmp_path / "s.npz", {"inputs": x.numpy(), "outputs": outputs(net, x)}, {})
     loaded = load_any(tmp_path / "a.pt", sample=tmp_path / "s.npz")
@@ -109,9 +109,9 @@ def test_what_a_sample_does_not_decide_stays_assumed_and_is_said(tmp_path):
 
 
 @pytest.mark.parametrize("axes", [(0, 2, 3, 1), (3, 2, 1, 0)], ids=["keras", "flux"])
-def test_inputs_of_keras_and_flux_are_turned(tmp_path, axes):
+def test_axes_of_keras_and_flux_inputs_are_converted(tmp_path, axes):
     config, state = original({})
-    path, sample = recorded(tmp_path, config, state)
+    path, sample = write_sample(tmp_path, config, state)
     with np.load(sample) as file:
         x, y = file["inputs"], file["outputs"]
     write(sample, {"inputs": np.ascontiguousarray(x.transpose(axes)), "outputs": y}, {})
@@ -127,7 +127,7 @@ def test_settings_are_read_from_texts_and_from_a_partial_config(tmp_path):
         ("stem_stride=3", "stem_stride must be 1 or 2"),
         ("stem_stride", "must be field=value"),
         ("stride=1", "a setting must be one of"),
-        ("stem_stride=2", r"says stem_stride = 1\. Received"),
+        ("stem_stride=2", r"states stem_stride = 1\. Received"),
     ):
         with pytest.raises(ConfigError, match=message):
             parse_settings([change], tmp_path / "c.toml")
@@ -135,7 +135,7 @@ def test_settings_are_read_from_texts_and_from_a_partial_config(tmp_path):
 
 def test_verify_compares_backends_with_a_sample(tmp_path):
     config, state = original({"stem_stride": 1})
-    path, sample = recorded(tmp_path, config, state)
+    path, sample = write_sample(tmp_path, config, state)
     loaded = load_any(path, sample=sample)
     checks = verify_sample(loaded, Sample.read(sample), ["numpy", "torch"])
     assert [(check.backend, check.dtype) for check in checks] == [

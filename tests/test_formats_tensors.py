@@ -1,4 +1,4 @@
-"""Tensors that are no weights of the net are refused by name; narrow floats are widened."""
+"""Import: errors that name invalid tensors, and conversion of float16 and bfloat16."""
 
 from dataclasses import replace
 
@@ -25,8 +25,8 @@ def test_widths_of_no_net_are_refused_by_layer(tmp_path):
     tensors["features.0.0.weight"] = np.zeros((24, 3, 3, 3), np.float32)
     with pytest.raises(
         WeightsError,
-        match=r"no torchvision v2: blocks.0.depthwise has 16 channels, but 24 or more wherever "
-        r"width_mult gives stem its 24 \(rounding multiple_of_8\)",
+        match=r"must be a torchvision v2: blocks.0.depthwise has 16 channels, but 24 or more "
+        r"wherever width_mult gives stem its 24 \(rounding multiple_of_8\)",
     ):
         load_any(npz_file(tmp_path / "a", tensors))
 
@@ -46,14 +46,14 @@ def test_a_tensor_of_another_shape_is_refused(tmp_path, name, shape, message):
         load_any(npz_file(tmp_path / "a", tensors))
 
 
-def test_axes_a_layout_cannot_turn_are_refused_by_tensor(tmp_path):
-    def turn(_name, tensor):
+def test_axes_that_a_layout_cannot_convert_are_an_error_that_names_the_tensor(tmp_path):
+    def transpose(_name, tensor):
         return tensor.transpose(3, 2, 0, 1)
 
-    broken = Layout("turned", ("v1",), {}, layout_named("canonical", "v1").rename, turn)
+    broken = Layout("turned", ("v1",), {}, layout_named("canonical", "v1").rename, transpose)
     from pymobilenet.formats.load import _canonical_axes
 
-    with pytest.raises(WeightsError, match=r"a: stem has not turned's axes: .*Received: \(3,\)"):
+    with pytest.raises(WeightsError, match=r"a: stem must have the axes of turned: .*: \(3,\)"):
         _canonical_axes(tmp_path / "a", broken, "stem", np.zeros(3))
 
 
@@ -83,7 +83,7 @@ def test_float16_is_widened_and_reported(tmp_path):
     loaded = load_any(npz_file(tmp_path / "a", half))
     assert loaded.state["stem.conv.weight"].dtype == np.float32
     np.testing.assert_array_equal(loaded.state["stem.conv.weight"], half["conv_stem.weight"])
-    assert "262 tensors were float16 and are float32" in str(loaded.report)
+    assert "262 tensors were converted from float16 to float32" in str(loaded.report)
 
 
 def test_bfloat16_is_widened_from_safetensors_as_from_torch_files(tmp_path):
@@ -91,9 +91,9 @@ def test_bfloat16_is_widened_from_safetensors_as_from_torch_files(tmp_path):
     half = {k: v.bfloat16() if v.is_floating_point() else v for k, v in tensors.items()}
     save_file(half, tmp_path / "a")
     torch.save(half, tmp_path / "b")
-    found = load_any(tmp_path / "a")
-    assert found.state["stem.conv.weight"].dtype == np.float32
-    assert_same_state(found.state, load_any(tmp_path / "b").state)
+    loaded = load_any(tmp_path / "a")
+    assert loaded.state["stem.conv.weight"].dtype == np.float32
+    assert_same_state(loaded.state, load_any(tmp_path / "b").state)
 
 
 def test_a_dtype_numpy_has_not_is_refused_by_tensor(tmp_path):
@@ -104,15 +104,15 @@ def test_a_dtype_numpy_has_not_is_refused_by_tensor(tmp_path):
 
 def test_moments_in_another_projects_file_are_refused(tmp_path):
     moments = {"optimizer.step": np.array(3, np.int64)}
-    with pytest.raises(WeightsError, match=r"timm has no moments\. Received: optimizer\.step"):
+    with pytest.raises(WeightsError, match=r"timm has no optimizer slots\. Received: opt"):
         load_any(npz_file(tmp_path / "a", peer_tensors(V2, "timm") | moments))
 
 
 @pytest.mark.parametrize("shape", [(3,), (0, 1280), (5, 7)])
-def test_a_head_that_is_no_linear_layer_on_the_trunk_stays_behind_and_is_reported(tmp_path, shape):
+def test_a_head_that_is_no_linear_layer_is_not_used_and_is_reported(tmp_path, shape):
     tensors = peer_tensors(V2, "timm") | {"classifier.weight": np.zeros(shape, np.float32)}
     npz.write(tmp_path / "model.npz", tensors, {})
     report = load_any(tmp_path / "model.npz").report
     assert report.left_over == ("classifier.bias", "classifier.weight")
-    assert any("stays behind (classifier.bias, classifier.weight)" in note for note in report.notes)
-    assert any("drawn anew" in note for note in report.notes)
+    assert any("is not used (classifier.bias, classifier.weight)" in note for note in report.notes)
+    assert any("initialized at random" in note for note in report.notes)

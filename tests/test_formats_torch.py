@@ -1,4 +1,4 @@
-"""torch's files: state dicts are read, nothing is run, and no claim is believed."""
+"""Files of torch: state dicts are read, no code is run, and sizes are checked."""
 
 import argparse
 import collections
@@ -11,27 +11,33 @@ from collections import Counter, OrderedDict
 import numpy as np
 import pytest
 import torch
-import torch_files as by_hand
+import torch_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pymobilenet.errors import WeightsError
-from pymobilenet.formats.torch_file import WRAPPERS, load_object, read, write
+from pymobilenet.formats.source import read_source
+from pymobilenet.formats.torch_file import load_object, write
 
 ZIP, LEGACY = True, False
 both_formats = pytest.mark.parametrize("new", [ZIP, LEGACY], ids=["zip", "legacy"])
 
 
 def saved(content, path, new=ZIP):
-    path.write_bytes(by_hand.saved(content, new))
+    path.write_bytes(torch_files.saved(content, new))
     return path
 
 
-def refusal(path):
-    with pytest.raises(WeightsError) as caught:
+def read(path):
+    source = read_source(path, "pt", None)
+    return source.tensors, source.metadata
+
+
+def error_message(path):
+    with pytest.raises(WeightsError) as raised:
         read(path)
-    assert str(path) in str(caught.value)
-    return str(caught.value)
+    assert str(path) in str(raised.value)
+    return str(raised.value)
 
 
 TENSORS = OrderedDict(
@@ -43,61 +49,50 @@ TENSORS = OrderedDict(
 )
 
 
-# What is read
+# Reading
 
 
 @both_formats
-def test_a_state_dict_comes_back(tmp_path, new):
-    found, metadata = read(saved(TENSORS, tmp_path / "a.pt", new))
+def test_the_tensors_of_a_state_dict_are_read(tmp_path, new):
+    tensors, metadata = read(saved(TENSORS, tmp_path / "a.pt", new))
     assert metadata == {}
-    assert list(found) == list(TENSORS)
+    assert list(tensors) == list(TENSORS)
     for name, tensor in TENSORS.items():
         expected = tensor.numpy()
-        assert (found[name].dtype, found[name].shape) == (expected.dtype, expected.shape)
-        assert found[name].tobytes() == expected.tobytes()
-        assert found[name].flags.writeable
+        assert (tensors[name].dtype, tensors[name].shape) == (expected.dtype, expected.shape)
+        assert tensors[name].tobytes() == expected.tobytes()
+        assert tensors[name].flags.writeable
 
 
 @both_formats
-@pytest.mark.parametrize("wrapper", WRAPPERS)
-def test_the_state_dict_is_found_beside_other_things(tmp_path, wrapper, new):
+@pytest.mark.parametrize("key", ["state_dict", "model", "model_state_dict", "net", "model_ema"])
+def test_the_state_dict_in_a_trainers_checkpoint_is_read(tmp_path, key, new):
     parameter = torch.nn.Parameter(torch.ones(2))
     optimizer = torch.optim.Adam([parameter])
     parameter.sum().backward()
     optimizer.step()
-    content = {wrapper: TENSORS, "optimizer": optimizer.state_dict(), "epoch": 3, "acc": 0.7}
+    content = {key: TENSORS, "optimizer": optimizer.state_dict(), "epoch": 3, "acc": 0.7}
     assert list(read(saved(content, tmp_path / "a.pt", new))[0]) == list(TENSORS)
-
-
-@both_formats
-def test_a_prefix_of_all_names_is_taken_off(tmp_path, new):
-    parallel = {f"module.{name}": tensor for name, tensor in TENSORS.items()}
-    assert list(read(saved(parallel, tmp_path / "a.pt", new))[0]) == list(TENSORS)
-
-
-def test_a_prefix_of_some_names_stays(tmp_path):
-    content = {"module.a": torch.zeros(1), "n_averaged": torch.tensor(3)}
-    assert list(read(saved(content, tmp_path / "a"))[0]) == ["module.a", "n_averaged"]
 
 
 @both_formats
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_becomes_float32_exactly(tmp_path, dtype, new):
     values = torch.tensor([0, -0.0, 1.5, 2**-20, 6e4, -1 / 3]).to(dtype)
-    found = read(saved({"a": values}, tmp_path / "a.pt", new))[0]["a"]
-    assert found.dtype == np.float32
-    assert found.tobytes() == values.float().numpy().tobytes()
+    array = read(saved({"a": values}, tmp_path / "a.pt", new))[0]["a"]
+    assert array.dtype == np.float32
+    assert array.tobytes() == values.float().numpy().tobytes()
 
 
 @both_formats
 @pytest.mark.parametrize(
     "view", [lambda a: a.T, lambda a: a[:, ::2], lambda a: a[1:], lambda a: a.flip(0)]
 )
-def test_strides_and_offsets_are_followed(tmp_path, view, new):
+def test_strides_and_offsets_are_used(tmp_path, view, new):
     tensor = view(torch.arange(12.0).reshape(3, 4))
-    found = read(saved({"a": tensor}, tmp_path / "a.pt", new))[0]["a"]
-    assert found.flags.c_contiguous
-    np.testing.assert_array_equal(found, tensor.numpy())
+    array = read(saved({"a": tensor}, tmp_path / "a.pt", new))[0]["a"]
+    assert array.flags.c_contiguous
+    np.testing.assert_array_equal(array, tensor.numpy())
 
 
 def test_a_suffix_of_another_format_changes_nothing(tmp_path):
@@ -111,7 +106,7 @@ def test_parameters_are_tensors(tmp_path):
 
 
 @both_formats
-def test_what_trainers_save_beside_weights_is_read_without_code_of_theirs(tmp_path, new):
+def test_other_content_of_a_trainers_checkpoint_is_read_without_running_code(tmp_path, new):
     content = {
         "model": TENSORS,
         "args": argparse.Namespace(lr=0.1, output=pathlib.PosixPath("/a/b")),
@@ -122,15 +117,15 @@ def test_what_trainers_save_beside_weights_is_read_without_code_of_theirs(tmp_pa
         "dtype": torch.float16,
         "shape": torch.Size([1, 2]),
     }
-    found = load_object(saved(content, tmp_path / "a.pt", new))
-    assert found["args"] == argparse.Namespace(lr=0.1, output=pathlib.PurePosixPath("/a/b"))
-    assert found["best"] == [-0.1, 1.5, 3, True]
-    assert [type(value) for value in found["best"]] == [float, float, int, bool]
+    loaded = load_object(saved(content, tmp_path / "a.pt", new))
+    assert loaded["args"] == argparse.Namespace(lr=0.1, output=pathlib.PurePosixPath("/a/b"))
+    assert loaded["best"] == [-0.1, 1.5, 3, True]
+    assert [type(value) for value in loaded["best"]] == [float, float, int, bool]
     for name in ("big", "seen", "counts", "dtype", "shape"):
-        assert found[name] == content[name]
+        assert loaded[name] == content[name]
 
 
-BESIDE_WEIGHTS = {
+OTHER_VALUES = {
     "a defaultdict": (collections.defaultdict(list, a=[1]), {"a": [1]}),
     "a deque": (collections.deque([1, 2], maxlen=3), [1, 2]),
     "an array": (np.arange(3.0), None),
@@ -151,9 +146,9 @@ BESIDE_WEIGHTS = {
 
 
 @both_formats
-@pytest.mark.parametrize("kind", BESIDE_WEIGHTS)
-def test_a_harmless_value_beside_the_weights_is_no_reason_to_refuse(tmp_path, new, kind):
-    value, expected = BESIDE_WEIGHTS[kind]
+@pytest.mark.parametrize("kind", OTHER_VALUES)
+def test_harmless_values_beside_the_weights_are_read(tmp_path, new, kind):
+    value, expected = OTHER_VALUES[kind]
     path = saved({"model": TENSORS, "extra": value}, tmp_path / "a.pt", new)
     content = load_object(path)
     assert set(content["model"]) == set(TENSORS)
@@ -162,7 +157,7 @@ def test_a_harmless_value_beside_the_weights_is_no_reason_to_refuse(tmp_path, ne
         assert content["extra"] == expected
 
 
-def test_what_the_user_allows_torch_to_read_stays_allowed(tmp_path):
+def test_the_users_list_of_safe_globals_is_not_changed(tmp_path):
     with torch.serialization.safe_globals([argparse.Namespace]):
         load_object(saved(TENSORS, tmp_path / "a.pt"))
         assert argparse.Namespace in torch.serialization.get_safe_globals()
@@ -177,10 +172,10 @@ def test_the_tensors_of_a_zip_are_views_of_the_mapped_file(tmp_path):
     assert str(path) in mapped
 
 
-# What is written
+# Writing
 
 
-def test_metadata_travels_beside_a_plain_state_dict(tmp_path):
+def test_metadata_is_written_with_a_plain_state_dict(tmp_path):
     module = torch.nn.Linear(2, 3)
     tensors = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
     write(tmp_path / "a", tensors, {"b": "ü", "a": "1"})
@@ -204,40 +199,40 @@ def test_any_order_of_axes_and_bytes_is_written(tmp_path, tensor):
     np.testing.assert_array_equal(read(tmp_path / "a")[0]["x"], tensor)
 
 
-def test_a_dtype_torch_has_not_leaves_no_file(tmp_path):
+def test_a_dtype_that_torch_lacks_leaves_no_file(tmp_path):
     with pytest.raises(TypeError):
         write(tmp_path / "a", {"x": np.array(["text"])}, {})
     assert not list(tmp_path.iterdir())
 
 
-# What is refused (see also tests/attacks)
+# Files that are not supported (see also tests/attacks)
 
 
-def test_the_pickle_of_these_tests_is_read_where_its_claims_hold(tmp_path):
-    (tmp_path / "a.pt").write_bytes(by_hand.with_pickle(by_hand.tensor_pickle()))
+def test_the_pickle_of_the_attacks_is_read_if_its_sizes_are_true(tmp_path):
+    (tmp_path / "a.pt").write_bytes(torch_files.with_pickle(torch_files.tensor_pickle()))
     assert read(tmp_path / "a.pt")[0]["x"].tolist() == [0, 1, 2, 3]
 
 
-def test_no_file_is_refused(tmp_path):
-    assert "no such file" in refusal(tmp_path / "nowhere")
+def test_a_missing_file_is_an_error(tmp_path):
+    assert "no such file" in error_message(tmp_path / "nowhere")
 
 
 SMALL = {"a": torch.arange(3.0), "b": torch.tensor(1)}
-WHOLE = {new: by_hand.saved(SMALL, new) for new in (ZIP, LEGACY)}
+COMPLETE = {new: torch_files.saved(SMALL, new) for new in (ZIP, LEGACY)}
 
 
 @both_formats
-def test_a_truncated_file_is_refused(tmp_path, new):
-    for length in range(0, len(WHOLE[new]), 11):
-        (tmp_path / "a.pt").write_bytes(WHOLE[new][:length])
-        refusal(tmp_path / "a.pt")
+def test_a_truncated_file_is_an_error(tmp_path, new):
+    for length in range(0, len(COMPLETE[new]), 11):
+        (tmp_path / "a.pt").write_bytes(COMPLETE[new][:length])
+        error_message(tmp_path / "a.pt")
 
 
 @both_formats
 @settings(deadline=None, database=None, max_examples=300)
 @given(data=st.data())
-def test_changed_bytes_give_a_refusal_or_tensors_and_nothing_else(tmp_path_factory, new, data):
-    content = bytearray(WHOLE[new])
+def test_a_file_with_changed_bytes_gives_tensors_or_a_weights_error(tmp_path_factory, new, data):
+    content = bytearray(COMPLETE[new])
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.getbasetemp() / "changed.pt"

@@ -235,7 +235,7 @@ def test_weights_with_another_digest_than_the_published_one_are_not_loaded(keras
 
 def test_a_net_of_a_thousand_classes_without_names_is_said_to_have_imagenets(tmp_path, keras_file):
     loaded = load_any(shutil.copy(keras_file, tmp_path / "model.h5"))
-    assert "1000 classes are named as ImageNet's; --classes FILE gives other names" in str(
+    assert "1000 classes are assumed to be ImageNet's; --classes FILE gives other names" in str(
         loaded.report
     )
     assert known_names(loaded.config, loaded.metadata, "model.h5")[0] == "tench"

@@ -116,6 +116,6 @@ def test_a_place_where_no_file_can_be_is_refused_first(tmp_path, data):
         ("quantize", path, tmp_path / "nosuch" / "b.onnx", "--data", data),
     ):
         said = refused(*arguments).replace("\n", "")
-        assert f"there is no folder {tmp_path / 'nosuch'}; make it first" in said
+        assert f"the folder {tmp_path / 'nosuch'} must exist" in said
     said = refused("convert", tmp_path / "absent", data, "--to", "npz")
     assert "images is a folder; name the file to write" in said

@@ -1,8 +1,10 @@
-"""Doors: models of other projects and other file formats, in and out.
+"""Import and export of models: the exchange file, npz, torch, Keras, Flux and ONNX files.
 
-A *container* is bytes <-> named arrays (safetensors, npz, torch's, Keras', Julia's); a *layout* is
-another project's names and axes <-> canonical state and config. A file is known by its content and
-its names; what neither tells is refused, never guessed.
+A *container* maps bytes to named arrays and back (safetensors, npz, torch, Keras, Flux); a *layout*
+maps another project's tensor names and axes to the canonical state and config, and back. The
+container of a file is detected by its content and the layout by its tensor names. A file that fits
+none, or more than one, is an error. Settings that a file does not state are defaults of its layout,
+and the report states which.
 """
 
 from pymobilenet.formats.conversion_report import ConversionReport

@@ -1,4 +1,4 @@
-"""What reading or writing a model did: which tensor is which, and what was assumed."""
+"""The report of an import or export: how tensors were paired, and what was assumed."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ class ConversionReport:
     """How a file's tensors were paired with a model's.
 
     Attributes:
-        container, layout: What the file is, and what its names are: "npz", "timm".
-        matched: Canonical name -> the file's name.
-        missing: Names the layout has and the file does not.
-        left_over: Names the file has and the layout does not.
-        ignored: The file's names that carry nothing of the model (``num_batches_tracked``).
-        config: The config of the model, once it is known.
-        notes: What was changed on the way, and what does not travel; each a sentence.
-        biases: The file's names of convolutions' biases -> canonical name of the unit.
-        assumed: Fields of the config that neither the file, nor the user, nor a sample said.
-        assumed_as: The project whose defaults they are.
-        scaling: Who says how images are scaled: "" the file, "layout" the project, "unknown".
-        namesakes: What other nets have these names.
+        container: The container of the file, a key of `registry.CONTAINERS`, as "npz".
+        layout: The name of the layout, and the family: "timm v2".
+        matched: Canonical name -> name in the file.
+        missing: Names that the layout has and the file lacks.
+        left_over: Names that the file has and the layout lacks.
+        ignored: Names in the file that are no part of the model (``num_batches_tracked``).
+        config: The config of the model, if it is known.
+        notes: Sentences that state what was changed or not transferred.
+        biases: Name in the file of a convolution's bias -> canonical name of the unit.
+        assumed: Fields of the config that neither the file, the user nor a sample determines, with
+            the values assumed.
+        assumed_as: The project whose defaults these values are.
+        scaling: The source of the scaling of images: "" for the file, "layout" for the defaults of
+            the layout, "unknown" for none.
+        namesakes: Other nets that have the same tensor names.
     """
 
     container: str
@@ -45,18 +48,18 @@ class ConversionReport:
 
     @property
     def fits(self) -> bool:
-        """Nothing is missing and nothing is left over."""
+        """Whether no name is missing and none is left over."""
         return not self.missing and not self.left_over
 
     @property
     def name_map(self) -> dict[str, str]:
-        """The file's names -> canonical names, for `load_any` and ``--map``."""
-        names = {peer: ours for ours, peer in self.matched.items() if peer}
+        """Name in the file -> canonical name, for `load_any` and ``--map``."""
+        names = {peer: canonical for canonical, peer in self.matched.items() if peer}
         return names | {peer: f"{unit}.conv.bias" for peer, unit in self.biases.items()}
 
     @property
     def assumption(self) -> str:
-        """What was assumed and how to say otherwise, in one line; empty where nothing was."""
+        """One line that states what was assumed and how to override it; "" if nothing was."""
         if not self.assumed:
             return ""
         fields = ", ".join(f"{name} {value}" for name, value in self.assumed.items())
@@ -68,18 +71,18 @@ class ConversionReport:
         name = next(iter(self.assumed))
         namesakes = f" ({self.namesakes})" if self.namesakes else ""
         return (
-            f"assumed, as {self.assumed_as} builds it, since the file does not say: {fields}"
+            f"assumed, as {self.assumed_as} builds it, since the file does not state them: {fields}"
             f"{strides}"
-            f"{scaling}; say otherwise as --set {name}=..., or check it with --sample{namesakes}"
+            f"{scaling}; use --set {name}=... for other values, or check them with --sample{namesakes}"
         )
 
     def map_lines(self) -> list[str]:
-        """The map from the file's modules to canonical ones, a line each."""
+        """Return a line for each module: its first name in the file -> its canonical name."""
         peers: dict[str, str] = {}
-        for ours, peer in self.matched.items():
-            peers.setdefault(ours.rpartition(".")[0], peer)
+        for canonical, peer in self.matched.items():
+            peers.setdefault(canonical.rpartition(".")[0], peer)
         width = max((len(peer) for peer in peers.values()), default=0)
-        return [f"  {peer:{width}} -> {ours}" for ours, peer in peers.items()]
+        return [f"  {peer:{width}} -> {module}" for module, peer in peers.items()]
 
     def __str__(self) -> str:
         counts = f"{len(self.matched)} tensors matched"

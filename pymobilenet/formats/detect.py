@@ -1,4 +1,4 @@
-"""What a file is, by its content."""
+"""Detection of a file's container by its content."""
 
 from __future__ import annotations
 
@@ -58,20 +58,28 @@ _FOREIGN = (
     (re.compile(rb"\A\s*[\[{]\s*\""), "JSON, not a model: give the file of weights"),
     (re.compile(rb"\A(?:\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf)"), "compressed: unpack it first"),
 )
-"""How files of others begin, and what to say of them. TensorFlow Lite: tensorflow/lite/schema,
-file_identifier; SavedModel and GraphDef: tensorflow/core/protobuf and framework."""
+"""First bytes of files that are not supported, and the error message for each. TensorFlow Lite:
+tensorflow/lite/schema, file_identifier; SavedModel and GraphDef: tensorflow/core/protobuf and
+framework."""
 
 
 def detect_container(path: str | Path) -> str:
-    """The container `path` is, by its bytes alone: "safetensors", "npz", "pt", "keras", "jld2" or
-    "bson".
+    """Return the container of a file, detected by its bytes alone.
+
+    Args:
+        path: The file.
+
+    Returns:
+        A key of `registry.CONTAINERS`: "safetensors", "npz", "pt", "keras", "onnx", "jld2" or
+        "bson".
 
     Raises:
-        WeightsError: None of these, or one that holds no weights to read.
+        WeightsError: The file is missing, or in none of these formats. For formats that other
+            programs convert, the message states how.
     """
     path = Path(path)
     if path.is_dir():
-        raise WeightsError(f"{path}: {_of_folder(path)}")
+        raise WeightsError(f"{path}: {_describe_folder(path)}")
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
     size = path.stat().st_size
@@ -80,17 +88,17 @@ def detect_container(path: str | Path) -> str:
         if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):  # the second: of no members
             name_length = int.from_bytes(start[26:28], "little")
             if start[30 : 30 + name_length].endswith(b".npy"):
-                return "npz"  # whose reader says what is wrong with it
-            return _of_zip(file, path)
+                return "npz"  # even if its directory is damaged: the npz reader states the error
+            return _detect_zip(file, path)
     if start.startswith(LEGACY_TORCH):
         return "pt"
     if start.startswith(JLD2):
         return "jld2"
     if start.startswith(HDF5) or start[512:].startswith(HDF5) or start[1024:].startswith(HDF5):
         return "keras"
-    for signature, sentence in _FOREIGN:
+    for signature, message in _FOREIGN:
         if signature.search(start):
-            raise WeightsError(f"{path}: {sentence}")
+            raise WeightsError(f"{path}: {message}")
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size - 8:
         return "safetensors"
     if len(start) > 4 and int.from_bytes(start[:4], "little") == size and start[4] in range(1, 20):
@@ -99,7 +107,7 @@ def detect_container(path: str | Path) -> str:
         return "onnx"
     if start.startswith(b"\x80"):
         raise WeightsError(f"{path}: a pickle that torch.save did not write; pickles are not run")
-    if start[8:9] == b"{":  # a header larger than the file: its reader says so
+    if start[8:9] == b"{":  # a header larger than the file: the safetensors reader states the error
         return "safetensors"
     raise WeightsError(
         f"{path} ({size} bytes): must be safetensors, npz, torch's, HDF5 (Keras), JLD2 or BSON. "
@@ -107,7 +115,8 @@ def detect_container(path: str | Path) -> str:
     )
 
 
-def _of_zip(file: BinaryIO, path: Path) -> str:
+def _detect_zip(file: BinaryIO, path: Path) -> str:
+    """Return the container of a zip, detected by the names of its members."""
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
@@ -141,12 +150,12 @@ def _of_zip(file: BinaryIO, path: Path) -> str:
     )
 
 
-def _of_folder(path: Path) -> str:
-    """What a folder is that no model is read from."""
+def _describe_folder(path: Path) -> str:
+    """Return the error message for a folder that no model is read from."""
     names = {each.name for each in path.iterdir()}
     if "saved_model.pb" in names:
         return "a TensorFlow SavedModel: load it in Keras and save it as .keras or .weights.h5"
     return (
-        "a folder without a model.safetensors or an index of its parts; name the file of weights "
+        "a folder without a model.safetensors or an index of several; name the file of weights "
         f"in it. It has {truncate(sorted(names)) if names else 'nothing'}"
     )

@@ -2,7 +2,7 @@
 
 Python and Julia write the same bytes for the same model; see `pymobilenet.formats.safetensors_file`
 for the order. Its metadata (see `pymobilenet.metadata_keys`) has ``format_version``, ``config``,
-``versions`` and what else the writer passed, each a JSON text with sorted keys.
+``versions`` and the texts passed by the writer, each JSON with sorted keys.
 """
 
 from __future__ import annotations
@@ -26,7 +26,14 @@ FORMAT_VERSION = "1"
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """What a weight file holds: config, state, the writer's library versions, other metadata."""
+    """The content of an exchange file.
+
+    Attributes:
+        config: The config of the model.
+        state: Canonical name -> array, float32 or float64, with optimizer slots if it has any.
+        versions: Library -> version, of the program that wrote the file.
+        metadata: The other metadata, text by name.
+    """
 
     config: MobileNetConfig
     state: State
@@ -35,6 +42,7 @@ class WeightsFile:
 
     @property
     def dtype(self) -> np.dtype:
+        """The dtype of the weights: float32 or float64."""
         return self.state["classifier.weight"].dtype
 
 
@@ -45,7 +53,18 @@ def write_weights(
     versions: Mapping[str, str],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a model's state, checked first, with what is needed to build the model again."""
+    """Check a model's state and write it, with its config, atomically.
+
+    Args:
+        path: The file to write.
+        config: The config of the model.
+        state: Canonical name -> array, all float32 or all float64; optimizer slots are optional.
+        versions: Library -> version, of the program that writes the file.
+        metadata: Further texts by name.
+
+    Raises:
+        WeightsError: A tensor is missing, not expected, of another shape or dtype, or not finite.
+    """
     dtype = state["classifier.weight"].dtype if "classifier.weight" in state else "float32"
     check_state(config, state, dtype, slots_of(state), source=str(path))
     canonical = {
@@ -57,13 +76,18 @@ def write_weights(
 
 
 def read_weights(path: str | Path, mmap: bool = False) -> WeightsFile:
-    """Read a model's state and config; everything is checked before it is returned.
+    """Read and check a model's config and state.
 
-    `mmap` as in `read_tensors`.
+    Args:
+        path: An exchange file.
+        mmap: Return views of the mapped file, see `safetensors_file.read`.
+
+    Returns:
+        The content of the file.
 
     Raises:
-        WeightsError: Not a weight file of this format, or a tensor missing, left over, misshapen,
-            wrongly typed or not finite. Each is named.
+        WeightsError: The file is not an exchange file, or a tensor is missing, not expected, of
+            another shape or dtype, or not finite. The message names the tensors.
     """
     tensors, metadata = safetensors_file.read(path, mmap)
     if metadata.get(keys.FORMAT_VERSION) != FORMAT_VERSION:

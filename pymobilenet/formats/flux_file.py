@@ -1,4 +1,4 @@
-"""Files of Flux.jl: JLD2 in and out, BSON in, both through MobileNets.jl."""
+"""Flux files, through MobileNets.jl: JLD2 is read and written, BSON is read."""
 
 from __future__ import annotations
 
@@ -16,35 +16,57 @@ from pymobilenet.weights import State
 
 
 def read(path: Path) -> tuple[State, dict[str, str]]:
-    """Canonical tensors and metadata of a ``.jld2`` or ``.bson`` file, by MobileNets.jl.
+    """Read the tensors and the metadata of a ``.jld2`` or ``.bson`` file.
 
-    It may hold what `MobileNets.save` writes, or the `Flux.state` of a stock chain.
+    Args:
+        path: A file that `MobileNets.save` wrote, or that holds the `Flux.state` of a chain of
+            Flux layers.
+
+    Returns:
+        Canonical name -> array, float32 or float64, in C order; and the metadata, text by name,
+        with config and format_version.
+
+    Raises:
+        WeightsError: The file is damaged, or holds something else.
+        BackendUnavailable: Julia or JLD2.jl is not available.
     """
     with path.open("rb") as opened:
-        one = backend_with_jld2() if opened.read(4) == b"HDF5" else running_backend()
+        backend = backend_with_jld2() if opened.read(4) == b"HDF5" else running_backend()
     with translate_julia_errors():
-        file = one.julia.read_weights(str(path))
+        file = backend.julia.read_weights(str(path))
         state = {
             name: np.array(view, order="C")
-            for name, view in named_views(one.main.collect(file.state))
+            for name, view in named_views(backend.main.collect(file.state))
         }
         metadata = {str(name): str(file.metadata[name]) for name in file.metadata}
-        config = str(one.julia.to_json(file.config))
+        config = str(backend.julia.to_json(file.config))
     return state, {**metadata, keys.CONFIG: config, keys.FORMAT_VERSION: FORMAT_VERSION}
 
 
 def write(
     path: Path, config: MobileNetConfig, state: Mapping[str, np.ndarray], metadata: dict[str, str]
 ) -> None:
-    """Write a ``.jld2`` file for users of stock Flux; see `MobileNets.save`."""
-    one = backend_with_jld2()
-    tensors = one.new_dict()
-    kept = {name: np.ascontiguousarray(tensor) for name, tensor in state.items()}
+    """Write a ``.jld2`` file, which `Flux.loadmodel!` reads without MobileNets.jl.
+
+    See `MobileNets.save` for its content.
+
+    Args:
+        path: The file to write.
+        config: The config of the model.
+        state: Canonical name -> array, float32 or float64.
+        metadata: Text by name.
+
+    Raises:
+        BackendUnavailable: Julia or JLD2.jl is not available.
+    """
+    backend = backend_with_jld2()
+    julia_tensors = backend.new_dict()
+    arrays = {name: np.ascontiguousarray(tensor) for name, tensor in state.items()}
     with translate_julia_errors():
-        for name, tensor in kept.items():
-            tensors[name] = one.wrap(tensor)
-        texts = one.main.Dict[one.main.String, one.main.String]()
+        for name, array in arrays.items():  # `arrays` owns the memory until the file is written
+            julia_tensors[name] = backend.wrap(array)
+        texts = backend.main.Dict[backend.main.String, backend.main.String]()
         for name, text in metadata.items():
             texts[name] = text
-        own = one.julia.from_json(one.julia.MobileNetConfig, config.to_json())
-        one.julia.write_weights(str(path), own, tensors, metadata=texts)
+        julia_config = backend.julia.from_json(backend.julia.MobileNetConfig, config.to_json())
+        backend.julia.write_weights(str(path), julia_config, julia_tensors, metadata=texts)

@@ -22,12 +22,13 @@ import numpy as np
 from pymobilenet.errors import BackendUnavailable, WeightsError
 
 MOST_BYTES = 2**31
-"""Of all tensors of a file together: forty times V2 at width 2."""
+"""The most bytes of all tensors of a file together: forty times V2 at width 2."""
 
 MOST_TEXT = 64_000
-"""Bytes of an attribute, which HDF5 keeps below 64 KiB."""
+"""The most bytes of an attribute, which HDF5 limits to 64 KiB."""
 
-_DEEPEST = 16
+_MOST_DEPTH = 16
+"""The most groups around a dataset."""
 
 T = TypeVar("T")
 
@@ -50,8 +51,13 @@ def h5py_module() -> Any:
 def read_file(path: Path, read: Callable[[Any, int], T]) -> T:
     """Call `read` with the open file and its size in bytes, and return its result.
 
+    Args:
+        path: The file.
+        read: A function of the `h5py.File` and the size.
+
     Raises:
         WeightsError: The file is missing or not HDF5, or `read` raises one.
+        BackendUnavailable: h5py is not installed.
     """
     h5py = h5py_module()
     if not path.is_file():
@@ -67,39 +73,56 @@ def read_file(path: Path, read: Callable[[Any, int], T]) -> T:
 
 
 def arrays(root: Any, size: int) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
-    """Yield each dataset below the group `root` as its path of names and its array.
+    """Yield each dataset below a group.
 
     Args:
-        root: A group of the open file, whose size is `size` bytes.
+        root: A group of the open file.
+        size: The size of the file in bytes, which bounds what is allocated.
+
+    Yields:
+        The names of the groups and the dataset below `root`; and the array, float32 or float64.
 
     Raises:
-        WeightsError: Names file, object and the rule it breaks.
+        WeightsError: A dataset breaks a rule. The message names the file, the dataset and the rule.
     """
-    room = min(size, MOST_BYTES)
-    for parts, dataset in _datasets(root):
-        rule = _broken_rule(dataset, size, room)
+    available = min(size, MOST_BYTES)
+    for names, dataset in _datasets(root):
+        rule = _broken_rule(dataset, size, available)
         if rule:
-            raise WeightsError(f"{place(root, *parts)} {rule}")
+            raise WeightsError(f"{place(root, *names)} {rule}")
         array = np.empty(dataset.shape, dataset.dtype.newbyteorder("="))
         if array.size:
             dataset.read_direct(array)
-        room -= array.nbytes
-        yield parts, array
+        available -= array.nbytes
+        yield names, array
 
 
 def follow(group: Any, name: str) -> Any:
-    """Return the member `name` of `group`; a link that is not a hard link is refused."""
+    """Return a member of a group, if the link to it is a hard link.
+
+    Args:
+        group: A group of the open file.
+        name: The name of the member.
+
+    Raises:
+        WeightsError: The link is a soft link or a link into another file.
+    """
     link = group.get(name, getlink=True)
     if not isinstance(link, h5py_module().HardLink):
         raise WeightsError(
-            f"{place(group, name)} must be in its place. Received: a {type(link).__name__}, which "
-            "leads elsewhere"
+            f"{place(group, name)} must be a member of its group, not a link to another place. "
+            f"Received: a {type(link).__name__}"
         )
     return group[name]
 
 
 def text(item: Any, key: str) -> str | None:
-    """Return an attribute that is one string of fixed length, or None if there is none."""
+    """Return an attribute that is one string of fixed length, or None if there is none.
+
+    Args:
+        item: A group or a dataset of the open file.
+        key: The name of the attribute.
+    """
     if key not in item.attrs:
         return None
     attribute = item.attrs.get_id(key)
@@ -112,7 +135,12 @@ def text(item: Any, key: str) -> str | None:
 
 
 def place(root: Any, *parts: str) -> str:
-    """Return file and object for a message; a long name is cut."""
+    """Return "file: object" for a message; the object's name is cut to 200 characters.
+
+    Args:
+        root: A group of the open file.
+        *parts: The names on the way from `root` to the object.
+    """
     name = f"{root.name.rstrip('/')}/{'/'.join(parts)}"
     return f"{root.file.filename}: {name:.200}"
 
@@ -120,30 +148,30 @@ def place(root: Any, *parts: str) -> str:
 def _datasets(root: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yield each dataset below `root` with its path of names, sorted."""
     h5py = h5py_module()
-    waiting: list[tuple[tuple[str, ...], Any]] = [((), root)]
-    met = set()
-    while waiting:
-        parts, item = waiting.pop()
+    pending: list[tuple[tuple[str, ...], Any]] = [((), root)]
+    visited_addresses = set()
+    while pending:
+        names, item = pending.pop()
         address = h5py.h5o.get_info(item.id).addr
-        if address in met or len(parts) > _DEEPEST:
+        if address in visited_addresses or len(names) > _MOST_DEPTH:
             raise WeightsError(
-                f"{place(root, *parts)} must be the one name of an object, at most {_DEEPEST} "
+                f"{place(root, *names)} must be the only name of its object, at most {_MOST_DEPTH} "
                 "groups deep"
             )
-        met.add(address)
+        visited_addresses.add(address)
         if isinstance(item, h5py.Dataset):
-            yield parts, item
+            yield names, item
         elif isinstance(item, h5py.Group):
-            names = sorted(item, reverse=True)
-            waiting += [((*parts, name), follow(item, name)) for name in names]
+            members = sorted(item, reverse=True)
+            pending += [((*names, member), follow(item, member)) for member in members]
         else:
-            raise WeightsError(f"{place(root, *parts)} must be a group or a dataset")
+            raise WeightsError(f"{place(root, *names)} must be a group or a dataset")
 
 
-def _broken_rule(dataset: Any, size: int, room: int) -> str:
-    """Return the rule that forbids reading a dataset of a file of `size` bytes, or nothing.
+def _broken_rule(dataset: Any, size: int, available: int) -> str:
+    """Return the rule that forbids reading a dataset of a file of `size` bytes, or "".
 
-    `room` is the number of bytes that the file and `MOST_BYTES` leave for further tensors.
+    `available` is the number of bytes that the file and `MOST_BYTES` leave for further tensors.
     """
     h5py = h5py_module()
     h5d, h5t = h5py.h5d, h5py.h5t
@@ -164,8 +192,8 @@ def _broken_rule(dataset: Any, size: int, room: int) -> str:
     end = (dataset.id.get_offset() or 0) + stored
     if claimed != stored or end > size:
         return f"claims {claimed} bytes. Received: {stored}, up to byte {end} of {size}"
-    if claimed > room:
-        return f"claims {claimed} bytes, where {room} are left to the tensors of this file"
+    if claimed > available:
+        return f"claims {claimed} bytes, where {available} are left for the tensors of this file"
     return ""
 
 

@@ -1,4 +1,7 @@
-"""What lies on a trunk: a classifier as this family has it, another head, or none."""
+"""The head of a model in a file: the classifier of these families, another head, or none.
+
+The trunk is all layers before the classifier.
+"""
 
 from __future__ import annotations
 
@@ -12,53 +15,62 @@ from pymobilenet.formats.layout import Layout
 from pymobilenet.weights.state import truncate
 
 DRAWN = "drawn anew"
-"""The value of the metadata `CLASSIFIER` of a model whose classifier has learnt nothing yet."""
+"""The value of the metadata `CLASSIFIER` of a model whose classifier is not trained yet."""
 
 CLASSIFIER = "classifier"
 
 DEFAULT_CLASSES = 1000
-"""Classes of a classifier that is drawn for a trunk without one; `MobileNetConfig`'s default."""
+"""The number of classes of a new classifier, for a trunk without one; `MobileNetConfig`'s
+default."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """What the file has on its trunk.
+    """The head in a file.
 
     Attributes:
-        weight, bias: (classes, features) and (classes,); None where they have to be drawn.
-        names: Canonical name -> the file's name, of what was taken.
-        num_classes: Of the classifier; None where the file shows none.
-        left: Names that were left behind.
-        note: A sentence for the report; empty where the head is the family's own.
+        weight: The classifier's weight, (classes, features); None if a new one is needed.
+        bias: The classifier's bias, (classes,); None if a new one is needed.
+        names: Canonical name -> name in the file, of the tensors used.
+        num_classes: The number of classes; None if the file does not show it.
+        unused: Names of the tensors that are not used.
+        note: A sentence for the report; "" if the head is the classifier of these families.
     """
 
     weight: np.ndarray | None
     bias: np.ndarray | None
     names: Mapping[str, str]
     num_classes: int | None
-    left: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
     note: str = ""
 
 
 def read_head(
-    tensors: Mapping[str, np.ndarray], beside: Sequence[str], layout: Layout, features: int
+    tensors: Mapping[str, np.ndarray], head_names: Sequence[str], layout: Layout, features: int
 ) -> Head:
-    """The head among the names `beside` a trunk that ends in so many `features`.
+    """Read the head, which is used if it is one linear layer or one 1x1 convolution.
 
-    It is taken where it is one linear layer, or a 1x1 convolution, and nothing else.
+    Args:
+        tensors: Name -> array, all of the file.
+        head_names: Names of the tensors outside the trunk.
+        layout: The layout of the file, for the axes.
+        features: The number of channels that the trunk ends with.
+
+    Returns:
+        The head; its weight and bias are None if there is none, or one of another kind.
     """
-    linear = [name for name in beside if _is_linear(tensors[name])]
+    linear = [name for name in head_names if _is_linear(tensors[name])]
     weights = {name: _canonical(layout, tensors[name]) for name in linear}
-    if not beside:
+    if not head_names:
         return Head(None, None, {}, None, note="the file has no classifier")
     if len(linear) == 1 and weights[linear[0]].shape[1] == features:
         (name,) = linear
-        rest = [other for other in beside if other != name]
+        rest = [other for other in head_names if other != name]
         classes = weights[name].shape[0]
         biases = [other for other in rest if tensors[other].shape == (classes,)]
         if not rest:
             bias = np.zeros(classes, weights[name].dtype)
-            note = f"{name} has no bias: zeros take its place"
+            note = f"{name} has no bias: zeros are used"
             return Head(weights[name], bias, {"classifier.weight": name}, classes, note=note)
         if len(rest) == 1 and biases:
             names = {"classifier.weight": name, "classifier.bias": rest[0]}
@@ -66,10 +78,10 @@ def read_head(
     dense = [name for name in linear if tensors[name].ndim == 2]
     classes = weights[dense[-1]].shape[0] if dense else None
     note = (
-        "the file's own head is not one linear layer on the trunk and stays behind "
-        f"({truncate(list(beside), most=3)})"
+        "the file's own head is not one linear layer on the trunk and is not used "
+        f"({truncate(list(head_names), most=3)})"
     )
-    return Head(None, None, {}, classes, tuple(beside), note)
+    return Head(None, None, {}, classes, tuple(head_names), note)
 
 
 def _is_linear(tensor: np.ndarray) -> bool:
@@ -78,7 +90,7 @@ def _is_linear(tensor: np.ndarray) -> bool:
 
 
 def _canonical(layout: Layout, tensor: np.ndarray) -> np.ndarray:
-    """(classes, features)."""
+    """Return the classifier's weight with canonical axes: (classes, features)."""
     if tensor.ndim == 4 and tensor.shape[2:] == (1, 1) and not layout.channels_last:
         tensor = tensor[:, :, 0, 0]
     return np.ascontiguousarray(layout.from_peer("classifier.weight", tensor))
@@ -87,18 +99,24 @@ def _canonical(layout: Layout, tensor: np.ndarray) -> np.ndarray:
 def resolve_parametrizations(
     tensors: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Replace the tensors that torch computes a weight from by the weight.
+    """Replace each pair of tensors that torch computes a weight from by the weight.
 
-    Pruning (``weight_orig``, ``weight_mask``; torch/nn/utils/prune.py) and weight norm
-    (``weight_g``, ``weight_v``; ``parametrizations.weight.original0`` and ``1``;
+    Supported are pruning (``weight_orig``, ``weight_mask``; torch/nn/utils/prune.py) and weight
+    norm (``weight_g``, ``weight_v``; ``parametrizations.weight.original0`` and ``1``;
     torch/nn/utils/parametrizations.py), whose norm is over all axes but the first.
+
+    Args:
+        tensors: Name -> array, all of the file.
+
+    Returns:
+        Name -> array, with the weights in place of the pairs; and notes for the report.
     """
     result: dict[str, np.ndarray] = {}
     replaced: list[str] = []
     for name, tensor in tensors.items():
-        for ending, other, whole in _PARAMETRIZED:
+        for ending, other, combined in _PARAMETRIZED:
             if name.endswith(ending) and (partner := _swap(name, ending, other)) in tensors:
-                weight = _swap(name, ending, whole)
+                weight = _swap(name, ending, combined)
                 combine = _prune if ending == "weight_orig" else _weight_norm
                 result[weight] = combine(tensor, tensors[partner])
                 replaced.append(weight)
@@ -115,6 +133,8 @@ _PARAMETRIZED = (
     ("weight_g", "weight_v", "weight"),
     ("parametrizations.weight.original0", "parametrizations.weight.original1", "weight"),
 )
+"""Endings of the names of the first tensor, the second one and the weight."""
+
 _SECOND = r"(weight_mask|weight_v|parametrizations\.weight\.original1)$"
 
 

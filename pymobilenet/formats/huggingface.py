@@ -1,7 +1,8 @@
-"""Folders of Hugging Face: config.json and model.safetensors, in one file or several, in and out.
+"""Folders in the format of Hugging Face: config.json and the weights, in one file or several.
 
-transformers, src/transformers/utils/__init__.py: the names of the files; models/mobilenet_v1/
-configuration_mobilenet_v1.py and ..._v2.py: the fields of config.json and their defaults.
+Sources: transformers, src/transformers/utils/__init__.py, for the names of the files;
+models/mobilenet_v1/configuration_mobilenet_v1.py and ..._v2.py, for the fields of config.json and
+their defaults.
 """
 
 from __future__ import annotations
@@ -25,13 +26,20 @@ INDEX = "model.safetensors.index.json"
 TORCH_WEIGHTS = "pytorch_model.bin"
 
 PT = {"format": "pt"}
-"""The metadata by which transformers and timm know that a safetensors file is torch's."""
+"""The metadata that transformers and timm require of a safetensors file with torch's tensors."""
 
 _HALF = [0.5, 0.5, 0.5]
 
 
 def weights_in(folder: Path) -> Path | None:
-    """The file of a folder that holds its weights, or the index of several; None without one."""
+    """Return the file in a folder that holds its weights, or the index of several files.
+
+    Args:
+        folder: A path; a file has no weights in it.
+
+    Returns:
+        The path, or None if there is no such file.
+    """
     for name in (WEIGHTS, INDEX, TORCH_WEIGHTS):
         if (folder / name).is_file():
             return folder / name
@@ -39,11 +47,17 @@ def weights_in(folder: Path) -> Path | None:
 
 
 def read_parts(index: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The tensors of all files that an index names, and the metadata of the first.
+    """Read a model that is split over several safetensors files.
+
+    Args:
+        index: The index, a ``model.safetensors.index.json``; the files are in its folder.
+
+    Returns:
+        Name -> array, of all files that the index names; and the metadata of the first file.
 
     Raises:
-        WeightsError: No such index, a file it names is not there or outside of its folder, or a
-            tensor is not where the index says.
+        WeightsError: The index is malformed, a file that it names is missing or outside its folder,
+            or a tensor is not in the file that the index states.
     """
     try:
         table: Any = parse_object(index.read_text(encoding="utf-8")).get("weight_map")
@@ -56,9 +70,9 @@ def read_parts(index: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     for name in dict.fromkeys(table.values()):
         if Path(name).name != name:
             raise WeightsError(f"{index}: its files must be beside it. Received: {name!r}")
-        part, texts = safetensors_file.read(index.parent / name)
-        tensors |= part
-        metadata = metadata or texts
+        file_tensors, file_metadata = safetensors_file.read(index.parent / name)
+        tensors |= file_tensors
+        metadata = metadata or file_metadata
     absent = [name for name in table if name not in tensors]
     if absent:
         raise WeightsError(f"{index}: {absent[0]} is not in {table[absent[0]]}")
@@ -74,16 +88,16 @@ def write_folder(
     """Write config.json, model.safetensors and preprocessor_config.json.
 
     Args:
-        folder: Made where it is not there; other files in it stay.
-        config: Of the model.
-        tensors: By transformers' names.
-        metadata: Of the model: classes, and what its images are scaled by.
+        folder: The folder, which is created if it is missing; other files in it are not changed.
+        config: The config of the model.
+        tensors: transformers' name -> array.
+        metadata: Texts of the model: ``classes``, and ``mean`` and ``std`` of its images.
 
     Raises:
-        ConfigError: Something else than a folder is there.
+        ConfigError: `folder` is a file.
     """
     if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder}: a model of Hugging Face's is a folder; this is a file")
+        raise ConfigError(f"{folder}: must be a folder, as Hugging Face's models are. It is a file")
     make_folder(folder)
     safetensors_file.write(folder / WEIGHTS, tensors, {**metadata, **PT})
     _write_json(folder / PREPROCESSOR, _preprocessor(config, metadata))
@@ -104,8 +118,8 @@ def _config(config: MobileNetConfig, metadata: Mapping[str, str]) -> dict[str, A
         "tf_padding": config.padding == "keras",
         "classifier_dropout_prob": config.dropout,
         "layer_norm_eps": config.norm_eps,
-        "id2label": {str(place): name for place, name in enumerate(names)},
-        "label2id": {name: place for place, name in enumerate(names)},
+        "id2label": {str(index): name for index, name in enumerate(names)},
+        "label2id": {name: index for index, name in enumerate(names)},
     }
     if config.family == "v2":
         values |= {
@@ -125,7 +139,7 @@ def _names(config: MobileNetConfig, metadata: Mapping[str, str]) -> list[str]:
         names = None
     if isinstance(names, list) and len(names) == config.num_classes:
         return [str(name) for name in names]
-    return [f"LABEL_{place}" for place in range(config.num_classes)]
+    return [f"LABEL_{index}" for index in range(config.num_classes)]
 
 
 def _preprocessor(config: MobileNetConfig, metadata: Mapping[str, str]) -> dict[str, Any]:

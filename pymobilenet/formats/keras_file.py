@@ -1,9 +1,10 @@
-"""Keras files of any kind as named arrays and settings: .h5, .weights.h5 and .keras.
+"""Reading of Keras files: .h5, .weights.h5 and .keras.
 
-A layer's arrays are ``<layer>/<variable>``, in a nested model ``<model>/<layer>/<variable>``. What
-a whole model says of itself (``model_config`` in .h5, ``config.json`` in .keras) is JSON that Keras
-builds a program from: here it is only searched for strides, padding, epsilon and the like.
-keras 3.15: saving/saving_lib.py, legacy/saving/legacy_h5_format.py.
+An array is named ``<layer>/<variable>``, and ``<model>/<layer>/<variable>`` in a nested model. The
+description of a whole model (``model_config`` in .h5, ``config.json`` in .keras) is JSON from which
+Keras builds a program; here it is only searched for strides, padding, epsilon, activation, input
+size and rescaling. See `pymobilenet.formats.keras_h5` for the layouts of HDF5 files.
+Sources: keras 3.15, saving/saving_lib.py, legacy/saving/legacy_h5_format.py.
 """
 
 from __future__ import annotations
@@ -27,25 +28,25 @@ from pymobilenet.formats.keras_layout import LAYOUTS
 from pymobilenet.formats.unit_names import scaled_by
 
 MOST_UNPACKED = 2**31
-"""Bytes of the weights within a .keras archive."""
+"""The most bytes of the weights in a .keras archive, unpacked."""
 
 _CONFIG_STARTS = re.compile(r'\{"(?:module|class_name)": "')
-"""How Keras' description of an object begins, in keras 3 and 2."""
+"""The start of Keras' description of an object, in Keras 3 and 2."""
 
 _MOST_OBJECTS = 1000
-"""Objects that are looked at before a file counts as one without a description."""
+"""The most objects that are searched for a description of a model."""
 
 
 @dataclass
 class KerasFile:
-    """What a Keras file holds.
+    """The content of a Keras file.
 
     Attributes:
-        tensors: Arrays by name, with Keras' axes.
+        tensors: Name -> array with Keras' axes, see `pymobilenet.formats.keras_layout`.
         metadata: Text by name.
-        settings: Fields of `MobileNetConfig` that the model's own description says.
-        strides: Of its convolutions, in order; empty where it has no description.
-        images: How images are scaled, where the model does it itself.
+        settings: Fields of `MobileNetConfig` that the model's description states.
+        strides: The strides of the convolutions in order; empty without a description.
+        images: The metadata of images that a Rescaling layer of the model scales.
     """
 
     tensors: dict[str, np.ndarray]
@@ -56,18 +57,26 @@ class KerasFile:
 
 
 def read_keras(path: Path) -> KerasFile:
-    """Read a file of Keras'.
+    """Read a Keras file.
+
+    Args:
+        path: A .h5, .weights.h5 or .keras file; the suffix does not matter.
+
+    Returns:
+        The content of the file.
 
     Raises:
-        WeightsError: Not a whole file of Keras', or something in it that is not read.
+        WeightsError: The file is damaged or not a Keras file, or has content that is not supported.
+            The message names the file, the object and the rule.
+        BackendUnavailable: h5py is not installed.
     """
     if zipfile.is_zipfile(path):
         return _read_archive(path)
-    return hdf5.read_file(path, _read_open)
+    return hdf5.read_file(path, _read_hdf5)
 
 
 def _read_archive(path: Path) -> KerasFile:
-    """A .keras archive: the weights are an HDF5 file in it."""
+    """Read a .keras archive, which holds the weights as an HDF5 file."""
     try:
         with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
             member = archive.getinfo("model.weights.h5")
@@ -80,16 +89,17 @@ def _read_archive(path: Path) -> KerasFile:
             unpacked = Path(folder) / "model.weights.h5"
             with archive.open(member) as source:
                 unpacked.write_bytes(source.read())
-            found = hdf5.read_file(unpacked, _read_open)
+            content = hdf5.read_file(unpacked, _read_hdf5)
     except (zipfile.BadZipFile, KeyError, OSError, EOFError, RuntimeError) as error:
-        raise WeightsError(f"{path}: no whole Keras archive: {error}") from None
+        raise WeightsError(f"{path}: a damaged Keras archive: {error}") from None
     except WeightsError as error:
         raise WeightsError(str(error).replace(str(unpacked), f"{path}: model.weights.h5")) from None
-    return _described(found, config, str(path))
+    return _with_description(content, config, str(path))
 
 
-def _read_open(file: Any, size: int) -> KerasFile:
-    metadata = keras_h5._metadata(file)
+def _read_hdf5(file: Any, size: int) -> KerasFile:
+    """Read the open HDF5 file, which has `size` bytes."""
+    metadata = keras_h5.read_metadata(file)
     if "layer_names" in file.attrs:
         tensors = _named_by_layer(file, size)
     elif "model_weights" in file:
@@ -98,105 +108,110 @@ def _read_open(file: Any, size: int) -> KerasFile:
         tensors = _named_by_number(hdf5.follow(file, "layers"), size)
     else:
         raise WeightsError(
-            f"{file.filename} must be one of Keras' files, with an attribute layer_names or a "
+            f"{file.filename} must be a Keras file, with an attribute layer_names or a "
             f"group model_weights or layers. Received: an HDF5 file with {sorted(file)[:5]}"
         )
-    found = KerasFile(tensors, metadata)
+    keras_file = KerasFile(tensors, metadata)
     if "model_config" in file.attrs and Path(file.filename).is_file():
-        return _described(found, Path(file.filename).read_bytes(), file.filename)
-    return found
+        return _with_description(keras_file, Path(file.filename).read_bytes(), file.filename)
+    return keras_file
 
 
 def _named_by_layer(root: Any, size: int) -> dict[str, np.ndarray]:
-    """``conv1/conv1/kernel:0``, or in a nested model ``mobilenet/conv1/kernel:0``."""
-    places = dict(hdf5.arrays(root, size))
-    inner: dict[str, set[str]] = {}
-    for parts in places:
-        inner.setdefault(parts[0], set()).add(parts[-2] if len(parts) > 1 else "")
+    """Name each array by the names of its groups.
+
+    ``conv1/conv1/kernel:0`` is named conv1/kernel, and ``mobilenet/conv1/kernel:0`` of a nested
+    model mobilenet/conv1/kernel.
+    """
+    arrays = dict(hdf5.arrays(root, size))
+    parents: dict[str, set[str]] = {}
+    for path in arrays:
+        parents.setdefault(path[0], set()).add(path[-2] if len(path) > 1 else "")
     tensors: dict[str, np.ndarray] = {}
-    for parts, array in places.items():
-        variable = parts[-1].partition(":")[0].replace("depthwise_kernel", "kernel")
-        is_nested = len(inner[parts[0]]) > 1
-        layer = keras_h5.present_name(parts[-2] if is_nested else parts[0])
-        name = f"{parts[0]}/{layer}/{variable}" if is_nested else f"{layer}/{variable}"
-        _add(tensors, name, array, hdf5.place(root, *parts))
+    for path, array in arrays.items():
+        variable = path[-1].partition(":")[0].replace("depthwise_kernel", "kernel")
+        is_nested = len(parents[path[0]]) > 1
+        layer = keras_h5.present_name(path[-2] if is_nested else path[0])
+        name = f"{path[0]}/{layer}/{variable}" if is_nested else f"{layer}/{variable}"
+        _add(tensors, name, array, hdf5.place(root, *path))
     return tensors
 
 
 def _named_by_number(root: Any, size: int) -> dict[str, np.ndarray]:
-    """``conv2d/vars/0`` is conv1/kernel in MobileNet, Conv1/kernel in MobileNetV2.
+    """Name each array by the number of its layer.
 
-    Of the two, the net that fits the file better; what is not in it keeps its place as its name.
-    A nested model is ``functional/layers/conv2d/vars/0``.
+    ``conv2d/vars/0`` is conv1/kernel in MobileNet and Conv1/kernel in MobileNetV2: the net that
+    fits the file better is used, and a path that it lacks becomes the name. A nested model is
+    ``functional/layers/conv2d/vars/0``.
     """
-    places = {"/".join(parts): array for parts, array in hdf5.arrays(root, size)}
-    models = Counter(place.rpartition("layers/")[0] for place in places)
+    arrays = {"/".join(path): array for path, array in hdf5.arrays(root, size)}
+    models = Counter(path.rpartition("layers/")[0] for path in arrays)
     tensors: dict[str, np.ndarray] = {}
     for model in models:
         start = f"{model}layers/" if model else ""
-        own = {
-            place[len(start) :]: array
-            for place, array in places.items()
-            if place.rpartition("layers/")[0] == model
+        model_arrays = {
+            path[len(start) :]: array
+            for path, array in arrays.items()
+            if path.rpartition("layers/")[0] == model
         }
-        table = min(_tables(), key=lambda table: len(table.keys() ^ own.keys()))
-        for place, array in own.items():
-            _add(tensors, model + table.get(place, place), array, f"{root.name}/{start}{place}")
+        table = min(_tables(), key=lambda table: len(table.keys() ^ model_arrays.keys()))
+        for path, array in model_arrays.items():
+            _add(tensors, model + table.get(path, path), array, f"{root.name}/{start}{path}")
     return tensors
 
 
 def _tables() -> list[dict[str, str]]:
-    """For each net, Keras 3's place of a variable -> ``<layer>/<variable>``."""
+    """For each net, Keras 3's path of a variable -> ``<layer>/<variable>``."""
     return [
-        keras_h5._numbered(layout.rename(MobileNetConfig(layout.families[0])).values())
+        keras_h5.numbered_paths(layout.rename(MobileNetConfig(layout.families[0])).values())
         for layout in LAYOUTS
     ]
 
 
-def _add(tensors: dict[str, np.ndarray], name: str, array: np.ndarray, place: str) -> None:
+def _add(tensors: dict[str, np.ndarray], name: str, array: np.ndarray, path: str) -> None:
     if name in tensors:
-        raise WeightsError(f"{place} is the second {name!r} of the file")
+        raise WeightsError(f"{path} is the second {name!r} of the file")
     tensors[name] = array
 
 
-def _described(found: KerasFile, content: bytes, source: str) -> KerasFile:
-    """The same with what the model's description, somewhere in `content`, says."""
+def _with_description(keras_file: KerasFile, content: bytes, source: str) -> KerasFile:
+    """Add the settings that the model's description, a part of `content`, states."""
     config = _find_config(content)
     if config is None:
-        return found
+        return keras_file
     rows = list(_layers(config, depth=0))
     convolutions = [row for row in rows if row[0] in ("Conv2D", "DepthwiseConv2D")]
     trunk = [row for row in convolutions if row[1].get("name") not in ("conv_preds",)]
     norms = [row[1] for row in rows if row[0] == "BatchNormalization"]
     epsilons = {float(norm.get("epsilon", 1e-3)) for norm in norms}
     if not trunk or not epsilons:
-        return found
+        return keras_file
     if len(epsilons) > 1:
         raise WeightsError(f"{source}: its norms have different epsilon: {sorted(epsilons)}")
-    found.strides = tuple(_first(row[1].get("strides", 1)) for row in trunk)
-    found.settings = {
-        "stem_stride": found.strides[0],
+    keras_file.strides = tuple(_first(row[1].get("strides", 1)) for row in trunk)
+    settings = {
+        "stem_stride": keras_file.strides[0],
         "norm_eps": epsilons.pop(),
         "padding": _padding(rows, source),
         **_activation(rows, source),
         **_resolution(rows),
     }
-    found.settings = {name: v for name, v in found.settings.items() if v is not None}
-    found.images = _rescaling(rows)
-    return found
+    keras_file.settings = {name: value for name, value in settings.items() if value is not None}
+    keras_file.images = _rescaling(rows)
+    return keras_file
 
 
 def _find_config(content: bytes) -> dict[str, Any] | None:
-    """The first JSON object in `content` that describes a model: one that has layers.
+    """Return the first JSON object in `content` that describes a model: one with layers.
 
-    In an HDF5 file it lies among others: what the optimizer is, and how the model is compiled.
+    An HDF5 file has others, which describe the optimizer and how the model is compiled.
     """
-    text, place = content.decode("latin-1"), 0  # a character for each byte; the JSON is ASCII
+    text, offset = content.decode("latin-1"), 0  # a character for each byte; the JSON is ASCII
     for _ in range(_MOST_OBJECTS):
-        start = _CONFIG_STARTS.search(text, place)
+        start = _CONFIG_STARTS.search(text, offset)
         if start is None:
             return None
-        place = start.end()
+        offset = start.end()
         try:
             value, end = json.JSONDecoder().raw_decode(text, start.start())
         except (ValueError, RecursionError):
@@ -204,12 +219,12 @@ def _find_config(content: bytes) -> dict[str, Any] | None:
         config = value.get("config") if isinstance(value, dict) else None
         if isinstance(config, dict) and isinstance(config.get("layers"), list):
             return value  # type: ignore[no-any-return]
-        place = end
+        offset = end
     return None
 
 
 def _layers(model: Mapping[str, Any], depth: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(class, config) of each layer, nested models opened."""
+    """Yield (class, config) of each layer, those of nested models included."""
     config = model.get("config")
     if depth > 8 or not isinstance(config, dict):
         return
@@ -223,16 +238,16 @@ def _layers(model: Mapping[str, Any], depth: int) -> Iterator[tuple[str, Mapping
 
 
 def _padding(rows: list[tuple[str, Mapping[str, Any]]], source: str) -> str | None:
-    """How its convolutions of stride 2 are padded; None where none of them shows it."""
+    """Return the padding of the convolutions of stride 2; None if there is none."""
     kinds = set()
-    before: Any = None
+    zeros: Any = None
     for kind, config in rows:
         if kind == "ZeroPadding2D":
-            before = config.get("padding")
+            zeros = config.get("padding")
         elif kind in ("Conv2D", "DepthwiseConv2D"):
             if _first(config.get("strides", 1)) == 2:
-                kinds.add("same" if config.get("padding") == "same" else json.dumps(before))
-            before = None
+                kinds.add("same" if config.get("padding") == "same" else json.dumps(zeros))
+            zeros = None
     known = {
         "same": "keras",
         "[[0, 1], [0, 1]]": "keras",
@@ -250,6 +265,7 @@ def _padding(rows: list[tuple[str, Mapping[str, Any]]], source: str) -> str | No
 
 
 def _activation(rows: list[tuple[str, Mapping[str, Any]]], source: str) -> dict[str, Any]:
+    """Return the setting of the activation, if there is one."""
     kinds = set()
     for kind, config in rows:
         if kind == "ReLU":
@@ -265,6 +281,7 @@ def _activation(rows: list[tuple[str, Mapping[str, Any]]], source: str) -> dict[
 
 
 def _resolution(rows: list[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Return the setting of the resolution, if the input has a size."""
     for kind, config in rows:
         shape = config.get("batch_shape") or config.get("batch_input_shape")
         if kind == "InputLayer" and isinstance(shape, list) and len(shape) == 4:
@@ -274,13 +291,13 @@ def _resolution(rows: list[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
 
 
 def _rescaling(rows: list[tuple[str, Mapping[str, Any]]]) -> dict[str, str]:
-    """What a Rescaling layer does to pixels, as mean and deviation; nothing without one."""
+    """Return the mean and deviation that a Rescaling layer equals, if there is one."""
     for kind, config in rows:
         scale, offset = config.get("scale"), config.get("offset", 0)
         if kind == "Rescaling" and all(isinstance(v, (int, float)) for v in (scale, offset)):
             assert isinstance(scale, (int, float))
-            spread = 255 * scale
-            return scaled_by([-offset / spread] * 3, [1 / spread] * 3)
+            factor = 255 * scale
+            return scaled_by([-offset / factor] * 3, [1 / factor] * 3)
     return {}
 
 

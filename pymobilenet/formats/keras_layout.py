@@ -5,23 +5,23 @@ Source: keras 3.15, applications/mobilenet.py and mobilenet_v2.py. Arrays are na
 (kH, kW, I, O), depthwise ones (kH, kW, C, 1), MobileNet's classifier, a 1x1 convolution,
 (1, 1, features, classes), MobileNetV2's (features, classes).
 
-What Keras computes is what a config with ``padding="keras"`` computes, at most sizes. That padding
-puts one row and column of zeros below and to the right wherever the stride is 2. Keras does the
-same where the map has an even number of rows and columns. Where it is odd,
+Keras computes what a config with ``padding="keras"`` computes, at most sizes. That padding adds one
+row and column of zeros below and to the right if the stride is 2. Keras does the same if the map
+has an even number of rows and columns. If the number is odd,
 
 - the stem (both nets, "same") pads on both sides, which gives one row more;
-- MobileNet's depthwise convolutions pad below and to the right all the same;
+- MobileNet's depthwise convolutions still pad below and to the right;
 - MobileNetV2's depthwise convolutions (`correct_pad`) pad on both sides.
 
-So MobileNet agrees at every even height and width, MobileNetV2 at multiples of 32, and these
-layouts refuse a config whose resolution is another. At such sizes the weights are good for both
-programs, but they are two different nets.
+So MobileNet agrees at even heights and widths and MobileNetV2 at multiples of 32, and these layouts
+reject a config with another resolution. At other sizes both programs accept the weights but compute
+different functions.
 
-Also Keras' own: at a `width_mult` nobody publishes, such as 0.745, MobileNetV2's widths can differ
-from those of ``rounding="multiple_of_8"`` (24 times 0.745 is cut to 17 before it is rounded). Keras
-then refuses the file by its shapes. MobileNet's classifier drops a thousandth of the features in
-training (`dropout`); that and the softmax after the logits are arguments of the model in Keras,
-which no file of weights shows, and so they are the config's to say.
+At unpublished values of `width_mult`, such as 0.745, MobileNetV2's widths in Keras can differ from
+those of ``rounding="multiple_of_8"`` (24 times 0.745 is truncated to 17 before it is rounded), and
+Keras rejects the file because of its shapes. MobileNet's dropout of 0.001 before the classifier and
+the softmax after the logits are arguments of the model in Keras, which no file of weights states;
+here they are fields of the config.
 """
 
 from __future__ import annotations
@@ -45,16 +45,17 @@ NORM = {
 }
 
 CLASSIFIERS = ("conv_preds", "predictions", "dense")
-"""What the classifier's layer is called, today and in nets that are made from these."""
+"""Names of the classifier's layer, in Keras and in nets that are built upon these."""
 
 IMAGES = {family: {"preprocessing": "keras"} for family in ("v1", "v2")}
-"""keras 3.15, applications/mobilenet.py and mobilenet_v2.py: preprocess_input, mode "tf"."""
+"""The preprocessing by family: keras 3.15, applications/mobilenet.py and mobilenet_v2.py,
+preprocess_input, mode "tf"."""
 
 COMMON = {"stem_stride": 2, "padding": "keras", "activation": "relu6", "norm_eps": 1e-3}
 
 
 def _mobilenet_unit(unit: Unit) -> tuple[str, str]:
-    """Keras' names of a unit's convolution and of its norm."""
+    """Return Keras' names of a unit's convolution and of its norm."""
     if unit.name == "stem":
         return "conv1", "conv1_bn"
     short = {"depthwise": "dw", "pointwise": "pw"}[unit.role]
@@ -63,7 +64,7 @@ def _mobilenet_unit(unit: Unit) -> tuple[str, str]:
 
 
 def _mobilenet_v2_unit(unit: Unit) -> tuple[str, str]:
-    """Keras' names of a unit's convolution and of its norm."""
+    """Return Keras' names of a unit's convolution and of its norm."""
     if unit.name == "stem":
         return "Conv1", "bn_Conv1"
     if unit.name == "head":
@@ -79,19 +80,21 @@ def _block(unit: Unit) -> int:
 def _renamer(
     model: str, unit_names: Callable[[Unit], tuple[str, str]], classifier: str, multiple: int
 ) -> Callable[[MobileNetConfig], dict[str, str]]:
-    """The `rename` of a layout, which agrees with Keras at sizes that are a `multiple`."""
+    """Return the `rename` of a layout that agrees with Keras at multiples of `multiple` pixels."""
 
     def rename(config: MobileNetConfig) -> dict[str, str]:
         if config.resolution % multiple:
             raise ConfigError(
                 f"resolution must be a multiple of {multiple} for Keras' {model}, which pads odd "
-                f"maps in a way of its own. Received: {config.resolution}"
+                f"maps differently. Received: {config.resolution}"
             )
         names: dict[str, str] = {}
         for unit in layers(config):
             convolution, norm = unit_names(unit)
             names[f"{unit.name}.conv.weight"] = f"{convolution}/kernel"
-            names |= {f"{unit.name}.norm.{ours}": f"{norm}/{its}" for ours, its in NORM.items()}
+            names |= {
+                f"{unit.name}.norm.{leaf}": f"{norm}/{variable}" for leaf, variable in NORM.items()
+            }
         names["classifier.weight"] = f"{classifier}/kernel"
         names["classifier.bias"] = f"{classifier}/bias"
         return names
@@ -100,10 +103,17 @@ def _renamer(
 
 
 def from_keras(name: str, array: np.ndarray) -> np.ndarray:
-    """A view of one of Keras' arrays with the canonical axes of tensor `name`.
+    """Return a view of a Keras array with canonical axes.
+
+    Args:
+        name: The canonical name of the tensor.
+        array: The array with Keras' axes.
+
+    Returns:
+        The view: (O, I/g, kH, kW) for a convolution, (classes, features) for the classifier.
 
     Raises:
-        WeightsError: Another number of axes than Keras has there.
+        WeightsError: The array has another number of axes than Keras' arrays of this kind.
     """
     if name == "classifier.weight":
         if array.ndim == 4 and array.shape[:2] == (1, 1):
@@ -117,7 +127,7 @@ def from_keras(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _to_dense(name: str, array: np.ndarray) -> np.ndarray:
-    """The inverse of `from_keras`, with the classifier of MobileNetV2: (features, classes)."""
+    """Invert `from_keras`, with the classifier of MobileNetV2: (features, classes)."""
     if name == "classifier.weight":
         return array.T
     if name.endswith(".conv.weight"):
@@ -126,7 +136,7 @@ def _to_dense(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _to_convolution(name: str, array: np.ndarray) -> np.ndarray:
-    """The inverse of `from_keras`, with that of MobileNet: (1, 1, features, classes)."""
+    """Invert `from_keras`, with the classifier of MobileNet: (1, 1, features, classes)."""
     array = _to_dense(name, array)
     return array[None, None] if name == "classifier.weight" else array
 

@@ -1,4 +1,4 @@
-"""What another project calls a MobileNet's tensors, and how it lays out their axes."""
+"""A layout: the names and axes of the tensors of another project's MobileNets."""
 
 from __future__ import annotations
 
@@ -12,41 +12,45 @@ from pymobilenet.config import MobileNetConfig
 
 
 def unchanged(_name: str, array: np.ndarray) -> np.ndarray:
-    """The axes of a layout that has PyTorch's."""
+    """Return the array: `from_peer` and `to_peer` of a layout with PyTorch's axes."""
     return array
 
 
-def nothing(_config: MobileNetConfig) -> dict[str, np.ndarray]:
-    """What a layout's files hold besides, where they do not."""
+def no_extra_tensors(_config: MobileNetConfig) -> dict[str, np.ndarray]:
+    """Return an empty dict: `extra_tensors` of a layout whose files have none."""
     return {}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The names and axes of one project's models, as a mapping both ways.
+    """The names and axes of one project's tensors, for import and export.
+
+    The peer is the other project.
 
     Attributes:
-        name: What the layout is called in `--from` and `--to`: "torchvision".
-        families: The families of `MobileNetConfig` it can hold.
-        fixed: Config fields every model of this layout has, and which its tensors do not show:
+        name: The name of the layout in `--from` and `--to`: "torchvision".
+        families: The families of `MobileNetConfig` that the project has.
+        fixed: Config fields that have one value in the project and that tensors do not show:
             ``{"norm_eps": 1e-3, "padding": "keras"}``.
-        rename: For a config, canonical name -> the peer's name, for every tensor of
-            `architecture.parameter_shapes` and `architecture.statistic_shapes`.
-        from_peer: (canonical name, the peer's array) -> the array in canonical axes: a view where
-            that is possible.
-        to_peer: The inverse.
-        ignored: A regular expression; peer names that it matches whole carry nothing of the model
-            (``num_batches_tracked``).
-        besides: For a config, what the peer's own files hold besides, by the peer's name.
-        hint: A sentence for whoever has a file whose names are nearly these.
-        classifiers: Other names that versions of the project have for the classifier's module.
-        images: What the project's images are scaled by: `preprocessing`, `mean` and `std`, texts as
-            `pymobilenet.data.file_metadata` reads them, by family.
+        rename: A function of the config that returns canonical name -> the peer's name, for every
+            tensor of `architecture.parameter_shapes` and `architecture.statistic_shapes`.
+        from_peer: A function of a canonical name and the peer's array that returns the array with
+            canonical axes, as a view if possible.
+        to_peer: The inverse of `from_peer`.
+        ignored: A regular expression; peer names that it matches completely are no part of the
+            model (``num_batches_tracked``).
+        extra_tensors: A function of the config that returns the further tensors of the peer's
+            files, by the peer's name.
+        hint: A sentence for the error message about a file with nearly these names.
+        classifiers: Names of the classifier's module in other versions of the project.
+        images: Family -> the metadata of the scaling of images: `preprocessing`, `mean` and `std`,
+            texts as `pymobilenet.data.file_metadata` reads them.
         source: The repository, for the report.
-        namesakes: What other nets have the same names; for the report.
-        shared_names: Whether other nets have the same names: such a layout is used only where it
-            is named.
-        channels_last: Whether convolutions' axes end in (I, O), as Keras', and not begin with them.
+        namesakes: Other nets that have the same names, for the report.
+        shared_names: Whether another layout has the same names; such a layout is used only if the
+            user names it.
+        channels_last: Whether the axes of convolutions end with (I, O), as in Keras, rather than
+            begin with (O, I).
         needs_prefix: Whether the names are too general without their common prefix.
     """
 
@@ -57,7 +61,7 @@ class Layout:
     from_peer: Callable[[str, np.ndarray], np.ndarray] = unchanged
     to_peer: Callable[[str, np.ndarray], np.ndarray] = unchanged
     ignored: str = ""
-    besides: Callable[[MobileNetConfig], dict[str, np.ndarray]] = nothing
+    extra_tensors: Callable[[MobileNetConfig], dict[str, np.ndarray]] = no_extra_tensors
     hint: str = ""
     classifiers: tuple[str, ...] = ()
     images: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

@@ -1,4 +1,8 @@
-"""A model out of any file: container by content, layout by names or structure, config by shapes."""
+"""Import of a model from any file that this package reads.
+
+The container is detected by the file's content, the layout by the names or the structure of its
+tensors, and the config by their shapes.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from pymobilenet.formats.exchange import FORMAT_VERSION
 from pymobilenet.formats.heads import CLASSIFIER, DEFAULT_CLASSES, DRAWN, Head, read_head
 from pymobilenet.formats.infer_config import infer_config
 from pymobilenet.formats.layout import Layout
-from pymobilenet.formats.match import Match, match_layouts, refusal
+from pymobilenet.formats.match import Match, match_layouts, no_match_error
 from pymobilenet.formats.origin import BACKGROUND, origin_of_pretrained
 from pymobilenet.formats.registry import CONTAINERS, layouts_named
 from pymobilenet.formats.sample import Sample, decide
@@ -34,10 +38,10 @@ from pymobilenet.weights import State, check_state, initial_state, state_shapes
 from pymobilenet.weights.state import slots_of, truncate
 
 IMAGENET_NAMES = {1000: "imagenet-1k", 1001: "imagenet-1k-background"}
-"""Number of classes -> the key of `evaluation.names.OFFICIAL` by which they are named, where the
-file of a project whose published weights are ImageNet's names no classes."""
+"""Number of classes -> the key of `evaluation.names.OFFICIAL` whose class names are assumed, if the
+file names no classes and the published weights of its project are ImageNet's."""
 
-NAMES_NOTE = "{} classes are named as ImageNet's; --classes FILE gives other names"
+NAMES_NOTE = "{} classes are assumed to be ImageNet's; --classes FILE gives other names"
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,10 @@ class Loaded:
     """A model read from a file.
 
     Attributes:
-        config, state: As everywhere; the state is canonical, C-contiguous and checked, with moments
-            only where the file is this project's own.
-        metadata: What else the file says, text by name; without config and format_version.
+        config: The config of the model.
+        state: Canonical name -> array, C-contiguous and checked, all float32 or all float64. It has
+            optimizer slots only if a file of this package has them.
+        metadata: The other metadata of the file, text by name, without config and format_version.
         report: How the file's tensors were paired, and what was assumed.
     """
 
@@ -68,29 +73,33 @@ def load_any(
     which: str | None = None,
     name_map: Mapping[str, str] | None = None,
 ) -> Loaded:
-    """Read a model from a file of this project or of another.
+    """Read a model from a file of this package or of another project.
 
-    What neither tensors nor names show comes from the file or a config.json beside it, then from
-    `config` and `settings`, then from `sample`, and else is the layout's default: `report.assumed`
-    has these.
+    A setting that neither tensors nor names determine is read from the file or a config.json in its
+    folder, else taken from `config` and `settings`, else found with `sample`, else it is the
+    layout's default. `report.assumed` lists these defaults.
 
     Args:
-        path: The file, or the name of pretrained weights, see `pymobilenet.hub`. What a file is
-            shows in its bytes and in the names in it, never in its suffix.
-        container: One of `registry.CONTAINERS`, to read the file as that and nothing else.
-        layout: The name of one of `registry.LAYOUTS`, for the same.
-        config: All fields of the net's config; what the tensors show must agree with it.
-        settings: Some fields of it: ``{"stem_stride": 1}``.
+        path: The file, or the name of pretrained weights, see `pymobilenet.hub`. The format is
+            detected by the bytes of the file, not by its suffix.
+        container: A key of `registry.CONTAINERS`, to read the file as this container only.
+        layout: The name of one of `registry.LAYOUTS`, to read the file as this layout only.
+        config: The config of the net. It must agree with the tensors.
+        settings: Some fields of the config: ``{"stem_stride": 1}``.
         sample: Inputs and outputs of the original net, or an .npz file of them; see `Sample`.
-        which: A state dict of a checkpoint that has several, or a prefix: "ema".
-        name_map: The file's names -> canonical names, see `ConversionReport.name_map`.
+        which: If the file has several models, the name of a state dict or a prefix of tensor names:
+            "ema".
+        name_map: Name in the file -> canonical name, see `ConversionReport.name_map`.
+
+    Returns:
+        The model: config, state, metadata and report.
 
     Raises:
-        WeightsError: A file that is none of these, or not whole; names and shapes that fit no net,
-            or more than one; a setting that nobody knows, or one that contradicts the file.
-        ConfigError: A container, a layout or a setting that does not exist.
-        BackendUnavailable: The container needs a framework that is not there.
-        DataError: Pretrained weights that cannot be downloaded.
+        WeightsError: The file is damaged or in no known format; its names and shapes fit no net, or
+            more than one; or a setting is not known, or contradicts the file.
+        ConfigError: The container, the layout or a setting does not exist.
+        BackendUnavailable: The container requires a framework that is not installed.
+        DataError: Pretrained weights cannot be downloaded.
     """
     path, pretrained = resolve_model_file(path, print_to_stderr)
     if container is not None and container not in CONTAINERS:
@@ -100,65 +109,64 @@ def load_any(
     user = dict(check_settings(settings or {}))
     origin = origin_of_pretrained(pretrained) if pretrained else None
     source = read_source(path, container, which, origin)
-    own = _own_config(path, source.metadata)
-    if own is not None and _has_canonical_names(own, source, str(path)):
-        check_floats(own, {**source.tensors, **source.moments}, str(path))
+    file_config = _file_config(path, source.metadata)
+    if file_config is not None and _has_canonical_names(file_config, source, str(path)):
+        check_floats(file_config, {**source.tensors, **source.moments}, str(path))
     match = _match(source, layouts, layout, which, name_map)
     if source.moments and match.layout is not CANONICAL:
         raise WeightsError(
-            f"{path}: {match.layout.name} has no moments. "
+            f"{path}: the layout {match.layout.name} has no optimizer slots. "
             f"Received: {truncate(sorted(source.moments))}"
         )
     trunk = _trunk(source, match)
     features = trunk[[name for name in trunk if name.endswith("conv.weight")][-1]].shape[0]
-    head = read_head(source.tensors, match.beside, match.layout, features)
-    if own and config and own != config:
+    head = read_head(source.tensors, match.head_names, match.layout, features)
+    if file_config and config and file_config != config:
         raise WeightsError(
-            f"{path}: its own config is {own.to_json()}. Received: {config.to_json()}"
+            f"{path}: its own config is {file_config.to_json()}. Received: {config.to_json()}"
         )
-    said = own.to_dict() if own else dict(source.origin.settings)
     known = Settings(
-        file=said,
-        said_in="config" if own else source.origin.said_in,
+        file=file_config.to_dict() if file_config else dict(source.origin.settings),
+        file_part="config" if file_config else source.origin.file_part,
         user={**(config.to_dict() if config else {}), **user},
         sample={},
     )
     inferred = _inferred(path, match, trunk, head, known.known(str(path)))
-    decided: tuple[str, ...] = ()
+    sample_notes: tuple[str, ...] = ()
     if sample is not None:
         sample = sample if isinstance(sample, Sample) else Sample.read(sample)
         state = _with_head(inferred, trunk, head)
-        known, decided = decide(str(path), sample, inferred, state, match, known)
+        known, sample_notes = decide(str(path), sample, inferred, state, match, known)
     new_config, assumed = complete(str(path), inferred, match.layout, known)
     _check_strides(source, new_config)
     state = _with_head(new_config, trunk, head) | source.moments
     check_floats(new_config, state, str(path))
-    foreign = own is None
-    metadata, scaling = _metadata(source, match, head, foreign)
-    naming = IMAGENET_NAMES.get(new_config.num_classes)
-    names_assumed = (
-        naming is not None
-        and foreign
+    is_foreign = file_config is None
+    metadata, scaling = _metadata(source, match, head, is_foreign)
+    class_names = IMAGENET_NAMES.get(new_config.num_classes)
+    are_names_assumed = (
+        class_names is not None
+        and is_foreign
         and head.weight is not None
         and keys.CLASSES not in metadata
         and match.family in match.layout.images
     )
-    if names_assumed:
-        metadata[keys.CLASSES] = json.dumps(naming)
+    if are_names_assumed:
+        metadata[keys.CLASSES] = json.dumps(class_names)
     report = ConversionReport(
         container=source.container,
         layout=match.title,
         matched={**match.names, **head.names},
-        left_over=head.left,
+        left_over=head.unused,
         ignored=match.ignored,
         config=new_config,
         notes=(
             *source.notes,
             *match.notes,
-            *_notes(match, head, new_config, foreign),
-            *decided,
-            *_others(match.layout, new_config, assumed),
-            *((NAMES_NOTE.format(new_config.num_classes),) if names_assumed else ()),
+            *_notes(match, head, new_config, is_foreign),
+            *sample_notes,
+            *_differences(match.layout, new_config, assumed),
+            *((NAMES_NOTE.format(new_config.num_classes),) if are_names_assumed else ()),
         ),
         biases=match.biases,
         assumed=assumed,
@@ -172,7 +180,16 @@ def load_any(
 
 
 def check_floats(config: MobileNetConfig, state: Mapping[str, np.ndarray], source: str) -> None:
-    """Refuse a state that is not all float32 or all float64, or not the config's."""
+    """Check that a state is that of a config, all float32 or all float64.
+
+    Args:
+        config: The config of the model.
+        state: Canonical name -> array, with or without optimizer slots.
+        source: The file, for messages.
+
+    Raises:
+        WeightsError: A tensor is missing, not expected, of another shape or dtype, or not finite.
+    """
     dtype = np.asarray(state.get("classifier.weight", np.float32(0))).dtype
     if dtype not in (np.float32, np.float64):
         raise WeightsError(
@@ -182,7 +199,7 @@ def check_floats(config: MobileNetConfig, state: Mapping[str, np.ndarray], sourc
 
 
 def _has_canonical_names(config: MobileNetConfig, source: Source, path: str) -> bool:
-    """Whether most of a file's tensors have this project's own names.
+    """Return whether most of a file's tensors have canonical names.
 
     Raises:
         WeightsError: The file's own config leaves a layer without channels.
@@ -197,11 +214,11 @@ def _has_canonical_names(config: MobileNetConfig, source: Source, path: str) -> 
 def _match(
     source: Source,
     layouts: tuple[Layout, ...],
-    named: str | None,
+    layout: str | None,
     which: str | None,
     name_map: Mapping[str, str] | None,
 ) -> Match:
-    """Which tensor is which: by the user's map, by names, or by structure."""
+    """Pair the tensors with canonical names: by the user's map, by names, or by structure."""
     path = str(source.path)
     name_map = name_map or source.name_map
     if name_map is not None:
@@ -209,19 +226,22 @@ def _match(
     match = match_layouts(source.tensors, layouts, which, path)
     if match is not None:
         return match
-    if named is not None:
-        raise refusal(source.tensors, layouts, path, f"only {named} was tried")
-    structure = match_structure(source.tensors, source.is_ordered)
-    if isinstance(structure, Match):
-        return structure
-    raise refusal(source.tensors, layouts, path, structure)
+    if layout is not None:
+        raise no_match_error(source.tensors, layouts, path, f"only {layout} was tried")
+    match_or_reason = match_structure(source.tensors, source.is_ordered)
+    if isinstance(match_or_reason, Match):
+        return match_or_reason
+    raise no_match_error(source.tensors, layouts, path, match_or_reason)
 
 
 def _trunk(source: Source, match: Match) -> State:
-    """The trunk by canonical names and axes, with biases before norms in the running means."""
+    """Return the trunk: canonical name -> array with canonical axes.
+
+    A bias of a convolution before a norm is subtracted from the norm's running mean.
+    """
     trunk: State = {}
-    for ours, peer in match.names.items():
-        trunk[ours] = _canonical_axes(source.path, match.layout, ours, source.tensors[peer])
+    for name, peer in match.names.items():
+        trunk[name] = _canonical_axes(source.path, match.layout, name, source.tensors[peer])
     for peer, unit in match.biases.items():
         mean, bias = trunk[f"{unit}.norm.running_mean"], source.tensors[peer]
         if bias.shape != mean.shape:
@@ -237,14 +257,14 @@ def _canonical_axes(path: Path, layout: Layout, name: str, tensor: np.ndarray) -
         return np.ascontiguousarray(layout.from_peer(name, tensor))
     except (ValueError, IndexError) as error:
         raise WeightsError(
-            f"{path}: {name} has not {layout.name}'s axes: {error}. Received: {tensor.shape}"
+            f"{path}: {name} must have the axes of {layout.name}: {error}. Received: {tensor.shape}"
         ) from None
 
 
 def _inferred(
     path: Path, match: Match, trunk: State, head: Head, known: Mapping[str, Any]
 ) -> MobileNetConfig:
-    """What the shapes show; the settings that are known decide between roundings."""
+    """Return the config inferred from the shapes; known settings decide between roundings."""
     if known.get("family", match.family) != match.family:
         raise WeightsError(f"{path}: its names are {match.family}'s. Received: {known['family']}")
     shapes = {name: tensor.shape for name, tensor in trunk.items()}
@@ -259,19 +279,19 @@ def _inferred(
     try:
         return infer_config(match.family, shapes, match.layout.fixed.get("rounding"))
     except WeightsError as error:
-        try:  # a net that was built with another rounding than its project's default
+        try:  # a net built with another rounding than its project's default
             return infer_config(match.family, shapes)
         except WeightsError:
-            raise WeightsError(f"{path}: no {match.title}: {error}") from None
+            raise WeightsError(f"{path}: must be a {match.title}: {error}") from None
 
 
 def _with_head(config: MobileNetConfig, trunk: State, head: Head) -> State:
-    """The state, with the file's classifier or one that is drawn anew from seed 0."""
+    """Return the state, with the file's classifier or a new one, initialized with seed 0."""
     dtype = trunk["stem.conv.weight"].dtype
     weight, bias = head.weight, head.bias
     if weight is None or bias is None:
-        drawn = initial_state(config, 0, dtype)
-        weight, bias = drawn["classifier.weight"], drawn["classifier.bias"]
+        initial = initial_state(config, 0, dtype)
+        weight, bias = initial["classifier.weight"], initial["classifier.bias"]
     state = {**trunk, "classifier.weight": weight, "classifier.bias": bias}
     return {n: np.ascontiguousarray(state[n]) for n in state_shapes(config) if n in state} | {
         name: tensor for name, tensor in state.items() if name not in state_shapes(config)
@@ -279,15 +299,15 @@ def _with_head(config: MobileNetConfig, trunk: State, head: Head) -> State:
 
 
 def _metadata(
-    source: Source, match: Match, head: Head, foreign: bool
+    source: Source, match: Match, head: Head, is_foreign: bool
 ) -> tuple[dict[str, str], str]:
-    """The file's metadata, with how images are scaled; and who says that, where it is assumed."""
+    """Return the metadata with the scaling of images, and `ConversionReport.scaling`."""
     metadata = {
         n: t for n, t in source.metadata.items() if n not in (keys.CONFIG, keys.FORMAT_VERSION)
     }
     if head.weight is None:
         metadata[CLASSIFIER] = DRAWN
-    if not foreign:
+    if not is_foreign:
         return metadata, ""
     metadata = {**source.origin.metadata, **metadata}
     if keys.PREPROCESSING in metadata:
@@ -296,36 +316,38 @@ def _metadata(
     return metadata | dict(images), "layout" if images else "unknown"
 
 
-def _notes(match: Match, head: Head, config: MobileNetConfig, foreign: bool) -> tuple[str, ...]:
+def _notes(match: Match, head: Head, config: MobileNetConfig, is_foreign: bool) -> tuple[str, ...]:
     notes = []
     if match.biases:
         notes.append(f"the biases of {len(match.biases)} convolutions are in the running means")
     if head.weight is None:
         notes.append(
-            f"{head.note}: one for {config.num_classes} classes is drawn anew, which has learnt "
-            "nothing; --set num_classes=N draws another"
+            f"{head.note}: one for {config.num_classes} classes is initialized at random and not "
+            "trained; --set num_classes=N for another number"
         )
     elif head.note:
         notes.append(head.note)
-    if foreign and match.layout.name == "huggingface" and config.num_classes == 1001:
+    if is_foreign and match.layout.name == "huggingface" and config.num_classes == 1001:
         notes.append(BACKGROUND)
     return tuple(notes)
 
 
-def _others(layout: Layout, config: MobileNetConfig, assumed: Mapping[str, Any]) -> tuple[str, ...]:
-    """Where the net is not as its project builds it by default."""
-    others = [
+def _differences(
+    layout: Layout, config: MobileNetConfig, assumed: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Return a note on the fields that differ from the project's defaults."""
+    differences = [
         f"{field} {getattr(config, field)!r} ({value!r})"
         for field, value in layout.fixed.items()
         if field not in ("rounding", "resolution")
         and field not in assumed
         and getattr(config, field) != value
     ]
-    return (f"other than {layout.name}'s: {', '.join(others)}",) if others else ()
+    return (f"other than {layout.name}'s: {', '.join(differences)}",) if differences else ()
 
 
 def _check_strides(source: Source, config: MobileNetConfig) -> None:
-    """Refuse a net whose own description says other strides than these nets have."""
+    """Raise an error if the file's description states other strides than these nets have."""
     expected = tuple(row.stride for row in layers(config))
     if source.strides and source.strides[: len(expected)] != expected:
         rows = zip(layers(config), source.strides, strict=False)
@@ -335,7 +357,8 @@ def _check_strides(source: Source, config: MobileNetConfig) -> None:
         )
 
 
-def _own_config(path: Path, metadata: Mapping[str, str]) -> MobileNetConfig | None:
+def _file_config(path: Path, metadata: Mapping[str, str]) -> MobileNetConfig | None:
+    """Return the config in the metadata of a file of this package; None for another file."""
     if keys.FORMAT_VERSION not in metadata:
         return None
     version = metadata[keys.FORMAT_VERSION]

@@ -1,10 +1,10 @@
-"""NumPy's .npz: read by `numpy.load(allow_pickle=False)`, written canonically.
+"""NumPy's .npz files: read by `numpy.load(allow_pickle=False)`, written canonically.
 
-What `numpy.load` lacks is a bound on memory: it allocates the shape that a member's header claims
-before it reads the values, and unpacks what the zip declares. Both are checked before, by
-`numpy.lib.format` and `pymobilenet.formats.zip_checks`. `numpy.savez` dates its members and keeps
-their order; here equal content means equal bytes: names sorted by their bytes, stored without
-compression, dated 1980-01-01.
+`numpy.load` lacks a bound on memory: it allocates the shape that a member's header claims before it
+reads the values, and unpacks as many bytes as the zip declares. Both are checked before, by
+`numpy.lib.format` and `pymobilenet.formats.zip_checks`. `numpy.savez` dates its members and writes
+them in the order of the arguments; here equal content means equal bytes: names sorted by their
+bytes, stored without compression, dated 1980-01-01.
 
 Metadata is the member ``__metadata__``: the UTF-8 bytes, as uint8, of a JSON object of strings with
 sorted keys.
@@ -30,11 +30,11 @@ from pymobilenet.strict_json import check_texts, parse_object
 METADATA = "__metadata__"
 
 MOST_GROWTH = 20
-"""Times its own size that a file may unpack to: deflate saves a tenth of trained weights, and all
-but a thousandth of the zeros of fresh moments, some of which `SMALL` allows."""
+"""The largest ratio of unpacked bytes to the size of a file: deflate removes a tenth of trained
+weights and 99.9% of the zeros of new moments, for which `SMALL` allows some more."""
 
 SMALL = 2**26
-"""Bytes any file may unpack to."""
+"""Bytes to which a file of any size may unpack."""
 
 _DTYPES = {
     np.dtype(code): code
@@ -50,8 +50,12 @@ _HEADERS = {
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read the arrays and the metadata of an npz file.
 
+    Args:
+        path: The file.
+
     Returns:
-        Name -> array, native and in C order, and the metadata (empty if the file has none).
+        Name -> array in C order with native byte order, and the metadata (empty if the file has
+        none).
 
     Raises:
         WeightsError: The file is missing, is not a zip of .npy members of numbers, or claims more
@@ -76,10 +80,16 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 
 def write(path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
-    """Write named arrays and metadata, atomically; equal content is equal bytes.
+    """Write named arrays and metadata, atomically; equal content gives equal bytes.
+
+    Args:
+        path: The file to write.
+        tensors: Name -> array of booleans, integers or floats.
+        metadata: Text by name.
 
     Raises:
-        WeightsError: A dtype that is no number's, a name no member can have, or ``__metadata__``.
+        WeightsError: A dtype is not supported, or a name is not possible in a zip or is
+            ``__metadata__``.
     """
     if METADATA in tensors:
         raise WeightsError(f"a tensor must not be named {METADATA}, which names the metadata")
@@ -111,7 +121,7 @@ def write(path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping
 
 
 def _header(tensor: np.ndarray) -> bytes:
-    """Magic, version 1.0 and the description, so long that the values begin at a multiple of 64."""
+    """Return an .npy 1.0 header, padded so that the values begin at a multiple of 64 bytes."""
     text = f"{{'descr': '{tensor.dtype.str}', 'fortran_order': False, 'shape': {tensor.shape}, }}"
     length = -(10 + len(text) + 1) % 64 + len(text) + 1
     return (
@@ -155,16 +165,16 @@ def _check_array(stream: IO[bytes], size: int, name: str) -> None:
     if dtype.newbyteorder("=") not in _DTYPES or dtype.names or dtype.subdtype:
         names = ", ".join(_DTYPES.values())
         raise ValueError(f"{name:.200}: dtype must be one of {names}. Received: {dtype!s:.80}")
-    claimed, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
-    if claimed != held or min(shape, default=0) < 0:
+    claimed, stored = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if claimed != stored or min(shape, default=0) < 0:
         raise ValueError(
             f"{name:.200} of shape {shape!s:.80} and {dtype} must have {claimed} bytes. "
-            f"Received: {held}"
+            f"Received: {stored}"
         )
 
 
 def _check_name(name: str) -> None:
-    """Refuse a name that would lead out of a folder."""
+    """Raise an error for a name that would be a path out of a folder."""
     if name.startswith("/") or {"\\", "\0"} & set(name) or ".." in name.split("/"):
         raise ValueError(
             f"names must be relative, without backslash and NUL. Received: {name!r:.200}"

@@ -1,12 +1,12 @@
-"""ONNX, out: the graph built by hand from the table of layers, the same bytes for the same state.
+"""ONNX export: the graph is built from the table of layers; equal states give equal bytes.
 
 Format: https://onnx.ai/onnx/repo-docs/IR.html; the operators, with their attributes and the order
 of their inputs: https://onnx.ai/onnx/operators/. Values and nodes have the names of the
 activations (``blocks.3.depthwise.conv``), initializers those of the state (``stem.norm.bias``).
 Input: ``images`` (N, C, H, W), float32, of any N, H and W; output: ``logits`` (N, classes), or
-``probabilities`` where the config says softmax. Metadata: ``config`` and ``versions``, as in the
-exchange file, and what else the writer was given. The versions are those of the libraries that
-write the file, whatever backend the state comes from.
+``probabilities`` if the config has softmax. Metadata: ``config`` and ``versions``, as in the
+exchange file, and the texts passed by the caller. The versions are those of the libraries that
+write the file, not those of the backend.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ if TYPE_CHECKING:
     import onnx
 
 OPSET = 22
-"""The last opset that defines a convolution anew (for bfloat16). A later one changes nothing in
-these graphs but the number of runtimes that can read them; ONNX Runtime can from 1.20 on."""
+"""The last opset with a new definition of the convolution (for bfloat16). Later ones change nothing
+in these graphs, and fewer runtimes read them; ONNX Runtime reads this one from 1.20 on."""
 
 OLDEST_OPSET = 13
-"""The first whose `QuantizeLinear` has a scale for each channel, which `quantize` needs."""
+"""The first opset whose `QuantizeLinear` has a scale for each channel; `quantize` requires it."""
 
 MOST_BYTES = 2**31 - 1 - 2**20
-"""Of tensors in one file: a protobuf message ends at 2 GiB, of which a mebibyte is left for the
-graph (https://protobuf.dev/programming-guides/proto-limits)."""
+"""The most bytes of tensors in one file: a protobuf message has less than 2 GiB, of which 1 MiB is
+reserved for the graph (https://protobuf.dev/programming-guides/proto-limits)."""
 
 _NORM_INPUTS = ("weight", "bias", "running_mean", "running_var")
 
 
 class Node(NamedTuple):
-    """One operator; it is named after its one output."""
+    """One operator with one output, whose name it has."""
 
     operator: str
     inputs: tuple[str, ...]
@@ -56,14 +56,19 @@ class Node(NamedTuple):
 
 
 def export_onnx(path: str | Path, model: Model, opset: int = OPSET) -> None:
-    """Write `model`, of any backend, as an ONNX file that computes what `model.predict` does.
+    """Write a model as an ONNX file that computes the same as `model.predict`.
 
-    Moments of an optimizer are left out. The file appears only after ONNX's own checker has passed
-    it, and the same state gives the same bytes whichever backend holds it.
+    Optimizer slots are not written. ONNX's checker must accept the file before it appears. Equal
+    states give equal bytes, whichever backend the model is of.
+
+    Args:
+        path: The file to write.
+        model: A float32 model of any backend.
+        opset: The version of ONNX's operators.
 
     Raises:
-        WeightsError: A state that is not float32 or not finite, or that is too large for one file.
-        ConfigError: An opset that is too old or that the installed onnx does not know.
+        WeightsError: The state is not float32 or not finite, or is too large for one file.
+        ConfigError: The opset is too old, or the installed onnx does not have it.
         BackendUnavailable: onnx is not installed.
     """
     write_onnx(path, model.config, model.get_state(), opset)
@@ -76,9 +81,14 @@ def write_onnx(
     opset: int = OPSET,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """`export_onnx` for a config and a canonical state, float32, without a backend.
+    """Write a config and a state as an ONNX file; see `export_onnx` for the errors.
 
-    Texts in `metadata` travel in the file's own.
+    Args:
+        path: The file to write.
+        config: The config of the model.
+        state: Canonical name -> array, float32.
+        opset: The version of ONNX's operators.
+        metadata: Further metadata, text by name.
     """
     graph = onnx_model(config, state, opset, metadata, source=str(path))
     load_package("onnx").checker.check_model(graph, full_check=True)
@@ -93,10 +103,23 @@ def onnx_model(
     metadata: Mapping[str, str] | None = None,
     source: str = "state",
 ) -> onnx.ModelProto:
-    """The graph, as the onnx package holds it; arguments and errors as in `write_onnx`."""
+    """Return the ONNX model of a config and a state.
+
+    Args:
+        config: The config of the model.
+        state: Canonical name -> array, float32.
+        opset: The version of ONNX's operators.
+        metadata: Further metadata, text by name.
+        source: The name of the file, for messages.
+
+    Raises:
+        WeightsError: As `export_onnx`.
+        ConfigError: As `export_onnx`.
+        BackendUnavailable: onnx is not installed.
+    """
     helper, numpy_helper = (load_package(f"onnx.{name}") for name in ("helper", "numpy_helper"))
     _check_opset(opset)
-    weights = {name: np.asarray(state[name]) for name in state if not _is_moment(name)}
+    weights = {name: np.asarray(state[name]) for name in state if not _is_slot(name)}
     _check_size(config, source)
     check_state(config, weights, "float32", source=source)
     tensors = {name: weights[name] for name in state_shapes(config)} | _bounds(config)
@@ -116,20 +139,20 @@ def onnx_model(
         [numpy_helper.from_array(tensor, name) for name, tensor in tensors.items()],
     )
     opsets = [helper.make_opsetid("", opset)]
-    made = helper.make_model(
+    model = helper.make_model(
         graph,
         opset_imports=opsets,
         ir_version=helper.find_min_ir_version_for(opsets),
         producer_name="pymobilenet",
         producer_version=version("pymobilenet"),
     )
-    own = {keys.CONFIG: config.to_json(), keys.VERSIONS: versions("onnx", "pymobilenet")}
-    helper.set_model_props(made, dict(sorted({**(metadata or {}), **own}.items())))
-    return made
+    canonical = {keys.CONFIG: config.to_json(), keys.VERSIONS: versions("onnx", "pymobilenet")}
+    helper.set_model_props(model, dict(sorted({**(metadata or {}), **canonical}.items())))
+    return model
 
 
 def _nodes(config: MobileNetConfig) -> Iterator[Node]:
-    """The operators in the order they are computed; dropout computes nothing outside training."""
+    """Yield the operators in order of execution; in evaluation dropout has none."""
     block, entry, x = "", "", "images"
     for layer in layers(config):
         if layer.block != block:
@@ -157,7 +180,7 @@ def _unit(layer: Layer, x: str, config: MobileNetConfig) -> Iterator[Node]:
         "strides": (layer.stride, layer.stride),
     }
     yield Node("Conv", (x, f"{name}.conv.weight"), f"{name}.conv", convolution)
-    norm = (f"{name}.conv", *(f"{name}.norm.{part}" for part in _NORM_INPUTS))
+    norm = (f"{name}.conv", *(f"{name}.norm.{leaf}" for leaf in _NORM_INPUTS))
     yield Node("BatchNormalization", norm, f"{name}.norm", {"epsilon": config.norm_eps})
     if layer.activation:
         bounds = tuple(_bounds(config))
@@ -166,13 +189,13 @@ def _unit(layer: Layer, x: str, config: MobileNetConfig) -> Iterator[Node]:
 
 
 def _bounds(config: MobileNetConfig) -> dict[str, np.ndarray]:
-    """The scalars between which ReLU6 clips; ReLU has an operator of its own."""
+    """Return the two scalars between which ReLU6 clips; empty for ReLU, an operator without any."""
     if config.activation == "relu":
         return {}
     return {"relu6.min": np.array(0, np.float32), "relu6.max": np.array(6, np.float32)}
 
 
-def _is_moment(name: str) -> bool:
+def _is_slot(name: str) -> bool:
     return name.startswith("optimizer.")
 
 
@@ -195,21 +218,28 @@ def _check_size(config: MobileNetConfig, source: str) -> None:
 
 
 def versions(*packages: str) -> str:
-    """The JSON text of the metadata ``versions``."""
-    found = {package: version(package) for package in packages}
-    return json.dumps(found, sort_keys=True, separators=(",", ":"))
+    """Return the JSON text of the metadata ``versions``.
+
+    Args:
+        *packages: Names of installed packages.
+    """
+    by_package = {package: version(package) for package in packages}
+    return json.dumps(by_package, sort_keys=True, separators=(",", ":"))
 
 
 def load_package(name: str) -> Any:
-    """A module of onnx or onnxruntime, imported only here and only when asked for.
+    """Import and return a module of onnx or onnxruntime, which are optional.
+
+    Args:
+        name: The name of the module.
 
     Raises:
-        BackendUnavailable: It is not installed or does not load.
+        BackendUnavailable: The package is not installed or does not load.
     """
     try:
         return importlib.import_module(name)
     except (ImportError, OSError) as error:  # OSError: a shared library is missing
         raise BackendUnavailable(
-            f"ONNX files need {name.split('.')[0]}, which does not import ({error}): "
+            f"ONNX files require {name.split('.')[0]}, which does not import ({error}): "
             "pip install pymobilenet[onnx]"
         ) from None

@@ -1,9 +1,8 @@
-"""ONNX, in: a MobileNet's tensors and settings from the graph that another program exported.
+"""ONNX import: a MobileNet's tensors and settings from a graph that another program exported.
 
-Norms may be operators of their own or folded into the convolutions, images may be transposed on the
-way in (Keras), and the classifier may be a matrix product or a 1x1 convolution. What is computed is
-read off the graph and compared with what a net of these families computes.
-Operators: https://onnx.ai/onnx/operators/.
+Norms may be operators or folded into the convolutions, images may be transposed first (Keras), and
+the classifier may be a matrix product or a 1x1 convolution. The graph is checked to compute the
+same as a net of these families. Operators: https://onnx.ai/onnx/operators/.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from pymobilenet.formats.structure import match_structure
 from pymobilenet.formats.unit_names import NORM
 
 FOLDED_EPS = 1e-5
-"""The eps of the norms that take the place of folded ones: any would do, their variance is less."""
+"""The eps of the norms that replace folded ones. Any value would do: their variance is 1 - eps."""
 
 _PASSED_THROUGH = ("Transpose", "Identity", "Dropout", "Cast")
 _POOLS = ("GlobalAveragePool", "ReduceMean", "AveragePool")
@@ -42,7 +41,7 @@ _KNOWN = (
 
 @dataclass
 class _Unit:
-    """A convolution of the graph with what follows it."""
+    """A convolution of the graph with the padding, norm and activation around it."""
 
     weight: str
     stride: int
@@ -55,14 +54,15 @@ class _Unit:
 
 @dataclass
 class Graph:
-    """What an ONNX file holds.
+    """The content of an ONNX file.
 
     Attributes:
-        tensors: By name: initializers', with the norms of a folded convolution made up.
+        tensors: Name of an initializer -> array; norms that are folded into convolutions are
+            replaced by norms with variance 1 - eps and mean 0.
         name_map: These names -> canonical names.
-        settings: Fields of `MobileNetConfig` that the graph shows.
-        metadata: The file's own, text by name.
-        notes: Sentences for the report.
+        settings: Fields of `MobileNetConfig` that the graph determines.
+        metadata: The metadata of the file, text by name.
+        notes: Notes for the report.
     """
 
     tensors: dict[str, np.ndarray] = field(default_factory=dict)
@@ -73,27 +73,33 @@ class Graph:
 
 
 def read_graph(path: Path) -> Graph:
-    """Read a MobileNet of these families out of an ONNX file.
+    """Read a MobileNet of these families from an ONNX file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Tensors, names and settings.
 
     Raises:
-        WeightsError: No whole ONNX file, or a graph that computes something else; the message names
+        WeightsError: The file is damaged, or its graph computes something else. The message names
             the operator.
         BackendUnavailable: onnx is not installed.
     """
     onnx = load_package("onnx")
     try:
         model = onnx.load(str(path))
-    except Exception as error:  # protobuf raises what it likes
-        raise WeightsError(f"{path}: no whole ONNX file: {str(error)[:200]}") from None
+    except Exception as error:  # protobuf can raise nearly anything
+        raise WeightsError(f"{path}: a damaged ONNX file: {str(error)[:200]}") from None
     constants = _constants(model.graph)
     reader = _Reader(str(path), constants)
     for node in model.graph.node:
-        reader.take(node)
+        reader.add_node(node)
     graph = reader.finish()
     texts = {entry.key: entry.value for entry in model.metadata_props}
     if keys.CONFIG in texts and model.producer_name == "pymobilenet":
-        own = MobileNetConfig.from_json(texts[keys.CONFIG]).to_dict()
-        graph.settings = {**own, **graph.settings}
+        config = MobileNetConfig.from_json(texts[keys.CONFIG]).to_dict()
+        graph.settings = {**config, **graph.settings}
     known = (keys.CONFIG, keys.VERSIONS)
     graph.metadata = {name: text for name, text in texts.items() if name not in known}
     return graph
@@ -111,24 +117,24 @@ def _constants(graph: Any) -> dict[str, np.ndarray]:
 
 
 class _Reader:
-    """Takes the nodes in their order and keeps what the last convolution's output became."""
+    """Collects the units of a graph from its nodes, which `add_node` takes in their order."""
 
     def __init__(self, path: str, constants: dict[str, np.ndarray]) -> None:
         self.path, self.constants = path, constants
         self.units: list[_Unit] = []
-        self.at: dict[str, int] = {}  # a value -> the unit whose output it is, before activation
-        self.pads: dict[str, tuple[int, ...]] = {}
-        self.sums = 0
+        self.unit_of: dict[str, int] = {}  # value -> index of the unit that computes it
+        self.pads: dict[str, tuple[int, ...]] = {}  # value -> zeros around it
+        self.num_sums = 0
         self.pooled = self.softmax = False
         self.classifier: dict[str, np.ndarray] = {}
         self.classifier_name = ""
 
-    def take(self, node: Any) -> None:
+    def add_node(self, node: Any) -> None:
         kind = node.op_type
         if kind not in _KNOWN:
             raise WeightsError(
-                f"{self.path}: no net of these families has the operator {kind} "
-                f"({node.name or node.output[0]})"
+                f"{self.path}: the operator {kind} ({node.name or node.output[0]}) is not "
+                "supported: no net of these families has it"
             )
         if kind in _PASSED_THROUGH:
             self._pass(node)
@@ -141,7 +147,7 @@ class _Reader:
 
     def _pass(self, node: Any) -> None:
         source = node.input[0]
-        for table in (self.at, self.pads, self.constants):
+        for table in (self.unit_of, self.pads, self.constants):
             if source in table:
                 value: Any = table[source]  # type: ignore[index]
                 if table is self.constants and node.op_type == "Transpose":
@@ -163,7 +169,7 @@ class _Reader:
     def _conv(self, node: Any) -> None:
         attributes, name = _attributes(node), node.input[1]
         if name not in self.constants:
-            raise WeightsError(f"{self.path}: the weight of {node.name} is no constant")
+            raise WeightsError(f"{self.path}: the weight of {node.name} must be a constant")
         weight = self.constants[name]
         bias = self.constants.get(node.input[2]) if len(node.input) > 2 else None
         if self.pooled:
@@ -173,26 +179,26 @@ class _Reader:
             raise WeightsError(f"{self.path}: {node.name} is dilated, which these nets are not")
         padding: tuple[int, ...] | str = attributes.get("auto_pad", "NOTSET")
         if padding in ("NOTSET", "VALID"):
-            own = tuple(attributes.get("pads", (0, 0, 0, 0)))
-            added = self.pads.get(node.input[0], (0, 0, 0, 0))
-            padding = tuple(a + b for a, b in zip(own, added, strict=True))
+            pads = tuple(attributes.get("pads", (0, 0, 0, 0)))
+            pads_before = self.pads.get(node.input[0], (0, 0, 0, 0))
+            padding = tuple(a + b for a, b in zip(pads, pads_before, strict=True))
         stride = attributes.get("strides", [1, 1])[0]
-        self.at[node.output[0]] = len(self.units)
+        self.unit_of[node.output[0]] = len(self.units)
         self.units.append(_Unit(name, stride, padding, bias))
 
     def _batchnormalization(self, node: Any) -> None:
-        place = self.at.get(node.input[0])
-        if place is None or self.units[place].norm is not None:
-            raise WeightsError(f"{self.path}: {node.name} follows no convolution")
+        index = self.unit_of.get(node.input[0])
+        if index is None or self.units[index].norm is not None:
+            raise WeightsError(f"{self.path}: {node.name} must follow a convolution")
         vectors = tuple(self.constants[name] for name in node.input[1:5])
         eps = _attributes(node).get("epsilon", 1e-5)
-        self.units[place].norm, self.units[place].eps = vectors, eps
-        self.at[node.output[0]] = place
+        self.units[index].norm, self.units[index].eps = vectors, eps
+        self.unit_of[node.output[0]] = index
 
     def _activation(self, node: Any) -> None:
-        place = self.at.get(node.input[0])
-        if place is None:
-            raise WeightsError(f"{self.path}: {node.op_type} {node.name} follows no convolution")
+        index = self.unit_of.get(node.input[0])
+        if index is None:
+            raise WeightsError(f"{self.path}: {node.op_type} {node.name} must follow a convolution")
         kind = "relu"
         if node.op_type == "Clip":
             bounds = _attributes(node)
@@ -203,30 +209,33 @@ class _Reader:
                     f"{self.path}: {node.name} must clip to 0 and 6. Received: {low} and {high}"
                 )
             kind = "relu" if high is None else "relu6"
-        self.units[place].activation = kind
+        self.units[index].activation = kind
 
-    def _scalar(self, node: Any, place: int) -> float | None:
+    def _scalar(self, node: Any, index: int) -> float | None:
         names = list(node.input)
-        if len(names) <= place or not names[place]:
+        if len(names) <= index or not names[index]:
             return None
-        return float(self.constants[names[place]])
+        return float(self.constants[names[index]])
 
     def _add(self, node: Any) -> None:
         vectors = [self.constants[name] for name in node.input if name in self.constants]
         if not vectors:
-            self.sums += 1
+            self.num_sums += 1
         elif self.classifier:
             self.classifier["bias"] = self.classifier.get("bias", 0) + vectors[0].reshape(-1)
         else:
-            values = [self.at[name] for name in node.input if name in self.at]
-            if not values or vectors[0].size != self._outputs(values[0]):
-                raise WeightsError(f"{self.path}: {node.name} adds a constant, as no net of these")
-            unit = self.units[values[0]]
+            indices = [self.unit_of[name] for name in node.input if name in self.unit_of]
+            if not indices or vectors[0].size != self._out_channels(indices[0]):
+                raise WeightsError(
+                    f"{self.path}: {node.name} must add two activations, or a bias to a "
+                    "convolution. Received: another constant"
+                )
+            unit = self.units[indices[0]]
             unit.bias = vectors[0].reshape(-1) + (0 if unit.bias is None else unit.bias)
-            self.at[node.output[0]] = values[0]
+            self.unit_of[node.output[0]] = indices[0]
 
-    def _outputs(self, place: int) -> int:
-        return int(self.constants[self.units[place].weight].shape[0])
+    def _out_channels(self, index: int) -> int:
+        return int(self.constants[self.units[index].weight].shape[0])
 
     def _gemm(self, node: Any) -> None:
         attributes = _attributes(node)
@@ -243,13 +252,14 @@ class _Reader:
 
     def _set_classifier(self, name: str, weight: np.ndarray, bias: np.ndarray | None) -> None:
         if self.classifier:
-            raise WeightsError(f"{self.path}: its head has more than one layer: {name}")
+            raise WeightsError(f"{self.path}: its head must have one layer. Received: also {name}")
         self.classifier_name = name
         self.classifier = {"weight": weight}
         if bias is not None:
             self.classifier["bias"] = bias.reshape(-1)
 
     def finish(self) -> Graph:
+        """Return the content of the graph, checked against a net of these families."""
         graph = Graph()
         folded = [unit for unit in self.units if unit.norm is None]
         eps = {unit.eps for unit in self.units if unit.norm is not None}
@@ -260,20 +270,22 @@ class _Reader:
             graph.tensors[name] = np.array(tensor, order="C")
         match = match_structure(graph.tensors, is_ordered=True)
         if not isinstance(match, Match):
-            raise WeightsError(f"{self.path}: the graph is no MobileNet of these families: {match}")
+            raise WeightsError(
+                f"{self.path}: the graph must be a MobileNet of these families: {match}"
+            )
         graph.settings = {"norm_eps": norm_eps, **self._settings(match, graph.tensors)}
-        graph.name_map = {peer: ours for ours, peer in match.names.items()}
+        graph.name_map = {peer: canonical for canonical, peer in match.names.items()}
         graph.name_map |= {peer: f"{unit}.conv.bias" for peer, unit in match.biases.items()}
-        for part, tensor in self.classifier.items():
-            name = f"{self.classifier_name}:{part}"
+        for leaf, tensor in self.classifier.items():
+            name = f"{self.classifier_name}:{leaf}"
             graph.tensors[name] = np.array(tensor, order="C")
-            graph.name_map[name] = f"classifier.{part}"
+            graph.name_map[name] = f"classifier.{leaf}"
         if folded:
             graph.notes = (f"the norms of {len(folded)} convolutions are folded into them",)
         return graph
 
     def _settings(self, match: Match, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        shapes = {ours: tensors[peer].shape for ours, peer in match.names.items()}
+        shapes = {canonical: tensors[peer].shape for canonical, peer in match.names.items()}
         width = [shape[0] for name, shape in shapes.items() if name.endswith("conv.weight")][-1]
         shapes |= {"classifier.weight": (1, width), "classifier.bias": (1,)}
         paddings = {self._padding(unit) for unit in self.units if unit.stride == 2}
@@ -313,17 +325,17 @@ class _Reader:
                     f"{unit.stride}, {unit.activation or 'no activation'} at {unit.weight}"
                 )
         expected = sum(row.residual for row in rows)
-        if self.sums != expected:
+        if self.num_sums != expected:
             raise WeightsError(
                 f"{self.path}: must have {expected} sums of a block's input and output. "
-                f"Received: {self.sums}"
+                f"Received: {self.num_sums}"
             )
 
 
 def _tensors(
     units: list[_Unit], constants: Mapping[str, np.ndarray], eps: float
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Each unit's tensors by name, in order; folded norms are made up around their bias."""
+    """Yield each unit's tensors by name, in order, with a norm in place of each folded one."""
     for unit in units:
         weight = constants[unit.weight]
         yield unit.weight, weight
@@ -336,11 +348,14 @@ def _tensors(
             bias = np.zeros(count, weight.dtype) if unit.bias is None else unit.bias
             ones = np.ones(count, weight.dtype)
             vectors = (ones, bias, np.zeros_like(ones), (ones - eps).astype(weight.dtype))
-        for part, vector in zip(NORM, vectors, strict=True):
-            yield f"{unit.weight}:norm.{part}", vector
+        for leaf, vector in zip(NORM, vectors, strict=True):
+            yield f"{unit.weight}:norm.{leaf}", vector
 
 
 def _attributes(node: Any) -> dict[str, Any]:
     get = load_package("onnx.helper").get_attribute_value
     values = {attribute.name: get(attribute) for attribute in node.attribute}
-    return {name: v.decode() if isinstance(v, bytes) else v for name, v in values.items()}
+    return {
+        name: value.decode() if isinstance(value, bytes) else value
+        for name, value in values.items()
+    }

@@ -1,8 +1,8 @@
-"""What belongs to a file of weights and says how its net is built: config.json, a trainer's args.
+"""Settings of a net that are stated with its weights: in config.json or a trainer's arguments.
 
-A folder of Hugging Face's or timm's has a ``config.json`` beside the weights. transformers:
-models/mobilenet_v1/configuration_mobilenet_v1.py, ..._v2.py; timm: models/_hub.py,
-`save_config_for_hf`. A checkpoint of timm's train.py has its arguments under ``args``.
+A folder in the format of Hugging Face or timm has a ``config.json`` with the weights. A checkpoint
+of timm's train.py has its arguments under ``args``. Sources: transformers, models/mobilenet_v1/
+configuration_mobilenet_v1.py, ..._v2.py; timm, models/_hub.py, `save_config_for_hf`.
 """
 
 from __future__ import annotations
@@ -29,24 +29,30 @@ BACKGROUND = "class 0 of 1001 is the background; ImageNet's first class is 1"
 
 @dataclass(frozen=True)
 class Origin:
-    """What is known of a net from beside its weights.
+    """Settings and metadata of a net, and where they were read.
 
     Attributes:
-        settings: Fields of `MobileNetConfig`.
-        said_in: Where they were read.
-        metadata: What images are scaled by, and the classes' names.
+        settings: Fields of `MobileNetConfig` with values.
+        file_part: The part of the file, or the file, that states them; "" if none does.
+        metadata: The scaling of images and the names of classes, text by name.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
-    said_in: str = ""
+    file_part: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def origin_beside(path: Path) -> Origin:
-    """What the ``config.json`` beside a file says, if there is one of transformers' or timm's.
+    """Read the ``config.json`` in the folder of a file, if it is one of transformers or timm.
+
+    Args:
+        path: The file of weights.
+
+    Returns:
+        The settings; none if there is no such config.json.
 
     Raises:
-        WeightsError: It is one, and says something that these nets cannot be.
+        WeightsError: The config.json is malformed, or its net is not supported.
     """
     values = _read(path.parent / CONFIG)
     kind = str(values.get("model_type", ""))
@@ -58,7 +64,11 @@ def origin_beside(path: Path) -> Origin:
 
 
 def origin_of_arguments(arguments: Mapping[str, Any]) -> Origin:
-    """What the arguments of timm's train.py say: ``bn_eps``, ``mean``, ``std``, ``img_size``."""
+    """Return the settings in timm's arguments ``bn_eps``, ``mean``, ``std`` and ``img_size``.
+
+    Args:
+        arguments: The arguments of timm's train.py.
+    """
     settings: dict[str, Any] = {}
     if isinstance(arguments.get("bn_eps"), float):
         settings["norm_eps"] = arguments["bn_eps"]
@@ -68,7 +78,11 @@ def origin_of_arguments(arguments: Mapping[str, Any]) -> Origin:
 
 
 def origin_of_pretrained(model: PretrainedModel) -> Origin:
-    """What the registry of pretrained weights says of a model: settings, scaling and classes."""
+    """Return settings, scaling and classes of pretrained weights.
+
+    Args:
+        model: An entry of the registry, see `pymobilenet.hub`.
+    """
     metadata = _scaling(model.mean, model.std) | {keys.CLASSES: json.dumps(model.classes)}
     settings = {"resolution": model.resolution, **model.settings}
     return Origin(settings, "the registry of pretrained weights", metadata)
@@ -109,7 +123,7 @@ def _transformers(values: Mapping[str, Any], images: Mapping[str, Any], path: Pa
             names = [labels[key] for key in sorted(labels, key=int)]
         except ValueError:
             names = []
-        if names and names != [f"LABEL_{place}" for place in range(len(names))]:
+        if names and names != [f"LABEL_{index}" for index in range(len(names))]:
             metadata["classes"] = json.dumps(names, ensure_ascii=False)
     return Origin(settings, CONFIG, metadata)
 
@@ -131,7 +145,7 @@ def _timm(values: Mapping[str, Any]) -> Origin:
 
 
 def _scaling(mean: Any, std: Any) -> dict[str, str]:
-    both = [mean, std]
-    if not all(isinstance(one, (list, tuple)) and len(one) == 3 for one in both):
+    vectors = [mean, std]
+    if not all(isinstance(vector, (list, tuple)) and len(vector) == 3 for vector in vectors):
         return {}
-    return scaled_by(*([float(value) for value in one] for one in both))
+    return scaled_by(*([float(value) for value in vector] for vector in vectors))

@@ -1,6 +1,6 @@
-"""The names of MobileNets in repositories that are often used, one table each.
+"""Layouts of MobileNets in repositories that are often used.
 
-Facts were read in these files; widths and what no tensor shows are the repositories' defaults:
+Sources; settings that tensors do not show are the defaults of the repositories:
 
 - kuangliu/pytorch-cifar, models/mobilenet.py; mean and deviation: main.py
 - weiaicunzai/pytorch-cifar100, models/mobilenet.py; mean and deviation: conf/global_settings.py
@@ -46,10 +46,10 @@ KUANGLIU = Layout(
     fixed=_RELU | {"stem_stride": 1, "rounding": "floor", "resolution": 32},
     rename=classifier_table(_KUANGLIU, "linear"),
     ignored=rf".*\.{COUNT}",
-    besides=counts(_KUANGLIU),
+    extra_tensors=counts(_KUANGLIU),
     images={"v1": _CIFAR10},
     source="kuangliu/pytorch-cifar",
-    hint="its MobileNetV2 has a convolution in the shortcuts, which is another net",
+    hint="its MobileNetV2 has a convolution in the shortcuts and is not supported",
 )
 
 _WEIAICUNZAI = {
@@ -73,7 +73,7 @@ WEIAICUNZAI = Layout(
     fixed=_RELU | {"stem_stride": 1, "rounding": "floor", "resolution": 32},
     rename=classifier_table(_WEIAICUNZAI, "fc"),
     ignored=rf".*\.{COUNT}",
-    besides=counts(_WEIAICUNZAI),
+    extra_tensors=counts(_WEIAICUNZAI),
     images={"v1": _CIFAR100},
     source="weiaicunzai/pytorch-cifar100",
 )
@@ -90,7 +90,7 @@ MARVIS = Layout(
     fixed=_RELU | {"stem_stride": 2, "rounding": "floor"},
     rename=classifier_table(_MARVIS, "fc"),
     ignored=rf".*\.{COUNT}",
-    besides=counts(_MARVIS),
+    extra_tensors=counts(_MARVIS),
     images={"v1": IMAGENET},
     source="marvis/pytorch-mobilenet",
     needs_prefix=True,
@@ -115,7 +115,7 @@ TONYLINS = Layout(
     fixed=_RELU6 | {"stem_stride": 2},
     rename=classifier_table(_TONYLINS, "classifier"),
     ignored=rf".*\.{COUNT}",
-    besides=counts(_TONYLINS),
+    extra_tensors=counts(_TONYLINS),
     classifiers=("classifier.1",),
     images={"v2": IMAGENET},
     source="tonylins/pytorch-mobilenet-v2",
@@ -127,7 +127,7 @@ D_LI14 = Layout(
     fixed=_RELU6 | {"stem_stride": 2, "rounding": "multiple_of_8"},
     rename=classifier_table(_D_LI14, "classifier"),
     ignored=rf".*\.{COUNT}",
-    besides=counts(_D_LI14),
+    extra_tensors=counts(_D_LI14),
     images={"v2": IMAGENET},
     source="d-li14/mobilenetv2.pytorch",
 )
@@ -171,7 +171,7 @@ HUGGINGFACE_V1 = Layout(
     fixed=_HF_FIXED | {"rounding": "floor"},
     rename=classifier_table(_HF, "classifier"),
     ignored=rf".*\.{COUNT}",
-    besides=counts(_HF),
+    extra_tensors=counts(_HF),
     images={"v1": HALF},
     source="transformers",
 )
@@ -182,7 +182,7 @@ HUGGINGFACE_V2 = Layout(
     fixed=_HF_FIXED | {"rounding": "multiple_of_8"},
     rename=classifier_table(_HF, "classifier"),
     ignored=rf".*\.{COUNT}",
-    besides=counts(_HF),
+    extra_tensors=counts(_HF),
     images={"v2": HALF},
     source="transformers",
 )

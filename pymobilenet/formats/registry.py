@@ -1,4 +1,4 @@
-"""The formats by name: which module reads and writes a container, and which layouts there are."""
+"""The tables of containers, layouts and formats."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ from pymobilenet.formats.torch_layouts import CANONICAL, CHENYAOFO, TIMM, TORCHV
 
 
 class Container(NamedTuple):
-    """A file format: the module that has it, imported when a file of it is opened."""
+    """A container and the module that reads and writes it, which is imported on first use.
+
+    Attributes:
+        module: The name of the module.
+        reader: Its function from a path to name -> array and metadata; "" if `source.read_source`
+            has its own code for this container.
+        writer: Its function of a path, name -> array and metadata; "" if there is none.
+    """
 
     module: str
     reader: str = "read"
@@ -27,11 +34,17 @@ class Container(NamedTuple):
 
 
 ModelWriter = Callable[[Path, MobileNetConfig, Mapping[str, np.ndarray], Mapping[str, str]], None]
-"""Writes config and canonical state in a form of its own: path, config, state, metadata."""
+"""A function of path, config, canonical state and metadata that writes a model."""
 
 
 class Format(NamedTuple):
-    """Something to convert to: a container of named arrays with a layout, or a writer of models."""
+    """A format to export to: a container with layouts, or a writer of models.
+
+    Attributes:
+        container: A key of `CONTAINERS`; "" with a `writer`.
+        layouts: The layouts, at most one for each family.
+        writer: A function that writes the model.
+    """
 
     container: str = ""
     layouts: tuple[Layout, ...] = ()
@@ -39,15 +52,22 @@ class Format(NamedTuple):
 
 
 def function(module: str, name: str) -> Any:
-    """A format's function, from a module that may need a framework.
+    """Import and return a function of a module that may require a framework.
+
+    Args:
+        module: The name of the module.
+        name: The name of the function.
+
+    Returns:
+        The function.
 
     Raises:
-        BackendUnavailable: The framework does not import, or its part of the format is missing.
+        BackendUnavailable: The module does not import, or lacks the function.
     """
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, OSError, AttributeError) as error:  # OSError: a shared library is missing
-        raise BackendUnavailable(f"this format needs {module}.{name}: {error}") from error
+        raise BackendUnavailable(f"this format requires {module}.{name}: {error}") from error
 
 
 def _write_onnx(
@@ -62,7 +82,7 @@ def _write_onnx(
 
 
 _NOT_IN_ONNX = (keys.FORMAT_VERSION, keys.PROBE)
-"""What holds of the exchange file alone: its version, and logits to hold a backend against."""
+"""Metadata of the exchange file alone: its version, and the logits for checking a backend."""
 
 
 def _write_flux(
@@ -79,9 +99,9 @@ _FLUX = "pymobilenet.formats.flux_file"
 CONTAINERS = {
     "safetensors": Container("pymobilenet.formats.safetensors_file"),
     "npz": Container("pymobilenet.formats.npz"),
-    "pt": Container("pymobilenet.formats.torch_file"),
-    "keras": Container("pymobilenet.formats.keras_h5"),
-    "onnx": Container("pymobilenet.formats.onnx_import", "read_graph", ""),
+    "pt": Container("pymobilenet.formats.torch_file", reader=""),
+    "keras": Container("pymobilenet.formats.keras_h5", reader=""),
+    "onnx": Container("pymobilenet.formats.onnx_import", reader="", writer=""),
     "jld2": Container(_FLUX, writer=""),
     "bson": Container(_FLUX, writer=""),
 }
@@ -103,7 +123,7 @@ FORMATS = {
     "jld2": Format(writer=_write_flux),
     "onnx": Format(writer=_write_onnx),
 }
-"""What `save_as` and `convert` write."""
+"""The formats that `save_as` and `convert` write, by name."""
 
 SUFFIXES = {
     ".safetensors": "safetensors",
@@ -114,11 +134,19 @@ SUFFIXES = {
     ".jld2": "jld2",
     ".onnx": "onnx",
 }
-"""The format a new file goes through where none is named. Files are never read by their suffix."""
+"""The format of a new file by its suffix, if none is named. The suffix of a file that is read does
+not matter."""
 
 
 def layouts_named(name: str | None) -> tuple[Layout, ...]:
-    """The layouts of that name, or all but those whose names are another's too."""
+    """Return the layouts of a name, or those to try if the user names none.
+
+    Args:
+        name: The name; None for all layouts whose tensor names no other layout shares.
+
+    Raises:
+        ConfigError: No layout has this name.
+    """
     layouts = tuple(
         layout
         for layout in LAYOUTS
@@ -131,13 +159,17 @@ def layouts_named(name: str | None) -> tuple[Layout, ...]:
 
 
 def check_destination(path: Path, is_folder: bool = False) -> None:
-    """Refuse to write where no file can be, before the work that would be lost.
+    """Check that a file can be written, before anything is computed.
+
+    Args:
+        path: The file to write.
+        is_folder: Whether `path` may be a folder.
 
     Raises:
-        ConfigError: The folder is not there, or `path` is one itself, unless `is_folder`.
+        ConfigError: The folder of `path` does not exist, or `path` is a folder.
     """
     if not path.parent.is_dir():
-        raise ConfigError(f"{path}: there is no folder {path.parent}; make it first")
+        raise ConfigError(f"{path}: the folder {path.parent} must exist")
     if path.is_dir() and not is_folder:
         raise ConfigError(f"{path} is a folder; name the file to write, as {path / 'model'}")
 

@@ -1,13 +1,13 @@
-"""safetensors files: read by the library of that name, written canonically.
+r"""safetensors files: read by the library of that name, written canonically.
 
-What the `safetensors` library (0.8) lacks, and is done here: it accepts a tensor's name twice,
-``null`` metadata and a space before the header; it copies every tensor, where `mmap` maps the file;
-and its NumPy interface has no bfloat16. Its writer orders the metadata at random; here equal
+The `safetensors` library (0.8) accepts a tensor's name twice, ``null`` metadata and a space before
+the header; it copies every tensor; and its NumPy interface lacks bfloat16: the code here rejects
+the former, maps the file, and reads bfloat16. Its writer orders the metadata at random; here equal
 content means equal bytes, in Python and in Julia:
 
-- tensors lie in order of decreasing item size, then of name (in bytes), without gaps;
+- tensors are in order of decreasing item size, then of name (in bytes), without gaps;
 - the header has ``__metadata__`` first with its keys sorted, then the tensors in that order, each
-  with the keys dtype, shape, data_offsets; no spaces between; ASCII with ``\\u`` escapes;
+  with the keys dtype, shape, data_offsets; without spaces; in ASCII with ``\u`` escapes;
 - the header is padded with spaces to a multiple of eight bytes.
 
 Format: https://github.com/huggingface/safetensors (README, "Format").
@@ -31,14 +31,14 @@ from pymobilenet.strict_json import check_texts, parse_object
 METADATA = "__metadata__"
 
 _WRITTEN = {"float64": "F64", "float32": "F32", "int64": "I64", "uint8": "U8"}
-"""NumPy's name of a dtype that is written -> the format's."""
+"""NumPy's name of each dtype that `write` supports -> the format's name."""
 
 _READ = {
     **{"BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "F16": "<f2"},
     **{"BF16": "<u2", "U32": "<u4", "I32": "<i4", "F32": "<f4"},
     **{"U64": "<u8", "I64": "<i8", "F64": "<f8"},
 }
-"""The format's name of a dtype that is read -> how NumPy views its bytes."""
+"""The format's name of each dtype that `read` supports -> NumPy's code for its bytes."""
 
 
 def read(path: str | Path, mmap: bool = False) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -86,6 +86,11 @@ def read(path: str | Path, mmap: bool = False) -> tuple[dict[str, np.ndarray], d
 
 def write(path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
     """Write named tensors and metadata as a canonical safetensors file, atomically.
+
+    Args:
+        path: The file to write.
+        tensors: Name -> array of float64, float32, int64 or uint8.
+        metadata: Text by name.
 
     Raises:
         WeightsError: A tensor is not float64, float32, int64 or uint8, or is named __metadata__.

@@ -1,4 +1,7 @@
-"""A sample of the original net, inputs and outputs: it decides what the file leaves open."""
+"""Inference of settings that a file does not state, from a sample of the original net.
+
+A sample is a few inputs of the original net and its outputs.
+"""
 
 from __future__ import annotations
 
@@ -20,22 +23,22 @@ from pymobilenet.formats.settings import OPEN, Settings
 from pymobilenet.weights import State, check_state
 
 ROUNDING = 1e-4
-"""The largest relative error of the outputs that is rounding: float32 nets of this depth are off
-by up to some 1e-5; one wrong setting gives 1e-3 and more."""
+"""The largest relative error of the outputs that counts as rounding: float32 nets of this depth
+have errors up to some 1e-5; one wrong setting gives 1e-3 and more."""
 
-SAME = 10.0
-"""Combinations whose errors are within this factor of the smallest are not told apart."""
+EQUAL_FACTOR = 10.0
+"""Combinations whose errors are within this factor of the smallest count as equal."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A few inputs of the original net and what it made of them.
+    """A few inputs of the original net and its outputs in evaluation mode.
 
     Attributes:
-        inputs: (N, C, H, W), as the net saw them: scaled.
-        outputs: (N, classes), logits or probabilities, in evaluation mode.
-        intermediates: Outputs within the net, (N, C, H, W), by the names of the file's modules or
-            by canonical names of activations.
+        inputs: (N, C, H, W), floats, scaled as for the net.
+        outputs: (N, classes), floats, logits or probabilities.
+        intermediates: Outputs of layers, (N, C, H, W), by the name of the module in the file or by
+            the canonical name of the activation.
     """
 
     inputs: np.ndarray
@@ -44,13 +47,18 @@ class Sample:
 
     @classmethod
     def read(cls, path: str | Path) -> Sample:
-        """Read an .npz with ``inputs``, ``outputs`` and any intermediate outputs.
+        """Read a sample.
 
-        Inputs may have the axes of torch (N, C, H, W), Keras (N, H, W, C) or Flux (W, H, C, N), and
-        outputs (N, classes) or (classes, N).
+        Args:
+            path: An .npz file with ``inputs``, ``outputs`` and any intermediate outputs. Inputs may
+                have the axes of torch (N, C, H, W), Keras (N, H, W, C) or Flux (W, H, C, N), and
+                outputs (N, classes) or (classes, N).
+
+        Returns:
+            The sample with torch's axes.
 
         Raises:
-            WeightsError: Not such a file.
+            WeightsError: The file is no npz file, or lacks these arrays.
         """
         from pymobilenet.formats.npz import read
 
@@ -74,13 +82,15 @@ class Sample:
                 f"{path}: outputs must be as many as inputs. "
                 f"Received: {inputs.shape} and {outputs.shape}"
             )
-        inside = {n: a.transpose(axes) for n, a in arrays.items() if a.ndim == 4}
-        return cls(inputs, outputs, inside)
+        intermediates = {
+            name: array.transpose(axes) for name, array in arrays.items() if array.ndim == 4
+        }
+        return cls(inputs, outputs, intermediates)
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """One combination of settings, and how far its outputs are from the sample's."""
+    """One combination of settings, and the relative error of its outputs."""
 
     settings: dict[str, Any]
     error: float
@@ -94,16 +104,25 @@ def decide(
     match: Match,
     known: Settings,
 ) -> tuple[Settings, tuple[str, ...]]:
-    """Find the one combination of the open settings that reproduces the sample's outputs.
+    """Find the combination of the unknown settings that reproduces the sample's outputs.
 
-    A setting that the sample does not decide, as relu or relu6 where nothing exceeds 6, stays open.
+    A setting that does not change the outputs, as relu or relu6 if no value exceeds 6, stays
+    unknown.
+
+    Args:
+        source: The file, for messages.
+        sample: Inputs and outputs of the original net.
+        inferred: The config inferred from the shapes of the tensors.
+        state: Canonical name -> array, float32 or float64.
+        match: How the file's names are paired, for the names of intermediate outputs.
+        known: The settings known from the file and the user.
 
     Returns:
-        The settings with what the sample decides, and sentences for the report.
+        The settings with those that the sample determines, and notes for the report.
 
     Raises:
-        WeightsError: None reproduces them; the message names the closest and, with intermediate
-            outputs, the first that differs.
+        WeightsError: No combination reproduces the outputs. The message states the closest one and,
+            with intermediate outputs, the first layer that differs.
     """
     fixed = known.known(source)
     searched = {name: choices for name, choices in OPEN.items() if name not in fixed}
@@ -119,11 +138,11 @@ def decide(
     if not best.error <= ROUNDING:
         raise WeightsError(
             f"{source}: no combination of {', '.join(searched) or 'settings'} reproduces the "
-            f"sample's outputs: the closest, {_text(best.settings)}, is off by {best.error:.1e}, "
-            f"where rounding is below {ROUNDING:.0e}"
+            f"sample's outputs: the closest, {_text(best.settings)}, has a relative error of "
+            f"{best.error:.1e}, where rounding is below {ROUNDING:.0e}"
             + _first_difference(sample, base, wide, best, match)
         )
-    equal = [trial for trial in trials if trial.error <= max(SAME * best.error, 1e-12)]
+    equal = [trial for trial in trials if trial.error <= max(EQUAL_FACTOR * best.error, 1e-12)]
     decided = {
         name: best.settings[name]
         for name in searched
@@ -131,10 +150,11 @@ def decide(
     }
     others = [trial for trial in trials if trial not in equal]
     runner_up = (
-        f"; the runner-up, {_text(others[0].settings)}, by {others[0].error:.1e}" if others else ""
+        f"; the runner-up, {_text(others[0].settings)}, {others[0].error:.1e}" if others else ""
     )
     notes = [
-        f"the sample decides {_text(decided) or 'nothing new'}: off by {best.error:.1e}{runner_up}"
+        f"the sample decides {_text(decided) or 'nothing new'}: relative error {best.error:.1e}"
+        f"{runner_up}"
     ]
     undecided = [name for name in searched if name not in decided]
     if undecided:
@@ -164,8 +184,8 @@ def output_distance(logits: np.ndarray, outputs: np.ndarray) -> float:
     """Return the norm of the difference over that of `outputs`, logits or probabilities.
 
     Args:
-        logits: (N, classes), of this project's net.
-        outputs: The same shape, of the original.
+        logits: (N, classes), float64, of this package's net.
+        outputs: (N, classes), floats, of the original net.
 
     Raises:
         WeightsError: The shapes differ.
@@ -181,9 +201,9 @@ def output_distance(logits: np.ndarray, outputs: np.ndarray) -> float:
 
 
 def _relative(values: np.ndarray, expected: np.ndarray) -> float:
-    """The norm of the difference over the norm of what is expected."""
-    size = float(np.linalg.norm(expected))
-    return float(np.linalg.norm(values - expected)) / (size or 1.0)
+    """Return the norm of the difference over the norm of `expected`."""
+    norm = float(np.linalg.norm(expected))
+    return float(np.linalg.norm(values - expected)) / (norm or 1.0)
 
 
 def _are_probabilities(outputs: np.ndarray) -> bool:
@@ -193,22 +213,24 @@ def _are_probabilities(outputs: np.ndarray) -> bool:
 def _first_difference(
     sample: Sample, base: MobileNetConfig, state: State, best: _Trial, match: Match
 ) -> str:
-    """The first of the sample's intermediate outputs that the closest net does not give."""
+    """Return a message about the first intermediate output that the closest net does not give."""
     if not sample.intermediates:
         return ""
     model = _model(base, state, best.settings)
-    ours = model.activations(sample.inputs.astype(np.float64, order="C"))
-    named = {name: name for name in activation_names(base)}
+    activations = model.activations(sample.inputs.astype(np.float64, order="C"))
+    canonical_names = {name: name for name in activation_names(base)}
     for canonical, peer in match.names.items():
         unit, _, leaf = canonical.rpartition(".")
         if leaf == "weight":
-            named[peer.rpartition(".")[0] or peer.rpartition("/")[0]] = unit
-    order = {name: place for place, name in enumerate(ours)}
+            canonical_names[peer.rpartition(".")[0] or peer.rpartition("/")[0]] = unit
+    order = {name: index for index, name in enumerate(activations)}
     pairs = sorted(
-        (order[named[name]], name) for name in sample.intermediates if named.get(name) in order
+        (order[canonical_names[name]], name)
+        for name in sample.intermediates
+        if canonical_names.get(name) in order
     )
     for _, name in pairs:
-        expected, value = sample.intermediates[name], ours[named[name]]
+        expected, value = sample.intermediates[name], activations[canonical_names[name]]
         if expected.shape != value.shape:
             return f"; the first that differs is {name}: {value.shape}, not {expected.shape}"
         if not _relative(value, expected) <= ROUNDING:
@@ -217,15 +239,14 @@ def _first_difference(
 
 
 def _axes(inputs: tuple[int, ...], outputs: tuple[int, ...]) -> tuple[int, ...]:
-    """The order of axes that makes inputs (N, C, H, W): that of torch, Keras or Flux.
+    """Return the order of axes that makes inputs (N, C, H, W): that of torch, Keras or Flux.
 
-    Of the orders with so few channels that it is an image, the first one with as many images as
-    there are outputs.
+    Of the orders with at most 4 channels, it is the first one with as many images as outputs.
     """
-    few = 4
+    most_channels = 4
     orders = ((0, 1, 2, 3), (0, 3, 1, 2), (3, 2, 1, 0))
-    images = [order for order in orders if inputs[order[1]] <= few] or list(orders)
-    return next((order for order in images if inputs[order[0]] in outputs), images[0])
+    candidates = [order for order in orders if inputs[order[1]] <= most_channels] or list(orders)
+    return next((order for order in candidates if inputs[order[0]] in outputs), candidates[0])
 
 
 def _text(settings: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A model into any form this project writes, and from any it reads into any it writes."""
+"""Export of a model to any format, and conversion of files between formats."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from pymobilenet.formats.torch_layouts import CANONICAL
 from pymobilenet.weights import State, state_shapes
 
 TRAINING = ("dropout", "norm_momentum", "resolution")
-"""Fields that change no output: whoever goes on training tells the other project."""
+"""Fields that do not change outputs in evaluation; a note states them if the project's differ."""
 
 
 def save_as(
@@ -44,23 +44,25 @@ def save_as(
     to: str | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> ConversionReport:
-    """Write a model as another project keeps it; what stood at `path` stays on any failure.
+    """Write a model in any format. On an error, an existing file at `path` is not changed.
 
     Args:
-        path: The new file.
-        config, state: The model; the state is canonical, float32 or float64.
-        to: One of `registry.FORMATS`; without it, the one of the suffix of `path`. A file for
-            torchvision or timm is a safetensors file if it is called so, else torch's.
-        metadata: Text by name that travels with the model. A file of this project's own that has
-            no probe yet is given one by torch.
+        path: The file to write.
+        config: The config of the model.
+        state: Canonical name -> array, all float32 or all float64.
+        to: A key of `registry.FORMATS`; None for the format of the suffix of `path`. A file for
+            torchvision or timm is a safetensors file if its suffix is .safetensors, else a file of
+            `torch.save`.
+        metadata: Metadata to write, text by name. If a file of this package has no probe in it, one
+            is computed with the torch backend.
 
     Returns:
-        How the model's tensors are called in the file, and notes on what was left behind.
+        The names of the tensors in the file, and notes on what was not written.
 
     Raises:
         WeightsError: The other project cannot build this net, or the state is not the config's.
-        ConfigError: A format that does not exist, or a folder that does not.
-        BackendUnavailable: The format needs a framework that is not there.
+        ConfigError: The format or the folder does not exist.
+        BackendUnavailable: The format requires a framework that is not installed.
     """
     path = Path(path)
     name, file_format = format_for(path, to, "to")
@@ -68,32 +70,36 @@ def save_as(
     check_floats(config, state, f"the model for {path}")
     texts = described(config, metadata or {})
     weights: State = {key: np.asarray(state[key]) for key in state_shapes(config)}
-    moments: State = {key: np.asarray(state[key]) for key in state if key not in weights}
-    left = (f"the optimizer's {len(moments)} moments stay behind",) if moments else ()
+    slots: State = {key: np.asarray(state[key]) for key in state if key not in weights}
+    slots_note = (f"the {len(slots)} optimizer slots are not written",) if slots else ()
     if file_format.writer is not None:
         file_format.writer(path, config, weights, texts)
         names = dict.fromkeys(weights, "")
-        return ConversionReport(name, f"{name} {config.family}", names, config=config, notes=left)
+        return ConversionReport(
+            name, f"{name} {config.family}", names, config=config, notes=slots_note
+        )
     layout = _layout_for(path, name, file_format.layouts, config)
     notes = _check_buildable(path, layout, config)
     names = _names(path, layout, config)
-    tensors = {peer: layout.to_peer(ours, weights[ours]) for ours, peer in names.items()}
-    tensors |= layout.besides(config)
+    tensors = {
+        peer: layout.to_peer(canonical, weights[canonical]) for canonical, peer in names.items()
+    }
+    tensors |= layout.extra_tensors(config)
     if layout is CANONICAL:
-        tensors |= moments
+        tensors |= slots
         if keys.PROBE not in texts:
             texts |= probe_metadata(backend("torch").from_state(config, weights))
     else:
-        notes += left
-    swapped = layout is not CANONICAL and path.suffix.lower() == ".safetensors"
+        notes += slots_note
+    is_safetensors = layout is not CANONICAL and path.suffix.lower() == ".safetensors"
     if name == "huggingface" and not path.suffix:
         write_folder(path, config, tensors, texts)
         return ConversionReport(
             "folder", f"{layout.name} {config.family}", names, config=config, notes=notes
         )
-    if swapped:
+    if is_safetensors:
         texts = {**texts, **PT}
-    container = "safetensors" if swapped else file_format.container
+    container = "safetensors" if is_safetensors else file_format.container
     function(CONTAINERS[container].module, CONTAINERS[container].writer)(path, tensors, texts)
     return ConversionReport(
         container, f"{layout.name} {config.family}", names, config=config, notes=notes
@@ -113,21 +119,32 @@ def convert(
     name_map: Mapping[str, str] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> ConversionReport:
-    """Read a model from `src` and write it to `dst`; what stood at `dst` stays on any failure.
+    """Read a model from `src` and write it to `dst`, whose file is not changed on an error.
 
     Args:
-        src, dst: The files.
-        source: A container or a layout, to read `src` as that and nothing else; see `load_any`.
-        target: One of `registry.FORMATS`; see `save_as`.
-        config, settings, sample, which, name_map: What the tensors do not show; see `load_any`.
-        metadata: Text by name that takes the place of the file's own: how images are scaled.
+        src: The file to read.
+        dst: The file to write.
+        source: The name of a container or a layout, to read `src` as this only; see `load_any`.
+        target: A key of `registry.FORMATS`; see `save_as`.
+        config: The config of the net, see `load_any`.
+        settings: Some fields of the config, see `load_any`.
+        sample: Inputs and outputs of the original net, see `load_any`.
+        which: The model to read, if `src` has several, see `load_any`.
+        name_map: Name in `src` -> canonical name, see `load_any`.
+        metadata: Text by name, which replaces the metadata of `src`, as the scaling of images.
 
     Returns:
-        How the tensors of `src` were paired, with notes on both sides.
+        The report of `src`, with notes on reading and writing.
+
+    Raises:
+        WeightsError: As `load_any` and `save_as`.
+        ConfigError: As `load_any` and `save_as`, or no container or layout is named `source`.
+        BackendUnavailable: As `load_any` and `save_as`.
+        DataError: As `load_any`.
     """
-    name, _ = format_for(Path(dst), target, "target")  # refused before anything is read
+    name, _ = format_for(Path(dst), target, "target")  # raises before `src` is read
     check_destination(Path(dst), is_folder=name == "huggingface")
-    container, layout = _source(source)
+    container, layout = _container_or_layout(source)
     loaded = load_any(
         src,
         container,
@@ -139,13 +156,18 @@ def convert(
         name_map=name_map,
     )
     texts = {**loaded.metadata, **(metadata or {})}
-    written = save_as(dst, loaded.config, loaded.state, target, texts)
-    wrote = f"written: {dst} ({written.container}, layout {written.layout})"
-    return replace(loaded.report, notes=(*loaded.report.notes, wrote, *written.notes))
+    report = save_as(dst, loaded.config, loaded.state, target, texts)
+    note = f"written: {dst} ({report.container}, layout {report.layout})"
+    return replace(loaded.report, notes=(*loaded.report.notes, note, *report.notes))
 
 
 def described(config: MobileNetConfig, metadata: Mapping[str, str]) -> dict[str, str]:
-    """`metadata` with what the exchange file says of every model: format, config, versions."""
+    """Return metadata with format_version, config and versions, as the exchange file has them.
+
+    Args:
+        config: The config of the model.
+        metadata: Other metadata, text by name.
+    """
     versions = json.dumps({"pymobilenet": version("pymobilenet")}, separators=(",", ":"))
     return {
         keys.VERSIONS: versions,
@@ -155,8 +177,8 @@ def described(config: MobileNetConfig, metadata: Mapping[str, str]) -> dict[str,
     }
 
 
-def _source(name: str | None) -> tuple[str | None, str | None]:
-    """Container and layout called `name`, each None where there is none."""
+def _container_or_layout(name: str | None) -> tuple[str | None, str | None]:
+    """Return the container and the layout of a name, each None if there is none."""
     layouts = [layout.name for layout in LAYOUTS]
     if name is not None and name not in CONTAINERS and name not in layouts:
         known = ", ".join(dict.fromkeys([*CONTAINERS, *layouts]))
@@ -171,21 +193,25 @@ def _layout_for(
         if config.family in layout.families:
             return layout
     families = ", ".join(family for layout in layouts for family in layout.families)
-    raise WeightsError(f"{path}: {name} has {families}. Received: {config.family}")
+    raise WeightsError(f"{path}: {name} has the families {families}. Received: {config.family}")
 
 
 def _check_buildable(path: Path, layout: Layout, config: MobileNetConfig) -> tuple[str, ...]:
-    """Refuse a net that the other project would compute otherwise; notes on training fields."""
-    others = {
+    """Return notes on fields for training that differ in the other project.
+
+    Raises:
+        WeightsError: The other project would compute other outputs with these weights.
+    """
+    differences = {
         field: (value, getattr(config, field))
         for field, value in layout.fixed.items()
         if field != "rounding" and getattr(config, field) != value
     }
-    for field, (theirs, ours) in others.items():
+    for field, (peer_value, value) in differences.items():
         if field not in TRAINING:
             raise WeightsError(
-                f"{path}: {layout.name}'s nets have {field} {theirs!r}: these weights would be "
-                f"another net there. Received: {ours!r}"
+                f"{path}: {layout.name}'s nets have {field} {peer_value!r} and would compute other "
+                f"outputs with these weights. Received: {value!r}"
             )
     rounding = layout.fixed.get("rounding", config.rounding)
     if rounding != config.rounding:
@@ -197,8 +223,8 @@ def _check_buildable(path: Path, layout: Layout, config: MobileNetConfig) -> tup
                 f"{path}: {layout.name} cannot build these widths: {error}"
             ) from None
     return tuple(
-        f"{layout.name} has {field} {theirs!r} unless told; this model's is {ours!r}"
-        for field, (theirs, ours) in others.items()
+        f"{layout.name} has {field} {peer_value!r} by default; this model has {value!r}"
+        for field, (peer_value, value) in differences.items()
     )
 
 

@@ -1,4 +1,7 @@
-"""What changes a net's numbers and no tensor shows: from whom it comes, and what is assumed."""
+"""Settings that change a net's outputs and that its tensors do not show.
+
+They are stated by the file or the user, found with a sample, or assumed.
+"""
 
 from __future__ import annotations
 
@@ -18,50 +21,59 @@ OPEN: dict[str, tuple[Any, ...]] = {
     "activation": ACTIVATIONS,
     "norm_eps": (1e-5, 1e-3),
 }
-"""Field -> the values in use. They change what a net computes; shapes and names show none."""
+"""Field -> its possible values, of the fields that change outputs and that neither the shapes nor
+the names of tensors show."""
 
 FIELDS = tuple(field.name for field in fields(MobileNetConfig))
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is known of a net besides its tensors.
+    """The known fields of a net's config, by where they come from.
 
     Attributes:
-        file: What the file itself says, or one that belongs to it.
-        said_in: Where it says so: "model_config", "config.json"; for messages.
-        user: What the user says.
-        sample: What a sample decides.
+        file: Fields that the file states, or the config.json in its folder.
+        file_part: Where it states them, for messages: "model_config", "config.json".
+        user: Fields that the user states.
+        sample: Fields that a sample determines.
     """
 
     file: Mapping[str, Any]
-    said_in: str
+    file_part: str
     user: Mapping[str, Any]
     sample: Mapping[str, Any]
 
     def known(self, source: str) -> dict[str, Any]:
-        """All of them; the file and the user may not contradict each other.
+        """Return all known fields.
+
+        Args:
+            source: The file, for messages.
 
         Raises:
-            WeightsError: They do.
+            WeightsError: The file and the user state different values.
         """
         for name, value in self.user.items():
             if name in self.file and self.file[name] != value:
                 raise WeightsError(
-                    f"{source}: its {self.said_in} says {name} {self.file[name]!r}. "
+                    f"{source}: its {self.file_part} states {name} {self.file[name]!r}. "
                     f"Received: {value!r}"
                 )
         return {**self.sample, **self.user, **self.file}
 
 
 def parse_settings(changes: Sequence[str], config: str | Path | None = None) -> dict[str, Any]:
-    """Fields from ``field=value`` texts and from the table [model] of a TOML file.
+    """Parse settings from ``field=value`` texts and from the table [model] of a TOML file.
 
-    The values are TOML's; quotes around a text can be left out.
+    Args:
+        changes: Texts ``field=value``; the value is TOML, and quotes around a text are optional.
+        config: The TOML file, or None.
+
+    Returns:
+        Field -> value.
 
     Raises:
-        ConfigError: A field that does not exist, a text without "=", a file without [model], or
-            a field that both name with different values.
+        ConfigError: A field does not exist, a text has no "=", the file has no table [model], or
+            text and file have different values of a field.
 
     >>> parse_settings(["stem_stride=1", "padding=keras"])
     {'stem_stride': 1, 'padding': 'keras'}
@@ -70,7 +82,7 @@ def parse_settings(changes: Sequence[str], config: str | Path | None = None) -> 
     if config is not None:
         table = read_toml(config).get("model")
         if not isinstance(table, dict):
-            raise ConfigError(f"{config}: no table [model]")
+            raise ConfigError(f"{config}: must have a table [model]")
         settings = dict(check_settings(table))
     for change in changes:
         name, equals, text = (part.strip() for part in change.partition("="))
@@ -78,60 +90,75 @@ def parse_settings(changes: Sequence[str], config: str | Path | None = None) -> 
             raise ConfigError(f"a setting must be field=value. Received: {change!r}")
         (name, value) = next(iter(check_settings({name: _value(text)}).items()))
         if settings.get(name, value) != value:
-            raise ConfigError(f"{config} says {name} = {settings[name]!r}. Received: {change!r}")
+            raise ConfigError(f"{config} states {name} = {settings[name]!r}. Received: {change!r}")
         settings[name] = value
     return settings
 
 
 def check_settings(settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    """`settings`, if every field is one of `MobileNetConfig` and every open one has a value in use.
+    """Check the fields of settings, and the values of those in `OPEN`.
+
+    Args:
+        settings: Field -> value.
+
+    Returns:
+        The same settings.
 
     Raises:
-        ConfigError: Another field, or a value outside its range.
+        ConfigError: A field is not one of `MobileNetConfig`, or a value is out of its range.
     """
     for name in settings:
         if name not in FIELDS:
             raise ConfigError(f"a setting must be one of {', '.join(FIELDS)}. Received: {name!r}")
-    MobileNetConfig.from_dict({k: v for k, v in settings.items() if k in OPEN})
+    MobileNetConfig.from_dict({name: value for name, value in settings.items() if name in OPEN})
     return settings
 
 
 def complete(
     source: str, inferred: MobileNetConfig, layout: Layout, settings: Settings
 ) -> tuple[MobileNetConfig, dict[str, Any]]:
-    """The config of a net, and the fields in it that are the layout's defaults.
+    """Complete a config with known settings and the defaults of a layout.
 
     Args:
         source: The file, for messages.
-        inferred: What the tensors show.
-        layout: Whose defaults are taken for what is not known.
-        settings: What is known.
+        inferred: The config inferred from the tensors.
+        layout: The layout, for the defaults.
+        settings: The known settings.
+
+    Returns:
+        The config, and the fields of it that are defaults of the layout.
 
     Raises:
-        WeightsError: A field that nobody knows, or one that the tensors contradict.
+        WeightsError: A field is not known and the layout has no default, or the file and the user
+            state different values.
     """
     known = settings.known(source)
     unknown = [name for name in OPEN if name not in known and name not in layout.fixed]
     if unknown:
-        raise WeightsError(ask(source, unknown))
-    own = {name: value for name, value in layout.fixed.items() if name != "rounding"}
-    config = MobileNetConfig.from_dict({**inferred.to_dict(), **own, **known})
+        raise WeightsError(unknown_settings_message(source, unknown))
+    defaults = {name: value for name, value in layout.fixed.items() if name != "rounding"}
+    config = MobileNetConfig.from_dict({**inferred.to_dict(), **defaults, **known})
     assumed = {name: getattr(config, name) for name in (*OPEN, "resolution") if name not in known}
     return config, assumed
 
 
-def ask(source: str, unknown: Sequence[str]) -> str:
-    """The sentence that asks for settings, with the choices."""
+def unknown_settings_message(source: str, unknown: Sequence[str]) -> str:
+    """Return the message that asks the user for settings.
+
+    Args:
+        source: The file.
+        unknown: Fields of `OPEN`.
+    """
     choices = "; ".join(f"{name} ({' or '.join(map(str, OPEN[name]))})" for name in unknown)
     example = " ".join(f"--set {name}={OPEN[name][0]}" for name in unknown)
     return (
-        f"{source}: neither its tensors nor the file say {choices}. Say so, as {example}, in a "
-        "--config, or let a --sample decide"
+        f"{source}: neither its tensors nor the file state {choices}. State them, as {example}, or "
+        "in a --config; or give a --sample"
     )
 
 
 def _value(text: str) -> Any:
-    """A TOML value; what is none is the text itself."""
+    """Return the value of a TOML text, or the text itself if it is not TOML."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -1,4 +1,4 @@
-"""A file as named tensors, with what it says of its net: the first step of reading a model."""
+"""The first step of an import: the tensors of a file, with the settings that it states."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ from pymobilenet.formats.registry import CONTAINERS, function
 from pymobilenet.formats.state_dicts import choose_state_dict, trainer_arguments
 
 ORDERED = ("pt", "onnx", "npz")
-"""Containers whose tensors come in the order of the layers."""
+"""Containers whose tensors are in the order of the layers."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
-        path, container: The file, and what it is.
-        tensors: Arrays by name, in the order of the file.
-        moments: This project's optimizer moments, by canonical name.
+        path: The file, or the folder that it is in, as the user named it.
+        container: A key of `registry.CONTAINERS`.
+        tensors: Name -> array, in the order of the file.
+        moments: Canonical name -> array of the optimizer slots, which only this package writes.
         metadata: Text by name.
-        origin: What lies beside the weights.
+        origin: The settings that are stated beside the weights.
         is_ordered: Whether the order of the tensors is that of the layers.
-        name_map: The names -> canonical names, where the container shows them.
-        strides: Of the convolutions, where the file says them.
-        notes: Sentences for the report.
+        name_map: Name in the file -> canonical name, if the container determines them.
+        strides: The strides of the convolutions, if the file states them.
+        notes: Notes for the report.
     """
 
     path: Path
@@ -55,15 +56,19 @@ def read_source(
     """Read a file in any container.
 
     Args:
-        path: The file.
-        container: What it is; by its content, if None.
-        which: The state dict to take, where a checkpoint has several.
-        known_origin: What the registry says of pretrained weights; else it is read beside the file.
+        path: The file, or a folder with one.
+        container: The container; None to detect it.
+        which: The name of the state dict to read, if a checkpoint has several.
+        known_origin: The settings of pretrained weights; None to read them beside the weights.
+
+    Returns:
+        The content of the file.
 
     Raises:
-        WeightsError: No container that is read, or not a whole one.
+        WeightsError: The container is not supported, or the file is damaged.
+        BackendUnavailable: The container requires a framework that is not installed.
     """
-    given, path = path, weights_in(path) or path
+    user_path, path = path, weights_in(path) or path
     kind = "safetensors" if path.name == INDEX else container or detect_container(path)
     origin = known_origin or origin_beside(path)
     notes: list[str] = []
@@ -73,9 +78,9 @@ def read_source(
         content = function(CONTAINERS[kind].module, "load_object")(path)
         chosen = choose_state_dict(content, which, str(path))
         to_arrays = function(CONTAINERS[kind].module, "to_arrays")
-        tensors, metadata = to_arrays(chosen.tensors, path), _own_metadata(content, str(path))
+        tensors, metadata = to_arrays(chosen.tensors, path), _torch_metadata(content, str(path))
         notes += [chosen.note] if chosen.note else []
-        origin = origin if origin.said_in else origin_of_arguments(trainer_arguments(content))
+        origin = origin if origin.file_part else origin_of_arguments(trainer_arguments(content))
     elif kind == "keras":
         file = function("pymobilenet.formats.keras_file", "read_keras")(path)
         tensors, metadata, strides = file.tensors, file.metadata | file.images, file.strides
@@ -95,7 +100,7 @@ def read_source(
     tensors, computed = resolve_parametrizations(tensors)
     tensors, widened = _widen(tensors)
     return Source(
-        path=given,
+        path=user_path,
         container=kind,
         tensors=tensors,
         moments=moments,
@@ -108,18 +113,23 @@ def read_source(
     )
 
 
-def _own_metadata(content: Any, source: str) -> dict[str, str]:
-    """What `torch_file.write` put into the attributes of a state dict."""
+def _torch_metadata(content: Any, source: str) -> dict[str, str]:
+    """Return the metadata that `torch_file.write` stored in an attribute of the state dict."""
     attributes = getattr(content, "_metadata", None)
-    own = attributes.get("pymobilenet", {}) if isinstance(attributes, Mapping) else {}
-    if not isinstance(own, Mapping) or not all(type(t) is str for kv in own.items() for t in kv):
+    texts = attributes.get("pymobilenet", {}) if isinstance(attributes, Mapping) else {}
+    if not isinstance(texts, Mapping) or not all(
+        type(text) is str for pair in texts.items() for text in pair
+    ):
         raise WeightsError(f"{source}: its metadata must be text by name")
-    return dict(own)
+    return dict(texts)
 
 
 def _widen(tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """float16 as float32, which holds all its values."""
-    half = {name for name, tensor in tensors.items() if tensor.dtype == np.float16}
-    count = sum(tensors[name].ndim > 0 for name in half)
-    wide = {n: t.astype(np.float32) if n in half else t for n, t in tensors.items()}
-    return wide, (f"{count} tensors were float16 and are float32",) if half else ()
+    """Convert float16 to float32, which represents all its values."""
+    halves = {name for name, tensor in tensors.items() if tensor.dtype == np.float16}
+    count = sum(tensors[name].ndim > 0 for name in halves)
+    wide = {
+        name: tensor.astype(np.float32) if name in halves else tensor
+        for name, tensor in tensors.items()
+    }
+    return wide, (f"{count} tensors were converted from float16 to float32",) if halves else ()

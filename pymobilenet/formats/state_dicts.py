@@ -1,4 +1,4 @@
-"""State dicts in what a checkpoint holds, and what lies beside them."""
+"""The state dict and the trainer's arguments in a checkpoint of torch."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from pymobilenet.errors import WeightsError
+from pymobilenet.formats.torch_globals import Unread
 
 OTHERS = ("optimizer", "optimizers", "optimizer_states", "optimizer_state_dict", "optim", "opt")
-"""Keys whose tensors are moments and not weights."""
+"""Keys whose tensors are optimizer slots, not weights."""
 
 FEWEST = 8
-"""Tensors of a state dict that counts as one, if another is larger: a norm has four."""
+"""The fewest tensors of a state dict, if another one is larger: a norm has four."""
 
 AVERAGED = "ema"
-"""What is in the names of averaged weights: state_dict_ema (timm), model_ema (torchvision)."""
+"""A part of the keys of averaged weights: state_dict_ema (timm), model_ema (torchvision)."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,9 @@ class StateDict:
     """One state dict of a checkpoint.
 
     Attributes:
-        path: The keys that lead to it, with dots between; empty for the whole file.
-        tensors: Its tensors by name, as torch reads them.
-        note: What else there was, where a choice was made.
+        path: The keys that lead to it, joined by dots; "" if it is the content of the file.
+        tensors: Name -> `torch.Tensor`.
+        note: A note for the report about other state dicts; "" if there are none.
     """
 
     path: str
@@ -35,19 +36,27 @@ class StateDict:
 
 
 def choose_state_dict(content: Any, which: str | None, source: str) -> StateDict:
-    """The one state dict in `content`, or the one whose keys contain `which`.
+    """Choose the state dict of a model in a checkpoint.
 
-    Where there are two and one of them holds averages, the other is taken, and the note says so.
+    If there are weights and averaged weights, the former are chosen, and the note states it.
+
+    Args:
+        content: The content of the file, as `torch_file.load_object` returns it.
+        which: A key on the path of the state dict, or a part of the path; None if there is one.
+        source: The file, for messages.
+
+    Returns:
+        The state dict.
 
     Raises:
-        WeightsError: None, or more than one.
+        WeightsError: There is no state dict, or more than one.
     """
     known = [one for one in _state_dicts(content, ()) if one.tensors]
     large = [one for one in known if len(one.tensors) >= FEWEST] or known
     if not large:
         raise WeightsError(
             f"{source}: must hold a state dict, or a dict with one. "
-            f"Received: {type(content).__name__}{_keys(content)}"
+            f"Received: {type(content).__name__}{_describe(content)}"
         )
     if which is not None:
         chosen = [one for one in large if which in one.path.split(".")]
@@ -71,18 +80,22 @@ def choose_state_dict(content: Any, which: str | None, source: str) -> StateDict
         note = ""
         if others:
             note = (
-                f"the weights are those under {plain[0].path!r}; averaged ones are under "
-                f"{', '.join(others)}: --which ema takes those"
+                f"the weights under {plain[0].path!r} are used; averaged ones are under "
+                f"{', '.join(others)}: --which ema selects them"
             )
         return StateDict(plain[0].path, plain[0].tensors, note)
     raise WeightsError(
-        f"{source}: holds more than one state dict, "
-        f"{', '.join(one.path for one in convolutional)}: say which with --which NAME"
+        f"{source}: has more than one state dict, "
+        f"{', '.join(one.path for one in convolutional)}: select one with --which NAME"
     )
 
 
 def trainer_arguments(content: Any) -> dict[str, Any]:
-    """The arguments that a trainer saved beside the weights: ``args``, ``hyper_parameters``."""
+    """Return the arguments that a trainer saved with the weights, in ``args`` and similar keys.
+
+    Args:
+        content: The content of the file, as `torch_file.load_object` returns it.
+    """
     if not isinstance(content, Mapping):
         return {}
     for key in ("args", "hyper_parameters", "config", "opt"):
@@ -97,7 +110,11 @@ def trainer_arguments(content: Any) -> dict[str, Any]:
 def _state_dicts(content: Any, path: tuple[str, ...]) -> Iterator[StateDict]:
     if not isinstance(content, Mapping) or (path and path[-1] in OTHERS):
         return
-    tensors = {n: v for n, v in content.items() if isinstance(n, str) and _is_tensor(v)}
+    tensors = {
+        name: value
+        for name, value in content.items()
+        if isinstance(name, str) and _is_tensor(value)
+    }
     if tensors and (path or len(tensors) > 1 or len(content) == 1):
         yield StateDict(".".join(path), tensors)
     for key, value in content.items():
@@ -113,13 +130,16 @@ def _has_convolution(one: StateDict) -> bool:
 
 
 def _are_parts(state_dicts: list[StateDict]) -> bool:
-    """Whether these are a trunk and its head, saved apart."""
+    """Return whether these are a trunk and its head, saved as two state dicts."""
     return sum(_has_convolution(one) for one in state_dicts) == 1 and all(
         _has_convolution(one) or len(one.tensors) < FEWEST for one in state_dicts
     )
 
 
-def _keys(content: Any) -> str:
+def _describe(content: Any) -> str:
     if not isinstance(content, Mapping):
         return ""
-    return f" with {[str(key) for key in content][:8]}"
+    hint = ""
+    if any(isinstance(value, Unread) for value in content.values()):
+        hint = ", and its values are not tensors: NumPy arrays and objects are not supported"
+    return f" with {[str(key) for key in content][:8]}{hint}"

@@ -1,12 +1,14 @@
-"""Which tensor is which where the names say nothing: by order, shapes, and groups of tensors.
+"""Pairing of tensors whose names are unknown: by their order, shapes and groups.
 
 A MobileNet's tensors are, in the order of its layers, a convolution's weight, perhaps its bias, and
-the four vectors of a norm; last come a classifier's. Convolutions and norms are paired in their
+the four vectors of a norm; last come those of the classifier. Convolutions and norms are paired in
 order, whether each norm follows its convolution or all norms of a block follow all convolutions.
+The rows of a net are its layers, see `pymobilenet.architecture.layers`.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,11 +46,11 @@ LEAVES = {
     "sigma2": "running_var",
     "σ²": "running_var",
 }
-"""What a norm's tensors are called in torch, TensorFlow, Haiku, Flax, Flux; and here."""
+"""Name of a norm's tensor in torch, TensorFlow, Haiku, Flax and Flux -> canonical name."""
 
 BY_ORDER = (
-    "the tensors of a norm were told apart by their order, taken for weight, bias, running_mean, "
-    "running_var; --map says otherwise"
+    "the tensors of a norm were identified by their order, assumed to be weight, bias, "
+    "running_mean, running_var; --map gives another"
 )
 
 
@@ -72,14 +74,19 @@ class _Unit:
 
 
 def match_structure(tensors: Mapping[str, np.ndarray], is_ordered: bool) -> Match | str:
-    """The one net of these families whose trunk has these tensors, or why there is none.
+    """Pair tensors with the trunk of a net of these families.
 
     Args:
-        tensors: In the order of the file.
-        is_ordered: Whether that is the order of the layers; if not, the numbers in the names are
-            what there is of an order, and each norm must stand beside its convolution.
+        tensors: Name -> array, in the order of the file.
+        is_ordered: Whether that is the order of the layers. If not, the tensors are sorted by the
+            numbers in their names, and each norm must be next to its convolution.
+
+    Returns:
+        The match, or the reason why no net fits.
     """
-    floats = {n: t for n, t in tensors.items() if t.ndim and t.dtype.kind == "f"}
+    floats = {
+        name: tensor for name, tensor in tensors.items() if tensor.ndim and tensor.dtype.kind == "f"
+    }
     if not is_ordered:
         floats = {name: floats[name] for name in sorted(floats, key=_natural)}
     convolutions = [name for name, tensor in floats.items() if tensor.ndim == 4]
@@ -105,7 +112,7 @@ def _in_order(
     layout: Layout,
     is_ordered: bool,
 ) -> list[str] | str:
-    """The trunk's convolutions in the order of `rows`, or the first one that does not fit."""
+    """Return the trunk's convolutions in the order of `rows`, or why they do not fit."""
     names = list(convolutions)
     if not is_ordered and len(names) >= len(rows):
         names = _stem_first(tensors, names, layout)
@@ -118,10 +125,10 @@ def _in_order(
         kind = "stem" if row.role == "stem" else "depthwise" if row.groups > 1 else "pointwise"
         inputs, outputs = _channels(tensors[name], layout)
         if _kind(tensors[name], layout) not in (kind, "either" if kind != "pointwise" else kind):
-            return f"has {row.name} where {name} of shape {tensors[name].shape} stands"
+            return f"has {row.name} at the position of {name} of shape {tensors[name].shape}"
         expected = 1 if kind == "depthwise" else width
         if kind != "stem" and (inputs != expected or (kind == "depthwise" and outputs != width)):
-            return f"has {row.name} of {width} channels where {name} is {tensors[name].shape}"
+            return f"has {row.name} of {width} channels, but {name} has shape {tensors[name].shape}"
         width = outputs
     return names
 
@@ -137,7 +144,7 @@ def _kind(tensor: np.ndarray, layout: Layout) -> str:
 
 
 def _channels(tensor: np.ndarray, layout: Layout) -> tuple[int, int]:
-    """(inputs of a group, outputs)."""
+    """Return (input channels of a group, output channels)."""
     if not layout.channels_last:
         return tensor.shape[1], tensor.shape[0]
     inputs, outputs = tensor.shape[2:]
@@ -145,7 +152,7 @@ def _channels(tensor: np.ndarray, layout: Layout) -> tuple[int, int]:
 
 
 def _stem_first(tensors: Mapping[str, np.ndarray], names: list[str], layout: Layout) -> list[str]:
-    """Sorted names with the one full 3x3 convolution in front."""
+    """Return the names with that of the only 3x3 convolution without groups first."""
     stems = [name for name in names if _kind(tensors[name], layout) == "stem"]
     if len(stems) != 1:
         return names
@@ -155,55 +162,55 @@ def _stem_first(tensors: Mapping[str, np.ndarray], names: list[str], layout: Lay
 def _units(
     tensors: Mapping[str, np.ndarray], trunk: Sequence[str], is_ordered: bool
 ) -> list[_Unit] | str:
-    """Each convolution of the trunk with its norm's four vectors, or why that cannot be."""
+    """Return each convolution of the trunk with its norm's four vectors, or why they do not fit."""
     vectors = [name for name, tensor in tensors.items() if tensor.ndim == 1]
     biases = {name: _bias_of(name, vectors) for name in trunk}
-    taken = set(biases.values())
-    norms = _norms_by_name([name for name in vectors if name not in taken])
+    bias_names = set(biases.values())
+    norms = _norms_by_name([name for name in vectors if name not in bias_names])
     order = list(tensors)
     if norms is None or len(norms) < len(trunk):
         if not is_ordered:
-            return "its norms' tensors have names that do not tell them apart"
+            return "the names of its norms' tensors do not identify them"
         norms, biases = _norms_by_order(tensors, trunk, order)
     if len(norms) < len(trunk):
         return f"{len(trunk)} convolutions have {len(norms)} norms of four vectors"
     if not is_ordered:
-        norms = _beside(trunk, norms)
+        norms = _norms_after_convolutions(trunk, norms)
         if norms is None:
-            return "the numbers in its names do not put norms beside their convolutions"
+            return "the numbers in its names do not place norms next to their convolutions"
     units = []
     for name, norm in zip(trunk, norms, strict=False):
         if any(tensors[vector].shape != tensors[norm[0]].shape for vector in norm):
             return f"the vectors of a norm differ in length: {norm}"
         if (tensors[norm[3]] < 0).any():
-            return f"{norm[3]} stands where a variance should, and is negative"
+            return f"{norm[3]} is at the position of a variance, and negative"
         units.append(_Unit(name, biases.get(name), norm))
     return units
 
 
 def _bias_of(weight: str, vectors: Sequence[str]) -> str | None:
-    """The vector of the same module as a convolution's weight."""
+    """Return the only vector of the module of a convolution's weight."""
     module = _module(weight)
     same = [name for name in vectors if module and _module(name) == module]
     return same[0] if len(same) == 1 else None
 
 
 def _norms_by_name(vectors: Sequence[str]) -> list[tuple[str, ...]] | None:
-    """The four vectors of each module that has them under names that tell."""
+    """Return the four vectors of each module that has them under names in `LEAVES`."""
     groups: dict[str, dict[str, str]] = {}
     for name in vectors:
-        role = LEAVES.get(_leaf(name).partition(":")[0])
-        if role is None:
+        leaf = LEAVES.get(_leaf(name).partition(":")[0])
+        if leaf is None:
             continue
-        groups.setdefault(_module(name), {})[role] = name
-    whole = [group for group in groups.values() if len(group) == len(NORM)]
-    return [tuple(group[role] for role in NORM) for group in whole] or None
+        groups.setdefault(_module(name), {})[leaf] = name
+    norms = [group for group in groups.values() if len(group) == len(NORM)]
+    return [tuple(norm[leaf] for leaf in NORM) for norm in norms] or None
 
 
 def _norms_by_order(
     tensors: Mapping[str, np.ndarray], trunk: Sequence[str], order: Sequence[str]
 ) -> tuple[list[tuple[str, ...]], dict[str, str | None]]:
-    """Runs of vectors: four are a norm, five a convolution's bias and a norm."""
+    """Return norms and biases: of successive vectors, 4 are a norm, 5 a bias and a norm."""
     norms: list[tuple[str, ...]] = []
     biases: dict[str, str | None] = {}
     last, run = "", []
@@ -218,19 +225,20 @@ def _norms_by_order(
     return norms, biases
 
 
-def _beside(trunk: Sequence[str], norms: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]] | None:
-    """For each convolution the norm whose name is next to it or shares its module's parent."""
-    modules = sorted({*(_module(n) for n in trunk), *(_module(n[0]) for n in norms)}, key=_natural)
-    place = {module: index for index, module in enumerate(modules)}
-    found = []
-    free = {_module(norm[0]): norm for norm in norms}
+def _norms_after_convolutions(
+    trunk: Sequence[str], norms: Sequence[tuple[str, ...]]
+) -> list[tuple[str, ...]] | None:
+    """Return for each convolution the norm whose module is the next one in natural order."""
+    norm_of = {_module(norm[0]): norm for norm in norms}
+    modules = sorted({*(_module(name) for name in trunk), *norm_of}, key=_natural)
+    following = dict(itertools.pairwise(modules))
+    ordered = []
     for name in trunk:
-        module = _module(name)
-        after = modules[place[module] + 1] if place[module] + 1 < len(modules) else ""
-        if after not in free:
+        module = following.get(_module(name), "")
+        if module not in norm_of:
             return None
-        found.append(free.pop(after))
-    return found
+        ordered.append(norm_of.pop(module))
+    return ordered
 
 
 def _match(
@@ -243,49 +251,60 @@ def _match(
     names: dict[str, str] = {}
     for row, unit in zip(rows, units, strict=True):
         names[f"{row.name}.conv.weight"] = unit.weight
-        names |= {f"{row.name}.norm.{part}": n for part, n in zip(NORM, unit.norm, strict=True)}
-    biases = {u.bias: row.name for row, u in zip(rows, units, strict=True) if u.bias}
+        names |= {
+            f"{row.name}.norm.{leaf}": name for leaf, name in zip(NORM, unit.norm, strict=True)
+        }
+    biases = {unit.bias: row.name for row, unit in zip(rows, units, strict=True) if unit.bias}
     used = {*names.values(), *biases}
     rest = [name for name in tensors if name not in used]
     ignored = [n for n in rest if not tensors[n].ndim or tensors[n].dtype.kind != "f"]
-    told = all(LEAVES.get(_leaf(n).partition(":")[0]) for n in names.values())
+    are_named = all(LEAVES.get(_leaf(name).partition(":")[0]) for name in names.values())
     return Match(
         layout=layout,
         family=family,
         prefix="",
         names=names,
-        beside=tuple(name for name in rest if name not in set(ignored)),
+        head_names=tuple(name for name in rest if name not in set(ignored)),
         biases=biases,
         ignored=tuple(ignored),
-        notes=() if told else (BY_ORDER,),
+        notes=() if are_named else (BY_ORDER,),
     )
 
 
 def match_map(tensors: Mapping[str, np.ndarray], pairs: Mapping[str, str], source: str) -> Match:
-    """The match that a user has written: the file's name -> canonical name.
+    """Return the match that a user's map of names defines.
 
-    ``<unit>.conv.bias`` names a convolution's bias. The axes are torch's, or Keras' where the
-    stem's are.
+    The axes of all tensors are torch's, or Keras' if those of the stem are.
+
+    Args:
+        tensors: Name -> array, all of the file.
+        pairs: Name in the file -> canonical name; ``<unit>.conv.bias`` is a convolution's bias.
+        source: The file, for messages.
+
+    Returns:
+        The match.
 
     Raises:
-        WeightsError: A name that the file or no net of these families has, or one that is missing.
+        WeightsError: The file or the net lacks a name, or the map lacks a tensor of the trunk.
     """
     absent = [name for name in pairs if name not in tensors]
     if absent:
-        raise WeightsError(f"{source}: the map names {absent[0]!r}, which the file does not have")
-    inverse = {ours: peer for peer, ours in pairs.items()}
+        raise WeightsError(f"{source}: the map names {absent[0]!r}, which the file lacks")
+    inverse = {canonical: peer for peer, canonical in pairs.items()}
     biases = {
-        p: o.removesuffix(".conv.bias") for o, p in inverse.items() if o.endswith("conv.bias")
+        peer: canonical.removesuffix(".conv.bias")
+        for canonical, peer in inverse.items()
+        if canonical.endswith("conv.bias")
     }
-    names = {ours: peer for ours, peer in inverse.items() if peer not in biases}
-    head = {ours: names.pop(ours) for ours in list(names) if ours.startswith("classifier.")}
+    names = {canonical: peer for canonical, peer in inverse.items() if peer not in biases}
+    head = {name: names.pop(name) for name in list(names) if name.startswith("classifier.")}
     for family in FAMILIES:
-        wanted = {
-            f"{row.name}.{part}"
+        expected = {
+            f"{row.name}.{leaf}"
             for row in layers(MobileNetConfig(family))
-            for part in ("conv.weight", *(f"norm.{leaf}" for leaf in NORM))
+            for leaf in ("conv.weight", *(f"norm.{name}" for name in NORM))
         }
-        if wanted == set(names):
+        if expected == set(names):
             break
     else:
         raise WeightsError(
@@ -294,15 +313,15 @@ def match_map(tensors: Mapping[str, np.ndarray], pairs: Mapping[str, str], sourc
         )
     stem = tensors[names["stem.conv.weight"]]
     layout = KERAS_AXES if stem.ndim == 4 and stem.shape[2:] != (3, 3) else TORCH_AXES
-    return Match(layout, family, "", names, beside=tuple(head.values()), biases=biases)
+    return Match(layout, family, "", names, head_names=tuple(head.values()), biases=biases)
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
-    """A key that sorts numbers in names by value."""
+    """Return a key that sorts numbers in names by value."""
     return [
-        (0, int(part), "") if part.isdigit() else (1, 0, part)
-        for part in re.split(r"(\d+)", name)
-        if part
+        (0, int(piece), "") if piece.isdigit() else (1, 0, piece)
+        for piece in re.split(r"(\d+)", name)
+        if piece
     ]
 
 

@@ -1,7 +1,7 @@
-"""torch's own files: read by `torch.load(weights_only=True, mmap=True)`, written by `torch.save`.
+"""Files of `torch.save`, read by `torch.load(weights_only=True, mmap=True)`.
 
-What `torch.load` lacks is a bound on memory: it believes the sizes that a file claims. Before it
-runs, `pymobilenet.formats.torch_pickle` checks the pickle and this module the zip; zips are then
+`torch.load` lacks a bound on memory: it allocates the sizes that a file claims. Before it runs,
+`pymobilenet.formats.torch_pickle` checks the pickle and this module checks the zip. Zips are then
 mapped, so that tensors are views of the file, and tensors are copied only if they fit in its size.
 
 Formats: torch/serialization.py, `_save` (a zip of ``data.pkl`` and one record for each storage) and
@@ -28,42 +28,19 @@ from pymobilenet.files import atomic_write
 from pymobilenet.formats import torch_pickle, zip_checks
 from pymobilenet.formats.torch_globals import SAFE
 
-WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "state_dict_ema", "model_ema")
-"""Keys under which training scripts save a state dict beside other things: PyTorch Lightning and
-timm (train.py: state_dict, state_dict_ema), torchvision (references/classification/train.py: model,
-model_ema), PyTorch's own tutorials, kuangliu/pytorch-cifar (net)."""
-
-PARALLEL = "module."
-"""What `torch.nn.DataParallel` and `DistributedDataParallel` put before every name."""
-
 _HALVES = (torch.float16, torch.bfloat16)
 
 
-def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Read the tensors of a state dict, and the metadata that `write` was passed.
-
-    A state dict in one of `WRAPPERS` is unwrapped, and a prefix `PARALLEL` that all names have is
-    removed.
-
-    Raises:
-        WeightsError: As `load_object`; or the file holds no state dict, or more than one.
-    """
-    path = Path(path)
-    state_dict = _state_dict(load_object(path), path)
-    prefix = PARALLEL if all(name.startswith(PARALLEL) for name in state_dict) else ""
-    tensors = to_arrays(state_dict, path)
-    return {name.removeprefix(prefix): array for name, array in tensors.items()}, _metadata(
-        state_dict, path
-    )
-
-
 def load_object(path: str | Path) -> Any:
-    """Return what `torch.load(path, weights_only=True)` returns, on the CPU, after checks.
+    """Check a file and return the result of `torch.load(path, weights_only=True)`, on the CPU.
 
-    Beside what torch allows, the types of `torch_globals.SAFE` are read.
+    In addition to the types that torch allows, those of `torch_globals.SAFE` are read.
 
     Args:
-        path: A file of `torch.save`; tensors in a zip are views of the mapped file.
+        path: A file of `torch.save`.
+
+    Returns:
+        The object in the file. Tensors in a zip are views of the mapped file.
 
     Raises:
         WeightsError: The file is missing, damaged or not torch's, names code, or claims more than
@@ -83,7 +60,7 @@ def load_object(path: str | Path) -> Any:
             f"{path}: truncated, or not as torch.save writes files: {type(error).__name__} "
             f"{reprlib.repr(str(error))}"
         ) from None
-    # torch reads a path that ends so as safetensors, whatever the file is
+    # torch reads a path with this suffix as safetensors, whatever its content is
     is_mapped = is_zip and path.suffix != ".safetensors"
     source = path if is_mapped else io.BytesIO(path.read_bytes())
     added = [each for each in SAFE if each not in torch.serialization.get_safe_globals()]
@@ -92,7 +69,7 @@ def load_object(path: str | Path) -> Any:
             warnings.simplefilter("ignore")
             content = torch.load(
                 source,
-                map_location=_fixed,  # type: ignore[arg-type]  # receives an UntypedStorage
+                map_location=_not_resizable,  # type: ignore[arg-type]  # takes an UntypedStorage
                 weights_only=True,
                 mmap=is_mapped,
             )
@@ -100,7 +77,7 @@ def load_object(path: str | Path) -> Any:
         return content
     except Exception as error:  # a malformed file can raise nearly anything
         text = str(error).rpartition("WeightsUnpickler error: ")[2].strip() or repr(error)
-        raise WeightsError(f"{path}: torch.load refuses it: {text.splitlines()[0]:.200}") from None
+        raise WeightsError(f"{path}: torch.load raises {text.splitlines()[0]:.200}") from None
 
 
 def to_arrays(tensors: Mapping[str, torch.Tensor], path: str | Path) -> dict[str, np.ndarray]:
@@ -108,7 +85,10 @@ def to_arrays(tensors: Mapping[str, torch.Tensor], path: str | Path) -> dict[str
 
     Args:
         tensors: Name -> dense tensor on the CPU, as `load_object` returns them.
-        path: The file they come from, whose size bounds the copies.
+        path: The file of the tensors, whose size bounds the copies.
+
+    Returns:
+        Name -> array of the same shape, in the order of `tensors`.
 
     Raises:
         WeightsError: A tensor is not dense or not real, reaches out of its storage, or shares
@@ -130,10 +110,13 @@ def to_arrays(tensors: Mapping[str, torch.Tensor], path: str | Path) -> dict[str
 
 
 def write(path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
-    """Write a state dict, atomically, its tensors in the order given.
+    """Write a state dict, atomically, for ``load_state_dict(torch.load(path), strict=True)``.
 
-    Metadata is ``_metadata["pymobilenet"]``, an attribute of the state dict that modules ignore:
-    the file holds a plain state dict, for ``load_state_dict(torch.load(path), strict=True)``.
+    Args:
+        path: The file to write.
+        tensors: Name -> array of any dtype that torch has, in the order of the state dict.
+        metadata: Text by name. It is stored in the state dict's attribute
+            ``_metadata["pymobilenet"]``, which modules ignore.
     """
     weights = OrderedDict(
         (name, torch.from_numpy(np.array(tensor, tensor.dtype.newbyteorder("="), order="C")))
@@ -144,7 +127,7 @@ def write(path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping
         torch.save(weights, file)
 
 
-def _fixed(storage: torch.UntypedStorage, _location: str) -> torch.UntypedStorage:
+def _not_resizable(storage: torch.UntypedStorage, _location: str) -> torch.UntypedStorage:
     """Return a storage on the CPU that no tensor can enlarge."""
     if not storage.resizable():
         return storage
@@ -170,8 +153,8 @@ def _check_zip(path: Path) -> None:
             )
         if sizes.get(f"{folder}/data.pkl", size) > torch_pickle.MOST_PICKLE_BYTES:
             raise ValueError(f"must hold {folder}/data.pkl of at most 16 MiB")
-        named = torch_pickle.storages(io.BytesIO(archive.read(f"{folder}/data.pkl")))
-    for storage in named.values():
+        storages = torch_pickle.storages(io.BytesIO(archive.read(f"{folder}/data.pkl")))
+    for storage in storages.values():
         stored = sizes.get(f"{folder}/data/{storage.key}")
         if stored != storage.nbytes:
             raise ValueError(
@@ -181,10 +164,10 @@ def _check_zip(path: Path) -> None:
 
 
 def _check_directory(file: BinaryIO, size: int) -> None:
-    """Check that there is one place for the zip's directory, where every reader looks.
+    """Check that the zip's directory ends where the file ends, so that all readers agree on it.
 
     Raises:
-        ValueError: There is something between the directory and the end of the file.
+        ValueError: There are bytes between the directory and the end of the file.
     """
     file.seek(max(0, size - 98))
     tail = file.read().rjust(98, b"\0")
@@ -205,35 +188,35 @@ def _check_legacy(path: Path) -> None:
         ValueError: The rule that the file breaks.
     """
     content = io.BytesIO(path.read_bytes())
-    named = [torch_pickle.storages(content) for _ in range(5)]
-    left = len(content.getbuffer()) - content.tell()
-    claimed = sum(storage.nbytes for storage in named[3].values())
-    if any(named[:3]) or named[4] or claimed > left:
-        raise ValueError(f"its storages claim {claimed} bytes; {left} are left in the file")
+    storages = [torch_pickle.storages(content) for _ in range(5)]
+    remaining = len(content.getbuffer()) - content.tell()
+    claimed = sum(storage.nbytes for storage in storages[3].values())
+    if any(storages[:3]) or storages[4] or claimed > remaining:
+        raise ValueError(f"its storages claim {claimed} bytes; {remaining} are left in the file")
 
 
 def _check_dicts(content: Any) -> None:
     """Check that no dict has attributes that hide its methods.
 
     Raises:
-        ValueError: One has an attribute beside ``_metadata``, which torch's modules keep there.
+        ValueError: One has another attribute than ``_metadata``, which state dicts have.
     """
-    waiting, seen = [content], set()
-    while waiting:
-        value = waiting.pop()
-        if id(value) in seen or not isinstance(value, (dict, list, tuple)):
+    pending, visited = [content], set()
+    while pending:
+        value = pending.pop()
+        if id(value) in visited or not isinstance(value, (dict, list, tuple)):
             continue
-        seen.add(id(value))
+        visited.add(id(value))
         attributes = set(getattr(value, "__dict__", ())) - {"_metadata"}
         if attributes:
             raise ValueError(
                 f"a dict must have no attribute but _metadata. Received: {sorted(attributes)}"
             )
-        waiting += dict.values(value) if isinstance(value, dict) else value
+        pending += dict.values(value) if isinstance(value, dict) else value
 
 
 def _broken_rule(tensor: Any) -> str:
-    """Return the rule that forbids copying a tensor, or nothing."""
+    """Return the rule that forbids copying a tensor, or ""."""
     if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
         return "must be a dense tensor"
     if tensor.dtype.is_complex:
@@ -250,36 +233,3 @@ def _broken_rule(tensor: Any) -> str:
 def _array(tensor: torch.Tensor) -> np.ndarray:
     values = tensor.float() if tensor.dtype in _HALVES else tensor
     return np.array(values.numpy(), order="C")
-
-
-def _state_dict(content: Any, path: Path) -> dict[str, Any]:
-    """Return the one dict of tensors in what a file holds, which may be the whole of it."""
-    if not isinstance(content, dict):
-        raise WeightsError(
-            f"{path}: must hold a state dict, or a dict with one. "
-            f"Received: {type(content).__name__}"
-        )
-    wrapped = [key for key in WRAPPERS if isinstance(content.get(key), dict)]
-    if len(wrapped) > 1:
-        raise WeightsError(
-            f"{path}: holds more than one state dict: {', '.join(wrapped)}. Save one alone"
-        )
-    state_dict = content[wrapped[0]] if wrapped else content
-    for name, value in state_dict.items():
-        if type(name) is not str or not isinstance(value, torch.Tensor):
-            raise WeightsError(
-                f"{path}: a state dict must hold tensors by name; {reprlib.repr(name)} is "
-                f"{type(value).__name__}. Its names: {reprlib.repr(list(state_dict))}. "
-                f"State dicts are looked for under {', '.join(WRAPPERS)}"
-            )
-    if not state_dict:
-        raise WeightsError(f"{path}: the state dict is empty")
-    return state_dict
-
-
-def _metadata(state_dict: dict[str, Any], path: Path) -> dict[str, str]:
-    attribute = getattr(state_dict, "_metadata", None)
-    texts = attribute.get("pymobilenet", {}) if isinstance(attribute, dict) else {}
-    if not isinstance(texts, dict) or not all(type(t) is str for kv in texts.items() for t in kv):
-        raise WeightsError(f"{path}: its metadata must be text by name")
-    return dict(texts)

@@ -1,7 +1,8 @@
-"""What is read beside a state dict in a torch file: types that run no code of the file's.
+"""Types beside torch's own that are read in a torch file; none of them runs code of the file.
 
-A checkpoint holds what its trainer had: arguments, NumPy scalars and arrays, dates, default dicts.
-torch refuses some of them. Here each is read as a plain Python value, or as an `Unread` one.
+A checkpoint may hold arguments, NumPy scalars and arrays, dates and default dicts, some of which
+`torch.load(weights_only=True)` does not read. Here each is read as a plain Python value, or as
+`Unread`.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class PlainList:
 
 
 class NumpyDtype:
-    """What `numpy.dtype` is read as: the type of a number, or None for any other."""
+    """Replaces `numpy.dtype` in a pickle: the type of a number, or None for any other."""
 
     def __init__(self, code: Any, *_align_and_copy: Any) -> None:
         if type(code) is not str:
@@ -57,10 +58,17 @@ class NumpyDtype:
 
 
 def numpy_scalar(kind: Any, content: Any) -> Any:
-    """Return a Python number for `numpy.core.multiarray.scalar`; `Unread` for a text or a date.
+    """Replace `numpy.core.multiarray.scalar` in a pickle.
+
+    Args:
+        kind: A `NumpyDtype`.
+        content: The bytes of the scalar.
+
+    Returns:
+        A Python number, or `Unread` for a text or a date.
 
     Raises:
-        ValueError: Not a dtype and bytes.
+        ValueError: The arguments are not a dtype and bytes.
     """
     if type(kind) is not NumpyDtype or type(content) is not bytes:
         raise ValueError("a NumPy scalar must be a number given by its bytes")
@@ -107,7 +115,8 @@ SAFE: list[Any] = [
     *((pathlib.PurePosixPath, name) for name in _PATHS),
     *((pathlib.PureWindowsPath, name) for name in _WINDOWS_PATHS),
 ]
-"""What `torch.serialization.safe_globals` takes: a class, or a value and the name it stands for."""
+"""The argument of `torch.serialization.safe_globals`: classes, or a value and the name that it
+replaces."""
 
 
 def pickled_names() -> set[str]:

@@ -1,4 +1,4 @@
-"""This project's own names, and those of torchvision's and timm's MobileNets.
+"""Layouts of this package, torchvision and timm.
 
 All have PyTorch's axes. Sources: torchvision 0.29, models/mobilenetv2.py; timm 1.0, models/
 efficientnet.py (`_gen_mobilenet_v1`, `_gen_mobilenet_v2`) and _efficientnet_blocks.py.
@@ -78,10 +78,10 @@ TORCHVISION = Layout(
     fixed=_TORCHVISION_FIXED,
     rename=classifier_table({"v2": _TORCHVISION}, "classifier.1"),
     ignored=rf".*\.{COUNT}",
-    besides=counts({"v2": _TORCHVISION}),
+    extra_tensors=counts({"v2": _TORCHVISION}),
     images={"v2": IMAGENET},
     source="torchvision",
-    namesakes="nets for CIFAR, as chenyaofo's, have the same names and stem_stride 1",
+    namesakes="nets for CIFAR, as those of chenyaofo, have the same names and stem_stride 1",
 )
 
 CHENYAOFO = Layout(
@@ -91,7 +91,7 @@ CHENYAOFO = Layout(
     fixed=_TORCHVISION_FIXED | {"stem_stride": 1, "resolution": 32},
     rename=classifier_table({"v2": _TORCHVISION}, "classifier.1"),
     ignored=rf".*\.{COUNT}",
-    besides=counts({"v2": _TORCHVISION}),
+    extra_tensors=counts({"v2": _TORCHVISION}),
     source="chenyaofo/pytorch-cifar-models",
     shared_names=True,
 )
@@ -110,10 +110,9 @@ TIMM = Layout(
     },
     rename=classifier_table(_TIMM, "classifier"),
     ignored=rf".*\.{COUNT}",
-    besides=counts(_TIMM),
+    extra_tensors=counts(_TIMM),
     # models/efficientnet.py, default_cfgs: IMAGENET_INCEPTION_MEAN for mobilenetv1_100 and _125
     images={"v1": HALF, "v2": IMAGENET},
     source="timm",
-    hint="timm's mobilenetv2_110d and mobilenetv2_120d (deeper, the stem and the head of width 1) "
-    "are other nets than these families have",
+    hint="timm's mobilenetv2_110d and mobilenetv2_120d, which are deeper, are not supported",
 )

@@ -1,9 +1,10 @@
-"""What a torch file's pickle asks of memory, found before `torch.load` reads it.
+"""Checks of the memory and time that a torch file's pickle requires, before `torch.load` reads it.
 
-`torch.load(weights_only=True)` bounds which code runs, and not what it costs: a pickle of a few
-bytes may ask for a storage of terabytes, call ``bytearray(2**40)``, copy one long list a million
-times, or hash a tuple that doubles sixty times. `pickletools.genops` lists the opcodes; here each
-value is replaced by its size, and each global must be one that allocates no more than it is passed.
+`torch.load(weights_only=True)` limits which code runs, but not its cost: a pickle of a few bytes
+may claim a storage of terabytes, call ``bytearray(2**40)``, copy one long list a million times, or
+hash a tuple that doubles sixty times. `pickletools.genops` lists the opcodes; they are run here
+with each value replaced by its size, and each global must be one that allocates no more than its
+arguments.
 
 Opcodes: torch/_weights_only_unpickler.py.
 """
@@ -18,20 +19,22 @@ from typing import Any, BinaryIO, NamedTuple
 from pymobilenet.formats.torch_globals import pickled_names
 
 MOST_PICKLE_BYTES = 2**24
-"""The pickle of a MobileNet's state has some 50 KiB, with optimizer and schedule some 150."""
+"""The most bytes of a pickle. That of a MobileNet's state has some 50 KiB, with optimizer and
+schedule some 150."""
 
 GROWTH = 16
-"""What may be copied or hashed, in bytes of the pickle for each of its bytes."""
+"""How many bytes may be copied or hashed for each byte of the pickle."""
 
 _CALL_GROWTH = 4
-"""A call may return more than it is passed: the ``quopri`` codec three times as much."""
+"""How many bytes a call may return for each byte of its arguments: the ``quopri`` codec returns
+three."""
 
 _ITEMSIZE = {
     **{"Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2},
     **{"Char": 1, "Byte": 1, "Bool": 1, "ComplexFloat": 8, "ComplexDouble": 16},
 }
 STORAGES = {f"torch {name}Storage": size for name, size in _ITEMSIZE.items()}
-"""Global -> bytes of one value."""
+"""Global -> bytes of one element."""
 
 _DTYPES = """float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 uint16 uint32 uint64 bool
 complex32 complex64 complex128 float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz"""
@@ -46,7 +49,7 @@ GLOBALS = {
     "torch.serialization _get_layout",
     *pickled_names(),
 }
-"""Globals that allocate no more than they are passed, as `pickletools` writes them."""
+"""Globals that allocate no more than their arguments, as `pickletools` writes them."""
 
 _UNSUPPORTED = {
     "torch._utils _rebuild_qtensor": "quantized tensors",
@@ -55,6 +58,7 @@ _UNSUPPORTED = {
     "torch._utils _rebuild_meta_tensor_no_storage": "meta tensors, which have no values",
     "torch._utils _rebuild_tensor_v3": "tensors of a dtype without arithmetic",
 }
+"""Global -> the tensors that it builds."""
 
 
 class Storage(NamedTuple):
@@ -65,9 +69,9 @@ class Storage(NamedTuple):
 
 
 class _Cell:
-    """What stands for a value: a constant or the cells of a tuple, and a size in bytes.
+    """A value of the pickle: a constant or the cells of a tuple, and its size in bytes.
 
-    Once a value is part of another, whose size has counted it, it must not grow.
+    A value that is part of another one must not grow, since the size of the other counts it.
     """
 
     __slots__ = ("is_part", "size", "value")
@@ -87,17 +91,20 @@ def storages(stream: BinaryIO) -> dict[str, Storage]:
     """Check one pickle and return the storages that it names, by key.
 
     Args:
-        stream: Stands at the pickle; it is read up to the pickle's end.
+        stream: A stream at the start of the pickle, which is read up to the pickle's end.
+
+    Returns:
+        Key of the storage -> storage.
 
     Raises:
-        ValueError: The rule that the pickle breaks.
+        ValueError: The pickle breaks a rule, which the message states.
     """
-    found: dict[str, Storage] = {}
+    by_key: dict[str, Storage] = {}
     stack: list[_Cell] = []
     marks: list[int] = []
     memo: dict[int, _Cell] = {}
     start, work = stream.tell(), 0
-    for name, argument, after in _opcodes(stream, start):
+    for name, argument, size in _opcodes(stream, start):
         if name in ("BINPUT", "LONG_BINPUT"):
             memo[argument] = stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
@@ -129,25 +136,25 @@ def storages(stream: BinaryIO) -> dict[str, Storage]:
             stack[-1] = _Cell(None, 64 + _CALL_GROWTH * arguments.size)
         elif name == "BINPERSID":
             storage = _storage(stack[-1])
-            if found.setdefault(storage.key, storage) != storage:
-                raise ValueError(f"storage {storage.key!r} is described in two ways")
+            if by_key.setdefault(storage.key, storage) != storage:
+                raise ValueError(f"storage {storage.key!r} must have one size. Received: two")
             stack[-1] = _Cell(None, 64)
         elif name not in ("PROTO", "STOP"):
-            stack.append(_Cell(argument, after))
+            stack.append(_Cell(argument, size))
         if work > GROWTH * (stream.tell() - start) + 2**16:
             raise ValueError("its pickle copies or hashes values much larger than itself")
-    return found
+    return by_key
 
 
 def _opcodes(stream: BinaryIO, start: int) -> Iterator[tuple[str, Any, int]]:
     """Yield the name of each opcode, its argument and the size of both in bytes."""
-    place = start
+    begin = start
     for opcode, argument, _ in pickletools.genops(stream):
         end = stream.tell()
         if end - start > MOST_PICKLE_BYTES:
             raise ValueError(f"its pickle has more than {MOST_PICKLE_BYTES} bytes")
-        yield opcode.name, argument, end - place
-        place = end
+        yield opcode.name, argument, end - begin
+        begin = end
 
 
 def _tuple(items: list[_Cell]) -> _Cell:
@@ -169,7 +176,7 @@ def _check_global(name: str) -> None:
     if name not in GLOBALS:
         raise ValueError(
             f"names {name.replace(' ', '.')!r:.200}, which no state dict does: it is a whole "
-            "pickled model, or something else that would run code; nothing was run. Save the "
+            "pickled model, or other content that would run code; nothing was run. Save the "
             "weights alone: torch.save(model.state_dict(), path)"
         )
 

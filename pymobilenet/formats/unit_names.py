@@ -1,7 +1,8 @@
-"""A project's names of a MobileNet's modules as one table, and what follows from it.
+"""Tables of a project's names for the modules of a MobileNet, and functions of a layout from them.
 
-In a name ``{i}`` stands for the block, counted from 0, ``{n}`` from 1, ``{s}`` for the stage and
-``{r}`` for the block in its stage, ``{a}`` and ``{b}`` for 2i and 2i + 1.
+A unit is a convolution and its norm. In a name ``{i}`` is the index of the block from 0, ``{n}``
+the index from 1 and ``{m}`` that from -1; ``{s}`` is the stage and ``{r}`` the block in its stage;
+``{a}`` and ``{b}`` are 2i and 2i + 1.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from pymobilenet.architecture import V1, V2, Layer, layers
 from pymobilenet.config import MobileNetConfig
 
 NORM = ("weight", "bias", "running_mean", "running_var")
-"""The names of a norm's tensors, in the order of a module's state dict, here as in PyTorch."""
+"""The names of a norm's tensors, in the order of its state dict, as in PyTorch."""
 
 COUNT = "num_batches_tracked"
-"""What PyTorch's norms count, an int64 scalar; it is read only where their momentum is None."""
+"""The counter of PyTorch's norms, an int64 scalar, which is used only if the momentum is None."""
 
 PYTORCH = {"norm_eps": 1e-5, "norm_momentum": 0.1}
 """torch.nn.BatchNorm2d's defaults."""
@@ -29,7 +30,12 @@ Pair = tuple[str, str]
 
 
 def scaled_by(mean: Sequence[float], std: Sequence[float]) -> dict[str, str]:
-    """Metadata of images that are scaled by mean and deviation, in [0, 1] units."""
+    """Return the metadata of images that are scaled by mean and standard deviation.
+
+    Args:
+        mean: One value for each channel, for pixels in [0, 1].
+        std: One value for each channel, for pixels in [0, 1].
+    """
     return {
         "preprocessing": "standard",
         "mean": json.dumps(list(mean), separators=(",", ":")),
@@ -49,9 +55,10 @@ class UnitNames:
     """One project's names for one family.
 
     Attributes:
-        stem, head: Of the first convolution, and of V2's last one.
-        first: Role -> names in block 0, which V2 builds without an expansion.
+        stem: The names of the first unit.
+        first: Role -> names in block 0, which has no expansion in V2.
         blocks: Role -> names in the other blocks.
+        head: The names of V2's last unit.
         biased: Roles whose convolutions have a bias.
     """
 
@@ -62,13 +69,18 @@ class UnitNames:
     biased: tuple[str, ...] = field(default=())
 
     def of(self, config: MobileNetConfig, unit: Layer) -> Pair:
-        """The names of a unit's convolution and norm."""
+        """Return the names of a unit's convolution and norm.
+
+        Args:
+            config: The config of the net.
+            unit: The unit, a row of `pymobilenet.architecture.layers`.
+        """
         if unit.role in ("stem", "head"):
             return self.stem if unit.role == "stem" else self.head
         index = int(unit.block.removeprefix("blocks."))
         conv, norm = (self.blocks if index else self.first)[unit.role]
-        stage, repeat = _places(config.family)[index]
-        places = {
+        stage, repeat = _stages(config.family)[index]
+        indices = {
             "i": index,
             "n": index + 1,
             "s": stage,
@@ -77,11 +89,11 @@ class UnitNames:
             "b": 2 * index + 1,
             "m": index - 1,
         }
-        return conv.format(**places), norm.format(**places)
+        return conv.format(**indices), norm.format(**indices)
 
 
-def _places(family: str) -> list[tuple[int, int]]:
-    """(stage, block in the stage) of each block."""
+def _stages(family: str) -> list[tuple[int, int]]:
+    """Return (stage, block in the stage) of each block."""
     repeats = [row.repeats for row in V1] if family == "v1" else [row.repeats for row in V2]
     return [(stage, repeat) for stage, count in enumerate(repeats) for repeat in range(count)]
 
@@ -89,15 +101,23 @@ def _places(family: str) -> list[tuple[int, int]]:
 def classifier_table(
     tables: Mapping[str, UnitNames], classifier: str
 ) -> Callable[[MobileNetConfig], dict[str, str]]:
-    """The `rename` of a layout: canonical name -> the project's."""
+    """Return the `rename` of a layout.
+
+    Args:
+        tables: Family -> names.
+        classifier: The name of the classifier's module.
+
+    Returns:
+        A function of the config that returns canonical name -> the project's name.
+    """
 
     def rename(config: MobileNetConfig) -> dict[str, str]:
         names: dict[str, str] = {}
         for unit in layers(config):
             conv, norm = tables[config.family].of(config, unit)
             names[f"{unit.name}.conv.weight"] = f"{conv}.weight"
-            names |= {f"{unit.name}.norm.{part}": f"{norm}.{part}" for part in NORM}
-        return names | {f"classifier.{part}": f"{classifier}.{part}" for part in NORM[:2]}
+            names |= {f"{unit.name}.norm.{leaf}": f"{norm}.{leaf}" for leaf in NORM}
+        return names | {f"classifier.{leaf}": f"{classifier}.{leaf}" for leaf in NORM[:2]}
 
     return rename
 
@@ -105,16 +125,23 @@ def classifier_table(
 def counts(
     tables: Mapping[str, UnitNames],
 ) -> Callable[[MobileNetConfig], dict[str, np.ndarray]]:
-    """The `besides` of a layout: the norms' counts, and zeros for the convolutions' biases."""
+    """Return the `extra_tensors` of a layout: counters of norms, and zeros as biases.
 
-    def besides(config: MobileNetConfig) -> dict[str, np.ndarray]:
+    Args:
+        tables: Family -> names.
+
+    Returns:
+        A function of the config that returns the project's name -> array.
+    """
+
+    def extra_tensors(config: MobileNetConfig) -> dict[str, np.ndarray]:
         table = tables[config.family]
-        extra: dict[str, np.ndarray] = {}
+        tensors: dict[str, np.ndarray] = {}
         for unit in layers(config):
             conv, norm = table.of(config, unit)
-            extra[f"{norm}.{COUNT}"] = np.zeros((), np.int64)
+            tensors[f"{norm}.{COUNT}"] = np.zeros((), np.int64)
             if unit.role in table.biased:
-                extra[f"{conv}.bias"] = np.zeros(unit.out_channels, np.float32)
-        return extra
+                tensors[f"{conv}.bias"] = np.zeros(unit.out_channels, np.float32)
+        return tensors
 
-    return besides
+    return extra_tensors

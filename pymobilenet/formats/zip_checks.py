@@ -1,8 +1,8 @@
 """Checks of a zip's directory before anything is unpacked.
 
 `zipfile` unpacks no more of a record than the directory declares, and verifies its checksum. It
-lacks a bound on what a file may declare; it reads two records of one name, where other readers
-choose the other one; and it reads a zip behind other content, which other readers reject.
+lacks a bound on the declared sizes; it accepts two records of one name, of which other readers
+choose the other one; and it accepts a zip after other content, which other readers reject.
 """
 
 from __future__ import annotations
@@ -15,23 +15,26 @@ STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 def records(
     archive: zipfile.ZipFile, size: int, most: int, methods: tuple[int, ...]
 ) -> list[zipfile.ZipInfo]:
-    """Return the directory of a zip, checked.
+    """Check the directory of a zip and return its records.
 
     Args:
         archive: The open zip.
-        size: Bytes of its file.
-        most: Bytes that its records may declare together, unpacked.
-        methods: The ways of compression that are allowed: `STORED`, `DEFLATED`.
+        size: The size of the file in bytes.
+        most: The most bytes that all records together may declare, unpacked.
+        methods: The allowed methods of compression: `STORED`, `DEFLATED`.
+
+    Returns:
+        The records in the order of the directory.
 
     Raises:
-        ValueError: The rule that the directory breaks.
+        ValueError: The directory breaks a rule, which the message states.
     """
     entries = archive.infolist()
     names: set[str] = set()
     for entry in entries:
         name = entry.filename
         if name.lower() in names:  # torch looks names up without regard to case
-            raise ValueError(f"the record {name!r:.200} is in it twice")
+            raise ValueError(f"the record {name!r:.200} must be in it once. Received: twice")
         names.add(name.lower())
         if entry.compress_type not in methods or entry.flag_bits & 1:
             allowed = "stored or deflated" if DEFLATED in methods else "stored"

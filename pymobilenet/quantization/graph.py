@@ -1,4 +1,4 @@
-"""What is done to an ONNX graph before and after ONNX Runtime quantizes it."""
+"""Changes of an ONNX graph before and after ONNX Runtime quantizes it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WEIGHTED = ("Conv", "Gemm")
 
 
 def fold_norms(graph: onnx.ModelProto) -> None:
-    """Make each norm part of the convolution before it, which takes the norm's bias and output.
+    """Fold each norm into the convolution before it, which gets a bias and the norm's output name.
 
     ``(conv - mean) / sqrt(var + eps) * w + b`` is ``conv * f + (b - mean * f)`` with
     ``f = w / sqrt(var + eps)``. Computed in float64, rounded once.
@@ -42,25 +42,26 @@ def fold_norms(graph: onnx.ModelProto) -> None:
 
 
 class InputMeans:
-    """The mean of each input channel of the convolutions and the classifier over images.
+    """The mean over images of each input channel of the convolutions and the classifier.
 
-    `graph` is one whose norms are folded; `add` takes batches (N, C, H, W).
+    Args:
+        graph: An ONNX model whose norms are folded.
     """
 
     def __init__(self, graph: onnx.ModelProto) -> None:
         onnx = load_package("onnx")
         inputs = (node.input[0] for node in graph.graph.node if node.op_type in _WEIGHTED)
         self._names = tuple(dict.fromkeys(inputs))
-        opened = onnx.ModelProto()
-        opened.CopyFrom(graph)
-        del opened.graph.output[:]
+        model = onnx.ModelProto()
+        model.CopyFrom(graph)
+        del model.graph.output[:]
         for name in self._names:
             output = f"{name}.channels"
             operator = "Identity" if name == "pool" else "GlobalAveragePool"  # pool is (N, C)
-            opened.graph.node.append(onnx.helper.make_node(operator, [name], [output]))
-            opened.graph.output.append(onnx.ValueInfoProto(name=output))
+            model.graph.node.append(onnx.helper.make_node(operator, [name], [output]))
+            model.graph.output.append(onnx.ValueInfoProto(name=output))
         self._session = load_package("onnxruntime").InferenceSession(
-            opened.SerializeToString(), providers=["CPUExecutionProvider"]
+            model.SerializeToString(), providers=["CPUExecutionProvider"]
         )
         self._sums = dict.fromkeys(self._names, np.zeros(()))
         self._count = 0
@@ -87,11 +88,11 @@ class InputMeans:
 
 
 def correct_biases(quantized: onnx.ModelProto, folded: onnx.ModelProto, means: InputMeans) -> None:
-    """Subtract from each bias what the rounding of the weights adds to the mean of the output.
+    """Subtract from each bias the change of the output's mean by the rounding of the weights.
 
-    Bias correction, Nagel et al., arXiv:1906.04721, section 4.2: this is ``E[x]`` times the
-    weights' change, summed over kernel and input channels, without regard to borders. A depthwise
-    kernel has nine weights, so that their errors do not average out.
+    Bias correction, Nagel et al., arXiv:1906.04721, section 4.2: the change is ``E[x]`` times the
+    change of the weights, summed over kernel and input channels; the padding is ignored. A
+    depthwise kernel has nine weights, so that their errors do not average out.
 
     Args:
         quantized: The int8 model, which is changed in place.
@@ -112,7 +113,7 @@ def correct_biases(quantized: onnx.ModelProto, folded: onnx.ModelProto, means: I
 
 
 def _grouped(channels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """For each output (O) of a convolution, the channels (I/g) of those (I,) that it reads."""
+    """Return for each output channel its input channels, (O, I/g), of `channels`, (I,)."""
     outputs, inputs = shape
     groups = len(channels) // inputs
     return np.repeat(channels.reshape(groups, inputs), outputs // groups, axis=0)

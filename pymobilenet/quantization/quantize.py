@@ -1,15 +1,15 @@
-"""From a float32 ONNX file to an int8 one, and what that costs.
+"""Quantization of a float32 ONNX file to int8, and measurement of its loss.
 
 Static quantization by ONNX Runtime
 (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html), in the QDQ format:
 weights are int8 with one scale for each output channel, activations uint8 with one scale for each
-tensor, from the smallest to the largest value that the calibration images cause. Before that each
-norm is folded into the convolution it follows, and after it the biases make good what the rounding
-of the weights does to the means. The logits come out in float32: with 8 bits many classes would
-have equal scores.
+tensor, from the smallest to the largest value with the calibration images. Before that, each norm
+is folded into the convolution before it; after that, the biases are corrected for the change of the
+means by the rounding of the weights. The logits are float32: with 8 bits many classes would have
+equal scores.
 
-Weights use 7 of their 8 bits. x86 processors without VNNI add pairs of products in 16 bits, and
-255 * 127 twice is more than those hold: the same file would give other results there.
+Weights use 7 of their 8 bits. x86 processors without VNNI add pairs of products in 16 bits, which
+overflow at 2 * 255 * 127: with 8 bits the same file would give other results there.
 """
 
 from __future__ import annotations
@@ -40,18 +40,20 @@ if TYPE_CHECKING:
 BATCH_SIZE = 64
 
 _OPERATORS = ["Conv", "Relu", "Clip", "Add", "GlobalAveragePool", "Flatten", "Gemm"]
-"""What is computed in 8 bits: everything but the softmax."""
+"""The operators that compute in 8 bits: all but the softmax."""
 
 
 @dataclass(frozen=True)
 class QuantizationLoss:
-    """What int8 cost on labelled images.
+    """The accuracy of an int8 file beside that of the float32 file, on labelled images.
 
     Attributes:
-        images: How many there were.
-        top1, top1_int8: Fractions of them whose largest output is their label's.
-        agreement: The fraction for which both files name the same class.
-        size, size_int8: Bytes of the files.
+        images: The number of images.
+        top1: Top-1 accuracy of the float32 file, in [0, 1].
+        top1_int8: Top-1 accuracy of the int8 file, in [0, 1].
+        agreement: The fraction of images for which both predict the same class.
+        size: Bytes of the float32 file.
+        size_int8: Bytes of the int8 file.
     """
 
     images: int
@@ -75,14 +77,14 @@ def quantize(
 
     Args:
         path: The float32 file.
-        int8_path: Where the int8 file appears, whole, after ONNX's own checker has passed it.
-        images: Calibration images, normalised as the model was trained: float32 (N, C, H, W), or
-            an iterable of such batches. Some hundred, of the kind the model is meant for.
+        int8_path: The int8 file, written atomically after ONNX's checker has accepted it.
+        images: Calibration images, normalised as in training: float32 (N, C, H, W), or an iterable
+            of such batches. A few hundred images like those of the task.
 
     Raises:
-        WeightsError: `path` is no float32 ONNX file of this package's.
+        WeightsError: `path` is no float32 ONNX file of this package.
         ConfigError: `int8_path` is in a folder that does not exist.
-        DataError: No images, or images the model cannot take.
+        DataError: There are no images, or the model does not take them.
         BackendUnavailable: onnx or onnxruntime is not installed.
     """
     onnx, quantization = load_package("onnx"), load_package("onnxruntime.quantization")
@@ -91,13 +93,13 @@ def quantize(
     batches = _batches(config, images)
     fold_norms(graph)
     means, folded = InputMeans(graph), copy.deepcopy(graph)
-    quantization.quant_utils.add_pre_process_metadata(graph)  # or the log would ask for it
+    quantization.quant_utils.add_pre_process_metadata(graph)  # avoids a warning in the log
     with tempfile.TemporaryDirectory() as folder:
-        found = Path(folder) / "int8.onnx"
+        temporary_path = Path(folder) / "int8.onnx"
         quantization.quantize_static(
             graph,
-            found,
-            _reader(batches, means),
+            temporary_path,
+            _calibration_reader(batches, means),
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=_OPERATORS,
             per_channel=True,
@@ -107,13 +109,13 @@ def quantize(
             calibrate_method=quantization.CalibrationMethod.MinMax,
             extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"]},
         )
-        made = onnx.load(found)
-    correct_biases(made, folded, means)
+        quantized = onnx.load(temporary_path)
+    correct_biases(quantized, folded, means)
     metadata[keys.VERSIONS] = versions("onnx", "onnxruntime", "pymobilenet")
-    onnx.helper.set_model_props(made, dict(sorted(metadata.items())))
-    onnx.checker.check_model(made, full_check=True)
+    onnx.helper.set_model_props(quantized, dict(sorted(metadata.items())))
+    onnx.checker.check_model(quantized, full_check=True)
     with atomic_write(int8_path) as file:
-        file.write(made.SerializeToString(deterministic=True))
+        file.write(quantized.SerializeToString(deterministic=True))
 
 
 def quantization_loss(
@@ -130,22 +132,22 @@ def quantization_loss(
         Accuracies, agreement and file sizes.
 
     Raises:
-        DataError: No images.
+        DataError: There are no images.
     """
     predict, predict_int8 = predictor(path), predictor(int8_path)
-    hits = hits_int8 = same = count = 0
+    correct = correct_int8 = equal = count = 0
     for images, labels in batches:
         best, best_int8 = (run(images).argmax(axis=1) for run in (predict, predict_int8))
-        hits += int((best == labels).sum())
-        hits_int8 += int((best_int8 == labels).sum())
-        same += int((best == best_int8).sum())
+        correct += int((best == labels).sum())
+        correct_int8 += int((best_int8 == labels).sum())
+        equal += int((best == best_int8).sum())
         count += len(images)
     if not count:
         raise DataError(
             "the loss of quantization requires at least one labelled image. Received: 0"
         )
     sizes = (Path(file).stat().st_size for file in (path, int8_path))
-    return QuantizationLoss(count, hits / count, hits_int8 / count, same / count, *sizes)
+    return QuantizationLoss(count, correct / count, correct_int8 / count, equal / count, *sizes)
 
 
 def predictor(path: str | Path, threads: int = 0) -> Callable[[np.ndarray], np.ndarray]:
@@ -190,26 +192,26 @@ def about(path: str | Path) -> tuple[MobileNetConfig, dict[str, str]]:
         path: A file that `export_onnx` or `convert` wrote.
 
     Raises:
-        WeightsError: Another file.
+        WeightsError: The file is not one of these.
     """
     config, _, metadata = _read(path)
     return config, metadata
 
 
 def _read(path: str | Path) -> tuple[MobileNetConfig, onnx.ModelProto, dict[str, str]]:
-    """Config, graph and metadata of a float32 file of this package's."""
+    """Return config, graph and metadata of a float32 file of this package."""
     onnx = load_package("onnx")
     protobuf = load_package("google.protobuf.message")
     try:
         graph = onnx.load(path, load_external_data=False)
     except (protobuf.DecodeError, OSError) as error:
-        raise WeightsError(f"{path} is no ONNX file that can be read: {error}") from None
+        raise WeightsError(f"{path}: a damaged or missing ONNX file: {error}") from None
     metadata = {entry.key: entry.value for entry in graph.metadata_props}
-    quantized = any(node.op_type == "QuantizeLinear" for node in graph.graph.node)
-    if keys.CONFIG not in metadata or quantized:
+    is_quantized = any(node.op_type == "QuantizeLinear" for node in graph.graph.node)
+    if keys.CONFIG not in metadata or is_quantized:
         raise WeightsError(
             f"{path} must be a float32 ONNX file that pymobilenet wrote. Received: one "
-            + ("that is quantized already" if quantized else "without a config in its metadata")
+            + ("that is quantized already" if is_quantized else "without a config in its metadata")
         )
     return MobileNetConfig.from_json(metadata[keys.CONFIG]), graph, metadata
 
@@ -217,18 +219,19 @@ def _read(path: str | Path) -> tuple[MobileNetConfig, onnx.ModelProto, dict[str,
 def _batches(
     config: MobileNetConfig, images: np.ndarray | Iterable[np.ndarray]
 ) -> Iterator[np.ndarray]:
-    """The calibration images in batches, each checked."""
+    """Yield the calibration images in batches, each checked."""
     if isinstance(images, np.ndarray):
-        images = [images[at : at + BATCH_SIZE] for at in range(0, len(images), BATCH_SIZE)]
-    checked = (checks.images(config, np.dtype(np.float32), batch) for batch in images)
-    first = next(checked, None)
+        starts = range(0, len(images), BATCH_SIZE)
+        images = [images[start : start + BATCH_SIZE] for start in starts]
+    batches = (checks.images(config, np.dtype(np.float32), batch) for batch in images)
+    first = next(batches, None)
     if first is None:
-        raise DataError("calibration needs at least one image. Received: none")
-    return itertools.chain([first], checked)
+        raise DataError("calibration requires at least one image. Received: none")
+    return itertools.chain([first], batches)
 
 
-def _reader(batches: Iterator[np.ndarray], means: InputMeans) -> Any:
-    """The batches as ONNX Runtime asks for them; `means` sees them on the way."""
+def _calibration_reader(batches: Iterator[np.ndarray], means: InputMeans) -> Any:
+    """Return ONNX Runtime's interface to the batches, each of which is also added to `means`."""
     quantization = load_package("onnxruntime.quantization")
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined]

@@ -1,4 +1,4 @@
-"""Training runs in a folder: started from a recipe, interrupted, resumed in any backend.
+"""A training run in a folder; see `pymobilenet.training.start` for how it begins or resumes.
 
 The folder contains ``last.safetensors`` (the checkpoint), ``best.safetensors`` (the model of the
 epoch with the highest validation accuracy), ``log.jsonl`` and ``log.csv``. A run that was killed
@@ -11,42 +11,36 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from pymobilenet.backends.base import Backend, Model
+from pymobilenet.backends.base import Model
 from pymobilenet.config import RunConfig
-from pymobilenet.data import BatchPlan
-from pymobilenet.errors import ConfigError, DataError, RunLocked, TrainingDiverged
+from pymobilenet.errors import TrainingDiverged
 from pymobilenet.evaluation import evaluate
-from pymobilenet.evaluation.run_logs import CURVES, LOG
-from pymobilenet.files import remove_leftovers
 from pymobilenet.training.batches import Batches
 from pymobilenet.training.checkpoint import (
     BEST,
     LAST,
     TrainState,
     metadata_of,
-    read_checkpoint,
     write_best,
     write_checkpoint,
 )
 from pymobilenet.training.lock import RunLock
-from pymobilenet.training.log import TABLE, Logger, write_log
+from pymobilenet.training.log import Logger, write_log
 from pymobilenet.training.loop import Callback, take_steps
-from pymobilenet.training.recipe import Recipe
 from pymobilenet.training.schedules import rate_at
-from pymobilenet.training.setup import Images, first_state, open_images
+from pymobilenet.training.setup import Images
 from pymobilenet.weights import averaged
 
 Ending = Literal["finished", "no better epoch in a while", "interrupted"]
 
 
 class TrainingRun:
-    """A training run. `begin` and `resume` create one; `train` runs it.
+    """A training run. See `begin` and `resume` in `pymobilenet.training.start`.
 
     Attributes:
         folder (Path): The run's folder.
@@ -222,102 +216,6 @@ class TrainingRun:
 
 class _Interrupted(Exception):
     """The evaluation was interrupted."""
-
-
-def begin(recipe: Recipe, backend: Backend, folder: str | Path, **options: Any) -> TrainingRun:
-    """Start a new run, and write a checkpoint of its initial state.
-
-    Args:
-        recipe: From `load_recipe`.
-        backend: The backend to train in.
-        folder: The run's folder. It is created if necessary and must not contain a run.
-        options: Options of the backend, as in `Backend.build`.
-
-    Returns:
-        The run; call its method `train`.
-
-    Raises:
-        ConfigError: The folder contains a run, or the batch is larger than the data set.
-        DataError: The data are not found, or have more classes than the model.
-        WeightsError: The file at `start` cannot be read, or does not fit the model.
-        RunLocked: Another process writes the folder.
-    """
-    folder = Path(folder)
-    _require_no_run(folder)
-    config, state, images = first_state(recipe)
-    model = backend.from_state(config, state, **options)
-    plan = BatchPlan(0, len(images.train), recipe.train_config(1).batch_size)
-    model.set_optimizer(recipe.train_config(plan.steps_per_epoch))
-    run = TrainingRun(folder, model, recipe.run, images, TrainState())
-    folder.mkdir(parents=True, exist_ok=True)
-    run.lock()
-    try:
-        if model.is_main_process:
-            _require_no_run(folder)
-        run.save()
-    except BaseException:
-        run.unlock()
-        raise
-    return run
-
-
-def _require_no_run(folder: Path) -> None:
-    if (folder / LAST).exists():
-        raise ConfigError(f"{folder} contains a run: resume it, or choose another folder")
-
-
-def resume(
-    folder: str | Path, backend: Backend, data: str | Path | None = None, **options: Any
-) -> TrainingRun:
-    """Resume a run from its checkpoint, in any backend.
-
-    Args:
-        folder: The run's folder.
-        backend: The backend to continue in; it may differ from that of the checkpoint.
-        data: The new path of the images, if they have moved.
-        options: Options of the backend, as in `Backend.build`.
-
-    Returns:
-        The run; call its method `train`.
-
-    Raises:
-        WeightsError: There is no checkpoint, or it is damaged.
-        DataError: The data are not found, or are not those of the run.
-        RunLocked: Another process writes the folder.
-    """
-    folder = Path(folder)
-    version = _version(folder / LAST)
-    checkpoint = read_checkpoint(folder / LAST)
-    run = checkpoint.run if data is None else replace(checkpoint.run, data=str(data))
-    images = open_images(run, checkpoint.file.config.resolution, checkpoint.train.seed)
-    for use, digest in images.digests().items():
-        if digest != checkpoint.digests.get(use):
-            raise DataError(
-                f"{folder}: a run must be resumed with its own images. The SHA-256 of its {use} "
-                f"images is {checkpoint.digests.get(use)}. "
-                f"Received: {digest}, {images.train.source}"
-            )
-    model = backend.from_state(checkpoint.file.config, checkpoint.file.state, **options)
-    model.set_optimizer(checkpoint.train)
-    model.set_state(checkpoint.file.state)
-    resumed = TrainingRun(folder, model, run, images, checkpoint.state)
-    resumed.lock()
-    if model.is_main_process:
-        if _version(folder / LAST) != version:
-            resumed.unlock()
-            raise RunLocked(f"{folder}: another process wrote the checkpoint meanwhile; try again")
-        for name in (LAST, BEST, LOG, TABLE, CURVES):
-            remove_leftovers(folder / name)
-    return resumed
-
-
-def _version(path: Path) -> tuple[int, int] | None:
-    """Return inode and time of a file, which change when it is replaced; None without a file."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns
 
 
 def _finite(value: float) -> float | None:

@@ -11,7 +11,7 @@ from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import ConfigError
 from pymobilenet.training.checkpoint import LAST, read_checkpoint
 from pymobilenet.training.recipe import Recipe, with_seed
-from pymobilenet.training.run import begin, resume
+from pymobilenet.training.start import begin, resume
 
 
 def run_seeds(

@@ -62,7 +62,7 @@ FOREIGN = {
     "gzip": (gzip.compress(bytes(10**6), mtime=0), "compressed: unpack it first"),
     "tar": (tarred(), NEITHER),
     "one array": (lone_array(), NEITHER),
-    "an onnx graph": (onnx_graph(), "Relu  follows no convolution"),
+    "an onnx graph": (onnx_graph(), "Relu  must follow a convolution"),
     "a pickle": (
         pickle.dumps(STATE),
         "a pickle that torch.save did not write; pickles are not run",

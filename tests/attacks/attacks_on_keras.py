@@ -1,4 +1,4 @@
-"""HDF5 files that lead elsewhere, claim what they do not hold, or are none of Keras'."""
+"""HDF5 files with links, with false sizes, or with another structure than Keras'."""
 
 import io
 from dataclasses import replace
@@ -131,18 +131,18 @@ TABLE = {
     "a file without its last byte": (WHOLE[:-1], "is not an HDF5 file: "),
     "a soft link": (
         linked(h5py.SoftLink("/x/w")),
-        "/x/x must be in its place. Received: a SoftLink, which leads elsewhere",
+        "/x/x must be a member of its group, not a link to another place. Received: a SoftLink",
     ),
     "a soft link to itself": (linked(h5py.SoftLink("/x/x")), "Received: a SoftLink"),
     "a link to another file": (
         linked(h5py.ExternalLink("/etc/passwd", "/")),
-        "must be in its place. Received: a ExternalLink",
+        "must be a member of its group, not a link to another place. Received: a ExternalLink",
     ),
-    "a circle": (built(circle), "must be the one name of an object, at most 16 groups deep"),
-    "two names of an array": (built(two_names), "must be the one name of an object"),
+    "a circle": (built(circle), "must be the only name of its object, at most 16 groups deep"),
+    "two names of an array": (built(two_names), "must be the only name of its object"),
     "groups in groups": (
         built(lambda root: root.create_group("x" + "/x" * 20)),
-        "must be the one name of an object, at most 16 groups deep",
+        "must be the only name of its object, at most 16 groups deep",
     ),
     "a type in place of an array": (built(named_type), "must be a group or a dataset"),
     "integers": (array(ARRAY.astype(np.int32)), "must be float32 or float64. Received: int32"),
@@ -175,10 +175,10 @@ TABLE = {
     "an array twice": built(copies),
     "an hdf5 file of others": (
         no_layers(),
-        "must be one of Keras' files, with an attribute layer_names or a group",
+        "must be a Keras file, with an attribute layer_names or a group",
     ),
-    "layers elsewhere": (group_elsewhere("layers"), "/layers must be in its place. Received: a Ex"),
-    "a model elsewhere": (group_elsewhere("model_weights"), "/model_weights must be in its place"),
+    "layers elsewhere": (group_elsewhere("layers"), "/layers must be a member of its group"),
+    "a model elsewhere": (group_elsewhere("model_weights"), "/model_weights must be a member of"),
     "metadata that is no json": (with_metadata(b"{"), "attributes pymobilenet0, ...: not JSON"),
     "metadata of numbers": (with_metadata(b'{"k":1}'), "pymobilenet0, ... must be "),
     "metadata that is a list": (with_metadata(b"[]"), "pymobilenet0, ...: not a JSON object"),
@@ -186,7 +186,7 @@ TABLE = {
     "a NaN": (whole(with_nan), "stem.conv.weight must be finite. Received: nan at [0, 0, 0, 0]"),
     "a kernel of three axes": (
         whole(of_three_axes),
-        "stem.conv.weight has not keras's axes: stem.conv.weight must have Keras' axes (kH, kW, I",
+        "stem.conv.weight must have the axes of keras: stem.conv.weight must have Keras' axes (kH",
     ),
 }
 

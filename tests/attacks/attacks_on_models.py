@@ -137,7 +137,7 @@ TENSORS = {
 METADATA = {
     "no metadata": (
         saved(STATE, None),
-        "neither its tensors nor the file say stem_stride (2 or 1); padding",
+        "neither its tensors nor the file state stem_stride (2 or 1); padding",
     ),
     "a format of the future": (
         described(format_version="2"),
@@ -241,7 +241,7 @@ NARROW = peer_tensors(V2, "torchvision")["features.0.0.weight"][:4]
 PEERS = {
     "moments in a file of timm": (
         peer(V2, "timm", optimizer__step=np.array(3)),
-        "timm has no moments. Received: optimizer.step",
+        "the layout timm has no optimizer slots. Received: optimizer.step",
     ),
     "an axis less": (
         peer(V2, "timm", conv_stem__weight=np.zeros((16, 3, 3), np.float32)),
@@ -249,7 +249,7 @@ PEERS = {
     ),
     "a stem of another width": (
         peer(V2, "torchvision", features__0__0__weight=NARROW),
-        "no torchvision v2: ",
+        "must be a torchvision v2: ",
     ),
 }
 

@@ -62,7 +62,7 @@ ZIP = {
         patched(GOOD, ENTRY, 24, 2**32 - 1),
         "may unpack to 67108864 at most. Received: 4294967295",
     ),
-    "a name twice": (zipped([("x.npy", member())] * 2), "the record 'x.npy' is in it twice"),
+    "a name twice": (zipped([("x.npy", member())] * 2), "the record 'x.npy' must be in it once"),
     "members that overlap": (of_entries(9), "its records overlap: "),
     "a member larger than the file": (patched(GOOD, ENTRY, 20, 10**6), "its records overlap: "),
     "a bomb": (

@@ -7,6 +7,7 @@ import warnings
 import zipfile
 from collections import OrderedDict
 
+import numpy as np
 import torch
 from attack import attacks
 from torch_files import programs, repacked, saved, tensor_pickle, with_pickle
@@ -198,6 +199,7 @@ CONTENTS = {
         {f"x{i}": SHARED[:] for i in range(100)},
         "its tensors share values: copied, they have 13107200 bytes",
     ),
+    **both("NumPy arrays", {"x": np.zeros(3)}, "its values are not tensors: NumPy arrays"),
     **both("a list", [torch.zeros(1)], "must hold a state dict, or a dict with one. Received: li"),
     **both("a tensor", torch.zeros(1), "must hold a state dict, or a dict with one. Received: "),
     **both("nothing", {}, "must hold a state dict, or a dict with one"),
@@ -232,10 +234,10 @@ ARCHIVES = {
         saved(ONE) + saved(FOUR),
         "its zip directory must end where the file ends",
     ),
-    "one name in two cases": (added("archive/DATA.PKL"), "is in it twice"),
+    "one name in two cases": (added("archive/DATA.PKL"), "must be in it once"),
     "a huge storage in legacy": (of_a_huge_storage(), "its storages claim 4398046511104 bytes"),
     "torchscript": (torchscript(), "a TorchScript archive, which is a program"),
-    "a record twice": (twice(), "is in it twice"),
+    "a record twice": (twice(), "must be in it once"),
     "compressed records": (
         repacked(saved({"x": torch.zeros(10**6)}), lambda _: None, zipfile.ZIP_DEFLATED),
         "must be stored, and not encrypted",
