@@ -146,9 +146,9 @@ def test_every_fault_is_found_in_v2_too(v2, name, fault):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("fault", SECOND)
 def test_a_fault_that_only_v2_can_have_is_found(v2, dtype, fault):
-    plant, place = SECOND[fault]
+    plant, index = SECOND[fault]
     models = {"torch": v2.build("torch", dtype), "faulty": plant(v2.build("torch", dtype), 5)}
-    assert_divergence(v2.levels(dtype, **models), place, "faulty")
+    assert_divergence(v2.levels(dtype, **models), index, "faulty")
 
 
 @pytest.mark.julia

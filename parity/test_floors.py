@@ -185,8 +185,8 @@ def test_a_draw_keeps_image_label_and_mask_together(references):
 
 
 def test_where_a_batch_is_taken_in_micro_batches_images_stay_in_their_own():
-    whole = draw_order(3, 1, 16)
-    assert np.array_equal(draw_order(3, 1, 16, micro_batches=1), whole)
+    full_order = draw_order(3, 1, 16)
+    assert np.array_equal(draw_order(3, 1, 16, micro_batches=1), full_order)
     order = draw_order(3, 1, 16, micro_batches=2)
     assert sorted(order[:8]) == list(range(8))
     assert sorted(order[8:]) == list(range(8, 16))

@@ -76,9 +76,9 @@ def test_a_replay_on_another_input_is_refused(recorded, change):
 
 
 def test_a_truncated_recording_is_refused(golden):
-    whole = golden.read_bytes()
-    for length in (0, 7, len(whole) // 2, len(whole) - 1):
-        golden.write_bytes(whole[:length])
+    content = golden.read_bytes()
+    for length in (0, 7, len(content) // 2, len(content) - 1):
+        golden.write_bytes(content[:length])
         with pytest.raises(WeightsError, match=r"golden\.safetensors"):
             read_recording(golden)
 

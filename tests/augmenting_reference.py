@@ -43,7 +43,7 @@ def with_hole(image, words, side):
     middle = [
         (word >> 32) * n >> 32 for word, n in zip(words, (len(image), len(image[0])), strict=True)
     ]
-    (top, left) = (place - side // 2 for place in middle)
+    (top, left) = (center - side // 2 for center in middle)
     return [
         [
             0 if top <= y < top + side and left <= x < left + side else value

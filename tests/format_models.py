@@ -29,8 +29,8 @@ def random_state(config, seed=0, dtype="float32"):
 
 
 def layout_named(name, family):
-    (found,) = [each for each in LAYOUTS if each.name == name and family in each.families]
-    return found
+    (layout,) = [each for each in LAYOUTS if each.name == name and family in each.families]
+    return layout
 
 
 def peer_tensors(config, layout, state=None):
@@ -38,16 +38,18 @@ def peer_tensors(config, layout, state=None):
     layout = layout_named(layout, config.family)
     state = random_state(config) if state is None else state
     names = layout.rename(config)
-    tensors = {peer: layout.to_peer(ours, state[ours]) for ours, peer in names.items()}
+    tensors = {
+        peer: layout.to_peer(canonical, state[canonical]) for canonical, peer in names.items()
+    }
     return tensors | layout.extra_tensors(config)
 
 
-def assert_same_state(found, expected):
-    assert set(found) == set(expected)
+def assert_same_state(state, expected):
+    assert set(state) == set(expected)
     for name, tensor in expected.items():
-        assert found[name].dtype == tensor.dtype, name
-        assert found[name].shape == tensor.shape, name
-        assert found[name].tobytes() == tensor.tobytes(), name
+        assert state[name].dtype == tensor.dtype, name
+        assert state[name].shape == tensor.shape, name
+        assert state[name].tobytes() == tensor.tobytes(), name
 
 
 def npz_file(path, tensors, metadata=None):

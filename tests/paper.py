@@ -29,15 +29,15 @@ TABLE = [
 def shapes(width_mult, num_classes, in_channels=3):
     """(name, shape) of all trained tensors, in order, from the table."""
     width = lambda channels: int(width_mult * channels)  # noqa: E731
-    found = []
+    tensors = []
     for row, (kind, _, inputs, outputs, _) in enumerate(TABLE):
-        part = "depthwise" if kind == "dw" else "pointwise"
-        name = f"blocks.{(row - 1) // 2}.{part}" if row else "stem"
+        role = "depthwise" if kind == "dw" else "pointwise"
+        name = f"blocks.{(row - 1) // 2}.{role}" if row else "stem"
         per_group = 1 if kind == "dw" else width(inputs) if row else in_channels
         kernel = 1 if kind == "pw" else 3
-        found.append((f"{name}.conv.weight", (width(outputs), per_group, kernel, kernel)))
-        found.append((f"{name}.norm.weight", (width(outputs),)))
-        found.append((f"{name}.norm.bias", (width(outputs),)))
-    found.append(("classifier.weight", (num_classes, width(1024))))
-    found.append(("classifier.bias", (num_classes,)))
-    return found
+        tensors.append((f"{name}.conv.weight", (width(outputs), per_group, kernel, kernel)))
+        tensors.append((f"{name}.norm.weight", (width(outputs),)))
+        tensors.append((f"{name}.norm.bias", (width(outputs),)))
+    tensors.append(("classifier.weight", (num_classes, width(1024))))
+    tensors.append(("classifier.bias", (num_classes,)))
+    return tensors

@@ -60,8 +60,8 @@ def cosine_of_pi_times(x):
     return 0.0 - value if mirrored else value
 
 
-def half_wave(start, end, part):
-    return end + (start - end) / 2.0 * (1.0 + cosine_of_pi_times(part))
+def half_wave(start, end, fraction):
+    return end + (start - end) / 2.0 * (1.0 + cosine_of_pi_times(fraction))
 
 
 def power(base, exponent):
@@ -87,8 +87,8 @@ def after_warmup(case, t):
     top, end = case["pct_start"] * length - 1.0, length - 1
     if t < top:
         return half_wave(lowest, rate, t / top)
-    part = 0.0 if end - top <= 0 else (t - top) / (end - top)
-    return half_wave(rate, lowest / case["final_div_factor"], min(part, 1.0))
+    fraction = 0.0 if end - top <= 0 else (t - top) / (end - top)
+    return half_wave(rate, lowest / case["final_div_factor"], min(fraction, 1.0))
 
 
 def rates(case):

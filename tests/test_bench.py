@@ -114,11 +114,11 @@ def test_every_combination_is_a_case_but_a_training_step_of_one_image():
 
 def test_a_sweep_varies_one_axis_at_a_time():
     axes = [[0.25, 0.5, 1.0], [32, 64, 128], [1, 32, 128], [2], ["train", "predict"]]
-    whole, swept = (cases(["v1"], *axes, sweep=sweep) for sweep in (False, True))
-    assert [sum(case.job == job for case in whole) for job in ("train", "predict")] == [18, 27]
-    assert [sum(case.job == job for case in swept) for job in ("train", "predict")] == [6, 7]
-    assert set(swept) <= set(whole)
-    result = {(c.config.width_mult, c.config.resolution, c.batch_size) for c in swept}
+    full_cases, sweep_cases = (cases(["v1"], *axes, sweep=sweep) for sweep in (False, True))
+    assert [sum(case.job == job for case in full_cases) for job in ("train", "predict")] == [18, 27]
+    assert [sum(case.job == job for case in sweep_cases) for job in ("train", "predict")] == [6, 7]
+    assert set(sweep_cases) <= set(full_cases)
+    result = {(c.config.width_mult, c.config.resolution, c.batch_size) for c in sweep_cases}
     assert result == {
         *((width, 64, 32) for width in (0.25, 0.5, 1.0)),
         *((0.5, resolution, 32) for resolution in (32, 128)),
@@ -278,6 +278,8 @@ def test_julias_contenders_do_the_same_work(name):
 @pytest.mark.julia
 def test_stock_flux_predicts_what_julia_does():
     (stock, own), _ = available(["stock Flux", "julia"])
-    theirs, _ = stock.predict(SMALL, IMAGES, np.arange(4))()
-    ours = own.predict(SMALL, IMAGES, np.arange(4))()
-    np.testing.assert_allclose(np.asarray(theirs).T, ours, atol=1e-4 * np.abs(ours).max())
+    metalhead_logits, _ = stock.predict(SMALL, IMAGES, np.arange(4))()
+    logits = own.predict(SMALL, IMAGES, np.arange(4))()
+    np.testing.assert_allclose(
+        np.asarray(metalhead_logits).T, logits, atol=1e-4 * np.abs(logits).max()
+    )

@@ -51,15 +51,15 @@ def test_a_link_to_a_text_is_followed(tmp_path):
 
 @pytest.mark.parametrize("words", [["info"], ["train", "--out", "run"]])
 def test_a_command_refuses_a_pipe_in_one_line(pipe, words):
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "pymobilenet.cli", words[0], str(pipe), *words[1:]],
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert done.returncode == 2
-    assert "must be a regular file. Received: a named pipe" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert completed.returncode == 2
+    assert "must be a regular file. Received: a named pipe" in completed.stderr
+    assert "Traceback" not in completed.stderr
 
 
 def test_a_number_of_too_many_digits_is_refused():

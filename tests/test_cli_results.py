@@ -38,46 +38,46 @@ def data(tmp_path):
 
 
 def test_evaluate_prints_the_figures(model, data):
-    done = run("evaluate", model, "--data", data)
-    assert done.exit_code == 0, done.output
+    result = run("evaluate", model, "--data", data)
+    assert result.exit_code == 0, result.output
     expected = evaluate(MODEL, load_cifar100(data, "test"))
     for figure in (f"{expected.loss:.4f}", f"{expected.top5:.2%}", f"{expected.ece:.2%}"):
-        assert figure in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= 80
+        assert figure in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("split", ["test", "train"])
 def test_evaluate_writes_json(model, data, split):
-    done = run("evaluate", model, "--data", data, "--json", "--split", split)
-    assert done.exit_code == 0, done.output
-    result = json.loads(done.stdout)
+    result = run("evaluate", model, "--data", data, "--json", "--split", split)
+    assert result.exit_code == 0, result.output
+    result = json.loads(result.stdout)
     assert result.items() >= evaluate(MODEL, load_cifar100(data, split)).to_dict().items()
     assert (result["file"], result["count"]) == (str(model), COUNTS[split])
 
 
 def test_evaluate_writes_pictures(model, data, tmp_path):
-    done = run("evaluate", model, "--data", data, "--out", tmp_path / "out")
-    assert done.exit_code == 0, done.output
+    result = run("evaluate", model, "--data", data, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
     names = {path.name for path in (tmp_path / "out").iterdir()}
     pictures = {"confusion.png", "classes.png", "reliability.png", "mistakes.png"}
     assert names == {"evaluation.json"} | pictures
-    assert all(name in done.stdout.replace("\n", "") for name in names)
+    assert all(name in result.stdout.replace("\n", "") for name in names)
 
 
 def test_a_limit_takes_images_from_all_over(model, data):
-    done = run("evaluate", model, "--data", data, "--json", "--limit", 2)
-    some = load_cifar100(data, "test").subset([0, 2])
-    assert json.loads(done.stdout).items() >= evaluate(MODEL, some).to_dict().items()
-    done = run("evaluate", model, "--data", data, "--json", "--limit", 1000)
-    assert json.loads(done.stdout)["count"] == COUNTS["test"]
+    result = run("evaluate", model, "--data", data, "--json", "--limit", 2)
+    subset = load_cifar100(data, "test").subset([0, 2])
+    assert json.loads(result.stdout).items() >= evaluate(MODEL, subset).to_dict().items()
+    result = run("evaluate", model, "--data", data, "--json", "--limit", 1000)
+    assert json.loads(result.stdout)["count"] == COUNTS["test"]
 
 
 def test_images_are_scaled_as_the_file_or_the_user_says(tmp_path, data):
     keras = saved(tmp_path / "keras.safetensors", preprocessing="keras")
-    done = run("evaluate", keras, "--data", data, "--json")
-    assert json.loads(done.stdout)["preprocessing"] == "keras"
-    done = run("evaluate", keras, "--data", data, "--json", "--preprocessing", "unit")
-    assert json.loads(done.stdout)["preprocessing"] == "unit"
+    result = run("evaluate", keras, "--data", data, "--json")
+    assert json.loads(result.stdout)["preprocessing"] == "keras"
+    result = run("evaluate", keras, "--data", data, "--json", "--preprocessing", "unit")
+    assert json.loads(result.stdout)["preprocessing"] == "unit"
     odd = saved(tmp_path / "odd.safetensors", preprocessing="caffe")
     assert "odd.safetensors: metadata preprocessing must be" in refused(
         "evaluate", odd, "--data", data
@@ -85,8 +85,8 @@ def test_images_are_scaled_as_the_file_or_the_user_says(tmp_path, data):
 
 
 def test_the_oracle_evaluates_in_float64(model, data):
-    done = run("evaluate", model, "--data", data, "--json", "--backend", "numpy")
-    result = json.loads(done.stdout)
+    result = run("evaluate", model, "--data", data, "--json", "--backend", "numpy")
+    result = json.loads(result.stdout)
     assert (result["backend"], result["dtype"]) == ("numpy", "float64")
     expected = evaluate(MODEL, load_cifar100(data, "test"))
     assert result["loss"] == pytest.approx(expected.loss, rel=1e-5)
@@ -113,31 +113,31 @@ def picture(tmp_path):
 
 
 def test_predict_prints_the_most_likely_classes(model, picture):
-    done = run("predict", model, picture, "--top", 3)
-    assert done.exit_code == 0, done.output
+    result = run("predict", model, picture, "--top", 3)
+    assert result.exit_code == 0, result.output
     logits = MODEL.predict(preprocess(read_image(picture, 32)[None], "standard"))[0].astype(float)
     chances = np.exp(logits - logits.max())
     chances /= chances.sum()
-    rows = [line.split() for line in done.stdout.splitlines() if "%" in line]
+    rows = [line.split() for line in result.stdout.splitlines() if "%" in line]
     best = np.argsort(-chances)[:3]
     assert [(row[0], row[-1]) for row in rows] == [(str(n), f"{chances[n]:.2%}") for n in best]
-    assert "cat.png" in done.stdout.replace("\n", "")
+    assert "cat.png" in result.stdout.replace("\n", "")
 
 
 def test_backends_are_shown_side_by_side(model, picture):
-    done = run("predict", model, picture, picture, "--backend", "torch", "--backend", "numpy")
-    assert done.exit_code == 0, done.output
-    differences = [line.split()[-1] for line in done.stdout.splitlines() if "difference" in line]
+    result = run("predict", model, picture, picture, "--backend", "torch", "--backend", "numpy")
+    assert result.exit_code == 0, result.output
+    differences = [line.split()[-1] for line in result.stdout.splitlines() if "difference" in line]
     assert len(differences) == 2
     assert 0 < float(differences[0]) < 1e-6
-    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert max(map(len, result.stdout.splitlines())) <= 80
 
 
 @pytest.mark.julia
 def test_torch_and_julia_are_shown_side_by_side(model, picture):
-    done = run("predict", model, picture, "--backend", "torch", "--backend", "julia")
-    assert done.exit_code == 0, done.output
-    (line,) = [line for line in done.stdout.splitlines() if "difference" in line]
+    result = run("predict", model, picture, "--backend", "torch", "--backend", "julia")
+    assert result.exit_code == 0, result.output
+    (line,) = [line for line in result.stdout.splitlines() if "difference" in line]
     assert float(line.split()[-1]) < 1e-6
 
 
@@ -146,9 +146,9 @@ def test_classes_are_printed_by_name(picture, tmp_path):
     first = run("predict", named, picture, "--top", 100).stdout
     assert "sweet_pepper" in first
     (tmp_path / "names").write_text("".join(f"class {n}\n" for n in range(100)))
-    done = run("predict", named, picture, "--top", 100, "--classes", tmp_path / "names")
-    assert "class 99" in done.stdout
-    assert "sweet_pepper" not in done.stdout
+    result = run("predict", named, picture, "--top", 100, "--classes", tmp_path / "names")
+    assert "class 99" in result.stdout
+    assert "sweet_pepper" not in result.stdout
 
 
 def test_predict_refuses_invalid_arguments(model, picture, tmp_path):
@@ -191,13 +191,13 @@ def a_run(folder, epochs):
 
 def test_compare_prints_the_best_and_draws_the_curves(tmp_path):
     runs = [a_run(tmp_path / "short", 3), a_run(tmp_path / "long", 10)]
-    done = run("compare", *runs, "--out", tmp_path / "out")
-    assert done.exit_code == 0, done.output
-    short, long = (line.split() for line in done.stdout.splitlines() if "%" in line)
+    result = run("compare", *runs, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    short, long = (line.split() for line in result.stdout.splitlines() if "%" in line)
     assert short == ["short", "3", "1.5000", "(3)", "60.00%", "(3)", "1.3333", "66.67%", "6"]
     assert long == ["long", "10", "0.4500", "(10)", "81.00%", "(10)", "0.4000", "90.00%", "20"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["curves.png"]
-    assert max(map(len, done.stdout.split("Written")[0].splitlines())) <= 80
+    assert max(map(len, result.stdout.split("Written")[0].splitlines())) <= 80
 
 
 def test_compare_names_the_line_that_is_wrong(tmp_path):

@@ -76,9 +76,9 @@ def picture(tmp_path):
 
 
 def test_predict_folds_long_class_names(model, picture):
-    done = run("predict", model, picture, "--backend", "torch", "--backend", "numpy")
-    assert done.exit_code == 0, done.output
-    _title, *table = done.stdout.splitlines()
+    result = run("predict", model, picture, "--backend", "torch", "--backend", "numpy")
+    assert result.exit_code == 0, result.output
+    _title, *table = result.stdout.splitlines()
     assert max(map(len, table)) <= 80
     assert LONG in "".join(line.split()[0] for line in table if line.strip())
 
@@ -124,27 +124,27 @@ def test_a_name_that_the_terminal_cannot_encode_is_printed_with_escapes(
     state = backend("torch").build(CONFIG).get_state()
     write_weights(named, CONFIG, state, {}, {"classes": '["猫", "b"]'})
     image = picture.rename(tmp_path / "中è.png")
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-X", "utf8=0", "-m", "pymobilenet.cli", "predict", named, image],
         capture_output=True,
         env={**os.environ, "PYTHONIOENCODING": encoding, "LC_ALL": "C.UTF-8"},
         check=False,
     )
-    output = done.stdout.decode(encoding)
-    assert done.returncode == 0, done.stderr
+    output = result.stdout.decode(encoding)
+    assert result.returncode == 0, result.stderr
     assert "\\u4e2d" in output
     assert "\\u732b" in output
     assert ("è.png" if encoding == "cp1252" else "\\xe8.png") in output
     missing = tmp_path / "中.safetensors"
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "pymobilenet.cli", "info", missing],
         capture_output=True,
         env={**os.environ, "PYTHONIOENCODING": encoding, "LC_ALL": "C.UTF-8"},
         check=False,
     )
-    assert done.returncode == 2
-    assert b"Traceback" not in done.stderr
-    assert b"\\u4e2d" in done.stderr
+    assert result.returncode == 2
+    assert b"Traceback" not in result.stderr
+    assert b"\\u4e2d" in result.stderr
 
 
 # Progress

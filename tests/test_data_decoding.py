@@ -163,8 +163,8 @@ def test_what_cannot_be_decoded_is_refused(content, rule):
 @example(start=PNG, changes=[], end=400)
 def test_whatever_the_bytes_there_are_pixels_or_a_refusal(start, changes, end):
     content = bytearray(start)
-    for place, value in changes:
-        content[place % len(content)] = value
+    for offset, value in changes:
+        content[offset % len(content)] = value
     try:
         pixels = decode(bytes(content[: max(end, 1)]), 4)
     except DataError:

@@ -66,7 +66,7 @@ def test_a_bad_mirror_is_passed_over_for_the_next(mirror, tmp_path):
     mirror(missing, short.as_uri(), bad.as_uri(), source.as_uri())
     assert download_cifar(dest=tmp_path / "dest").read_bytes() == source.read_bytes()
     mirror(missing, short.as_uri(), bad.as_uri())
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError) as raised:
         download_cifar(dest=tmp_path / "other")
     for words in (
         "missing",
@@ -74,7 +74,7 @@ def test_a_bad_mirror_is_passed_over_for_the_next(mirror, tmp_path):
         "file of md5",
         f"put cifar-100-binary.tar.gz in {tmp_path / 'other'} or pass --data DIR",
     ):
-        assert words in str(caught.value)
+        assert words in str(raised.value)
     assert list((tmp_path / "other").iterdir()) == []
 
 

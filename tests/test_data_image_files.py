@@ -137,10 +137,10 @@ def test_an_encrypted_zip_is_refused(tmp_path):
     path = write_zip(tmp_path / "a.zip", split_files())
     content = bytearray(path.read_bytes())
     for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        place = content.find(mark)
-        while place >= 0:
-            content[place + offset] |= 1
-            place = content.find(mark, place + 1)
+        start = content.find(mark)
+        while start >= 0:
+            content[start + offset] |= 1
+            start = content.find(mark, start + 1)
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"cannot be read: .*encrypted"):
         load_image_folder(path)
@@ -173,8 +173,8 @@ def test_a_member_of_a_zip_without_a_name_is_passed_over(tmp_path):
 
 @pytest.mark.parametrize("write", [write_tar, lambda *a: write_tar(*a, "w:gz"), write_zip])
 def test_whatever_the_bytes_of_an_archive_there_are_images_or_a_refusal(tmp_path, write):
-    whole = write(tmp_path / "archive", split_files()).read_bytes()
-    headers = [place for place in range(0, len(whole), 16) if place % 512 < 320]
+    original = write(tmp_path / "archive", split_files()).read_bytes()
+    headers = [header for header in range(0, len(original), 16) if header % 512 < 320]
 
     @settings(deadline=None, database=None, max_examples=150)
     @given(
@@ -185,9 +185,9 @@ def test_whatever_the_bytes_of_an_archive_there_are_images_or_a_refusal(tmp_path
         )
     )
     def check(changes):
-        content = bytearray(whole)
-        for place, offset, value in changes:
-            content[min(place + offset, len(content) - 1)] = value
+        content = bytearray(original)
+        for header, offset, value in changes:
+            content[min(header + offset, len(content) - 1)] = value
         (tmp_path / "archive").write_bytes(content)
         try:
             data = load_image_folder(tmp_path / "archive", "test", on_corrupt="skip", report=str)

@@ -131,10 +131,10 @@ def test_a_split_shares_no_image_and_loses_none(counts, fraction, seed):
     splits = divide(classes, fraction, seed)
     assert {**splits["train"], **splits["test"]} == classes
     assert len(splits["train"]) + len(splits["test"]) == len(classes)
-    assert all(list(part) == sorted(part) for part in splits.values())
+    assert all(list(paths) == sorted(paths) for paths in splits.values())
     for name, count in counts.items():
-        taken = list(splits["test"].values()).count(name)
-        assert abs(taken - fraction * count) <= 0.5 + 1e-9
+        test_count = list(splits["test"].values()).count(name)
+        assert abs(test_count - fraction * count) <= 0.5 + 1e-9
 
 
 @pytest.mark.parametrize(
@@ -256,11 +256,11 @@ def test_corrupt_files_are_all_named_and_refused_or_skipped(tmp_path, form):
     files["train/dog/b.PNG"] = files["train/dog/b.PNG"][:60]
     files["train/cat/x.png"] = b""
     path = FORMS[form](tmp_path / "pets", files)
-    with pytest.raises(DataError) as refusal:
+    with pytest.raises(DataError) as raised:
         load_image_folder(path)
     for words in (f"{path}: corrupt: train/cat/x.png (", "), train/dog/b.PNG (", "on_corrupt="):
-        assert words in str(refusal.value)
-    assert "object at 0x" not in str(refusal.value)
+        assert words in str(raised.value)
+    assert "object at 0x" not in str(raised.value)
     messages = []
     data = load_image_folder(path, on_corrupt="skip", report=messages.append)
     assert data.labels.tolist() == [0, 1, 1]

@@ -105,10 +105,10 @@ def test_cifar_and_the_stand_in_are_resized_where_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "synthetic", lambda split: synthetic(8, split))
     write_binary_10(tmp_path / "ten")
     assert open_data(tmp_path / "ten").images.shape[2:] == (32, 32)
-    for where in (tmp_path / "ten", "synthetic"):
-        assert open_data(where, resolution=48).images.shape[2:] == (48, 48)
+    for source in (tmp_path / "ten", "synthetic"):
+        assert open_data(source, resolution=48).images.shape[2:] == (48, 48)
         with pytest.raises(ConfigError, match="Received: -1"):
-            open_data(where, resolution=-1)
+            open_data(source, resolution=-1)
 
 
 def test_a_path_with_nothing_is_refused_with_the_names_that_can_be_given(tmp_path):

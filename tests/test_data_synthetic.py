@@ -91,12 +91,12 @@ def test_mean_deviation_and_digest_are_those_of_the_definition():
 
 def test_a_subset_keeps_order_labels_and_the_warning():
     data = synthetic(50)
-    part = data.subset(np.array([7, 3, 3]))
-    assert part.labels.tolist() == [7, 3, 3]
-    assert part.coarse.tolist() == [1, 0, 0]
-    assert (part.images[0] == data.images[7]).all()
-    assert part.source.startswith("SYNTHETIC")
-    assert "3 of 50" in part.source
+    subset = data.subset(np.array([7, 3, 3]))
+    assert subset.labels.tolist() == [7, 3, 3]
+    assert subset.coarse.tolist() == [1, 0, 0]
+    assert (subset.images[0] == data.images[7]).all()
+    assert subset.source.startswith("SYNTHETIC")
+    assert "3 of 50" in subset.source
 
 
 @pytest.mark.parametrize("indices", [[50], [-1], [0.5], [], [[1]], [True]])

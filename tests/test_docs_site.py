@@ -114,8 +114,8 @@ def test_every_link_within_the_site_leads_to_a_page_and_its_anchor(page):
     for link in attributes(html, "href") + attributes(html, "src"):
         if re.match(r"[a-z]+:|//", link) or page == "404.html":
             continue
-        place, anchor = urldefrag(urljoin(f"/{page}", link))
-        target = SITE / place.lstrip("/")
+        page_path, anchor = urldefrag(urljoin(f"/{page}", link))
+        target = SITE / page_path.lstrip("/")
         target = target / "index.html" if target.is_dir() else target
         if not target.is_file():
             broken.append(link)

@@ -167,10 +167,10 @@ def test_commands_named_in_a_text_exist(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_to_a_heading(page):
     links = re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text())
-    for place, anchor in links:
-        target = page.parent / place if place else page
-        assert target.exists(), place
-        assert not anchor or anchor in headings(target), f"{place}#{anchor}"
+    for path, anchor in links:
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        assert not anchor or anchor in headings(target), f"{path}#{anchor}"
 
 
 def headings(page):

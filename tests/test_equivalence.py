@@ -22,10 +22,11 @@ from pymobilenet.training.seeds import run_seeds
 
 def by_formula(first, second, margin):
     """Welch's t, its degrees of freedom by Satterthwaite, and the larger one-sided p."""
-    parts = [np.var(group, ddof=1) / len(group) for group in (first, second)]
-    error = np.sqrt(sum(parts))
-    freedom = sum(parts) ** 2 / sum(
-        part**2 / (len(group) - 1) for part, group in zip(parts, (first, second), strict=True)
+    variances = [np.var(group, ddof=1) / len(group) for group in (first, second)]
+    error = np.sqrt(sum(variances))
+    freedom = sum(variances) ** 2 / sum(
+        variance**2 / (len(group) - 1)
+        for variance, group in zip(variances, (first, second), strict=True)
     )
     difference = np.mean(second) - np.mean(first)
     p_value = max(
@@ -86,9 +87,9 @@ def test_the_command_trains_each_seed_in_each_backend_once(tmp_path):
     recipe, images = write_recipe(tmp_path, text), write_images(tmp_path / "images")
     arguments = ["equivalence", recipe, "--data", images, "--out", tmp_path / "out"]
     arguments += ["--backends", "torch, numpy", "--seeds", 2, "--set", "dtype=float64"]
-    done = [CliRunner().invoke(app, [*map(str, arguments)]) for _ in range(2)]
-    assert [one.exit_code for one in done] in ([0, 0], [1, 1]), done[0].output
-    assert done[0].stdout == done[1].stdout  # the second time, all are there
+    results = [CliRunner().invoke(app, [*map(str, arguments)]) for _ in range(2)]
+    assert [one.exit_code for one in results] in ([0, 0], [1, 1]), results[0].output
+    assert results[0].stdout == results[1].stdout  # the second time, all are there
     result = json.loads((tmp_path / "out" / "equivalence.json").read_text())
     assert {name: len(values) for name, values in result["accuracy"].items()} == {
         "torch": 2,
@@ -166,21 +167,21 @@ def test_a_run_from_other_weights_is_one_of_its_recipe(tmp_path, begun):
 )
 def test_the_command_refuses_before_it_trains(tmp_path, arguments, message):
     command = ["equivalence", "smoke", "--backends", "torch,numpy", "--seeds", "2", "--out"]
-    done = CliRunner().invoke(app, [*command, str(tmp_path / "out"), *arguments])
-    assert done.exit_code == 2, done.output
-    assert message in done.stderr
+    results = CliRunner().invoke(app, [*command, str(tmp_path / "out"), *arguments])
+    assert results.exit_code == 2, results.output
+    assert message in results.stderr
     assert not list(tmp_path.iterdir())
 
 
 def test_the_command_misses_scipy_before_it_trains(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.stats", None)
     command = ["equivalence", "smoke", "--backends", "torch,numpy", "--out"]
-    done = CliRunner().invoke(app, [*command, str(tmp_path / "out")])
-    assert (done.exit_code, list(tmp_path.iterdir())) == (2, []), done.output
-    assert "pip install 'pymobilenet[statistics]'" in done.stderr
+    results = CliRunner().invoke(app, [*command, str(tmp_path / "out")])
+    assert (results.exit_code, list(tmp_path.iterdir())) == (2, []), results.output
+    assert "pip install 'pymobilenet[statistics]'" in results.stderr
 
 
 def test_the_command_wants_two_backends():
-    done = CliRunner().invoke(app, ["equivalence", "smoke", "--backends", "torch"])
-    assert done.exit_code == 2
-    assert "backends must be two different ones" in done.stderr
+    results = CliRunner().invoke(app, ["equivalence", "smoke", "--backends", "torch"])
+    assert results.exit_code == 2
+    assert "backends must be two different ones" in results.stderr

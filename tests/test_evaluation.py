@@ -59,14 +59,14 @@ def test_the_figures_of_four_images():
 
 
 def test_the_reliability_table_of_four_images():
-    result = {place: one for place, one in enumerate(FOUR_IMAGES.reliability) if one.count}
+    result = {index: one for index, one in enumerate(FOUR_IMAGES.reliability) if one.count}
     assert list(result) == [7, 9, 10, 12]  # 0.5, 0.62, 0.7 and 0.82 times 15, cut off
     assert [one.accuracy for one in result.values()] == [0, 0, 1, 1]
     assert [one.confidence for one in result.values()] == pytest.approx([0.5, 0.62, 0.7, 0.82])
     assert all(
         (one.count, one.accuracy, one.confidence) == (0, None, None)
-        for place, one in enumerate(FOUR_IMAGES.reliability)
-        if place not in result
+        for index, one in enumerate(FOUR_IMAGES.reliability)
+        if index not in result
     )
 
 
@@ -98,7 +98,7 @@ def test_an_image_without_finite_logits_has_no_prediction():
     assert sum(one.count for one in result.reliability) == 1
     assert result.ece == pytest.approx(1 - result.confidence[3])
     assert result.mistakes().tolist() == [0, 1, 2]
-    assert [result.name(place) for place in (NO_CLASS, 1, 2)] == ["nothing", "1", "2"]
+    assert [result.name(index) for index in (NO_CLASS, 1, 2)] == ["nothing", "1", "2"]
 
 
 def test_without_any_prediction_there_is_no_calibration():

@@ -28,9 +28,9 @@ SCALED = {"preprocessing": "standard", "mean": "[0.1,0.2,0.3]", "std": "[0.5,0.6
 
 
 def figures(*arguments):
-    done = run("evaluate", *arguments, "--json")
-    assert done.exit_code == 0, done.output
-    return json.loads(done.stdout)
+    result = run("evaluate", *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
 
 
 def saved(path, config=CONFIG, seed=0, always=None, **metadata):
@@ -130,8 +130,10 @@ def test_predict_scales_as_in_training(tmp_path):
     assert preprocess(pixels, "standard", "float64", OWN) == pytest.approx(scaled, rel=1e-14)
     chances = probabilities(model, pixels, "standard", OWN)[0]
     assert (chances != probabilities(model, pixels, "standard")[0]).all()
-    done = run("predict", path, tmp_path / "cat.png")
-    shares = {line.split()[0]: line.split()[-1] for line in done.stdout.splitlines() if "%" in line}
+    result = run("predict", path, tmp_path / "cat.png")
+    shares = {
+        line.split()[0]: line.split()[-1] for line in result.stdout.splitlines() if "%" in line
+    }
     assert shares == {name: f"{p:.2%}" for name, p in zip(NAMES, chances, strict=True)}
 
 
@@ -184,13 +186,13 @@ def test_names_of_written_files_are_printed_as_they_are(tmp_path):
     name = "cmp[b]are"
     data = images(tmp_path / "data", "test/ship/1.png")
     model = saved(tmp_path / "m", **SCALED)
-    done = run("evaluate", model, "--data", data, "--out", tmp_path / name)
-    assert f"{name}/evaluation.json" in done.stdout
+    result = run("evaluate", model, "--data", data, "--out", tmp_path / name)
+    assert f"{name}/evaluation.json" in result.stdout
     (tmp_path / "run").mkdir()
     keys = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "rate", "seconds")
     (tmp_path / "run" / "log.jsonl").write_text(json.dumps(dict.fromkeys(keys, 1)) + "\n")
-    done = run("compare", tmp_path / "run", "--out", tmp_path / name)
-    assert f"{name}/curves.png" in done.stdout
+    result = run("compare", tmp_path / "run", "--out", tmp_path / name)
+    assert f"{name}/curves.png" in result.stdout
     Image.fromarray(pixels_of(1)).save(tmp_path / "a:cat:[b].png")
     assert "a:cat:[b].png" in run("predict", model, tmp_path / "a:cat:[b].png").stdout
 

@@ -153,12 +153,12 @@ FORMATS = ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "ICO", "PC
 @given(st.sampled_from(FORMATS), st.data())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 def test_damaged_images_are_read_or_refused_by_name(tmp_path, kind, data):
-    whole = io.BytesIO()
-    Image.fromarray(PIXELS).save(whole, kind)
-    content = bytearray(whole.getvalue())
+    buffer = io.BytesIO()
+    Image.fromarray(PIXELS).save(buffer, kind)
+    content = bytearray(buffer.getvalue())
     for _ in range(data.draw(st.integers(0, 4))):
-        place = data.draw(st.integers(0, min(len(content) - 1, 200)))
-        content[place] = data.draw(st.integers(0, 255))
+        offset = data.draw(st.integers(0, min(len(content) - 1, 200)))
+        content[offset] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(content)))
     path = tmp_path / "odd"
     path.write_bytes(content[:cut] if data.draw(st.booleans()) else content)

@@ -156,7 +156,7 @@ def test_what_was_never_measured_has_no_best(tmp_path):
 
 
 def test_folders_of_one_name_are_told_apart(tmp_path):
-    folders = [a_run(tmp_path / place / "run", EPOCH) for place in "ab"]
+    folders = [a_run(tmp_path / name / "run", EPOCH) for name in "ab"]
     assert [run.name for run in read_runs(folders)] == list(map(str, folders))
 
 

@@ -52,16 +52,16 @@ def test_features_are_what_the_classifier_reads(name):
 def test_a_classifier_that_has_learnt_nothing_is_not_asked(tmp_path):
     tensors = {n: t for n, t in net("kuangliu").state_dict().items() if "linear" not in n}
     torch.save(tensors, tmp_path / "a.pt")
-    with pytest.raises(WeightsError, match="has no classifier of its own"):
+    with pytest.raises(WeightsError, match="has no classifier, and the new one"):
         check_usable(load_any(tmp_path / "a.pt"), None, "a.pt")
 
 
 def test_an_unknown_scaling_is_asked_for(tmp_path):
-    named = {f"x{place}": t for place, t in enumerate(net("kuangliu").state_dict().values())}
+    named = {f"x{index}": t for index, t in enumerate(net("kuangliu").state_dict().values())}
     torch.save(named, tmp_path / "a.pt")
     settings = {"stem_stride": 1, "padding": "symmetric", "activation": "relu", "norm_eps": 1e-5}
     loaded = load_any(tmp_path / "a.pt", settings=settings)
-    with pytest.raises(ConfigError, match="does not say how images are scaled"):
+    with pytest.raises(ConfigError, match="does not state how images are scaled"):
         check_usable(loaded, None, "a.pt")
     assert check_usable(loaded, "unit", "a.pt") == "unit"
 
@@ -81,18 +81,18 @@ def test_predict_prints_what_was_assumed_and_how_images_are_scaled(tmp_path):
 
 
 def test_convert_writes_a_map_that_it_reads_again(tmp_path):
-    named = {f"x{place}": t for place, t in enumerate(net("marvis").state_dict().values())}
+    named = {f"x{index}": t for index, t in enumerate(net("marvis").state_dict().values())}
     torch.save(named, tmp_path / "a.pt")
-    said = ["--set", "stem_stride=2", "--set", "padding=symmetric"]
-    said += ["--set", "activation=relu", "--set", "norm_eps=1e-5"]
+    options = ["--set", "stem_stride=2", "--set", "padding=symmetric"]
+    options += ["--set", "activation=relu", "--set", "norm_eps=1e-5"]
     files = [str(tmp_path / "a.pt"), str(tmp_path / "b.npz")]
     result = CliRunner().invoke(
-        app, ["convert", *files, *said, "--write-map", f"{tmp_path}/m.json"]
+        app, ["convert", *files, *options, "--write-map", f"{tmp_path}/m.json"]
     )
     assert result.exit_code == 0, result.output
     assert "x0 " in result.stdout
     names = json.loads((tmp_path / "m.json").read_text())
     assert names["x0"] == "stem.conv.weight"
-    again = ["convert", files[0], f"{tmp_path}/c.npz", *said, "--map", f"{tmp_path}/m.json"]
+    again = ["convert", files[0], f"{tmp_path}/c.npz", *options, "--map", f"{tmp_path}/m.json"]
     assert CliRunner().invoke(app, again).exit_code == 0
     assert (tmp_path / "b.npz").read_bytes() == (tmp_path / "c.npz").read_bytes()

@@ -107,10 +107,10 @@ def test_every_case_has_a_table_and_plots_of_its_values(tmp_path, figures, case)
     assert [bar.get_height() for bar in reliability.axes[1].patches] == counts
     panels = [panel for panel in mistakes.axes if panel.images]
     assert len(panels) == min(24, len(result.mistakes()))
-    for panel, place in zip(panels, result.mistakes(), strict=False):
-        true = result.name(result.labels[place])
+    for panel, index in zip(panels, result.mistakes(), strict=False):
+        true = result.name(result.labels[index])
         assert panel.get_title().startswith(f"true {true}".replace("$", r"\$"))
-        assert (panel.images[0].get_array() == data.images[place].transpose(1, 2, 0)).all()
+        assert (panel.images[0].get_array() == data.images[index].transpose(1, 2, 0)).all()
 
 
 def cell_colour(path, confusion):

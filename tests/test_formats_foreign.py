@@ -111,8 +111,8 @@ def test_a_graph_with_other_strides_or_paddings_is_refused(tmp_path, attribute, 
     onnx = pytest.importorskip("onnx")
     torch.save(net("marvis").state_dict(), tmp_path / "a.pt")
     graph = folded_graph(onnx, load_any(tmp_path / "a.pt"))
-    place = 2 if attribute == "strides" else 0
-    for entry in graph.graph.node[place].attribute:
+    index = 2 if attribute == "strides" else 0
+    for entry in graph.graph.node[index].attribute:
         if entry.name == attribute:
             entry.ints[:] = values
     onnx.save(graph, tmp_path / "a.onnx")
@@ -148,7 +148,7 @@ def test_the_config_json_of_a_folder_is_used_instead_of_defaults(tmp_path):
         "hidden_act": "relu",
         "layer_norm_eps": 1e-4,
         "image_size": 192,
-        "id2label": {str(place): f"name {place}" for place in range(1001)},
+        "id2label": {str(index): f"name {index}" for index in range(1001)},
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
     images_config = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}

@@ -47,11 +47,11 @@ def inferred(config, rounding=None):
 @settings(deadline=None, database=None, max_examples=150)
 @given(config=configs(), known=st.booleans())
 def test_any_net_is_found_again_from_its_shapes(config, known):
-    found = inferred(config, config.rounding if known else None)
-    assert layers(found) == layers(config)
-    assert state_shapes(found) == state_shapes(config)
+    config_found = inferred(config, config.rounding if known else None)
+    assert layers(config_found) == layers(config)
+    assert state_shapes(config_found) == state_shapes(config)
     if known:
-        assert found.rounding == config.rounding
+        assert config_found.rounding == config.rounding
 
 
 @settings(deadline=None, database=None, max_examples=60)

@@ -24,8 +24,8 @@ def lint_imports(folder):
 
 
 def test_the_imports_keep_the_contracts():
-    done = lint_imports(ROOT)
-    assert done.returncode == 0, done.stdout
+    completed = lint_imports(ROOT)
+    assert completed.returncode == 0, completed.stdout
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,6 @@ def test_an_import_that_breaks_a_contract_is_reported(tmp_path, module, line, co
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     with (tmp_path / "pymobilenet" / module).open("a", encoding="utf-8") as file:
         file.write(f"\n\n{line}\n")
-    done = lint_imports(tmp_path)
-    assert done.returncode == 1
-    assert contract in done.stdout
+    completed = lint_imports(tmp_path)
+    assert completed.returncode == 1
+    assert contract in completed.stdout

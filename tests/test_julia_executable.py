@@ -53,11 +53,11 @@ def only(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", SCRIPTS)
 def test_what_is_wrong_with_a_julia_is_one_clause(tmp_path, monkeypatch, kind):
-    script, said = SCRIPTS[kind]
+    script, rule = SCRIPTS[kind]
     monkeypatch.setattr(executable, "ANSWER_SECONDS", 1)
-    found = executable.problem(str(program(tmp_path, script)))
-    assert re.search(said, found), found
-    assert "\n" not in found
+    problem = executable.problem(str(program(tmp_path, script)))
+    assert re.search(rule, problem), problem
+    assert "\n" not in problem
 
 
 def test_a_launcher_of_juliaup_is_named_as_one(tmp_path):
@@ -90,10 +90,10 @@ def test_commands_go_on_without_a_julia_that_does_not_work(only, tmp_path):
         ("verify", str(tmp_path / "m.safetensors")): "agrees",
         ("backends",): "torch  available",
     }.items():
-        done = command(*words)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert result in done.stdout
-        assert "version 1.6.7" in " ".join(done.stdout.split())
+        completed = command(*words)
+        assert completed.returncode == 0, completed.stdout + completed.stderr
+        assert result in completed.stdout
+        assert "version 1.6.7" in " ".join(completed.stdout.split())
 
 
 def test_a_julia_is_available_only_after_a_start_that_worked(only, tmp_path):
@@ -125,9 +125,9 @@ def test_a_value_that_would_end_the_process_is_refused_before_the_start(
     monkeypatch, variable, value, rule
 ):
     monkeypatch.setenv(variable, value)
-    with pytest.raises(BackendUnavailable, match=rule) as caught:
+    with pytest.raises(BackendUnavailable, match=rule) as raised:
         environment.check_environment()
-    assert variable in str(caught.value)
+    assert variable in str(raised.value)
 
 
 @pytest.mark.parametrize("value", ["auto", "1", "8", "auto,1", "2,auto", "3,1"])

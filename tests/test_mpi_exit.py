@@ -30,7 +30,7 @@ def one(monkeypatch):
     ],
 )
 def test_a_status_other_than_0_ends_the_other_processes(one, status, seconds):
-    with pytest.raises(SystemExit) as caught:
+    with pytest.raises(SystemExit) as raised:
         sys.exit(status)
-    assert caught.value.code == status
+    assert raised.value.code == status
     assert one._exit_timeout() == seconds <= 15 or seconds == julia.EXIT_TIMEOUT_SECONDS

@@ -46,8 +46,8 @@ def test_nodes_and_initializers_have_the_canonical_names(config, model):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_file_says_what_it_takes_gives_and_holds(name, tmp_path):
     config = CONFIGS[name]
-    state, given = start_state(config, 1, "float32"), {"preprocessing": "keras"}
-    write_onnx(tmp_path / "m.onnx", config, state, metadata=given)
+    state, metadata = start_state(config, 1, "float32"), {"preprocessing": "keras"}
+    write_onnx(tmp_path / "m.onnx", config, state, metadata=metadata)
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
     (images,), (output,) = session.get_inputs(), session.get_outputs()
     assert (images.name, images.shape) == ("images", ["N", config.in_channels, "H", "W"])
@@ -72,8 +72,8 @@ def test_every_backend_writes_the_same_bytes_again_and_again(leader, config, mod
 def test_every_opset_gives_the_same_values(opset, config, model):
     images = images_of(config)
     expected = run(onnx_model(config, model.get_state()), images)["logits"]
-    found = run(onnx_model(config, model.get_state(), opset), images)["logits"]
-    np.testing.assert_array_equal(found, expected)
+    logits = run(onnx_model(config, model.get_state(), opset), images)["logits"]
+    np.testing.assert_array_equal(logits, expected)
 
 
 # What is refused
@@ -128,5 +128,7 @@ def test_without_onnx_the_message_says_how_to_get_it(config, model, monkeypatch)
 def test_importing_the_door_imports_no_onnx():
     module = "pymobilenet.formats.onnx_export"
     code = f"import sys, {module}; print({{'onnx', 'onnxruntime'}} & {{*sys.modules}})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+    completed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert completed.stdout.strip() == "set()"

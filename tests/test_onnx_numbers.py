@@ -36,14 +36,14 @@ def observed(graph, images):
     for node in graph.graph.node:
         if node.output[0] not in outputs:
             opened.graph.output.append(onnx.ValueInfoProto(name=node.output[0]))
-    seen = run(opened, images)
-    del seen["pool.mean"]
-    return keyed(seen, *run(graph, images).values())
+    observations = run(opened, images)
+    del observations["pool.mean"]
+    return keyed(observations, *run(graph, images).values())
 
 
 def keyed(activations, predicted):
-    seen = {Key(1, "eval", name): values for name, values in activations.items()}
-    return seen | {Key(1, "predict", "output"): predicted}
+    observations = {Key(1, "eval", name): values for name, values in activations.items()}
+    return observations | {Key(1, "predict", "output"): predicted}
 
 
 def of_model(model, images):
@@ -55,7 +55,7 @@ def judged(graph, config, state, images, leader="torch"):
     model = backend(leader).from_state(config, state)
     exact = {name: tensor.astype(np.float64) for name, tensor in state.items()}
     oracle = of_model(backend("numpy").from_state(config, exact), images.astype(np.float64))
-    seen = {leader: of_model(model, images), "onnxruntime": observed(graph, images)}
+    observations = {leader: of_model(model, images), "onnxruntime": observed(graph, images)}
 
     def draw(number):
         order = draw_order(number, 0, len(images))
@@ -63,12 +63,12 @@ def judged(graph, config, state, images, leader="torch"):
         return unpermute(of_model(moved, move_ulps(images[order], number, 1000)), order)
 
     found = floors(
-        Program(seen[leader], draw),
+        Program(observations[leader], draw),
         (),
         "float32",
-        lambda floor: is_doubtful(compare_observations(oracle, seen, floor)),
+        lambda floor: is_doubtful(compare_observations(oracle, observations, floor)),
     )
-    rows = tuple(compare_observations(oracle, seen, found))
+    rows = tuple(compare_observations(oracle, observations, found))
     return Verdict("ONNX", 1, "outputs", rows)
 
 

@@ -144,12 +144,12 @@ def test_without_a_published_digest_the_first_file_is_trusted_and_later_ones_mus
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_download_that_fails_states_the_url_and_where_to_put_the_file(cache, model):
     missing = replace(model, url=model.url.replace("weights", "missing"))
-    with pytest.raises(DataError, match="cannot be downloaded") as caught:
+    with pytest.raises(DataError, match="cannot be downloaded") as raised:
         fetch(missing)
-    assert missing.url in str(caught.value)
-    assert str(cache / "served.h5") in str(caught.value)
+    assert missing.url in str(raised.value)
+    assert str(cache / "served.h5") in str(raised.value)
     assert not list(cache.glob("*.h5"))
-    del caught
+    del raised
     gc.collect()  # pooch leaves the connection of a refused request to the collector
 
 
@@ -192,9 +192,9 @@ def test_the_command_lists_all_and_says_what_is_cached(cache):
 
 def test_the_command_downloads_by_name(cache, monkeypatch, model):
     monkeypatch.setattr(resolve, "pretrained_models", lambda: {"served": model})
-    done = CliRunner().invoke(app, ["pretrained", "served"])
-    assert done.exit_code == 0
-    assert str(cache / "served.h5") in done.output.replace("\n", "")
+    completed = CliRunner().invoke(app, ["pretrained", "served"])
+    assert completed.exit_code == 0
+    assert str(cache / "served.h5") in completed.output.replace("\n", "")
     assert CliRunner().invoke(app, ["pretrained", "nothing"]).exit_code == 2
 
 
@@ -222,9 +222,9 @@ def test_pretrained_weights_are_a_model_with_scaling_and_class_names(monkeypatch
     assert known_names(loaded.config, loaded.metadata, KERAS)[285] == "Egyptian cat"
     image = keras_file.with_name("grey.png")
     Image.new("RGB", (224, 224), "grey").save(image)
-    done = CliRunner().invoke(app, ["predict", KERAS, str(image), "--top", "1000"])
-    assert done.exit_code == 0, done.output
-    assert "Egyptian cat" in done.output
+    completed = CliRunner().invoke(app, ["predict", KERAS, str(image), "--top", "1000"])
+    assert completed.exit_code == 0, completed.output
+    assert "Egyptian cat" in completed.output
 
 
 def test_weights_with_another_digest_than_the_published_one_are_not_loaded(keras_file):

@@ -14,7 +14,7 @@ from pymobilenet.formats import convert
 from pymobilenet.formats.exchange import read_weights, write_weights
 from pymobilenet.quantization import quantize as quantize_module
 
-SAID = {
+METADATA = {
     "preprocessing": "standard",
     "mean": "[0.1,0.2,0.3]",
     "std": "[0.5,0.6,0.7]",
@@ -47,38 +47,38 @@ def data(tmp_path):
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """The images that both files were asked about, and their labels."""
-    seen, loss = [], quantize_module.quantization_loss
+def evaluated(monkeypatch):
+    """The images that both files are evaluated on, and their labels."""
+    batches, loss = [], quantize_module.quantization_loss
 
-    def noted(path, int8_path, batches):
-        seen.extend(batches)
-        return loss(path, int8_path, iter(seen))
+    def recorded(path, int8_path, labelled):
+        batches.extend(labelled)
+        return loss(path, int8_path, iter(batches))
 
-    monkeypatch.setattr(quantize_module, "quantization_loss", noted)
-    return seen
+    monkeypatch.setattr(quantize_module, "quantization_loss", recorded)
+    return batches
 
 
 def test_what_a_file_says_of_its_images_travels_and_no_more(tmp_path):
-    found = metadata_of(exported(tmp_path, **SAID))
-    assert found.items() >= SAID.items()
-    assert set(found) == {"config", "versions", *SAID}
+    metadata = metadata_of(exported(tmp_path, **METADATA))
+    assert metadata.items() >= METADATA.items()
+    assert set(metadata) == {"config", "versions", *METADATA}
 
 
-def test_quantize_goes_by_what_the_file_says(tmp_path, data, asked):
-    path = exported(tmp_path, **SAID)
-    done = run("quantize", path, tmp_path / "int8.onnx", "--data", data)
-    assert done.exit_code == 0, done.output
+def test_quantize_goes_by_what_the_file_says(tmp_path, data, evaluated):
+    path = exported(tmp_path, **METADATA)
+    result = run("quantize", path, tmp_path / "int8.onnx", "--data", data)
+    assert result.exit_code == 0, result.output
     test = load_cifar100(data, "test")
-    ((images, labels),) = asked
+    ((images, labels),) = evaluated
     own = ((0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
     assert images.tobytes() == normalise(test.images, *own).tobytes()
     assert labels.tolist() == (99 - test.labels).tolist()
-    assert metadata_of(tmp_path / "int8.onnx").items() >= SAID.items()
+    assert metadata_of(tmp_path / "int8.onnx").items() >= METADATA.items()
 
 
 @pytest.mark.parametrize(
-    ("said", "asked_for", "expected"),
+    ("metadata", "options", "expected"),
     [
         ({"preprocessing": "keras"}, (), "keras"),
         ({"preprocessing": "keras"}, ("--preprocessing", "unit"), "unit"),
@@ -86,26 +86,26 @@ def test_quantize_goes_by_what_the_file_says(tmp_path, data, asked):
     ],
 )
 def test_images_are_scaled_as_the_file_or_the_user_says(
-    tmp_path, data, asked, said, asked_for, expected
+    tmp_path, data, evaluated, metadata, options, expected
 ):
-    path = exported(tmp_path, **said)
-    done = run("quantize", path, tmp_path / "int8.onnx", "--data", data, *asked_for)
-    assert done.exit_code == 0, done.output
+    path = exported(tmp_path, **metadata)
+    result = run("quantize", path, tmp_path / "int8.onnx", "--data", data, *options)
+    assert result.exit_code == 0, result.output
     test = load_cifar100(data, "test")
-    assert asked[0][0].tobytes() == normalise(test.images, *scaling(expected, test)).tobytes()
-    assert np.array_equal(asked[0][1], test.labels)
+    assert evaluated[0][0].tobytes() == normalise(test.images, *scaling(expected, test)).tobytes()
+    assert np.array_equal(evaluated[0][1], test.labels)
 
 
 def test_images_of_other_classes_are_refused(tmp_path, data):
     few = exported(tmp_path, 10)
-    said = refused("quantize", few, tmp_path / "int8.onnx", "--data", data)
-    assert "has 100 classes; the model must have as many. Received: num_classes 10" in said
+    message = refused("quantize", few, tmp_path / "int8.onnx", "--data", data)
+    assert "has 100 classes; the model must have as many. Received: num_classes 10" in message
     named = exported(tmp_path, 10, classes='"cifar-10"')
-    said = refused("quantize", named, tmp_path / "int8.onnx", "--data", data)
-    assert "Received: fine_" in said
+    message = refused("quantize", named, tmp_path / "int8.onnx", "--data", data)
+    assert "Received: fine_" in message
     odd = exported(tmp_path, preprocessing="caffe")
-    said = refused("quantize", odd, tmp_path / "int8.onnx", "--data", data)
-    assert "m.onnx: metadata preprocessing must be" in said
+    message = refused("quantize", odd, tmp_path / "int8.onnx", "--data", data)
+    assert "m.onnx: metadata preprocessing must be" in message
     assert not (tmp_path / "int8.onnx").exists()
 
 
@@ -115,7 +115,7 @@ def test_a_place_where_no_file_can_be_is_refused_first(tmp_path, data):
         ("convert", tmp_path / "absent", tmp_path / "nosuch" / "b.npz"),
         ("quantize", path, tmp_path / "nosuch" / "b.onnx", "--data", data),
     ):
-        said = refused(*arguments).replace("\n", "")
-        assert f"the folder {tmp_path / 'nosuch'} must exist" in said
-    said = refused("convert", tmp_path / "absent", data, "--to", "npz")
-    assert "images is a folder; name the file to write" in said
+        message = refused(*arguments).replace("\n", "")
+        assert f"the folder {tmp_path / 'nosuch'} must exist" in message
+    message = refused("convert", tmp_path / "absent", data, "--to", "npz")
+    assert "images is a folder; name the file to write" in message

@@ -58,9 +58,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, images, name):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    said, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    again = said.replace("\n", "").split("with: ")[1]
+    again = output.replace("\n", "").split("with: ")[1]
     assert shlex.split(again) == going_on(folder, name)
     assert "Traceback" not in errors
     stopped = read_checkpoint(folder / LAST).state
@@ -83,12 +83,14 @@ def test_sigterm_saves_within_two_seconds_and_ends_with_143(tmp_path, images, na
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    asked = time.monotonic()
-    said, errors = process.communicate(timeout=60)
+    interrupt_time = time.monotonic()
+    output, errors = process.communicate(timeout=60)
     assert process.returncode == 143, errors
-    assert "and saved" in said
+    assert "and saved" in output
     assert "signal (15)" not in errors
-    assert time.monotonic() - asked < 10  # with the end of the interpreter, on a busy machine
+    assert (
+        time.monotonic() - interrupt_time < 10
+    )  # with the end of the interpreter, on a busy machine
     assert read_checkpoint(folder / LAST).state.step >= 8
 
 
@@ -115,8 +117,8 @@ def test_a_run_goes_on_from_another_folder(tmp_path, images, monkeypatch):
     for number, data in enumerate(([], ["--data=~/three"], ["--data", "three"])):
         run = f"{tmp_path}/run{number}"
         assert CliRunner().invoke(app, ["train", recipe, "--out", run, *data]).exit_code == 130
-        with monkeypatch.context() as there:
-            there.chdir(tmp_path / "elsewhere")
+        with monkeypatch.context() as context:
+            context.chdir(tmp_path / "elsewhere")
             resumed = CliRunner().invoke(app, ["train", "--resume", run])
             assert resumed.exit_code == 130, resumed.output
 

@@ -32,11 +32,11 @@ def written(path, tensors, metadata=None):
     return path.read_bytes()
 
 
-def assert_equal(found, expected):
-    assert set(found) == set(expected)
+def assert_equal(tensors, expected):
+    assert set(tensors) == set(expected)
     for name, tensor in expected.items():
-        assert (found[name].dtype, found[name].shape) == (tensor.dtype, tensor.shape), name
-        assert found[name].tobytes() == tensor.tobytes(), name
+        assert (tensors[name].dtype, tensors[name].shape) == (tensor.dtype, tensor.shape), name
+        assert tensors[name].tobytes() == tensor.tobytes(), name
 
 
 def test_the_whole_file_of_a_small_example(tmp_path):

@@ -89,21 +89,21 @@ def test_the_receptive_field_is_what_a_pixel_can_change():
 def test_info_prints_the_table_of_a_toml_file(tmp_path):
     path = tmp_path / "net.toml"
     path.write_text("[model]\nwidth_mult = 0.5\n")
-    done = CliRunner().invoke(app, ["info", str(path)])
-    assert done.exit_code == 0, done.output
-    assert all(row.name in done.output for row in PAPER.rows)
-    assert max(map(len, done.output.splitlines())) <= 80
-    assert "1,331,592" in done.output
-    assert "149,497,088" in done.output
+    result = CliRunner().invoke(app, ["info", str(path)])
+    assert result.exit_code == 0, result.output
+    assert all(row.name in result.output for row in PAPER.rows)
+    assert max(map(len, result.output.splitlines())) <= 80
+    assert "1,331,592" in result.output
+    assert "149,497,088" in result.output
 
 
 def test_info_reads_weight_files_and_writes_json(tmp_path):
     path = tmp_path / "weights"
     config = MobileNetConfig(width_mult=0.125, resolution=64, num_classes=5)
     backend("torch").build(config).save(path)
-    done = CliRunner().invoke(app, ["info", str(path), "--json"])
-    assert done.exit_code == 0, done.output
-    assert json.loads(done.output) == json.loads(json.dumps(summary(config).to_dict()))
+    result = CliRunner().invoke(app, ["info", str(path), "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output) == json.loads(json.dumps(summary(config).to_dict()))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_info_refuses_files_without_a_config(tmp_path, content, message):
     path = tmp_path / "weights"
     if content is not None:
         path.write_bytes(content)
-    done = CliRunner().invoke(app, ["info", str(path)])
-    assert done.exit_code == 2
-    assert message in done.output
-    assert "Traceback" not in done.output
+    result = CliRunner().invoke(app, ["info", str(path)])
+    assert result.exit_code == 2
+    assert message in result.output
+    assert "Traceback" not in result.output

@@ -25,12 +25,12 @@ def path(tmp_path):
     return tmp_path / "m.safetensors"
 
 
-def refuse(path, content, said):
-    """Reading is refused with the file's name, and the file stays as it is."""
+def assert_error(path, content, message):
+    """Reading raises an error with the file's name, and the file is unchanged."""
     path.write_bytes(content)
-    with pytest.raises(WeightsError, match=said) as caught:
+    with pytest.raises(WeightsError, match=message) as raised:
         read_weights(path)
-    assert str(path) in str(caught.value)
+    assert str(path) in str(raised.value)
     assert path.read_bytes() == content
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
@@ -74,11 +74,11 @@ def test_a_truncated_file_is_refused(path, part, offset):
     content = path.read_bytes()
     (header,) = struct.unpack("<Q", content[:8])
     size = {"start": 0, "data": 8 + header, "end": len(content)}[part] + offset
-    refuse(path, content[:size], rf"\({size} bytes\) is not a safetensors file")
+    assert_error(path, content[:size], rf"\({size} bytes\) is not a safetensors file")
 
 
 def test_bytes_after_the_end_are_refused(path):
-    refuse(path, path.read_bytes() + b"\0", "is not a safetensors file")
+    assert_error(path, path.read_bytes() + b"\0", "is not a safetensors file")
 
 
 FOREIGN = {
@@ -92,18 +92,18 @@ FOREIGN = {
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_a_foreign_file_is_refused(path, name):
-    refuse(path, FOREIGN[name], "is not a safetensors file")
+    assert_error(path, FOREIGN[name], "is not a safetensors file")
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     for missing in (tmp_path / "absent.safetensors", tmp_path):
-        with pytest.raises(WeightsError, match="no such file") as caught:
+        with pytest.raises(WeightsError, match="no such file") as raised:
             read_weights(missing)
-        assert str(missing) in str(caught.value)
+        assert str(missing) in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("metadata", "said"),
+    ("metadata", "message"),
     [
         ({}, "format_version must be '1'.*Received: None"),
         ({**GOOD, "format_version": "2"}, "format_version must be '1'.*Received: '2'"),
@@ -114,13 +114,13 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
         ({"format_version": "1"}, "metadata: MobileNetConfig: not JSON"),
     ],
 )
-def test_wrong_metadata_are_refused(path, metadata, said):
+def test_wrong_metadata_are_refused(path, metadata, message):
     safetensors_file.write(path, STATE, metadata)
-    refuse(path, path.read_bytes(), said)
+    assert_error(path, path.read_bytes(), message)
 
 
 @pytest.mark.parametrize(
-    ("tensors", "said"),
+    ("tensors", "message"),
     [
         ({}, "missing stem.conv.weight"),
         ({**STATE, "extra": np.zeros(1)}, "left over extra"),
@@ -139,15 +139,15 @@ def test_wrong_metadata_are_refused(path, metadata, said):
         ),
     ],
 )
-def test_wrong_tensors_are_refused_by_name(path, tensors, said):
+def test_wrong_tensors_are_refused_by_name(path, tensors, message):
     safetensors_file.write(path, tensors, GOOD)
-    refuse(path, path.read_bytes(), said)
+    assert_error(path, path.read_bytes(), message)
 
 
 def test_a_file_of_another_config_is_refused(path):
     other = MobileNetConfig(width_mult=0.2, num_classes=7)
     safetensors_file.write(path, STATE, {**GOOD, "config": other.to_json()})
-    refuse(path, path.read_bytes(), r"stem\.conv\.weight must have shape \(6, 3, 3, 3\)")
+    assert_error(path, path.read_bytes(), r"stem\.conv\.weight must have shape \(6, 3, 3, 3\)")
 
 
 def test_a_state_that_does_not_fit_is_not_written_over_a_good_file(path):

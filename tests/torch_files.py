@@ -82,8 +82,8 @@ def tensor_pickle(offset=0, shape=(4,), strides=(1,), count=4, key="0", kind="Fl
     """The pickle of {"x": tensor}, with any claim."""
 
     class Pickler(pickle._Pickler):
-        def persistent_id(self, thing):
-            return thing.pid if isinstance(thing, Storage) else None
+        def persistent_id(self, value):
+            return value.pid if isinstance(value, Storage) else None
 
     class Storage:
         pid = ("storage", getattr(torch, kind), key, "cpu", count)

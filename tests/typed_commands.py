@@ -11,8 +11,8 @@ def run(*arguments):
 
 def refused(*arguments):
     """The one line on what is wrong."""
-    done = run(*arguments)
-    assert done.exit_code == 2, done.output
-    assert "Traceback" not in done.output
-    assert not done.stdout
-    return done.stderr
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    assert not result.stdout
+    return result.stderr

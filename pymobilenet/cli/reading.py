@@ -1,4 +1,4 @@
-"""Options by which commands read a model: what its file does not say, and how images are scaled."""
+"""Options for reading a model: settings that its file lacks, and the scaling of images."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ SetOption = Annotated[
     list[str],
     typer.Option(
         "--set",
-        help="field=value: a setting that the file does not say, as stem_stride=1; repeatable.",
+        help="field=value: a setting that the file lacks, as stem_stride=1; repeatable.",
     ),
 ]
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", help=escape("TOML with [model]: any settings the file does not say.")),
+    typer.Option(
+        "--config", help=escape("TOML with [model]: settings that the file does not state.")
+    ),
 ]
 SampleOption = Annotated[
     Path | None,
@@ -142,7 +144,7 @@ def _numbers(option: str, text: str) -> list[float]:
     from pymobilenet.errors import ConfigError
 
     try:
-        values = [float(part) for part in text.split(",")]
+        values = [float(number) for number in text.split(",")]
     except ValueError:
         values = []
     if len(values) == 1:

@@ -87,7 +87,7 @@ def evaluate(
         scaling = describe_scaling(scaled, data_scaling(scaled, images))
         if limit is not None:
             count = min(limit, len(images))
-            images = images.subset([place * len(images) // count for place in range(count)])
+            images = images.subset([index * len(images) // count for index in range(count)])
         built = model_of(loaded, backend(backend_name))
         batch_size = 256
         advance = progress(f"{model.name}, {backend_name}", -(-len(images) // batch_size))

@@ -211,9 +211,9 @@ def _bars(
             )
 
         def on_step(record: StepRecord) -> None:
-            taken = run.state.step - len(run.state.log) * total
-            speed = taken * run.train_config.batch_size / run.state.epoch_seconds
-            mean = run.state.epoch_loss / taken
+            steps_in_epoch = run.state.step - len(run.state.log) * total
+            speed = steps_in_epoch * run.train_config.batch_size / run.state.epoch_seconds
+            mean = run.state.epoch_loss / steps_in_epoch
             best = run.state.best
             accuracy = f"  best {best['val_accuracy']:.2%}" if best else ""
             show(f"rate {record.rate:.3g}  loss {mean:.4f}{accuracy}  {speed:,.0f} images/s")
@@ -263,10 +263,10 @@ def _print_end(
 ) -> None:
     folder, best = run.folder, run.state.best
     if ending == "interrupted":
-        how = ", in as many processes" if "distributed" in options else ""
+        suffix = ", in as many processes" if "distributed" in options else ""
         console.print(
             f"Stopped after step {run.state.step} of {run.train_config.steps} and saved. "
-            f"Continue, in any backend{how}, with: {_command(run, options, logs)}",
+            f"Continue, in any backend{suffix}, with: {_command(run, options, logs)}",
             soft_wrap=True,
             markup=False,
         )

@@ -69,17 +69,17 @@ def arrange(
         DataError: Images that lie elsewhere than in ``CLASS/`` or ``<split>/CLASS/``, or a class of
             the test images that has no training images.
     """
-    parts = _without_outer_folders(images)
-    folders = {inner[0] for inner in parts.values()}
+    components = _without_outer_folders(images)
+    folders = {inner[0] for inner in components.values()}
     if not folders or not all(folder.lower() in SPLIT_FOLDERS for folder in folders):
-        classes = _classes_of(path, images, parts)
+        classes = _classes_of(path, images, components)
         return FolderLayout(
             tuple(sorted(set(classes.values()))), divide(classes, test_fraction, seed)
         )
     splits: dict[Split, dict[str, str]] = {split: {} for split in SPLITS}
     notes: list[str] = []
     for folder in sorted(folders, key=lambda name: list(SPLIT_FOLDERS).index(name.lower())):
-        inner = {name: rest[1:] for name, rest in parts.items() if rest[0] == folder}
+        inner = {name: rest[1:] for name, rest in components.items() if rest[0] == folder}
         split = SPLIT_FOLDERS[folder.lower()]
         if all(rest[:-1] == [IMAGES] for rest in inner.values()):
             classes = _annotated(path, folder, inner, others, read)
@@ -133,27 +133,27 @@ def shorten(names: list[str]) -> str:
 
 
 def _classes_of(
-    path: Path, images: list[str], parts: Mapping[str, list[str]], folder: str = ""
+    path: Path, images: list[str], components: Mapping[str, list[str]], folder: str = ""
 ) -> dict[str, str]:
     """Name -> class of files in ``CLASS/`` or ``CLASS/images/``."""
     misplaced = [
         name
-        for name, inner in parts.items()
+        for name, inner in components.items()
         if len(inner) != 2 and not (len(inner) == 3 and inner[1] == IMAGES)
     ]
-    if misplaced or not parts:
-        where = f"{folder}CLASS/" if folder else "train/CLASS/ and test/CLASS/, or all in CLASS/"
+    if misplaced or not components:
+        layout = f"{folder}CLASS/" if folder else "train/CLASS/ and test/CLASS/, or all in CLASS/"
         raise DataError(
-            f"{path}: images must lie in {where}. "
+            f"{path}: images must lie in {layout}. "
             f"Received: {shorten(misplaced or images) if images else 'no image'}"
         )
-    return {name: inner[0] for name, inner in parts.items()}
+    return {name: inner[0] for name, inner in components.items()}
 
 
 def _annotated(
     path: Path,
     folder: str,
-    parts: Mapping[str, list[str]],
+    components: Mapping[str, list[str]],
     others: list[str],
     read: Callable[[str], bytes],
 ) -> dict[str, str]:
@@ -164,21 +164,24 @@ def _annotated(
         return {}
     rows = read(files[0]).decode("utf-8", errors="replace").splitlines()
     labels = {row.split("\t")[0]: row.split("\t")[1] for row in rows if row.count("\t")}
-    missing = [name for name, inner in parts.items() if inner[-1] not in labels]
+    missing = [name for name, inner in components.items() if inner[-1] not in labels]
     if missing:
         raise DataError(f"{path}: {files[0]} has no class for {shorten(missing)}")
-    return {name: labels[inner[-1]] for name, inner in parts.items()}
+    return {name: labels[inner[-1]] for name, inner in components.items()}
 
 
 def _without_outer_folders(images: list[str]) -> dict[str, list[str]]:
     """Name -> its folders and file name from the split or the class on; `images` are sorted."""
-    parts = {name: name.split("/") for name in images}
-    while parts:
-        first, last = parts[images[0]], parts[images[-1]]  # sorted: what they share, all share
+    components = {name: name.split("/") for name in images}
+    while components:
+        first, last = (
+            components[images[0]],
+            components[images[-1]],
+        )  # sorted: what they share, all share
         is_split = first[0].lower() in SPLIT_FOLDERS
-        if first[0] != last[0] or is_split or min(map(len, parts.values())) < 3:
+        if first[0] != last[0] or is_split or min(map(len, components.values())) < 3:
             break
-        if all(inner[1] == IMAGES and len(inner) == 3 for inner in parts.values()):
+        if all(inner[1] == IMAGES and len(inner) == 3 for inner in components.values()):
             break  # one class, and its folder of images
-        parts = {name: inner[1:] for name, inner in parts.items()}
-    return parts
+        components = {name: inner[1:] for name, inner in components.items()}
+    return components

@@ -163,8 +163,8 @@ def _plain(name: str) -> str:
     return name.removeprefix("./")
 
 
-def _is_hidden(part: str) -> bool:
-    return part.startswith(".") or part == "__MACOSX"
+def _is_hidden(component: str) -> bool:
+    return component.startswith(".") or component == "__MACOSX"
 
 
 def _small(name: str, content: bytes) -> bytes:

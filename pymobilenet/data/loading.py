@@ -25,7 +25,7 @@ _LOADERS = {"cifar-100": load_cifar100, "cifar-10": load_cifar10}
 
 
 def open_data(
-    where: str | Path,
+    source: str | Path,
     split: Split = "train",
     resolution: int | None = None,
     download: bool = True,
@@ -38,7 +38,7 @@ def open_data(
     """Load one split of a data set by its name or path.
 
     Args:
-        where: "cifar-100" or "cifar-10", from `cache_dir()`, into which it is downloaded if
+        source: "cifar-100" or "cifar-10", from `cache_dir()`, into which it is downloaded if
             necessary; "synthetic"; or a path (a `Path` is never a name) to what `load_cifar100`,
             `load_cifar10` or `load_image_folder` take, or to a folder that `datasets` wrote
             (`save_to_disk`), recognised by the names of its files.
@@ -55,7 +55,7 @@ def open_data(
         The split.
 
     Raises:
-        DataError: No data set at `where`, an invalid one, or two at once; or the download failed.
+        DataError: No data set at `source`, an invalid one, or two at once; or the download failed.
             Missing images are never replaced by synthetic ones.
         ConfigError: An argument is outside its range.
 
@@ -63,15 +63,15 @@ def open_data(
         >>> open_data("synthetic", "test").synthetic
         True
     """
-    if where == SYNTHETIC:
+    if source == SYNTHETIC:
         return resized(synthetic(split=split), resolution)
-    name = where if isinstance(where, str) and where in _LOADERS else None
+    name = source if isinstance(source, str) and source in _LOADERS else None
     if name is not None:
-        if find_cifar(name, cache_dir()) is None and (no := _refusal(name, download)):
+        if find_cifar(name, cache_dir()) is None and (no := _reason_not_loaded(name, download)):
             raise DataError(no)
         path = cache_dir()
     else:
-        path = Path(os.path.expanduser(where))
+        path = Path(os.path.expanduser(source))
         if is_hugging_face_folder(path):
             return load_from_disk(path, split, resolution, report)
         name = _cifar_at(path)
@@ -86,12 +86,12 @@ def open_data(
 
 
 def open_or_cifar100(
-    where: str | Path | None, split: Split = "train", resolution: int | None = None
+    source: str | Path | None, split: Split = "train", resolution: int | None = None
 ) -> Dataset:
     """Return `open_data`, or `open_cifar100` if no data set is named, resized to one size.
 
     Args:
-        where: A name or path, or None.
+        source: A name or path, or None.
         split: "train" or "test".
         resolution: Side in pixels; None keeps the sizes.
 
@@ -99,9 +99,9 @@ def open_or_cifar100(
         DataError: As these functions.
         ConfigError: As these functions.
     """
-    if where is None:
+    if source is None:
         return resized(open_cifar100(None, split), resolution)
-    return open_data(where, split, resolution)
+    return open_data(source, split, resolution)
 
 
 def open_cifar100(
@@ -133,13 +133,13 @@ def open_cifar100(
     elif find_cifar("cifar-100", cache_dir()):
         dataset = load_cifar100(cache_dir(), split)
     else:
-        refusal = _refusal("cifar-100", download)
-        if refusal is None:
+        reason = _reason_not_loaded("cifar-100", download)
+        if reason is None:
             return load_cifar100(cache_dir(), split)
         if not allow_synthetic:
-            raise DataError(refusal)
+            raise DataError(reason)
         dataset = synthetic(split=split)
-        report(f"SYNTHETIC: these are generated images, not CIFAR-100, because {refusal}")
+        report(f"SYNTHETIC: these are generated images, not CIFAR-100, because {reason}")
         return dataset
     if dataset.synthetic:
         if not allow_synthetic:
@@ -184,7 +184,7 @@ def _cifar_in_tar(path: Path) -> str | None:
     return None
 
 
-def _refusal(name: str, download: bool) -> str | None:
+def _reason_not_loaded(name: str, download: bool) -> str | None:
     """Try to download; return None if that worked, else the reason."""
     if not download:
         return _not_downloaded(name, cache_dir())

@@ -164,8 +164,8 @@ def preprocess(
     if not (low >= 0 and high <= 255):  # false for NaN too
         raise DataError(f"images must lie in [0, 255]. Received: values from {low} to {high}")
     if channels != 3:
-        whole = np.rint(pixels).astype(np.uint8).transpose(0, 3, 1, 2)
-        return normalise(*for_channels(whole, mean, std, channels), kind)
+        integers = np.rint(pixels).astype(np.uint8).transpose(0, 3, 1, 2)
+        return normalise(*for_channels(integers, mean, std, channels), kind)
     scaled = (pixels.astype(np.float64) / 255 - mean) / std  # (N, H, W, 3)
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), kind)
 

@@ -93,8 +93,8 @@ def _patterns(seed: int, num_classes: int) -> NDArray[np.int16]:
     """Return the class patterns, bilinear between grid points, repeating: (classes, 3, 40, 40)."""
     words = philox.raw_words(seed, philox.Stream.SYNTHETIC, 0, 0, num_classes * _GRID_BYTES // 8)
     grid = _bytes(words.reshape(num_classes, -1)).reshape(num_classes, 3, _GRID, _GRID)
-    place = np.arange(_SIZE + 2 * _MAX_SHIFT)
-    cell, along = place // _CELL % _GRID, (place % _CELL).astype(np.int16)
+    position = np.arange(_SIZE + 2 * _MAX_SHIFT)
+    cell, along = position // _CELL % _GRID, (position % _CELL).astype(np.int16)
     after = (cell + 1) % _GRID
     rows = (
         grid[:, :, cell] * (_CELL - along)[:, None] + grid[:, :, after] * along[:, None]

@@ -108,7 +108,7 @@ def match_classes(data: Dataset, names: Sequence[str], source: str) -> Dataset:
     if data.class_names == tuple(names):
         return data
     counts = Counter(names)
-    used = [data.class_names[place] for place in np.unique(data.labels).tolist()]
+    used = [data.class_names[index] for index in np.unique(data.labels).tolist()]
     for rule, wrong in (
         ("one of the model's classes", [name for name in used if not counts[name]]),
         ("exactly one of the model's classes", [name for name in used if counts[name] > 1]),
@@ -119,8 +119,8 @@ def match_classes(data: Dataset, names: Sequence[str], source: str) -> Dataset:
                 f"{truncate(names)}. Received: {truncate(wrong)}. "
                 "Rename classes that have another name in the model"
             )
-    places = {name: place for place, name in enumerate(names)}
-    numbers = np.array([places.get(name, -1) for name in data.class_names], np.int64)
+    index_of = {name: index for index, name in enumerate(names)}
+    numbers = np.array([index_of.get(name, -1) for name in data.class_names], np.int64)
     return replace(data, labels=numbers[data.labels], class_names=tuple(names))
 
 
@@ -146,5 +146,5 @@ def _numbers(first: int, config: MobileNetConfig) -> tuple[str, ...]:
 def _broken_rule(names: tuple[str, ...], count: int) -> str:
     if len(names) != count:
         return f"there must be {count} names, one for each class. Received: {len(names)}"
-    empty = [place for place, name in enumerate(names) if not name.strip()]
+    empty = [index for index, name in enumerate(names) if not name.strip()]
     return f"class {empty[0]} must have a name. Received: {names[empty[0]]!r}" if empty else ""

@@ -56,7 +56,7 @@ def write_confusion(evaluation: Evaluation, path: str | Path) -> None:
     small = "medium" if columns <= MAX_COUNTED else 6.5
     for axis, size in ((axes.yaxis, rows), (axes.xaxis, columns)):
         if size <= MAX_NAMED:
-            axis.set_ticks(range(size), [_short(evaluation.name(place)) for place in range(size)])
+            axis.set_ticks(range(size), [_short(evaluation.name(index)) for index in range(size)])
             axis.set_tick_params(labelsize=small, length=2, pad=2)
     if columns <= MAX_NAMED:
         axes.tick_params(axis="x", labelrotation=90)
@@ -92,13 +92,15 @@ def write_classes(evaluation: Evaluation, path: str | Path) -> None:
     height = max(0.16 * len(columns[0]) + 1.4, 2.4)
     figure = Figure(figsize=(4.6 * len(columns) + 0.8, height), layout="constrained")
     panels = figure.subplots(1, len(columns), squeeze=False)[0]
-    for panel, part in zip(panels, columns, strict=True):
-        panel.barh(range(len(part)), accuracy[part], color=BLUE)
+    for panel, column in zip(panels, columns, strict=True):
+        panel.barh(range(len(column)), accuracy[column], color=BLUE)
         panel.axvline(evaluation.top1, color=ORANGE, linewidth=1.5)
         panel.set_yticks(
-            range(len(part)), [_short(evaluation.name(place)) for place in part], fontsize="small"
+            range(len(column)),
+            [_short(evaluation.name(index)) for index in column],
+            fontsize="small",
         )
-        panel.set(xlim=(0, 1), ylim=(len(part) - 0.4, -0.6), xlabel="accuracy (line: all images)")
+        panel.set(xlim=(0, 1), ylim=(len(column) - 0.4, -0.6), xlabel="accuracy (line: all images)")
         panel.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         panel.grid(axis="x", alpha=0.3)
         panel.set_axisbelow(True)
@@ -151,20 +153,20 @@ def write_mistakes(
     """
     from matplotlib.figure import Figure
 
-    places = evaluation.mistakes()
+    indices = evaluation.mistakes()
     figure = Figure(figsize=(1.75 * columns, 2.1 * rows + 0.7), layout="constrained")
     panels: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
     for panel in panels:
         panel.set_axis_off()
-    for panel, place in zip(panels, places, strict=False):
-        panel.imshow(data.images[place].transpose(1, 2, 0), interpolation="nearest")
-        true = _short(evaluation.name(evaluation.labels[place]))
-        predicted = _short(evaluation.name(evaluation.predicted[place]))
-        confidence = evaluation.confidence[place]
+    for panel, index in zip(panels, indices, strict=False):
+        panel.imshow(data.images[index].transpose(1, 2, 0), interpolation="nearest")
+        true = _short(evaluation.name(evaluation.labels[index]))
+        predicted = _short(evaluation.name(evaluation.predicted[index]))
+        confidence = evaluation.confidence[index]
         percent = f" {confidence:.0%}" if np.isfinite(confidence) else ""
         panel.set_title(f"true {true}\npredicted {predicted}{percent}", fontsize="small")
-    count = min(len(places), len(panels))
-    title = f"{count} of {len(places)} misclassified images, the most confident first"
+    count = min(len(indices), len(panels))
+    title = f"{count} of {len(indices)} misclassified images, the most confident first"
     _save(figure, path, title, evaluation)
 
 

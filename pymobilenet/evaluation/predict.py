@@ -57,7 +57,7 @@ def top(by_backend: Mapping[str, NDArray[np.float64]], count: int) -> list[int]:
         count: How many classes of each backend.
     """
     orders = [np.argsort(-one, kind="stable")[:count].tolist() for one in by_backend.values()]
-    return list(dict.fromkeys(place for order in orders for place in order))
+    return list(dict.fromkeys(index for order in orders for index in order))
 
 
 def largest_difference(by_backend: Mapping[str, NDArray[np.float64]]) -> float:
@@ -87,13 +87,13 @@ def print_prediction(
     for name in by_backend:
         table.add_column(name, width=max(36 // len(by_backend), 8))
         table.add_column("", justify="right", no_wrap=True)
-    for place in top(by_backend, count):
+    for index in top(by_backend, count):
         cells = [
             cell
             for one in by_backend.values()
-            for cell in (ProgressBar(1, float(one[place])), f"{one[place]:.2%}")
+            for cell in (ProgressBar(1, float(one[index])), f"{one[index]:.2%}")
         ]
-        table.add_row(escape(names[place]), *cells)
+        table.add_row(escape(names[index]), *cells)
     console.print(table)
     if len(by_backend) > 1:
         console.print(f"largest difference of a probability: {largest_difference(by_backend):.1e}")

@@ -98,15 +98,15 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     )
     console.print(table)
     accuracy, counts = evaluation.class_accuracy, evaluation.class_counts
-    order = [place for place in np.argsort(-accuracy, kind="stable").tolist() if counts[place]]
+    order = [index for index in np.argsort(-accuracy, kind="stable").tolist() if counts[index]]
     ends = (order[:MAX_ROWS], order[-MAX_ROWS:]) if len(order) > 2 * MAX_ROWS else (order,)
     numbers = ("images", "accuracy")
     title = "\nBest and worst classes"
     classes = folded_table("class", *numbers, right=numbers, title=title)
     for end in ends:
-        for place in end:
-            name, share = escape(evaluation.name(place)), f"{accuracy[place]:.2%}"
-            classes.add_row(name, f"{counts[place]:,}", share)
+        for index in end:
+            name, share = escape(evaluation.name(index)), f"{accuracy[index]:.2%}"
+            classes.add_row(name, f"{counts[index]:,}", share)
         classes.add_section()
     console.print(classes)
     columns = ("true class", "predicted class", "images")

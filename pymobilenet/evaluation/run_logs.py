@@ -57,8 +57,8 @@ class RunLog:
         values = self.values[key]
         if np.isnan(values).all():
             return None
-        place = int(np.nanargmin(values) if key.endswith("loss") else np.nanargmax(values))
-        return float(values[place]), int(self.values["epoch"][place])
+        index = int(np.nanargmin(values) if key.endswith("loss") else np.nanargmax(values))
+        return float(values[index]), int(self.values["epoch"][index])
 
 
 def read_runs(folders: Sequence[str | Path]) -> list[RunLog]:

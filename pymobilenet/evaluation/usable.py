@@ -12,7 +12,7 @@ from pymobilenet.formats.heads import CLASSIFIER, DRAWN
 
 
 def check_usable(loaded: Loaded, preprocessing: str | None, source: str) -> str:
-    """Return what images of a model go through: `preprocessing`, or what its file says.
+    """Return the preprocessing of images for a model: the user's, or that of its file.
 
     Args:
         loaded: The model file.
@@ -20,13 +20,13 @@ def check_usable(loaded: Loaded, preprocessing: str | None, source: str) -> str:
         source: Name of the file, for error messages.
 
     Raises:
-        WeightsError: The file had no classifier: what was drawn anew has learnt nothing.
-        ConfigError: Nobody says how images are scaled, or by a name that does not exist.
+        WeightsError: The file has no classifier: the new one is not trained.
+        ConfigError: The scaling of images is not known, or the name does not exist.
     """
     if loaded.metadata.get(CLASSIFIER) == DRAWN:
         raise WeightsError(
-            f"{source}: has no classifier of its own, and one that is drawn anew has learnt "
-            "nothing: train it first, as pymobilenet train RECIPE --set start=FILE"
+            f"{source}: has no classifier, and the new one is not trained: train it first, as "
+            "pymobilenet train RECIPE --set start=FILE"
         )
     if (
         preprocessing is None
@@ -34,7 +34,7 @@ def check_usable(loaded: Loaded, preprocessing: str | None, source: str) -> str:
         and keys.PREPROCESSING not in loaded.metadata
     ):
         raise ConfigError(
-            f"{source}: does not say how images are scaled: give --mean and --std, or "
+            f"{source}: does not state how images are scaled: give --mean and --std, or "
             f"--preprocessing, one of {', '.join(PREPROCESSING)}"
         )
     return preprocessing_of(loaded.metadata, preprocessing, source)

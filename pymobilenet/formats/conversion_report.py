@@ -73,7 +73,8 @@ class ConversionReport:
         return (
             f"assumed, as {self.assumed_as} builds it, since the file does not state them: {fields}"
             f"{strides}"
-            f"{scaling}; use --set {name}=... for other values, or check them with --sample{namesakes}"
+            f"{scaling}; use --set {name}=... for other values, or check them with "
+            f"--sample{namesakes}"
         )
 
     def map_lines(self) -> list[str]:

@@ -90,13 +90,13 @@ def _print_tensors(report: ParityReport, console: Console) -> None:
 
 def _cells(verdict: Verdict, fraction_within: float) -> tuple[str, ...]:
     worst = verdict.worst
-    where = f"{worst.key.name} ({worst.key.quantity}) of {worst.worst_backend}"
-    where += "" if worst.key.step is None else f", step {worst.key.step}"
+    tensor = f"{worst.key.name} ({worst.key.quantity}) of {worst.worst_backend}"
+    tensor += "" if worst.key.step is None else f", step {worst.key.step}"
     return (
         f"{verdict.level} {verdict.title}",
         f"{len(verdict.rows):,}",
         f"{100 * fraction_within:.2f} %",
-        where if worst.ratio > 0 else "",
+        tensor if worst.ratio > 0 else "",
     )
 
 

@@ -89,12 +89,12 @@ def logits(model, images):
 
 def floor(model, images):
     """How far the peer's own logits move with the order of the images and an ulp here and there."""
-    base, kept, moves = logits(model, images), model.get_weights(), []
+    base, weights, moves = logits(model, images), model.get_weights(), []
     for draw in range(DRAWS):
         order = draw_order(draw, 0, len(images))
-        model.set_weights([move_ulps(value, draw, index) for index, value in enumerate(kept)])
+        model.set_weights([move_ulps(value, draw, index) for index, value in enumerate(weights)])
         moves.append(distance(logits(model, move_ulps(images[order], draw, 1000)), base[order]))
-    model.set_weights(kept)
+    model.set_weights(weights)
     return max(*moves, min_floor(images.dtype))
 
 
@@ -209,14 +209,14 @@ def test_the_config_has_keras_training_fields(family, width, tmp_path):
 def test_initial_weights_are_spread_as_keras_spreads_them(family, width, tmp_path):
     peer(family, width).save_weights(tmp_path / "peer.weights.h5")
     loaded = load_any(tmp_path / "peer.weights.h5")
-    for name, ours in initial_state(loaded.config, 0, init="keras").items():
-        theirs = loaded.state[name]
-        if ours.std() == 0:
-            np.testing.assert_array_equal(theirs, ours, err_msg=name)
+    for name, initial in initial_state(loaded.config, 0, init="keras").items():
+        keras_weight = loaded.state[name]
+        if initial.std() == 0:
+            np.testing.assert_array_equal(keras_weight, initial, err_msg=name)
             continue
-        sampling = 0.45 * np.sqrt(2 / ours.size)  # relative, of two uniform draws' deviations
-        assert abs(theirs.std() / ours.std() - 1) < 6 * sampling, name
-        assert abs(np.abs(theirs).max() / np.abs(ours).max() - 1) < 20 / ours.size, name
+        sampling = 0.45 * np.sqrt(2 / initial.size)  # relative, of two uniform draws' deviations
+        assert abs(keras_weight.std() / initial.std() - 1) < 6 * sampling, name
+        assert abs(np.abs(keras_weight).max() / np.abs(initial).max() - 1) < 20 / initial.size, name
 
 
 @pytest.mark.parametrize("name", ["mobilenet", "mobilenet_v2"])

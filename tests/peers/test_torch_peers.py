@@ -76,15 +76,15 @@ def logits(module, images):
 def floor(module, images):
     """How far the peer's own logits move with the order of the images and an ulp here and there."""
     base, moves = logits(module, images), []
-    kept = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    original = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     for draw in range(DRAWS):
         order = draw_order(draw, 0, len(images))
         for index, (name, tensor) in enumerate(module.named_parameters()):
-            moved = move_ulps(kept[name].numpy(), draw, index)
+            moved = move_ulps(original[name].numpy(), draw, index)
             tensor.data.copy_(torch.from_numpy(moved))
         found = logits(module, move_ulps(images[order], draw, 1000))
         moves.append(distance(found, base[order]))
-    module.load_state_dict(kept)
+    module.load_state_dict(original)
     return max(*moves, min_floor("float64"))
 
 

@@ -52,11 +52,11 @@ def unavailable() -> str | None:
     """
     if "juliacall" in sys.modules or find_julia() is not None:
         return None
-    found = "; ".join(filter(None, map(problem, _candidates()))) or "no Julia is installed"
+    problems = "; ".join(filter(None, map(problem, _candidates()))) or "no Julia is installed"
     if _configured() is not None:
-        return found
+        return problems
     if os.environ.get("PYTHON_JULIAPKG_OFFLINE") == "yes":
-        return f"{found}, and PYTHON_JULIAPKG_OFFLINE=yes forbids downloading one"
+        return f"{problems}, and PYTHON_JULIAPKG_OFFLINE=yes forbids downloading one"
     # S310: an https address of this module
     request = urllib.request.Request(DOWNLOAD_URL, method="HEAD")
     try:
@@ -65,7 +65,7 @@ def unavailable() -> str | None:
     except urllib.error.HTTPError as error:  # an answer, whatever it says of the root
         error.close()
     except (OSError, http.client.HTTPException) as error:
-        return f"{found}, and {DOWNLOAD_URL} cannot be reached ({error})"
+        return f"{problems}, and {DOWNLOAD_URL} cannot be reached ({error})"
     return None
 
 
@@ -164,7 +164,7 @@ def _stamp(path: str) -> tuple[int, int]:
 def _version(path: str, _time: int, _size: int) -> str:
     """What ``julia --version`` prints, or what it does instead."""
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             [path, "--version"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -174,11 +174,13 @@ def _version(path: str, _time: int, _size: int) -> str:
         return f"did not answer within {ANSWER_SECONDS:.0f} s"
     except OSError as error:
         return f"does not run ({error.strerror or error})"
-    said = (done.stdout + done.stderr).decode(errors="replace").strip().splitlines()
-    if done.returncode:
-        return f"ended with status {done.returncode}" + (f" ({said[-1][:200]})" if said else "")
-    versions = [line for line in said if line.startswith("julia version ")]
-    return versions[0] if versions else f"printed {said[0][:200] if said else 'nothing'!r}"
+    output = (completed.stdout + completed.stderr).decode(errors="replace").strip().splitlines()
+    if completed.returncode:
+        return f"ended with status {completed.returncode}" + (
+            f" ({output[-1][:200]})" if output else ""
+        )
+    versions = [line for line in output if line.startswith("julia version ")]
+    return versions[0] if versions else f"printed {output[0][:200] if output else 'nothing'!r}"
 
 
 def _candidates() -> Iterator[str]:
@@ -215,15 +217,15 @@ def check_image(path: str, image: str) -> None:
         raise BackendUnavailable(f"{SYSIMAGE_VARIABLE} must be a file. Received: {image}")
     command = [path, f"--sysimage={image}", "--startup-file=no", "-e", "exit(0)"]
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=10 * ANSWER_SECONDS
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BackendUnavailable(f"Julia does not start with {image}: {error}") from None
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines() or ["no output"]
+    if completed.returncode:
+        output = completed.stderr.decode(errors="replace").strip().splitlines() or ["no output"]
         raise BackendUnavailable(
             f"{SYSIMAGE_VARIABLE}={image}: {path} does not start with this system image "
-            f"(status {done.returncode}: {said[0][:300]}). Build it again with `pymobilenet "
+            f"(status {completed.returncode}: {output[0][:300]}). Build it again with `pymobilenet "
             "sysimage`, or unset the variable"
         )
