@@ -239,7 +239,7 @@ def test_a_compiled_keras_model_in_h5_says_its_strides_beside_its_optimizer(tmp_
     keras_h5.write(tmp_path / "a.h5", peer_tensors(config, "keras"))
     with h5py.File(tmp_path / "a.h5", "a") as file:
         file.attrs["training_config"] = json.dumps({"optimizer_config": optimizer})
-        file.attrs["model_config"] = json.dumps(described(config))
+        file.attrs["model_config"] = json.dumps(keras_description(config))
     loaded = load_any(tmp_path / "a.h5")
     assert (loaded.config.stem_stride, loaded.config.norm_eps) == (1, 1e-4)
     assert not loaded.report.assumed

@@ -147,7 +147,7 @@ OPCODES |= {
     ),
     "a scalar of gigabytes": (
         b"\x80\x02cnumpy\ndtype\nX\x0b\0\0\0V2000000000\x85R.",
-        "a NumPy dtype must be a number's",
+        "must hold a state dict, or a dict with one. Received: NumpyDtype",
     ),
 }
 OPCODES = {name: (with_pickle(content), says) for name, (content, says) in OPCODES.items()}

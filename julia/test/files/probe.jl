@@ -12,6 +12,13 @@ config = MobileNetConfig(;
           "2ef05b5ec1ad26924a9a0f3a461d1ce412939e0afb3c20b3e52a35d0a4797920"
 end
 
+@testset "the constants of the check are Python's" begin
+    tolerances = vectors("tolerances")
+    @test Files.PROBE_ALLOWED == tolerances["max_ratio"]
+    @test Files.PROBE_DRAWS == tolerances["draws"]
+    @test Files.LEAST_ULPS == tolerances["min_floor_ulps"]
+end
+
 @testset "a saved model agrees with its probe, in either type: $T" for T in (Float32, Float64)
     save(path, MobileNet(config; dtype=T))
     checks = verify(path)
