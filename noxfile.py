@@ -82,6 +82,14 @@ def parity(session):
 
 
 @nox.session
+def mutation(session):
+    """Score `compare`: planted faults caught, located and diagnosed; correct pairs accused."""
+    session.install(*CONSTRAINTS, "-e", ".[all]", "--group", "test")
+    env = {**ONE_THREAD, "PYTHONPATH": "tests"}
+    session.run("python", "-m", "parity.mutation_score", *session.posargs, env=env)
+
+
+@nox.session
 def bench(session):
     """Time the backends beside their peers; JSON and plots are written to bench/."""
     session.install(*CONSTRAINTS, "-e", ".[onnx]")

@@ -6,6 +6,7 @@ using Flux: Flux
 using MobileNets: flux_chain
 using MobileNets.Files: Files, FluxState, atomic_write, require
 using MobileNets.Models: model_from_state
+using MobileNets.Tracing: Tracing
 
 """
 Reading evaluates nothing that the file names, and builds none of its types. By default JLD2 0.6 (src/data):
@@ -56,6 +57,12 @@ function Files.write_container(::Val{:jld2}, path, config, tensors, metadata)
         end
         file["model_state"] = state
     end
+    return atomic_write(file -> write(file, take!(buffer)), path)
+end
+
+function Tracing.save_state(path, model)
+    buffer = IOBuffer()
+    JLD2.jldopen(file -> file["model_state"] = Flux.state(model), buffer, "w")
     return atomic_write(file -> write(file, take!(buffer)), path)
 end
 

@@ -52,6 +52,7 @@ include("models/Models.jl")
 include("data/Data.jl")
 include("training/Training.jl")
 include("files/Files.jl")
+include("tracing/Tracing.jl")
 
 using .Configs: ConfigError, DataError, MobileNetConfig, TrainConfig, WeightsError, activation_names, from_json,
     from_multipliers, layers, mult_adds, num_params, parameter_shapes, rounded, statistic_shapes, to_json

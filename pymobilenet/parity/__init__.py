@@ -4,6 +4,7 @@
 hand-over. Every tolerance is measured while it runs, as the noise floor of that tensor.
 """
 
+from pymobilenet.parity.diff import assert_same_model, compare, julia, load_onnx
 from pymobilenet.parity.judge import Divergence, Row, Verdict
 from pymobilenet.parity.recording import Recording, read_recording, read_recordings, record
 from pymobilenet.parity.report import ParityReport, write_parity_report
@@ -19,6 +20,10 @@ __all__ = [
     "Row",
     "Scenario",
     "Verdict",
+    "assert_same_model",
+    "compare",
+    "julia",
+    "load_onnx",
     "print_report",
     "read_recording",
     "read_recordings",

@@ -1,0 +1,150 @@
+"""Record what each layer of a Flux model computes, with ``MobileNets.Tracing``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pymobilenet.backends.julia.interop import named_views, translate_julia_errors, view
+from pymobilenet.backends.julia.runtime import backend_with_jld2, running_backend
+from pymobilenet.backends.trace import Layer, Participant, Trace
+from pymobilenet.errors import ConfigError
+
+LISTS = ("stride", "dilation", "size", "output_size", "output_padding")
+"""Settings that are a number for each spatial axis."""
+
+
+class FluxParticipant(Participant):
+    """A Flux model in the running Julia: any nesting of layers, custom ones too.
+
+    The model is copied for each run; its own weights and mode stay as they are.
+
+    Args:
+        model: A Julia object, callable with an array whose last axis is the batch.
+        name: How reports call it.
+    """
+
+    framework = "Flux"
+    dtypes = ("float64", "float32")
+    moves_weights = True
+
+    def __init__(self, model: Any, name: str = "julia") -> None:
+        self.name = name
+        self._model = model
+        self._backend = running_backend()
+        self._tracing = self._backend.julia.Tracing
+        self._records: dict[str, Any] = {}
+        self._is_flipped: dict[str, bool] = {}
+
+    @classmethod
+    def from_file(cls, path: Path, function: str, name: str | None = None) -> FluxParticipant:
+        """Return the model that a function of a Julia file builds.
+
+        Args:
+            path: A ``.jl`` file, which is run in a module of its own.
+            function: A function of that file without arguments.
+            name: How reports call the model; by default ``path:function``.
+
+        Raises:
+            ConfigError: The file is not there.
+            JuliaError: The file or the function throws.
+            BackendUnavailable: Julia is not available.
+        """
+        if not path.is_file():
+            raise ConfigError(f"the Julia file must exist. Received: {path}")
+        tracing = running_backend().julia.Tracing
+        with translate_julia_errors():
+            model = tracing.from_file(str(path.resolve()), function)
+        return cls(model, name or f"{path.name}:{function}")
+
+    @classmethod
+    def stock(cls, model: Any, name: str) -> FluxParticipant:
+        """Return a ``MobileNet`` of MobileNets.jl as a Chain of Flux's own layers.
+
+        Args:
+            model: The Julia object.
+            name: How reports call it.
+        """
+        with translate_julia_errors():
+            return cls(running_backend().julia.flux_chain(model), name)
+
+    def trace(self, inputs: np.ndarray, dtype: str, draw: int | None = None) -> Trace:
+        """Run a copy of the model in test mode; see `Participant.trace`."""
+        array = np.array(inputs, dtype, order="C")
+        options = {} if draw is None else {"draw": draw}
+        with translate_julia_errors():
+            records, output = self._tracing.trace(self._model, self._backend.wrap(array), **options)
+            layers = tuple(_layer(record) for record in records)
+            if draw is None:
+                self._records = {str(record.name): record for record in records}
+                self._is_flipped = {
+                    str(record.name): bool(dict(record.settings).get("flipped", False))
+                    for record in records
+                }
+            return Trace(layers, np.array(view(output), order="C"))
+
+    def run_layer(self, layer: Layer, inputs: Sequence[np.ndarray]) -> np.ndarray:
+        """Run one layer on other inputs; see `Participant.run_layer`."""
+        arrays = [np.array(value, order="C") for value in inputs]
+        with translate_julia_errors():
+            wrapped = tuple(self._backend.wrap(value) for value in arrays)
+            output = self._tracing.run_layer(self._records[layer.name], wrapped)
+            return np.array(view(output), order="C")
+
+    def load_params(self, layer: Layer, params: Mapping[str, np.ndarray]) -> None:
+        """Copy parameters into a layer of the Julia model; see `Participant.load_params`."""
+        is_flipped = self._is_flipped[layer.name]
+        arrays = {
+            name: _param(layer.kind, name, np.asarray(array), is_flipped)
+            for name, array in params.items()
+        }
+        wrapped = self._backend.new_dict()
+        for name, array in arrays.items():
+            wrapped[name] = self._backend.wrap(array)
+        path = layer.name.partition("#")[0]
+        with translate_julia_errors():
+            self._tracing.load_params_b(self._model, path, wrapped)
+
+    def save_weights(self, path: Path) -> str:
+        """Write ``Flux.state`` to a JLD2 file; see `Participant.save_weights`."""
+        backend_with_jld2()
+        with translate_julia_errors():
+            self._tracing.save_state(str(path), self._model)
+        return f'Flux.loadmodel!(model, JLD2.load("{path}", "model_state"))'
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of Julia, Flux and NNlib."""
+        return self._backend.versions()
+
+
+def _layer(record: Any) -> Layer:
+    """Convert a ``LayerRecord``: axes in torch's order, kernels without a flip."""
+    settings = {str(name): _setting(str(name), value) for name, value in record.settings}
+    flipped = settings.pop("flipped", False)
+    kind = str(record.kind)
+    params = {
+        name: _param(kind, name, array, flipped) for name, array in named_views(record.params)
+    }
+    inputs = tuple(np.array(view(value), order="C") for value in record.inputs)
+    return Layer(
+        str(record.name), kind, inputs, np.array(view(record.output), order="C"), params, settings
+    )
+
+
+def _setting(name: str, value: Any) -> Any:
+    if name == "padding":
+        return tuple((int(low), int(high)) for low, high in value)
+    if name in LISTS:
+        return tuple(int(size) for size in value)
+    return value
+
+
+def _param(kind: str, name: str, array: np.ndarray, flipped: bool) -> np.ndarray:
+    if kind == "dense" and name == "weight":
+        array = array.T
+    if flipped and name == "weight":
+        array = np.flip(array, tuple(range(2, array.ndim)))
+    return np.array(array, order="C")

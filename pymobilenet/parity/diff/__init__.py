@@ -1,0 +1,94 @@
+"""Compare any two models, of any framework, layer by layer: what differs, where, and why.
+
+`compare` records what every layer of each model computes on the same inputs, pairs the layers,
+judges their differences by noise floors, and looks for known differences that explain them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pymobilenet.parity.diff.differences import DIFFERENCES, Difference
+from pymobilenet.parity.diff.engine import compare_participants
+from pymobilenet.parity.diff.participants import julia, load_onnx, participant
+from pymobilenet.parity.diff.port import port_weights
+from pymobilenet.parity.diff.report import save_report
+from pymobilenet.parity.diff.result import Comparison, DiffReport, Fault, PairRow
+
+__all__ = [
+    "DIFFERENCES",
+    "Comparison",
+    "DiffReport",
+    "Difference",
+    "Fault",
+    "PairRow",
+    "assert_same_model",
+    "compare",
+    "julia",
+    "load_onnx",
+    "participant",
+    "port_weights",
+    "save_report",
+]
+
+
+def compare(*models: Any, inputs: np.ndarray, names: Mapping[str, str] | None = None) -> DiffReport:
+    """Compare models of any framework with the first of them, layer by layer, on the same inputs.
+
+    Args:
+        models: Two or more: each a ``torch.nn.Module``, a Flux model, a model of this package, a
+            function of arrays, a `pymobilenet.backends.trace.Participant`, or text that names a
+            file or a function which builds one. All run in evaluation mode.
+        inputs: (N, ...), floating; two to eight samples are enough.
+        names: For two models, name of a layer in the first -> name in the second, where pairing by
+            kind, shapes and order is not what you want.
+
+    Returns:
+        Verdict, first divergence and faults, with the known differences that explain them.
+
+    Raises:
+        ConfigError: A model is of no known kind, or the inputs are not floating samples.
+        BackendUnavailable: A framework is not installed.
+
+    Example:
+        >>> import numpy as np
+        >>> from torch import nn
+        >>> images = np.random.default_rng(0).standard_normal((2, 3, 8, 8))
+        >>> conv = nn.Conv2d(3, 4, 3)
+        >>> first = nn.Sequential(conv, nn.ReLU())
+        >>> second = nn.Sequential(conv, nn.ReLU6())
+        >>> compare(first, first, inputs=images).passed
+        True
+        >>> report = compare(first, second, inputs=10 * images)
+        >>> report.comparisons[0].faults[0].name
+        'activation function'
+    """
+    participants = [participant(model) for model in models]
+    return compare_participants(_with_distinct_names(participants), inputs, names)
+
+
+def assert_same_model(*models: Any, inputs: np.ndarray) -> None:
+    """Assert that models compute the same; for tests.
+
+    Args:
+        models: See `compare`.
+        inputs: See `compare`.
+
+    Raises:
+        AssertionError: They differ. The message is the report.
+    """
+    report = compare(*models, inputs=inputs)
+    if not report.passed:
+        raise AssertionError(f"\n{report}")
+
+
+def _with_distinct_names(participants: list[Any]) -> list[Any]:
+    """Number the names that several models share."""
+    names = [each.name for each in participants]
+    for index, each in enumerate(participants):
+        if names.count(names[index]) > 1:
+            each.name = f"{names[index]} ({index + 1})"
+    return participants

@@ -1,0 +1,250 @@
+"""Compare models of any framework, layer by layer, and say what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from pymobilenet.backends.trace import Layer, Participant, Trace
+from pymobilenet.errors import ConfigError
+from pymobilenet.parity.diff.diagnosis import diagnose, diagnose_output
+from pymobilenet.parity.diff.measure import fitted, folded_floor, layer_floor, trace_floors
+from pymobilenet.parity.diff.ops import ACTIVATIONS, compute
+from pymobilenet.parity.diff.pairing import Pair, align, fold_norms, has_norms, pair_by_names
+from pymobilenet.parity.diff.result import Comparison, DiffReport, Fault, PairRow
+from pymobilenet.parity.diff.wiring import annotate, wiring_faults
+from pymobilenet.parity.floors import distance
+from pymobilenet.parity.tolerances import MAX_RATIO
+
+ACTIVATION_RANGE = np.linspace(-20, 20, 2001)
+"""Arguments on which activation functions of two names are compared."""
+
+
+def compare_participants(
+    participants: Sequence[Participant],
+    inputs: np.ndarray,
+    names: Mapping[str, str] | None = None,
+) -> DiffReport:
+    """Compare models with the first of them, layer by layer.
+
+    Args:
+        participants: Two or more models.
+        inputs: (N, ...), a few inputs, at least two so that the batch can be permuted.
+        names: For two models, name of a layer in the first -> name in the second. By default
+            layers are paired by kind, shapes and order.
+
+    Returns:
+        The comparisons and the verdict.
+
+    Raises:
+        ConfigError: Fewer than two models or inputs, or `names` for more than two models.
+    """
+    if len(participants) < 2:
+        raise ConfigError(f"models must be at least two. Received: {len(participants)}")
+    if names is not None and len(participants) > 2:
+        raise ConfigError(f"a map of names is for two models. Received: {len(participants)}")
+    inputs = np.asarray(inputs)
+    if inputs.ndim < 2 or len(inputs) < 2 or inputs.dtype.kind != "f":
+        raise ConfigError(
+            "inputs must be a floating array with at least two samples along its first axis. "
+            f"Received: {inputs.dtype} of shape {inputs.shape}"
+        )
+    first = participants[0]
+    comparisons = []
+    for second in participants[1:]:
+        dtype = next((d for d in first.dtypes if d in second.dtypes), None)
+        if dtype is None:
+            raise ConfigError(
+                f"{first.name} and {second.name} must have a common dtype. Received: "
+                f"{first.dtypes} and {second.dtypes}"
+            )
+        comparisons.append(_compare(first, second, inputs.astype(dtype), dtype, names))
+    versions = {p.name: p.versions() for p in participants}
+    return DiffReport(
+        tuple(p.name for p in participants), tuple(comparisons), versions, inputs.shape
+    )
+
+
+def _compare(
+    first: Participant,
+    second: Participant,
+    inputs: np.ndarray,
+    dtype: str,
+    names: Mapping[str, str] | None,
+) -> Comparison:
+    traces = [annotate(p.trace(inputs, dtype), inputs) for p in (first, second)]
+    floors, output_floor = trace_floors(first, inputs, dtype, traces[0])
+    folded = [
+        trace if has_norms(traces[1 - i]) else fold_norms(trace) for i, trace in enumerate(traces)
+    ]
+    pairs = (
+        align(folded[0].layers, folded[1].layers)
+        if names is None
+        else pair_by_names(folded[0], folded[1], dict(names))
+    )
+    own_layers = [{layer.name: layer for layer in trace.layers} for trace in traces]
+    rows = [_row(pair, (first, second), own_layers, floors, dtype) for pair in pairs]
+    output_error = _distance(traces[1].output, traces[0].output)
+    structural = _structural_faults(rows, folded, inputs, output_error / output_floor)
+    if not structural:
+        _explain_hidden(rows)
+    faults = [*(row.fault for row in rows if row.fault is not None), *structural]
+    explanation = None
+    if output_error > MAX_RATIO * output_floor and not faults:
+        explanation = diagnose_output(traces[0].output, traces[1].output, output_floor)
+    return Comparison(
+        first.name,
+        second.name,
+        dtype,
+        tuple(rows),
+        output_error,
+        output_floor,
+        tuple(faults),
+        explanation,
+    )
+
+
+def _row(
+    pair: Pair,
+    participants: tuple[Participant, Participant],
+    own_layers: Sequence[Mapping[str, Layer]],
+    floors: Mapping[str, float],
+    dtype: str,
+) -> PairRow:
+    """Compare one pair: in the run of the whole model, and alone on the first model's inputs."""
+    a, b = pair.first, pair.second
+    if a is None or b is None:
+        return PairRow(a, b)
+    floor = floors[_floor_name(a, own_layers[0])]
+    chained = _distance(b.output, a.output)
+    values = fitted(a.inputs, b)
+    if values is None or _is_folded(b, own_layers[1]):
+        return PairRow(a, b, chained, floor)
+    if _is_folded(a, own_layers[0]):
+        alone_floor = folded_floor(a, dtype)
+    else:
+        alone_floor = layer_floor(participants[0], a, dtype)
+    output = participants[1].run_layer(b, values)
+    alone = _distance(output, a.output)
+    fault = None
+    if alone > MAX_RATIO * alone_floor:
+        fault = Fault(a, b, diagnosis=diagnose(a, b, output, alone_floor), error=alone)
+    elif not _is_same_function(a, b):
+        fault = Fault(a, b, words="these inputs do not show the difference of the functions")
+    return PairRow(a, b, chained, floor, alone, alone_floor, fault)
+
+
+def _is_same_function(a: Layer, b: Layer) -> bool:
+    """Return whether two activation functions agree everywhere, and not only on these inputs."""
+    if not a.kind == b.kind == "activation":
+        return True
+    functions = [layer.settings["function"] for layer in (a, b)]
+    if functions[0] == functions[1] or any(name not in ACTIVATIONS for name in functions):
+        return True
+    first, second = (compute(replace(layer, inputs=(ACTIVATION_RANGE,))) for layer in (a, b))
+    return bool(np.allclose(first, second, rtol=1e-6, atol=1e-6))
+
+
+def _explain_hidden(rows: list[PairRow]) -> None:
+    """Explain a first divergence at a layer that agrees alone.
+
+    Something before it was not recorded: an operation that is no layer, such as a padding or a
+    scaling inside of ``forward``, shows only in the run of the whole model.
+    """
+    for index, row in enumerate(rows):
+        a, b = row.first, row.second
+        if row.fault is not None or a is None or b is None:
+            return
+        if row.ratio > MAX_RATIO:
+            diagnosis = diagnose(a, b, b.output, row.chained_floor)
+            fault = Fault(a, b, diagnosis=diagnosis, error=row.chained or 0.0, is_hidden=True)
+            rows[index] = replace(row, fault=fault)
+            return
+
+
+def _is_folded(layer: Layer, own_layers: Mapping[str, Layer]) -> bool:
+    """Return whether a layer is a convolution with its norm, which no model has as one layer."""
+    return layer.output is not own_layers[layer.name].output
+
+
+def _floor_name(layer: Layer, own_layers: Mapping[str, Layer]) -> str:
+    """Return the layer whose output this is: for a folded convolution, its norm."""
+    return next(
+        (name for name, own in own_layers.items() if own.output is layer.output), layer.name
+    )
+
+
+def _distance(value: np.ndarray, reference: np.ndarray) -> float:
+    """Return the relative distance; shapes may differ by axes of length one behind the second."""
+    same = value.shape[:2] == reference.shape[:2] and value.size == reference.size
+    return distance(value.reshape(reference.shape) if same else value, reference)
+
+
+def _structural_faults(
+    rows: Sequence[PairRow], traces: Sequence[Trace], inputs: np.ndarray, output_ratio: float
+) -> list[Fault]:
+    """Find exchanged layers, layers that only one model has, and inputs from other layers."""
+    pairs = [Pair(row.first, row.second) for row in rows]
+    faults = _exchanged(pairs)
+    exchanged = {id(layer) for fault in faults for layer in (fault.first, fault.second)}
+    faults += [
+        fault
+        for fault in _additional(rows, output_ratio)
+        if not {id(fault.first), id(fault.second)} & exchanged
+    ]
+    for a, b, own_source, other_source in wiring_faults(pairs, traces[0], traces[1], inputs):
+        words = f"takes {own_source} in the first model and {other_source} in the second"
+        faults.append(Fault(a, b, words=words))
+    return faults
+
+
+def _additional(rows: Sequence[PairRow], output_ratio: float) -> list[Fault]:
+    """Find layers that only one model has and that change what it computes.
+
+    Frameworks build some layers of several others, such as a group norm. So layers between two
+    pairs are no fault where the models agree behind them, or where both models have some there and
+    already differ before.
+    """
+    faults: list[Fault] = []
+    gap: list[PairRow] = []
+    before: PairRow | None = None
+    for row in [*rows, None]:
+        if row is not None and row.chained is None:
+            gap.append(row)
+            continue
+        ratio = output_ratio if row is None else row.ratio
+        sides = {side for each in gap for side in ("first", "second") if getattr(each, side)}
+        differs_before = before is not None and before.ratio > MAX_RATIO
+        if ratio > MAX_RATIO and not (len(sides) == 2 and differs_before):
+            faults += [_missing(each, before) for each in gap]
+        gap, before = [], row
+    return faults
+
+
+def _missing(row: PairRow, before: PairRow | None) -> Fault:
+    """Say that a model has no such layer, and behind which of its layers it is missing."""
+    layer, other = (row.first, "second") if row.first else (row.second, "first")
+    assert layer is not None
+    after = None if before is None else getattr(before, other)
+    place = "at its start" if after is None else f"after {after}"
+    words = f"has no {layer.settings.get('function', layer.kind.replace('_', ' '))} {place}"
+    return Fault(row.first, row.second, words=words)
+
+
+def _exchanged(pairs: Sequence[Pair]) -> list[Fault]:
+    """Find layers that come before their neighbour in one model and after it in the other."""
+    faults = []
+    for before, middle, after in zip(pairs, pairs[1:], pairs[2:], strict=False):
+        first, second = before.first or after.first, before.second or after.second
+        if before.is_complete or after.is_complete or not middle.is_complete:
+            continue
+        if first is None or second is None or first.kind != second.kind:
+            continue
+        order = ("before", "after") if before.first else ("after", "before")
+        words = (
+            f"comes {order[0]} {middle.first} in the first model and {order[1]} it in the second"
+        )
+        faults.append(Fault(first, second, words=words))
+    return faults

@@ -1,0 +1,123 @@
+"""Noise floors of a trace and of a single layer; see `pymobilenet.parity.floors` for the method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from pymobilenet.backends.trace import Layer, Participant, Trace
+from pymobilenet.parity.diff.ops import compute
+from pymobilenet.parity.floors import distance, min_floor
+from pymobilenet.parity.tolerances import DRAWS
+from pymobilenet.philox import Stream, permutation, raw_words
+
+LAYER_DRAWS = 3
+"""Draws of a single layer, which costs little but is done for every layer."""
+
+
+LAYER_MIN_ULPS = 2
+"""No floor of a layer alone is below this many units in the last place, for layers that compute
+each value from one value; sums have the usual minimum (`MIN_FLOOR_ULPS`)."""
+
+ELEMENTWISE = ("batch_norm", "activation", "add", "multiply", "flatten", "max_pool")
+
+
+def moved(array: np.ndarray, draw: int, index: int) -> np.ndarray:
+    """Move every value up or down by one unit in the last place, at random.
+
+    Args:
+        array: Of a floating dtype.
+        draw: The seed.
+        index: Distinguishes the arrays of one draw.
+
+    Returns:
+        An array of the same shape and dtype.
+    """
+    words = raw_words(draw, Stream.PROBE, 1, index, array.size)
+    up = (words >> np.uint64(63)).astype(bool).reshape(array.shape)
+    return np.nextafter(array, np.where(up, np.inf, -np.inf).astype(array.dtype))
+
+
+def trace_floors(
+    participant: Participant, inputs: np.ndarray, dtype: str, base: Trace
+) -> tuple[dict[str, float], float]:
+    """Measure the floor of every layer's output and of the model's output.
+
+    Args:
+        participant: The first model of a comparison.
+        inputs: (N, ...), of `dtype`.
+        dtype: float32 or float64.
+        base: Its trace on `inputs`.
+
+    Returns:
+        Name of a layer -> floor, and the floor of the output, as fractions of the tensor's norm.
+    """
+    floors = {layer.name: min_floor(dtype) for layer in base.layers}
+    output_floor = min_floor(dtype)
+    for draw in range(DRAWS):
+        order = permutation(raw_words(draw, Stream.PROBE, 2, 0, len(inputs)))
+        inverse = np.argsort(order)
+        number = draw if participant.moves_weights else None
+        trace = participant.trace(moved(inputs, draw, 0)[order], dtype, number)
+        outputs = {layer.name: layer.output for layer in trace.layers}
+        for layer in base.layers:
+            if layer.name in outputs and len(outputs[layer.name]) == len(inverse):
+                move = distance(outputs[layer.name][inverse], layer.output)
+                floors[layer.name] = max(floors[layer.name], move)
+        output_floor = max(output_floor, distance(trace.output[inverse], base.output))
+    return floors, output_floor
+
+
+def layer_floor(participant: Participant, layer: Layer, dtype: str) -> float:
+    """Measure the floor of one layer on inputs that are moved by one unit in the last place.
+
+    Args:
+        participant: The model whose latest trace has the layer.
+        layer: One of its layers.
+        dtype: Of the trace.
+
+    Returns:
+        The floor, as a fraction of the output's norm.
+    """
+    if layer.kind in ELEMENTWISE:
+        floor = LAYER_MIN_ULPS * float(np.finfo(dtype).eps)
+    else:
+        floor = min_floor(dtype)
+    for draw in range(LAYER_DRAWS):
+        inputs = [moved(value, draw, index) for index, value in enumerate(layer.inputs)]
+        floor = max(floor, distance(participant.run_layer(layer, inputs), layer.output))
+    return floor
+
+
+def folded_floor(layer: Layer, dtype: str) -> float:
+    """Measure the floor of a convolution with its norm folded in, which no model runs as one layer.
+
+    Args:
+        layer: Of a trace that `pairing.fold_norms` returned.
+        dtype: Of the trace.
+
+    Returns:
+        The floor, as a fraction of the output's norm.
+    """
+    floor, reference = min_floor(dtype), compute(layer)
+    for draw in range(LAYER_DRAWS):
+        inputs = tuple(moved(value, draw, index) for index, value in enumerate(layer.inputs))
+        floor = max(floor, distance(compute(replace(layer, inputs=inputs)), reference))
+    return floor
+
+
+def fitted(inputs: Sequence[np.ndarray], layer: Layer) -> list[np.ndarray] | None:
+    """Return inputs in the shapes that a layer of another model takes, or None if they do not fit.
+
+    Args:
+        inputs: The inputs of its counterpart.
+        layer: The layer that is to be run.
+    """
+    if len(inputs) != len(layer.inputs):
+        return None
+    pairs = list(zip(inputs, layer.inputs, strict=True))
+    if any(value.size != own.size for value, own in pairs):
+        return None
+    return [value.reshape(own.shape).astype(own.dtype) for value, own in pairs]

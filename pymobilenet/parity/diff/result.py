@@ -1,0 +1,252 @@
+"""The results of a comparison of models, and how they are printed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pymobilenet.backends.trace import Layer
+from pymobilenet.parity.diff.diagnosis import Diagnosis
+from pymobilenet.parity.tolerances import MAX_RATIO, USUAL_RATIO
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that one model does differently from the other.
+
+    Attributes:
+        first: The layer of the first model, or None where it has none.
+        second: Its counterpart.
+        diagnosis: The known difference that explains it, or None.
+        words: For a fault of the structure, what differs.
+        error: For a layer that differs on the same inputs, the relative error.
+        is_hidden: Whether the layers agree on the same inputs, so that the difference is in an
+            operation before them that is not recorded as a layer.
+    """
+
+    first: Layer | None
+    second: Layer | None
+    diagnosis: Diagnosis | None = None
+    words: str = ""
+    error: float = 0.0
+    is_hidden: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of the known difference, ``structure``, or ``unknown``."""
+        if self.diagnosis is not None:
+            return self.diagnosis.difference.name
+        return "structure" if self.words else "unknown"
+
+    def describe(self, first_name: str, second_name: str) -> list[str]:
+        """Return lines that say what differs, and what to write instead.
+
+        Args:
+            first_name: The name of the first model.
+            second_name: The name of the other.
+        """
+        if self.words and self.first is not None and self.second is not None:
+            return [f"{self.first} / {self.second}: {self.words}"]
+        if self.words:
+            layer = self.first or self.second
+            owner, lacks = (first_name, second_name) if self.first else (second_name, first_name)
+            return [f"{layer} of {owner}: {lacks} {self.words}"]
+        place = f"{self.first} / {self.second}"
+        if self.diagnosis is None and self.is_hidden:
+            return [
+                f"{place}: differs by {self.error:.1e} in the whole model and not alone: the cause "
+                "is an operation before it that is not recorded as a layer"
+            ]
+        if self.diagnosis is None:
+            return [
+                f"{place}: differs by {self.error:.1e} on the same inputs; no known difference "
+                "explains it"
+            ]
+        difference = self.diagnosis.difference
+        return [
+            f"{place}: {difference.name}: in {second_name}, {self.diagnosis.what}",
+            f"    torch: {difference.torch}",
+            f"    Flux:  {difference.flux}",
+        ]
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """The errors of two corresponding layers.
+
+    Attributes:
+        first: The layer of the first model, or None.
+        second: Its counterpart, or None.
+        chained: Relative error of the outputs, each in the run of its own model.
+        chained_floor: Noise floor of that output.
+        alone: Relative error where both layers get the first model's inputs; None if the second
+            cannot take them.
+        alone_floor: Noise floor of the layer alone.
+        fault: What is wrong with this layer alone, if anything.
+    """
+
+    first: Layer | None
+    second: Layer | None
+    chained: float | None = None
+    chained_floor: float = 0.0
+    alone: float | None = None
+    alone_floor: float = 0.0
+    fault: Fault | None = None
+
+    @property
+    def ratio(self) -> float:
+        """The chained error in floors; 0 for a layer without counterpart."""
+        return 0.0 if self.chained is None else self.chained / self.chained_floor
+
+    @property
+    def alone_ratio(self) -> float | None:
+        """The error of the layer alone, in floors."""
+        return None if self.alone is None else self.alone / self.alone_floor
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models, compared layer by layer.
+
+    Attributes:
+        first: The name of the first model.
+        second: The name of the other.
+        dtype: In which both computed.
+        rows: The layers, in order of execution.
+        output_error: Relative error of what the models return.
+        output_floor: Noise floor of what the first returns.
+        faults: What differs, in order of execution; then differences of the structure.
+        explanation: What was done to the output, if no layer differs.
+    """
+
+    first: str
+    second: str
+    dtype: str
+    rows: tuple[PairRow, ...]
+    output_error: float
+    output_floor: float
+    faults: tuple[Fault, ...]
+    explanation: str | None
+
+    @property
+    def output_ratio(self) -> float:
+        """The error of the output, in floors."""
+        return self.output_error / self.output_floor
+
+    @property
+    def passed(self) -> bool:
+        """Whether output and all paired layers are within `MAX_RATIO` floors and without fault."""
+        ratios = [self.output_ratio, *(row.ratio for row in self.rows)]
+        return max(ratios) <= MAX_RATIO and not any(row.fault for row in self.rows)
+
+    @property
+    def first_divergence(self) -> PairRow | None:
+        """The first pair that is outside `USUAL_RATIO` floors; None if the models agree."""
+        if self.passed:
+            return None
+        return next((row for row in self.rows if row.ratio > USUAL_RATIO), None)
+
+    def lines(self) -> list[str]:
+        """Return the verdict, the first divergence and the faults, as text."""
+        pairs = [row for row in self.rows if row.chained is not None]
+        worst = max((row.ratio for row in pairs), default=0.0)
+        verdict = "agree" if self.passed else "DIFFER"
+        lines = [
+            f"{self.first} and {self.second} {verdict}: {len(pairs)} layers in {self.dtype}, the "
+            f"worst at {worst:.3g} noise floors (limit {MAX_RATIO:g}), the output at "
+            f"{self.output_ratio:.3g}"
+        ]
+        divergence = self.first_divergence
+        if divergence is not None:
+            lines.append(
+                f"  first divergence: {divergence.first} / {divergence.second}, error "
+                f"{divergence.chained:.1e}, floor {divergence.chained_floor:.1e}"
+            )
+        if self.explanation:
+            lines.append(f"  {self.explanation}")
+        for fault in self.faults:
+            lines += [f"  {line}" for line in fault.describe(self.first, self.second)]
+        return lines
+
+
+@dataclass(frozen=True)
+class DiffReport:
+    """The result of `compare`.
+
+    Attributes:
+        names: The names of the models.
+        comparisons: The first model with each of the others.
+        versions: Name of a model -> versions of its libraries.
+        input_shape: The shape of the inputs.
+    """
+
+    names: tuple[str, ...]
+    comparisons: tuple[Comparison, ...]
+    versions: dict[str, dict[str, str]]
+    input_shape: tuple[int, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether all models agree."""
+        return all(comparison.passed for comparison in self.comparisons)
+
+    @property
+    def odd_one_out(self) -> str | None:
+        """With three or more models, the one that alone differs from the others."""
+        if len(self.names) < 3 or self.passed:
+            return None
+        differing = [c.second for c in self.comparisons if not c.passed]
+        if len(differing) == 1:
+            return differing[0]
+        return self.names[0] if len(differing) == len(self.comparisons) else None
+
+    def __str__(self) -> str:
+        """Return the report as text."""
+        lines = [line for comparison in self.comparisons for line in comparison.lines()]
+        if self.odd_one_out is not None:
+            lines.append(f"{self.odd_one_out} is the odd one out")
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as values of JSON."""
+        return {
+            "passed": self.passed,
+            "models": list(self.names),
+            "versions": self.versions,
+            "input_shape": list(self.input_shape),
+            "odd_one_out": self.odd_one_out,
+            "comparisons": [_comparison_dict(comparison) for comparison in self.comparisons],
+        }
+
+
+def _comparison_dict(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "first": comparison.first,
+        "second": comparison.second,
+        "dtype": comparison.dtype,
+        "passed": comparison.passed,
+        "output": {"error": comparison.output_error, "floor": comparison.output_floor},
+        "explanation": comparison.explanation,
+        "faults": [
+            {"name": fault.name, "lines": fault.describe(comparison.first, comparison.second)}
+            for fault in comparison.faults
+        ],
+        "layers": [_row_dict(row) for row in comparison.rows],
+    }
+
+
+def _row_dict(row: PairRow) -> dict[str, Any]:
+    def layer(value: Layer | None) -> dict[str, Any] | None:
+        if value is None:
+            return None
+        return {"name": value.name, "kind": value.kind, "shape": list(value.output.shape)}
+
+    return {
+        "first": layer(row.first),
+        "second": layer(row.second),
+        "chained": None
+        if row.chained is None
+        else {"error": row.chained, "floor": row.chained_floor},
+        "alone": None if row.alone is None else {"error": row.alone, "floor": row.alone_floor},
+        "fault": None if row.fault is None else row.fault.name,
+    }

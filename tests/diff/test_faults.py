@@ -1,0 +1,62 @@
+"""Every planted fault is caught, located and diagnosed; a correct pair is not accused."""
+
+import pytest
+import torch
+from diff.nets import FAULTS, Net, images
+from torch import nn
+
+from pymobilenet.parity import compare
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def test_a_planted_fault_is_caught_located_and_diagnosed(fault):
+    report = compare(Net(), fault.net(), inputs=images())
+    assert not report.passed
+    faults = report.comparisons[0].faults
+    layers = [layer.name for each in faults for layer in (each.first, each.second) if layer]
+    assert any(name.partition(".")[0] == fault.layer for name in layers), str(report)
+    assert faults[0].name == fault.difference, str(report)
+
+
+def test_several_faults_are_all_listed():
+    net = Net()
+    net.stem_norm.eps = 1e-3
+    net.stem_act = nn.ReLU()
+    with torch.no_grad():
+        net.up.weight.copy_(net.up.weight.flip(2, 3).clone())
+    faults = compare(Net(), net, inputs=images()).comparisons[0].faults
+    assert [each.name for each in faults] == ["eps of a norm", "activation function", "kernel flip"]
+
+
+def test_a_layer_behind_a_fault_is_not_accused():
+    net = Net()
+    net.stem_norm.eps = 1e-3
+    comparison = compare(Net(), net, inputs=images()).comparisons[0]
+    assert len(comparison.faults) == 1
+    assert comparison.first_divergence.first.name == "stem_norm"
+    later = [row for row in comparison.rows if row.ratio > 30]
+    assert len(later) > 5
+
+
+def test_functions_that_these_inputs_do_not_tell_apart_are_named():
+    net = Net()
+    net.stem_act = nn.ReLU()
+    report = compare(Net(), net, inputs=images() / 1e3)
+    assert report.comparisons[0].output_error == 0
+    assert not report.passed
+    assert "these inputs do not show the difference" in str(report)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_same_net_in_another_memory_format_agrees(seed):
+    report = compare(Net(), Net().to(memory_format=torch.channels_last), inputs=images(seed=seed))
+    assert report.passed, str(report)
+    assert not report.comparisons[0].faults
+
+
+def test_the_odd_one_out_of_three_is_named():
+    wrong = Net()
+    wrong.stem_norm.eps = 1e-3
+    assert compare(Net(), Net(), wrong, inputs=images()).odd_one_out == "Net (3)"
+    assert compare(wrong, Net(), Net(), inputs=images()).odd_one_out == "Net (1)"
+    assert compare(Net(), Net(), Net(), inputs=images()).odd_one_out is None
