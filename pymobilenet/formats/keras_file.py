@@ -271,7 +271,7 @@ def _activation(rows: list[tuple[str, Mapping[str, Any]]], source: str) -> dict[
         if kind == "ReLU":
             limit = config.get("max_value")
             kinds.add("relu" if limit is None else "relu6" if limit == 6 else f"relu to {limit}")
-        elif kind == "Activation" and config.get("activation") != "softmax":
+        elif kind == "Activation" and config.get("activation") not in ("softmax", "linear"):
             kinds.add(str(config.get("activation")))
     if kinds - {"relu", "relu6"} or len(kinds) > 1:
         raise WeightsError(

@@ -141,7 +141,10 @@ def _by_channel(vector: np.ndarray, value: np.ndarray) -> np.ndarray:
 def _dense(
     inputs: list[np.ndarray], params: Mapping[str, np.ndarray], _settings: Mapping[str, Any]
 ) -> np.ndarray:
-    output = inputs[0] @ params["weight"].T
+    value, weight = inputs[0], params["weight"]
+    if value.shape[-1] != weight.shape[1]:  # maps of one pixel
+        value = value.reshape(len(value), -1)
+    output = value @ weight.T
     return output + params["bias"] if "bias" in params else output
 
 

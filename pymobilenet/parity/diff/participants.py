@@ -16,8 +16,8 @@ from pymobilenet.backends.trace import Layer, Participant, Trace
 from pymobilenet.errors import ConfigError
 
 HOW = (
-    "a model must be a torch.nn.Module, a model of this package, a Julia object, a function of "
-    "arrays, a Participant, or text: a file (.onnx, or a format that `convert` reads), "
+    "a model must be a torch.nn.Module, a keras.Model, a model of this package, a Julia object, a "
+    "function of arrays, a Participant, or text: a file (.onnx, or a format that `convert` reads), "
     "package.module:function, file.py:function or file.jl:function"
 )
 
@@ -113,6 +113,11 @@ def participant(model: Any, name: str | None = None) -> Participant:
         return _from_text(str(model), name)
     if isinstance(model, Model):
         return _from_backend(model, name)
+    keras = sys.modules.get("keras")  # with the backend torch, its models are modules of torch, too
+    if keras is not None and isinstance(model, keras.Model):
+        from pymobilenet.parity.diff.keras_participant import KerasParticipant
+
+        return KerasParticipant(model, name or str(model.name))
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(model, torch.nn.Module):
         from pymobilenet.backends.torch.tracing import TorchParticipant
@@ -180,6 +185,8 @@ def _call(module: Any, function: str, spec: str) -> Any:
     value = getattr(module, function, None)
     if value is None:
         raise ConfigError(f"{spec}: {module.__name__} has no {function!r}")
-    torch = sys.modules.get("torch")
-    is_model = torch is not None and isinstance(value, torch.nn.Module)
+    torch, keras = sys.modules.get("torch"), sys.modules.get("keras")
+    is_model = (torch is not None and isinstance(value, torch.nn.Module)) or (
+        keras is not None and isinstance(value, keras.Model)
+    )
     return value if is_model or not callable(value) else value()

@@ -50,7 +50,7 @@ def save_report(report: DiffReport, folder: str | Path) -> list[Path]:
 def as_html(report: DiffReport) -> str:
     """Return the report as one HTML page that needs no network."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pymobilenet.parity.diff"), autoescape=True, trim_blocks=True
+        loader=jinja2.PackageLoader("pymobilenet.parity.diff"), autoescape=True
     )
     comparisons = [
         {

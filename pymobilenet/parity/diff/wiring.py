@@ -21,7 +21,8 @@ def annotate(trace: Trace, inputs: np.ndarray) -> Trace:
     """Return a trace whose layers say whether they are first, and which maps were flattened.
 
     Adds the settings ``is_first`` (the layer takes the model's input) and ``map_shape`` (for a
-    dense layer, the shape (C, H, W) of the maps that were flattened into its features).
+    dense layer, the shape (C, H, W) of the maps that were flattened into its features). A 1x1
+    convolution of a single pixel becomes a dense layer.
 
     Args:
         trace: Of one run.
@@ -38,8 +39,20 @@ def annotate(trace: Trace, inputs: np.ndarray) -> Trace:
             settings |= {} if shape is None else {"map_shape": shape}
         if layer.inputs and np.array_equal(layer.inputs[0], inputs):
             settings["is_first"] = True
+        if _is_dense(layer):
+            weight = layer.params["weight"]
+            params = {**layer.params, "weight": weight.reshape(weight.shape[:2])}
+            layer = replace(layer, kind="dense", params=params)
+            settings = {}
         layers.append(replace(layer, settings=settings))
     return Trace(tuple(layers), trace.output)
+
+
+def _is_dense(layer: Layer) -> bool:
+    """Return whether a layer is a 1x1 convolution of one pixel, which is a dense layer."""
+    if layer.kind != "conv" or layer.settings["groups"] != 1:
+        return False
+    return {*layer.inputs[0].shape[2:], *layer.params["weight"].shape[2:]} == {1}
 
 
 def sources(trace: Trace, inputs: np.ndarray) -> dict[str, list[str]]:
