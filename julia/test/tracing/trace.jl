@@ -34,7 +34,8 @@ x = randn(rng, Float64, 12, 8, 3, 2)
         "layers[4]" => "max_pool", "layers[5]" => "mean_pool", "layers[6]" => "flatten",
         "layers[7]" => "dense", "layers[7].σ" => "activation", "layers[8]" => "dropout", "layers[9]" => "softmax",
     ]
-    @test output == Flux.testmode!(Flux.f64(deepcopy(model)))(x) == last(records).output
+    @test output == last(records).output
+    @test output ≈ Flux.testmode!(Flux.f64(deepcopy(model)))(x) rtol = 1e-11 # whose norms have Float32 constants
     settings = Dict(first(records).settings)
     @test settings["padding"] == [(0, 1), (1, 1)] # torch's order: height, then width
     @test settings["stride"] == [1, 2]

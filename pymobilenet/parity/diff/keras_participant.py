@@ -61,7 +61,11 @@ class KerasParticipant(Participant):
         self._layers: dict[str, Any] = {}
 
     def trace(self, inputs: np.ndarray, dtype: str, draw: int | None = None) -> Trace:
-        """Run the model in inference mode; see `Participant.trace`."""
+        """Run the model in inference mode; see `Participant.trace`.
+
+        Raises:
+            ConfigError: The dtype is not float32.
+        """
         if dtype not in self.dtypes or draw is not None:
             raise ConfigError(f"{self.name}: dtype must be float32. Received: {dtype}, draw {draw}")
         calls: list[tuple[Any, list[np.ndarray], np.ndarray]] = []
@@ -202,6 +206,8 @@ def _describe(
         return "activation", {}, {"function": function, **limits}
     if name == "Activation":
         function = layer.activation.__name__
+        if function == "linear":
+            return "identity", {}, {}
         if function in ("softmax", "log_softmax"):
             return function, {}, {}
         return "activation", {}, {"function": ACTIVATIONS.get(function, function)}
