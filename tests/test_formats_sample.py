@@ -1,6 +1,7 @@
 """Settings that neither names nor shapes determine are found with a sample of the original net."""
 
 import itertools
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +12,10 @@ from peer_nets import Marvis, images, outputs, randomized
 
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.errors import ConfigError, WeightsError
-from pymobilenet.formats import Sample, load_any, parse_settings
+from pymobilenet.formats import Sample, load_any, parse_settings, rounding
 from pymobilenet.formats.npz import write
+from pymobilenet.formats.sample import sample_floor
+from pymobilenet.parity import tolerances
 from pymobilenet.parity.verify import verify_sample
 
 CHANGES = {
@@ -54,7 +57,31 @@ def test_the_one_combination_that_reproduces_the_outputs_is_found(tmp_path, chan
     for name in CHANGES:
         assert getattr(loaded.config, name) == getattr(config, name), name
         assert name not in loaded.report.assumed
-    assert "; the runner-up, " in str(loaded.report)
+    assert re.search(
+        r"relative error [0-9.e-]+, where rounding accounts for [0-9.e-]+; the runner-up, stem_stride",
+        str(loaded.report),
+    )
+
+
+def test_the_bound_follows_from_the_measured_floor(tmp_path):
+    config, state = original({})
+    path, sample = recorded(tmp_path, config, state)
+    floor = sample_floor(config, state, Sample.read(sample))
+    assert 1e-7 < floor < 1e-4
+    with np.load(sample) as file:
+        x, y = file["inputs"], file["outputs"]
+    noise = np.random.default_rng(2).standard_normal(y.shape)
+    noise *= np.linalg.norm(y) / np.linalg.norm(noise)
+    write(sample, {"inputs": x, "outputs": (y + 5 * floor * noise).astype(np.float32)}, {})
+    assert load_any(path, sample=sample).config.stem_stride == 2
+    write(sample, {"inputs": x, "outputs": (y + 100 * floor * noise).astype(np.float32)}, {})
+    with pytest.raises(WeightsError, match=r"relative error of .*where rounding accounts for .*runner-up"):
+        load_any(path, sample=sample)
+
+
+def test_the_bound_is_that_of_parity():
+    assert (rounding.DRAWS, rounding.ALLOWED) == (tolerances.DRAWS, tolerances.MAX_RATIO)
+    assert rounding.MIN_ULPS == tolerances.MIN_FLOOR_ULPS
 
 
 @pytest.mark.parametrize("field", CHANGES)

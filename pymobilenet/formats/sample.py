@@ -6,7 +6,7 @@ A sample is a few inputs of the original net and its outputs.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,9 @@ from pymobilenet.backends.base import Model
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import WeightsError
 from pymobilenet.formats.match import Match
+from pymobilenet.formats.rounding import ALLOWED, noise_floors, softmax
 from pymobilenet.formats.settings import OPEN, Settings
 from pymobilenet.weights import State, check_state
-
-ROUNDING = 1e-4
-"""The largest relative error of the outputs that counts as rounding: float32 nets of this depth
-have errors up to some 1e-5; one wrong setting gives 1e-3 and more."""
 
 EQUAL_FACTOR = 10.0
 """Combinations whose errors are within this factor of the smallest count as equal."""
@@ -106,8 +103,9 @@ def decide(
 ) -> tuple[Settings, tuple[str, ...]]:
     """Find the combination of the unknown settings that reproduces the sample's outputs.
 
-    A setting that does not change the outputs, as relu or relu6 if no value exceeds 6, stays
-    unknown.
+    The outputs count as reproduced within `ALLOWED` times the noise floor of the closest
+    combination, which is measured. A setting that does not change the outputs, as relu or relu6 if
+    no value exceeds 6, stays unknown.
 
     Args:
         source: The file, for messages.
@@ -135,26 +133,25 @@ def decide(
     check_state(base, wide, "float64", source=source)
     trials = sorted(_trials(sample, base, wide, searched), key=lambda trial: trial.error)
     best = trials[0]
-    if not best.error <= ROUNDING:
+    floor = sample_floor(replace(base, **best.settings), state, sample)
+    allowed = ALLOWED * floor
+    if not best.error <= allowed:
         raise WeightsError(
             f"{source}: no combination of {', '.join(searched) or 'settings'} reproduces the "
             f"sample's outputs: the closest, {_text(best.settings)}, has a relative error of "
-            f"{best.error:.1e}, where rounding is below {ROUNDING:.0e}"
-            + _first_difference(sample, base, wide, best, match)
+            f"{best.error:.1e}, where rounding accounts for {allowed:.1e}{_runner_up(trials[1:])}"
+            + _first_difference(sample, base, state, best, match)
         )
-    equal = [trial for trial in trials if trial.error <= max(EQUAL_FACTOR * best.error, 1e-12)]
+    equal = [trial for trial in trials if trial.error <= max(EQUAL_FACTOR * best.error, floor)]
     decided = {
         name: best.settings[name]
         for name in searched
         if len({trial.settings[name] for trial in equal}) == 1
     }
     others = [trial for trial in trials if trial not in equal]
-    runner_up = (
-        f"; the runner-up, {_text(others[0].settings)}, {others[0].error:.1e}" if others else ""
-    )
     notes = [
-        f"the sample decides {_text(decided) or 'nothing new'}: relative error {best.error:.1e}"
-        f"{runner_up}"
+        f"the sample decides {_text(decided) or 'nothing new'}: relative error {best.error:.1e}, "
+        f"where rounding accounts for {allowed:.1e}{_runner_up(others)}"
     ]
     undecided = [name for name in searched if name not in decided]
     if undecided:
@@ -164,6 +161,32 @@ def decide(
     if _are_probabilities(sample.outputs) and "softmax" not in fixed:
         decided["softmax"] = True
     return replace(known, sample=decided), tuple(notes)
+
+
+def _runner_up(trials: Sequence[_Trial]) -> str:
+    if not trials:
+        return ""
+    return f"; the runner-up, {_text(trials[0].settings)}, {trials[0].error:.1e}"
+
+
+def sample_floor(config: MobileNetConfig, state: State, sample: Sample) -> float:
+    """Return how far rounding moves the sample's outputs, relative to their norm.
+
+    Args:
+        config: The net, without a softmax.
+        state: Its weights, in whose dtype the floor is measured.
+        sample: Its inputs and outputs.
+    """
+    return _floors(config, state, sample, ["logits"])["logits"]
+
+
+def _floors(
+    config: MobileNetConfig, state: State, sample: Sample, names: Sequence[str]
+) -> dict[str, float]:
+    is_probability = _are_probabilities(sample.outputs)
+    is_float = sample.outputs.dtype.kind == "f"
+    precision = sample.outputs.dtype if is_float else np.dtype("float32")
+    return noise_floors(config, state, sample.inputs, names, precision, is_probability)
 
 
 def _trials(
@@ -195,8 +218,7 @@ def output_distance(logits: np.ndarray, outputs: np.ndarray) -> float:
             f"the sample's outputs must have shape {logits.shape}. Received: {outputs.shape}"
         )
     if _are_probabilities(outputs):
-        logits = np.exp(logits - logits.max(axis=1, keepdims=True))
-        logits /= logits.sum(axis=1, keepdims=True)
+        logits = softmax(logits)
     return _relative(logits, outputs)
 
 
@@ -216,7 +238,8 @@ def _first_difference(
     """Return a message about the first intermediate output that the closest net does not give."""
     if not sample.intermediates:
         return ""
-    model = _model(base, state, best.settings)
+    wide = {name: tensor.astype(np.float64) for name, tensor in state.items()}
+    model = _model(base, wide, best.settings)
     activations = model.activations(sample.inputs.astype(np.float64, order="C"))
     canonical_names = {name: name for name in activation_names(base)}
     for canonical, peer in match.names.items():
@@ -229,11 +252,14 @@ def _first_difference(
         for name in sample.intermediates
         if canonical_names.get(name) in order
     )
+    floors = _floors(
+        replace(base, **best.settings), state, sample, [canonical_names[name] for _, name in pairs]
+    )
     for _, name in pairs:
         expected, value = sample.intermediates[name], activations[canonical_names[name]]
         if expected.shape != value.shape:
             return f"; the first that differs is {name}: {value.shape}, not {expected.shape}"
-        if not _relative(value, expected) <= ROUNDING:
+        if not _relative(value, expected) <= ALLOWED * floors[canonical_names[name]]:
             return f"; the first that differs is {name}, by {_relative(value, expected):.1e}"
     return ""
 

@@ -14,10 +14,11 @@ from pymobilenet.backends.probe import Probe, digest, images, logits
 from pymobilenet.errors import WeightsError
 from pymobilenet.formats import Loaded
 from pymobilenet.formats.exchange import WeightsFile
-from pymobilenet.formats.sample import ROUNDING, Sample, output_distance
-from pymobilenet.parity.floors import IMAGES_INDEX, distance, min_floor, move_parameters, move_ulps
+from pymobilenet.formats.sample import Sample, output_distance, sample_floor
+from pymobilenet.parity.floors import IMAGES_INDEX, min_floor
 from pymobilenet.parity.tolerances import DRAWS, MAX_RATIO
 from pymobilenet.weights import State
+from pymobilenet.weights.perturb import distance, move_parameters, move_ulps
 
 PROBE_DTYPES = ("float64", "float32")
 
@@ -102,21 +103,23 @@ def verify_sample(loaded: Loaded, sample: Sample, names: Sequence[str]) -> list[
         names: The backends.
 
     Returns:
-        A check for each backend and dtype. Its floor is that of `formats.sample.ROUNDING`, since
-        nothing is known of how the original rounds.
+        A check for each backend and dtype. Its floor is how far rounding moves the outputs in the
+        dtype of the weights, since nothing is known of how the original rounds.
 
     Raises:
         BackendUnavailable: A backend cannot be loaded.
     """
     checks = []
+    weights = {k: v for k, v in loaded.state.items() if _is_weight(k)}
+    config = replace(loaded.config, softmax=False)
+    floor = sample_floor(config, weights, sample)
     for name in names:
         for dtype in PROBE_DTYPES:
             if not (chosen := backend(name)).supports_dtype(dtype):
                 continue
-            weights = {k: v.astype(dtype) for k, v in loaded.state.items() if _is_weight(k)}
-            model = chosen.from_state(replace(loaded.config, softmax=False), weights)
+            model = chosen.from_state(config, {k: v.astype(dtype) for k, v in weights.items()})
             error = output_distance(model.predict(sample.inputs.astype(dtype)), sample.outputs)
-            checks.append(ProbeCheck(name, dtype, error, ROUNDING / MAX_RATIO))
+            checks.append(ProbeCheck(name, dtype, error, floor))
     return checks
 
 

@@ -1,0 +1,98 @@
+"""Rounding, imitated: values moved by one unit in the last place, images in another order.
+
+As in Monte Carlo arithmetic (D. S. Parker, "Monte Carlo Arithmetic", 1997), a program is run again
+on inputs that differ only as rounding makes them differ.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from pymobilenet.philox import Stream, permutation, raw_words
+from pymobilenet.weights.state import State
+
+
+def distance(value: np.ndarray, reference: np.ndarray) -> float:
+    """Return the norm of the difference over the norm of the reference, in float64.
+
+    Both are divided by the largest value of the reference first, so that squares of tiny second
+    moments do not underflow.
+
+    Args:
+        value: An array of any shape and dtype.
+        reference: An array of the same shape.
+
+    Returns:
+        0 where both are zero. Infinity where only the reference is zero, where a value is not
+        finite, or where the shapes differ.
+    """
+    if np.shape(value) != np.shape(reference):
+        return float("inf")
+    value = np.asarray(value, np.float64).ravel()
+    reference = np.asarray(reference, np.float64).ravel()
+    if not (np.isfinite(value).all() and np.isfinite(reference).all()):
+        return float("inf")
+    if np.array_equal(value, reference):
+        return 0.0
+    scale = np.abs(reference).max()
+    if scale == 0:
+        return float("inf")
+    with np.errstate(over="ignore"):
+        return _norm((value - reference) / scale) / _norm(reference / scale)
+
+
+def _norm(values: np.ndarray) -> float:
+    """Return the norm by pairwise summation: starting BLAS threads costs more than the sum."""
+    return math.sqrt(np.square(values).sum())
+
+
+def draw_order(draw: int, step: int, count: int, micro_batches: int = 1) -> np.ndarray:
+    """Return a random order (N,) of a batch's images, each of which stays in its micro-batch.
+
+    An image in another micro-batch would change the batch statistics of both.
+
+    Args:
+        draw: The number of the draw.
+        step: The step that takes the batch.
+        count: Images in the batch, N.
+        micro_batches: Equal slices that the step takes one after the other.
+    """
+    words = np.split(raw_words(draw, Stream.PROBE, 1, step, count), micro_batches)
+    return np.concatenate([k * len(part) + permutation(part) for k, part in enumerate(words)])
+
+
+def move_parameters(state: State, draw: int) -> State:
+    """Move every parameter by one unit in the last place; statistics and moments are unchanged.
+
+    Args:
+        state: Name -> array.
+        draw: The number of the draw.
+
+    Returns:
+        A new state; unchanged arrays are not copied.
+    """
+    return {
+        name: tensor
+        if "running_" in name or name.startswith("optimizer.")
+        else move_ulps(tensor, draw, index)
+        for index, (name, tensor) in enumerate(state.items())
+    }
+
+
+def move_ulps(values: np.ndarray, draw: int, index: int) -> np.ndarray:
+    """Move each value by one unit in the last place, up or down at random; 0 is unchanged.
+
+    Args:
+        values: Floating-point values of any shape.
+        draw: The number of the draw, which is the seed of the random bits.
+        index: The index of the array among those that one draw moves.
+
+    Returns:
+        A new array of the same shape and dtype.
+    """
+    words = raw_words(draw, Stream.PROBE, 2, index, -(-values.size // 64))
+    up = np.unpackbits(words.view(np.uint8))[: values.size].reshape(values.shape).astype(bool)
+    towards = np.where(up, np.inf, -np.inf).astype(values.dtype)
+    return np.where(values == 0, values, np.nextafter(values, towards))
