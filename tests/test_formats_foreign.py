@@ -7,7 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from format_models import KERAS_V1, assert_same_state, peer_tensors, random_state
+from format_models import (
+    BOTTLENECK,
+    KERAS_V1,
+    METADATA,
+    V1,
+    V2,
+    assert_same_state,
+    peer_tensors,
+    random_state,
+)
 from peer_nets import HuggingFaceV1, HuggingFaceV2, images, net, outputs
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -15,7 +24,7 @@ from safetensors.torch import save_file
 from pymobilenet import backend
 from pymobilenet.architecture import layers
 from pymobilenet.errors import ConfigError, WeightsError
-from pymobilenet.formats import convert, keras_h5, load_any, save_as
+from pymobilenet.formats import convert, keras_archive, keras_h5, load_any, save_as
 
 ROUNDING = 1e-5
 
@@ -252,6 +261,36 @@ def test_a_keras_net_with_other_strides_is_refused(tmp_path):
     rows[1]["config"]["strides"] = [1, 1]
     with pytest.raises(WeightsError, match=r"blocks\.1\.depthwise must have the stride of these"):
         load_any(archive(tmp_path / "a.keras", KERAS_V1, description))
+
+
+@pytest.mark.parametrize("config", [V1, replace(V2, resolution=65, dropout=0.2), KERAS_V1])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_model_comes_back_from_a_keras_archive_as_it_was(tmp_path, config, dtype):
+    pytest.importorskip("h5py")
+    state = random_state(config, dtype=dtype)
+    save_as(tmp_path / "a.keras", config, state, metadata=METADATA)
+    loaded = load_any(tmp_path / "a.keras")
+    assert loaded.config == config
+    assert_same_state(loaded.state, state)
+    assert METADATA.items() <= loaded.metadata.items()
+    save_as(tmp_path / "b.keras", config, state, metadata=METADATA)
+    assert (tmp_path / "a.keras").read_bytes() == (tmp_path / "b.keras").read_bytes()
+
+
+def test_an_archive_says_how_its_net_pads_without_this_projects_own_metadata(tmp_path):
+    description = keras_archive.describe(replace(V2, stem_stride=1, norm_eps=1e-4), "float32")
+    config = replace(V2, stem_stride=1, norm_eps=1e-4)
+    loaded = load_any(archive(tmp_path / "a.keras", config, description))
+    fields = ("stem_stride", "norm_eps", "padding", "activation")
+    assert [getattr(loaded.config, f) for f in fields] == [1, 1e-4, "symmetric", "relu6"]
+    assert not loaded.report.assumed
+
+
+def test_an_archive_is_not_written_for_a_family_that_keras_does_not_have(tmp_path):
+    pytest.importorskip("h5py")
+    with pytest.raises(WeightsError, match=r"keras has v1, v2\. Received: v1_bottleneck"):
+        save_as(tmp_path / "a.keras", BOTTLENECK, random_state(BOTTLENECK))
+    assert not list(tmp_path.iterdir())
 
 
 # Files that are not models

@@ -75,7 +75,9 @@ def test_the_bound_follows_from_the_measured_floor(tmp_path):
     write(sample, {"inputs": x, "outputs": (y + 5 * floor * noise).astype(np.float32)}, {})
     assert load_any(path, sample=sample).config.stem_stride == 2
     write(sample, {"inputs": x, "outputs": (y + 100 * floor * noise).astype(np.float32)}, {})
-    with pytest.raises(WeightsError, match=r"relative error of .*where rounding accounts for .*runner-up"):
+    with pytest.raises(
+        WeightsError, match=r"relative error of .*where rounding accounts for .*runner-up"
+    ):
         load_any(path, sample=sample)
 
 

@@ -65,17 +65,36 @@ def write(
         BackendUnavailable: h5py is not installed.
     """
     path = Path(path)
-    layers = _by_layer(path, tensors)
-    buffer = io.BytesIO()
-    with hdf5.h5py_module().File(buffer, "w") as file:
-        if path.name.lower().endswith(".weights.h5"):
-            _write_keras_3(file, layers)
-        else:
-            _write_keras_2(file, layers)
-        for key, text in _metadata_attributes(metadata or {}).items():
-            file.attrs[key] = text
+    is_keras_3 = path.name.lower().endswith(".weights.h5")
+    image = weights_image(path, tensors, metadata or {}, is_keras_3)
     with atomic_write(path) as out:
-        out.write(buffer.getbuffer())
+        out.write(image)
+
+
+def weights_image(
+    path: Path,
+    tensors: Mapping[str, np.ndarray],
+    metadata: Mapping[str, str],
+    is_keras_3: bool = True,
+) -> bytes:
+    """Return the bytes of a weights file.
+
+    Args:
+        path: For messages.
+        tensors: As in `write`.
+        metadata: Text by name.
+        is_keras_3: Whether in Keras 3's arrangement, or that of the official files.
+
+    Raises:
+        WeightsError: As `write`.
+    """
+    layers = _by_layer(path, tensors)
+    image = io.BytesIO()
+    with hdf5.h5py_module().File(image, "w") as file:
+        (_write_keras_3 if is_keras_3 else _write_keras_2)(file, layers)
+        for key, part in _metadata_attributes(metadata).items():
+            file.attrs[key] = part
+    return image.getvalue()
 
 
 def present_name(layer: str) -> str:

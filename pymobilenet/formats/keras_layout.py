@@ -126,7 +126,7 @@ def from_keras(name: str, array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _to_dense(name: str, array: np.ndarray) -> np.ndarray:
+def to_dense(name: str, array: np.ndarray) -> np.ndarray:
     """Invert `from_keras`, with the classifier of MobileNetV2: (features, classes)."""
     if name == "classifier.weight":
         return array.T
@@ -137,13 +137,17 @@ def _to_dense(name: str, array: np.ndarray) -> np.ndarray:
 
 def _to_convolution(name: str, array: np.ndarray) -> np.ndarray:
     """Invert `from_keras`, with the classifier of MobileNet: (1, 1, features, classes)."""
-    array = _to_dense(name, array)
+    array = to_dense(name, array)
     return array[None, None] if name == "classifier.weight" else array
 
 
 def _check_axes(name: str, array: np.ndarray, count: int, axes: str) -> None:
     if array.ndim != count:
         raise WeightsError(f"{name} must have Keras' axes {axes}. Received: shape {array.shape}")
+
+
+UNIT_NAMES = {"v1": _mobilenet_unit, "v2": _mobilenet_v2_unit}
+"""Family -> the names of a unit's convolution and norm."""
 
 
 def _fixed(**fields: Any) -> Mapping[str, Any]:
@@ -169,7 +173,7 @@ MOBILENET_V2 = Layout(
     fixed=_fixed(rounding="multiple_of_8", norm_momentum=0.001),  # 1 - 0.999
     rename=_renamer("MobileNetV2", _mobilenet_v2_unit, "predictions", multiple=32),
     from_peer=from_keras,
-    to_peer=_to_dense,
+    to_peer=to_dense,
     classifiers=CLASSIFIERS,
     images=IMAGES,
     source="keras.applications",

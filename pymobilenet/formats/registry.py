@@ -131,6 +131,7 @@ SUFFIXES = {
     ".pt": "pt",
     ".pth": "pt",
     ".h5": "keras",
+    ".keras": "keras",
     ".jld2": "jld2",
     ".onnx": "onnx",
 }

@@ -20,6 +20,7 @@ from pymobilenet.formats.conversion_report import ConversionReport
 from pymobilenet.formats.exchange import FORMAT_VERSION
 from pymobilenet.formats.huggingface import PT, write_folder
 from pymobilenet.formats.infer_config import infer_config
+from pymobilenet.formats.keras_archive import write_archive
 from pymobilenet.formats.layout import Layout
 from pymobilenet.formats.load import check_floats, load_any
 from pymobilenet.formats.registry import (
@@ -79,6 +80,11 @@ def save_as(
             name, f"{name} {config.family}", names, config=config, notes=slots_note
         )
     layout = _layout_for(path, name, file_format.layouts, config)
+    if name == "keras" and path.suffix.lower() == ".keras":
+        write_archive(path, config, weights, texts)
+        title = f"{layout.name} {config.family}"
+        names = dict.fromkeys(weights, "")
+        return ConversionReport("keras", title, names, config=config, notes=left)
     notes = _check_buildable(path, layout, config)
     names = _names(path, layout, config)
     tensors = {

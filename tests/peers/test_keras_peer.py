@@ -19,9 +19,10 @@ from pymobilenet.data.preprocessing import preprocess
 from pymobilenet.errors import WeightsError
 from pymobilenet.formats import load_any, save_as
 from pymobilenet.formats.keras_file import read_keras
-from pymobilenet.parity.floors import distance, draw_order, min_floor, move_ulps
+from pymobilenet.parity.floors import min_floor
 from pymobilenet.parity.tolerances import DRAWS, MAX_RATIO, USUAL_RATIO
 from pymobilenet.weights import initial_state
+from pymobilenet.weights.perturb import distance, draw_order, move_ulps
 
 os.environ["KERAS_BACKEND"] = "torch"
 
@@ -153,6 +154,28 @@ def test_keras_pairs_the_layers_of_the_official_form_by_name_too(family, width, 
     model.load_weights(tmp_path / "ours.h5", by_name=True)
     bound = USUAL_RATIO * floor(model, images)
     assert distance(oracle(config, state, images), logits(model, images)) <= bound
+
+
+SETTINGS = {
+    "torchvision's padding": {"padding": "symmetric"},
+    "an odd size": {"padding": "symmetric", "resolution": 65},
+    "keras' padding, stem stride 1": {**KERAS, "stem_stride": 1},
+    "relu": {"activation": "relu", "norm_eps": 1e-4},
+}
+
+
+@each_family
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_keras_computes_the_same_from_an_archive(family, width, settings, tmp_path):
+    fields = {"resolution": SIZE, "num_classes": CLASSES, **SETTINGS[settings]}
+    config = MobileNetConfig(family, width_mult=width, **fields)
+    random_peer(family, width).save_weights(tmp_path / "w.weights.h5")
+    state = load_any(tmp_path / "w.weights.h5").state
+    save_as(tmp_path / "ours.keras", config, state)
+    model = keras.saving.load_model(tmp_path / "ours.keras")
+    images = pictures(config.resolution)
+    expected, bound = oracle(config, state, images), USUAL_RATIO * floor(model, images)
+    assert distance(logits(model, images), expected) <= bound
 
 
 @each_family
