@@ -288,7 +288,7 @@ def test_an_archive_says_how_its_net_pads_without_this_projects_own_metadata(tmp
 
 def test_an_archive_is_not_written_for_a_family_that_keras_does_not_have(tmp_path):
     pytest.importorskip("h5py")
-    with pytest.raises(WeightsError, match=r"keras has v1, v2\. Received: v1_bottleneck"):
+    with pytest.raises(WeightsError, match=r"families v1, v2\. Received: v1_bottleneck"):
         save_as(tmp_path / "a.keras", BOTTLENECK, random_state(BOTTLENECK))
     assert not list(tmp_path.iterdir())
 

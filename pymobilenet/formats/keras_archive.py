@@ -19,7 +19,6 @@ import numpy as np
 
 from pymobilenet.architecture import Layer, feature_channels, layers
 from pymobilenet.config import MobileNetConfig
-from pymobilenet.errors import WeightsError
 from pymobilenet.files import atomic_write
 from pymobilenet.formats.keras_h5 import weights_image
 from pymobilenet.formats.keras_layout import NORM, UNIT_NAMES, to_dense
@@ -42,12 +41,7 @@ def write_archive(
         config: The model's config, of family v1 or v2.
         state: Its canonical state, float32 or float64.
         metadata: Text by name, kept as attributes of the weights file.
-
-    Raises:
-        WeightsError: A family that Keras has no names for.
     """
-    if config.family not in UNIT_NAMES:
-        raise WeightsError(f"{path}: keras has {', '.join(UNIT_NAMES)}. Received: {config.family}")
     dtype = state["classifier.weight"].dtype.name
     texts = {
         "metadata.json": json.dumps({"keras_version": KERAS_VERSION}).encode(),

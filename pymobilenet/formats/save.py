@@ -84,7 +84,7 @@ def save_as(
         write_archive(path, config, weights, texts)
         title = f"{layout.name} {config.family}"
         names = dict.fromkeys(weights, "")
-        return ConversionReport("keras", title, names, config=config, notes=left)
+        return ConversionReport("keras", title, names, config=config, notes=slots_note)
     notes = _check_buildable(path, layout, config)
     names = _names(path, layout, config)
     tensors = {
