@@ -1,4 +1,4 @@
-"""What the parity tests share: a small net, generated images, the oracle's word on them."""
+"""Fixtures of the parity tests: a small net, generated images and the oracle's results."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Planted faults: models that are wrong in one known way, each standing for a real mistake.
+"""Planted faults: models with one known error each, as a programmer might make.
 
 Every fault but `missing_block` is a `Wrapper`: a model around any backend's model that changes what
 goes in or comes out, and still reports the config that was requested.

@@ -1,4 +1,4 @@
-"""The engine of the `parity` command, one floor below: models in place of backends' names.
+"""The comparisons of the `parity` command, with models instead of names of backends.
 
 `PLANTED` is what is planted, and where levels 0 to 3 and lockstep have to see it begin.
 """

@@ -1,4 +1,4 @@
-"""Every planted fault is caught, and named where it begins."""
+"""Every planted fault is detected and located."""
 
 import faults
 import pytest
@@ -82,7 +82,7 @@ def test_a_fault_is_found_in_lockstep(lab, name, dtype, fault):
 
 @by_backend
 @by_fault
-def test_a_leader_and_its_twin_with_a_fault_are_found_in_lockstep(lab, name, fault):
+def test_a_leader_and_its_replica_with_a_fault_are_found_in_lockstep(lab, name, fault):
     leader, replica = (fault.plant(lab.build(name, "float64")) for _ in range(2))
     follower = lab.build("torch", "float64")
     assert_divergence(lab.lockstep(SGD, leader, follower, replica, steps=2), fault.lockstep)

@@ -57,7 +57,7 @@ def test_distance(value, reference, expected):
     assert distance(np.array(value), np.array(reference)) == pytest.approx(expected, rel=1e-15)
 
 
-def test_distance_is_taken_in_float64_whatever_comes_in():
+def test_distance_is_computed_in_float64():
     value, reference = np.float32([1e-30, 1]), np.float64([1e-30, 1])
     assert distance(value, reference) == abs(float(np.float32(1e-30)) - 1e-30)
     assert distance(np.float32([1e-45]), np.float32([3e-45])) == pytest.approx(0.5)
@@ -184,7 +184,7 @@ def test_a_draw_keeps_image_label_and_mask_together(references):
             assert np.array_equal(mask, steps[step]["stem.act"][order])
 
 
-def test_where_a_batch_is_taken_in_micro_batches_images_stay_in_their_own():
+def test_images_are_mixed_only_within_their_micro_batch():
     full_order = draw_order(3, 1, 16)
     assert np.array_equal(draw_order(3, 1, 16, micro_batches=1), full_order)
     order = draw_order(3, 1, 16, micro_batches=2)

@@ -1,4 +1,4 @@
-"""Level 6: a run of either backend goes on in the other, and every fault of the transfer shows."""
+"""Level 6: runs continue in the other backend, and faults of the transfer are detected."""
 
 import pytest
 import transfer_faults as faults
@@ -28,19 +28,19 @@ def run_handover(lab, train, first, second, dtype, plant=lambda model, _batches:
 @by_dtype
 @by_recipe
 @pytest.mark.parametrize(("first", "second"), JULIA)
-def test_a_run_goes_on_in_the_other_backend(lab, first, second, train, dtype):
+def test_a_run_continues_in_the_other_backend(lab, first, second, train, dtype):
     assert_agree(run_handover(lab, train, first, second, dtype))
 
 
 @by_recipe
 @pytest.mark.parametrize(("first", "second"), ORACLE)
-def test_a_run_goes_on_in_the_oracle_and_in_torch(lab, first, second, train):
+def test_a_run_continues_in_the_oracle_and_in_torch(lab, first, second, train):
     assert_agree(run_handover(lab, train, first, second, "float64"))
 
 
 @by_dtype
 @by_recipe
-def test_a_run_goes_on_in_a_new_model_of_its_own_backend(lab, train, dtype):
+def test_a_run_continues_in_a_new_model_of_the_same_backend(lab, train, dtype):
     assert_agree(run_handover(lab, train, "torch", "torch", dtype))
 
 
@@ -83,7 +83,7 @@ TAKING_OVER = [
 
 @pytest.mark.parametrize(("name", "dtype"), TAKING_OVER)
 @pytest.mark.parametrize(("train", "plant", "place"), PLANTED.values(), ids=PLANTED)
-def test_a_fault_of_the_transfer_is_found_where_it_begins(lab, name, train, plant, place, dtype):
+def test_a_fault_of_the_transfer_is_located(lab, name, train, plant, place, dtype):
     assert_divergence(run_handover(lab, train, "torch", name, dtype, plant), place, "follower")
 
 

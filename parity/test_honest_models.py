@@ -1,4 +1,4 @@
-"""Honest models pass every level, in either role, by any path."""
+"""Correct models pass every level, as leader and as follower."""
 
 import faults
 import pytest

@@ -1,4 +1,4 @@
-"""Level 3 and on: every optimizer, option and schedule, parameters and moments at every step.
+"""Levels 3 and 4: every optimizer, option and schedule, parameters and moments at every step.
 
 Each step is taken from the same state, and held against the floors measured there.
 """
@@ -146,7 +146,7 @@ PLANTED = {
 @by_backend
 @pytest.mark.parametrize(("plant", "train", "place"), PLANTED.values(), ids=PLANTED)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_a_fault_of_an_optimizer_is_found_where_it_begins(lab, name, plant, train, place, dtype):
+def test_a_fault_of_an_optimizer_is_located(lab, name, plant, train, place, dtype):
     leader, replica = (lab.build("torch", dtype) for _ in range(2))
     follower = plant(lab.build(name, dtype))
     assert_divergence(lab.lockstep(train, leader, follower, replica, steps=2), place, "follower")

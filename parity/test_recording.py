@@ -1,4 +1,4 @@
-"""Recordings: written, read, replayed, and refused where they do not fit."""
+"""Recordings: writing, reading, replaying, and errors for recordings that do not fit."""
 
 import dataclasses
 
@@ -97,7 +97,7 @@ def test_only_a_live_julia_is_recorded(references, tmp_path):
     assert not path.exists()
 
 
-def test_a_folder_without_recordings_says_so(tmp_path):
+def test_a_folder_without_recordings_is_an_error(tmp_path):
     with pytest.raises(BackendUnavailable, match="has no recordings"):
         read_recordings(tmp_path)
 

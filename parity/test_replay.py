@@ -1,4 +1,4 @@
-"""The recordings that travel with the package, replayed where no Julia can be had."""
+"""The recordings of the package, replayed without Julia."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def test_there_is_a_recording_of_each_standard_scenario():
 
 
 @pytest.mark.long
-def test_parity_without_julia_says_so_first_and_replays_the_recordings(no_julia, tmp_path):
+def test_parity_without_julia_reports_it_and_replays_the_recordings(no_julia, tmp_path):
     done = pymobilenet(no_julia, "parity", "--report", str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     first = done.stdout.splitlines()[0]
@@ -58,7 +58,7 @@ def test_a_requested_backend_that_is_missing_is_an_error(no_julia, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_backends_says_what_is_missing_and_how_to_get_it(no_julia):
+def test_backends_states_what_is_missing_and_how_to_install_it(no_julia):
     done = pymobilenet(no_julia, "backends")
     assert done.returncode == 0
     assert "julia  unavailable: no Julia is installed" in done.stdout

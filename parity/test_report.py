@@ -44,7 +44,7 @@ def test_the_lowest_level_is_the_first_divergence(images, report):
     assert (result.first_divergence.level, result.first_divergence.name) == (2, "t1")
 
 
-def test_the_json_says_everything(report, tmp_path):
+def test_the_json_has_all_results(report, tmp_path):
     write_parity_report(report, tmp_path / "out")
 
     def refuse(constant):
@@ -77,7 +77,7 @@ def test_the_json_says_everything(report, tmp_path):
     assert (tmp_path / "out/curves.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
-def test_what_json_has_no_number_for_is_written_as_text(report, images, tmp_path):
+def test_values_that_json_cannot_represent_are_written_as_text(report, images, tmp_path):
     row = Row(Key(1, "eval", "stem.conv"), {"torch": 0.0, "numpy": INF}, 1e-15)
     broken = Verdict("s", 1, "outputs", (row,))
     result = empty(images)

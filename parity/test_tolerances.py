@@ -21,7 +21,7 @@ def documented(source):
     }
 
 
-def test_every_constant_has_its_reason_and_where_it_was_measured():
+def test_every_tolerance_has_a_reason_and_the_measurement_behind_it():
     texts = documented(Path(tolerances.__file__).read_text(encoding="utf-8"))
     assert set(texts) == {name for name in dir(tolerances) if name.isupper()}
     for name, text in texts.items():

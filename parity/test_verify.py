@@ -1,4 +1,4 @@
-"""`verify`: a file whose logits are still the same passes in every backend, any other fails."""
+"""`verify`: a file passes in every backend if its logits are unchanged, and fails otherwise."""
 
 import dataclasses
 import json

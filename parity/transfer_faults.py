@@ -1,4 +1,4 @@
-"""Planted faults of a hand-over: what can be lost between two backends."""
+"""Planted faults of a hand-over: state that is lost between two backends."""
 
 from faults import Wrapper
 

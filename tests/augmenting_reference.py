@@ -1,4 +1,4 @@
-"""What a batch plan does to pixels, one by one in Python's integers."""
+"""A reference implementation of the augmentations, pixel by pixel in Python's integers."""
 
 import math
 

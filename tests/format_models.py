@@ -1,4 +1,4 @@
-"""Nets that every format of the tests can be tried with, and what they are called elsewhere."""
+"""Nets for the tests of formats, and their tensors by other projects' names."""
 
 import numpy as np
 

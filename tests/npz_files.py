@@ -1,4 +1,4 @@
-"""npz files put together by hand, with any claim in them."""
+"""npz files assembled byte by byte, with any header."""
 
 import io
 import struct

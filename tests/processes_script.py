@@ -124,7 +124,7 @@ def compare_single_process_calls():
     return loss == expected_loss and all(same) and np.array_equal(logits, expected_logits)
 
 
-def refusal(count, size=(32, 32), **options):
+def error_of(count, size=(32, 32), **options):
     model = build_distributed(**options)
     model.set_optimizer(TrainConfig(batch_size=8))
     before = digest(model)
@@ -166,9 +166,9 @@ def main(folder):
         "accumulated": run_fit(accumulate=2),
         "unsynchronised": compare_unsynchronised(),
         "single process": compare_single_process_calls(),
-        "odd batch": refusal(7),
-        "one value": refusal(2),
-        "one value of two": refusal(2, sync_norm=True),
+        "odd batch": error_of(7),
+        "one value": error_of(2),
+        "one value of two": error_of(2, sync_norm=True),
         "faults": faults(),
     }
     path = Path(folder) / f"{os.environ['RANK']}.json"

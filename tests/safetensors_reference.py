@@ -1,4 +1,4 @@
-"""Canonical safetensors files from their definition, in plain Python: nothing of the package.
+"""A reference implementation of canonical safetensors files, without code of the package.
 
 `python tests/safetensors_reference.py` writes julia/test/vectors/safetensors.json, to which both
 languages' writers are held.
@@ -15,16 +15,16 @@ SHORT = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\f": 
 
 def quoted(text):
     """A JSON string in ASCII; above U+FFFF two escapes, a UTF-16 surrogate pair."""
-    found = ""
+    escaped = ""
     for char in text:
         if char in SHORT:
-            found += SHORT[char]
+            escaped += SHORT[char]
         elif " " <= char <= "~":
-            found += char
+            escaped += char
         else:
             units = char.encode("utf-16-be").hex()
-            found += "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))
-    return f'"{found}"'
+            escaped += "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))
+    return f'"{escaped}"'
 
 
 def file_bytes(tensors, metadata):

@@ -1,4 +1,4 @@
-"""Rates of every schedule, written out once more, sharing no code with the package.
+"""A reference implementation of every schedule, without code of the package.
 
 `python tests/schedules_reference.py` writes julia/test/vectors/schedules.json, to which both
 languages are held.

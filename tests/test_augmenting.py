@@ -1,4 +1,4 @@
-"""Rotation, cutout and mixup: the same bits as by hand, as recorded, and as in Julia."""
+"""Rotation, cutout and mixup: the bits of the reference, of recorded values and of Julia."""
 
 import json
 import math
@@ -77,7 +77,7 @@ def test_recorded_pixels_and_targets(case):
     cutout=st.integers(0, 20),
     mixup=st.integers(0, 1),
 )
-def test_every_pixel_is_the_one_by_hand(
+def test_every_pixel_equals_the_reference(
     seed, height, width, padding, flip, rotation, cutout, mixup
 ):
     images = np.random.default_rng(seed).integers(0, 256, (5, 3, height, width), np.uint8)

@@ -1,4 +1,4 @@
-"""Every backend sees the same images, cropped and flipped alike: against recorded values."""
+"""Batch plans against recorded values: order, crops and flips, the same in every backend."""
 
 import json
 from pathlib import Path
@@ -63,14 +63,14 @@ def test_offsets_and_flips_take_every_value():
     assert 900 < batch.flips.sum() < 1100
 
 
-def test_epochs_and_seeds_differ():
+def test_plans_of_different_epochs_and_seeds_differ():
     plan = BatchPlan(0, 100, 10)
     assert plan.order(0).tolist() != plan.order(1).tolist()
     assert plan.order(0).tolist() != BatchPlan(1, 100, 10).order(0).tolist()
     assert plan.batch(0).offsets.tolist() != plan.batch(10).offsets.tolist()
 
 
-def test_the_order_that_is_kept_cannot_be_spoilt():
+def test_the_cached_order_is_read_only():
     with pytest.raises(ValueError, match="read-only"):
         BatchPlan(0, 10, 2).order(0)[0] = 3
 

@@ -155,7 +155,7 @@ def test_a_file_in_place_of_the_folder_is_refused_before_anything_is_measured(
     assert "must be a folder or a new path" in refused.stderr
 
 
-def test_cores_are_counted_where_the_system_knows_no_affinity(monkeypatch):
+def test_cores_are_counted_on_a_system_without_affinity(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
     assert cores() == 3
     monkeypatch.delattr(os, "sched_getaffinity")

@@ -1,4 +1,4 @@
-"""`parity` as it is typed, and how the commands name what they wrote."""
+"""The command `parity`, and the paths that commands print."""
 
 from pathlib import Path
 

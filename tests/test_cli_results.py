@@ -1,4 +1,4 @@
-"""`evaluate`, `predict` and `compare` as they are typed."""
+"""The commands `evaluate`, `predict` and `compare`."""
 
 import json
 
@@ -64,7 +64,7 @@ def test_evaluate_writes_pictures(model, data, tmp_path):
     assert all(name in result.stdout.replace("\n", "") for name in names)
 
 
-def test_a_limit_takes_images_from_all_over(model, data):
+def test_a_limit_selects_evenly_spaced_images(model, data):
     result = run("evaluate", model, "--data", data, "--json", "--limit", 2)
     subset = load_cifar100(data, "test").subset([0, 2])
     assert json.loads(result.stdout).items() >= evaluate(MODEL, subset).to_dict().items()
@@ -160,7 +160,7 @@ def test_predict_refuses_invalid_arguments(model, picture, tmp_path):
     assert "there must be 100 names, one for each class. Received: 1" in few
 
 
-def test_logits_that_overflow_are_said(picture, tmp_path):
+def test_logits_that_overflow_are_reported(picture, tmp_path):
     state = MODEL.get_state()
     state["classifier.weight"][:] = state["classifier.bias"][:] = np.finfo(np.float32).max
     write_weights(tmp_path / "huge.safetensors", CONFIG, state, {})
@@ -200,7 +200,7 @@ def test_compare_prints_the_best_and_draws_the_curves(tmp_path):
     assert max(map(len, result.stdout.split("Written")[0].splitlines())) <= 80
 
 
-def test_compare_names_the_line_that_is_wrong(tmp_path):
+def test_compare_names_the_invalid_line(tmp_path):
     good, bad = a_run(tmp_path / "good", 2), a_run(tmp_path / "bad", 2)
     with (bad / "log.jsonl").open("a") as file:
         file.write('{"epoch": 3, "train')

@@ -1,4 +1,4 @@
-"""CIFAR-100 from every official form, and one clear error for anything else."""
+"""Reading of CIFAR-100 in every official form, and errors for other files."""
 
 import io
 import os
@@ -150,7 +150,7 @@ def test_links_and_folders_in_an_archive_are_not_followed(tmp_path, cache):
     assert not cache.exists()
 
 
-def test_a_cache_that_cannot_be_written_says_what_to_set(tmp_path, cache):
+def test_the_error_for_a_read_only_cache_names_the_variable(tmp_path, cache):
     path = write_archive(tmp_path / "cifar-100-binary.tar", "binary")
     cache.write_text("a file in the way")
     with pytest.raises(DataError, match="set PYMOBILENET_DATA"):

@@ -1,4 +1,4 @@
-"""CIFAR-10 from every official form: the readers of CIFAR-100, with another row of their table."""
+"""Reading of CIFAR-10 in every official form."""
 
 import os
 

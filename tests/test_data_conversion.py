@@ -1,4 +1,4 @@
-"""Data sets of torchvision and Hugging Face: the same pixels, labels and class names."""
+"""Conversion of data sets of torchvision and Hugging Face: pixels, labels and class names."""
 
 from types import SimpleNamespace
 
@@ -59,7 +59,7 @@ def test_an_image_folder_of_torchvision_has_the_images_of_the_folder(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_arrays_with_targets_are_taken_grey_ones_in_three_equal_channels(channels):
+def test_arrays_with_targets_are_converted_and_grey_images_get_three_equal_channels(channels):
     pixels = np.stack([pixels_of(i) for i in range(4)])
     values = pixels if channels == 3 else pixels[..., 0]
     cifar = SimpleNamespace(data=values, targets=[2, 0, 1, 1], classes=NAMES, transform=None)
@@ -129,7 +129,7 @@ def test_a_single_data_set_on_disk_is_refused_with_what_to_do(tmp_path):
         open_data(tmp_path / "saved")
 
 
-def test_fit_and_evaluate_take_them():
+def test_fit_and_evaluate_accept_converted_data_sets():
     config = MobileNetConfig("v1", width_mult=0.1, resolution=32, num_classes=3)
     model = backend("numpy").build(config, dtype="float64")
     data = hugging_face(4, 32)

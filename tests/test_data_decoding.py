@@ -1,4 +1,4 @@
-"""PNG and JPEG files become RGB bytes of one size, or a refusal that says why."""
+"""Decoding of PNG and JPEG files to RGB bytes of one size, and errors for damaged files."""
 
 import io
 import struct
@@ -32,7 +32,7 @@ def png_that_claims(width, height):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
 
 
-def test_a_png_comes_back_as_it_was():
+def test_a_png_is_decoded_exactly():
     pixels = pixels_of(1, 4, 7)
     assert (decode(png(pixels), None) == pixels.transpose(2, 0, 1)).all()
     assert decode(png(pixels), None).flags.c_contiguous
@@ -93,7 +93,7 @@ def test_an_orientation_that_cannot_be_read_turns_nothing():
         assert (decode(odd, None) == decode(encoded(plain, "PNG"), None)).all()
 
 
-def test_warnings_of_metadata_are_kept_back():
+def test_warnings_about_image_metadata_are_suppressed():
     exif = b"Exif\0\0II*\0\x08\0\0\0\x63\0\x12\x01"  # 99 tags, of which none is whole
     content = encoded(Image.fromarray(pixels_of(4)), "JPEG", exif=exif)
     with warnings.catch_warnings(record=True) as warned:
@@ -106,7 +106,7 @@ def test_warnings_of_metadata_are_kept_back():
         assert not warned
 
 
-def test_16_bits_are_scaled_to_8_and_other_formats_read_only_where_asked():
+def test_16_bit_images_are_scaled_to_8_bits_and_other_formats_read_on_request():
     grey = pixels_of(5)[:, :, 0]
     wide = Image.fromarray(grey.astype(np.uint16) * 257)
     for form, any_format in (("PNG", False), ("TIFF", True)):
@@ -161,7 +161,7 @@ def test_what_cannot_be_decoded_is_refused(content, rule):
     end=st.integers(0, 400),
 )
 @example(start=PNG, changes=[], end=400)
-def test_whatever_the_bytes_there_are_pixels_or_a_refusal(start, changes, end):
+def test_a_file_with_changed_bytes_gives_pixels_or_a_data_error(start, changes, end):
     content = bytearray(start)
     for offset, value in changes:
         content[offset % len(content)] = value

@@ -1,4 +1,4 @@
-"""Downloads are verified, their absence is quick and clear, and a synthetic is never silent."""
+"""Downloads are verified and fail quickly, and synthetic data are always reported."""
 
 import contextlib
 import http.server
@@ -70,15 +70,15 @@ def test_a_bad_mirror_is_passed_over_for_the_next(mirror, tmp_path):
         download_cifar(dest=tmp_path / "other")
     for words in (
         "missing",
-        f"gave {len(content) - 1} bytes of {len(content)}",
-        "file of md5",
+        f"returned {len(content) - 1} bytes of {len(content)}",
+        "file with md5",
         f"put cifar-100-binary.tar.gz in {tmp_path / 'other'} or pass --data DIR",
     ):
         assert words in str(raised.value)
     assert list((tmp_path / "other").iterdir()) == []
 
 
-def test_silent_mirrors_are_given_up_within_the_deadline(mirror, tmp_path, monkeypatch):
+def test_mirrors_without_an_answer_are_abandoned_at_the_deadline(mirror, tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(download, "DEADLINE", 0.3)
     monkeypatch.setattr(download, "TIMEOUT", 0.6)
@@ -123,7 +123,7 @@ def test_opening_takes_the_path_then_the_cache_then_a_download(mirror, tmp_path)
     assert messages == []
 
 
-def test_opening_without_images_gives_a_stand_in_and_says_so(mirror, cache, monkeypatch):
+def test_opening_without_images_gives_synthetic_data_and_reports_it(mirror, cache, monkeypatch):
     mirror("file:///nowhere")
     monkeypatch.setattr(loading, "synthetic", lambda split: synthetic(8, split))
     messages = []
@@ -176,7 +176,7 @@ def proxy(monkeypatch):
         thread.join()
 
 
-def test_a_download_goes_through_the_proxy_of_the_environment(mirror, proxy, monkeypatch):
+def test_a_download_uses_the_proxy_of_the_environment(mirror, proxy, monkeypatch):
     source = mirror("http://mirror.invalid/cifar-100-binary.tar.gz")
     proxy.handler.content = source.read_bytes()
     assert download_cifar().read_bytes() == source.read_bytes()
@@ -188,7 +188,7 @@ def test_a_download_goes_through_the_proxy_of_the_environment(mirror, proxy, mon
     assert proxy.hosts == ["mirror.invalid"]
 
 
-def test_whether_julia_can_be_downloaded_is_asked_through_the_proxy(proxy, monkeypatch):
+def test_the_check_for_a_download_of_julia_uses_the_proxy(proxy, monkeypatch):
     executable = importlib.import_module("pymobilenet.backends.julia.executable")
     monkeypatch.setattr(executable, "DOWNLOAD_URL", "http://julia.invalid")
     monkeypatch.setattr(executable, "find_julia", lambda: None)
@@ -200,10 +200,10 @@ def test_whether_julia_can_be_downloaded_is_asked_through_the_proxy(proxy, monke
     assert "http://julia.invalid cannot be reached" in executable.unavailable()
 
 
-def test_opening_asks_the_network_each_time_and_not_at_all_when_told(monkeypatch):
+def test_open_uses_the_network_each_time_unless_download_is_false(monkeypatch):
     requests = []
     monkeypatch.setattr(loading, "synthetic", lambda split: synthetic(8, split))
-    monkeypatch.setattr(download, "_ask", lambda urls: requests.append(urls) or {})
+    monkeypatch.setattr(download, "_request_all", lambda urls: requests.append(urls) or {})
     open_cifar100(None, "train", download=False, report=str)
     assert requests == []
     open_cifar100(None, "train", report=str)
@@ -220,7 +220,7 @@ def test_opening_never_covers_up_a_bad_path_or_a_bad_cache(tmp_path, cache):
         open_cifar100(None)
 
 
-def test_the_warning_of_a_stand_in_goes_to_the_error_output(mirror, monkeypatch, capsys):
+def test_the_warning_about_synthetic_data_is_printed_to_stderr(mirror, monkeypatch, capsys):
     mirror("file:///nowhere")
     monkeypatch.setattr(loading, "synthetic", lambda split: synthetic(8, split))
     open_cifar100(None)
@@ -230,7 +230,7 @@ def test_the_warning_of_a_stand_in_goes_to_the_error_output(mirror, monkeypatch,
     assert error.count("\n") == 1
 
 
-def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
+def test_the_cache_folder_is_that_of_the_environment(monkeypatch, tmp_path):
     assert cache_dir() == tmp_path / "cache"
     monkeypatch.delenv("PYMOBILENET_DATA")
     assert cache_dir().name == "pymobilenet"

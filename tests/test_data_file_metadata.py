@@ -1,4 +1,4 @@
-"""What a model's file says of its images: written and read to the bit, and refused if it is odd."""
+"""The metadata of a model's file about its images: exact values, and errors for invalid ones."""
 
 import json
 from dataclasses import replace
@@ -22,7 +22,7 @@ DATA = replace(synthetic(4, num_classes=2), statistics=OWN)
 
 
 @pytest.mark.parametrize("name", PREPROCESSING)
-def test_what_a_file_is_given_is_what_images_are_scaled_by(name):
+def test_images_are_scaled_by_the_written_metadata(name):
     metadata = scaling_metadata(name, DATA)
     mean, std = scaling(name, DATA)
     assert list(metadata) == ["preprocessing", "mean", "std"]
@@ -31,13 +31,13 @@ def test_what_a_file_is_given_is_what_images_are_scaled_by(name):
     assert preprocessing_of(metadata, None, "m") == name
 
 
-def test_standard_is_what_the_file_says_to_the_last_bit():
+def test_standard_uses_the_statistics_of_the_file_exactly():
     assert statistics_of(scaling_metadata("standard", DATA), "standard", "m") == OWN
     cifar = scaling_metadata("standard", replace(DATA, statistics=None))
     assert statistics_of(cifar, "standard", "m") == (CIFAR100_MEAN, CIFAR100_STD)
 
 
-def test_numbers_of_another_preprocessing_are_not_taken_for_it():
+def test_statistics_of_another_preprocessing_are_not_used():
     keras, standard = (scaling_metadata(name, DATA) for name in ("keras", "standard"))
     assert statistics_of(keras, "keras", "m") is None
     assert statistics_of(keras, "standard", "m") is None

@@ -1,4 +1,4 @@
-"""Archives and folders that mean harm, or are damaged: refused by name, and nothing is followed."""
+"""Malicious or damaged archives and folders: errors name the file, and no link is followed."""
 
 import io
 import os
@@ -20,7 +20,7 @@ IMAGE = png(pixels_of(0))
 
 @pytest.mark.parametrize("name", ["../train/cat/x.png", "/train/cat/x.png", "train/../../x.png"])
 @pytest.mark.parametrize("write", [write_tar, write_zip])
-def test_a_name_that_leads_out_of_an_archive_is_refused(tmp_path, write, name):
+def test_a_path_out_of_an_archive_is_an_error(tmp_path, write, name):
     path = write(tmp_path / "archive", {**split_files(), name: IMAGE})
     with pytest.raises(DataError, match=rf"archive: the name '{name}' leads out of the archive"):
         load_image_folder(path)
@@ -172,7 +172,7 @@ def test_a_member_of_a_zip_without_a_name_is_passed_over(tmp_path):
 
 
 @pytest.mark.parametrize("write", [write_tar, lambda *a: write_tar(*a, "w:gz"), write_zip])
-def test_whatever_the_bytes_of_an_archive_there_are_images_or_a_refusal(tmp_path, write):
+def test_an_archive_with_changed_bytes_gives_images_or_a_data_error(tmp_path, write):
     original = write(tmp_path / "archive", split_files()).read_bytes()
     headers = [header for header in range(0, len(original), 16) if header % 512 < 320]
 

@@ -1,4 +1,4 @@
-"""Image folders: what is where, which split an image is in, and what is refused."""
+"""Image folders: classes, splits and errors."""
 
 import numpy as np
 import pytest
@@ -58,7 +58,7 @@ def test_both_splits_carry_the_statistics_of_the_training_images(tmp_path):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_test_images_are_read_alone_unless_statistics_are_asked_for(tmp_path, monkeypatch, form):
+def test_training_images_are_read_only_for_their_statistics(tmp_path, monkeypatch, form):
     path = FORMS[form](tmp_path / "pets", split_files())
     expected = load_image_folder(path, "train").statistics
     decoded = []
@@ -126,7 +126,7 @@ def test_the_recorded_split():
     fraction=st.floats(0.01, 0.99),
     seed=st.integers(0, 2**64 - 1),
 )
-def test_a_split_shares_no_image_and_loses_none(counts, fraction, seed):
+def test_a_split_is_a_partition_of_the_images(counts, fraction, seed):
     classes = {f"{name}/{i:02d}": name for name in sorted(counts) for i in range(counts[name])}
     splits = divide(classes, fraction, seed)
     assert {**splits["train"], **splits["test"]} == classes

@@ -1,4 +1,4 @@
-"""One way in: what a name or a path stands for is told by content."""
+"""Loading of data sets by name or path; the type of a path is detected by its content."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def kind(path, **arguments):
     return open_data(path, **arguments).source.split(",")[0].split(" (")[0]
 
 
-def test_folders_are_told_by_what_they_hold(tmp_path):
+def test_folders_are_detected_by_their_content(tmp_path):
     write_binary_layout(tmp_path / "a" / "cifar-100-binary")
     write_binary_10(tmp_path / "b")
     write_folder(tmp_path / "c", split_files())
@@ -31,7 +31,7 @@ def test_folders_are_told_by_what_they_hold(tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["binary", "python"])
-def test_archives_are_told_by_what_they_hold_not_by_their_names(tmp_path, layout):
+def test_archives_are_detected_by_their_content_and_not_by_their_names(tmp_path, layout):
     hundred = write_archive(tmp_path / "x.tar.gz", layout)
     ten = write_archive_10(tmp_path / "y.tar.xz", layout)
     assert kind(hundred.rename(tmp_path / "cats")) == "CIFAR-100"
@@ -39,7 +39,7 @@ def test_archives_are_told_by_what_they_hold_not_by_their_names(tmp_path, layout
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_archives_of_images_are_told(tmp_path, form):
+def test_archives_of_images_are_detected(tmp_path, form):
     path = FORMS[form](tmp_path / "pets", {"readme.txt": b"x", **split_files()})
     assert kind(path, report=str) == "image folder pets"
 
@@ -92,7 +92,7 @@ def test_a_name_is_looked_for_in_the_cache_then_downloaded(tmp_path, cache, monk
     assert kind(name, split="test", download=False) == name.upper()
 
 
-def test_a_stand_in_is_given_by_name_alone_and_says_so(tmp_path, monkeypatch):
+def test_synthetic_data_is_used_only_by_name_and_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "synthetic", lambda split: synthetic(8, split))
     assert open_data("synthetic", "test").source.startswith("SYNTHETIC")
     write_binary(synthetic(100), tmp_path / "new")
@@ -101,7 +101,7 @@ def test_a_stand_in_is_given_by_name_alone_and_says_so(tmp_path, monkeypatch):
     assert messages[0].startswith("SYNTHETIC: these are generated images, not CIFAR-100:")
 
 
-def test_cifar_and_the_stand_in_are_resized_where_asked(tmp_path, monkeypatch):
+def test_cifar_and_synthetic_data_are_resized_on_request(tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "synthetic", lambda split: synthetic(8, split))
     write_binary_10(tmp_path / "ten")
     assert open_data(tmp_path / "ten").images.shape[2:] == (32, 32)
@@ -111,7 +111,7 @@ def test_cifar_and_the_stand_in_are_resized_where_asked(tmp_path, monkeypatch):
             open_data(source, resolution=-1)
 
 
-def test_a_path_with_nothing_is_refused_with_the_names_that_can_be_given(tmp_path):
+def test_the_error_for_a_missing_path_lists_the_names_of_data_sets(tmp_path):
     with pytest.raises(DataError, match=r"no data at .*nowhere: .* cifar-100, cifar-10, synthetic"):
         open_data(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()

@@ -1,4 +1,4 @@
-"""Bytes become numbers by a name, the same in training and in testing."""
+"""Named preprocessings, the same in training and in evaluation."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -38,7 +38,7 @@ def test_standard_is_by_the_training_images_of_the_data_set():
         scaling("tf", DATA)
 
 
-def test_a_batch_is_scaled_as_the_recipe_says():
+def test_a_batch_is_scaled_by_the_recipes_preprocessing():
     for name, (low, high) in {"unit": (0, 1), "keras": (-1, 1)}.items():
         batch, pixels = batch_of(preprocessing=name)
         np.testing.assert_allclose(batch.images, low + (high - low) * pixels, atol=1e-15)
@@ -47,7 +47,7 @@ def test_a_batch_is_scaled_as_the_recipe_says():
     np.testing.assert_allclose(batch.images, (pixels - mean) / std, rtol=1e-14)
 
 
-def test_accuracy_scales_as_it_is_told():
+def test_accuracy_uses_the_named_preprocessing():
     images_seen = []
 
     class Looking:

@@ -1,4 +1,4 @@
-"""The synthetic images: the same bytes everywhere, learnable, and never taken for real ones."""
+"""Synthetic images: the same bytes everywhere, learnable, and marked as synthetic."""
 
 import hashlib
 
@@ -17,7 +17,7 @@ def test_the_bytes_are_the_recorded_ones():
     assert synthetic(300, "test", seed=7).digest() == TEST_DIGEST
 
 
-def test_it_says_what_it_is():
+def test_synthetic_data_is_labelled_as_synthetic():
     data = synthetic(250, "test")
     assert data.synthetic
     assert data.source.startswith("SYNTHETIC")

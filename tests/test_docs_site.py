@@ -1,4 +1,4 @@
-"""The documentation site, as `mkdocs build` left it in site/, opened in a headless Chromium.
+"""The documentation site that `mkdocs build` wrote to site/, opened in headless Chromium.
 
 `nox -s docs` builds the site and runs these tests.
 """
@@ -58,10 +58,10 @@ def origin():
 def browser():
     from playwright.sync_api import sync_playwright
 
-    found = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    assert found, f"the pages were not opened: none of {', '.join(CHROMIUM)} is on PATH"
+    executable = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    assert executable, f"the pages were not opened: none of {', '.join(CHROMIUM)} is on PATH"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
         yield browser
         browser.close()
 
@@ -104,11 +104,11 @@ def test_the_search_finds_a_page(browser, origin):
 
 
 def attributes(html, name):
-    return [unquote(found) for found in re.findall(rf'\s{name}="([^"]*)"', html)]
+    return [unquote(value) for value in re.findall(rf'\s{name}="([^"]*)"', html)]
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_link_within_the_site_leads_to_a_page_and_its_anchor(page):
+def test_every_internal_link_has_a_page_and_an_anchor(page):
     html = (SITE / page).read_text(encoding="utf-8")
     broken = []
     for link in attributes(html, "href") + attributes(html, "src"):

@@ -1,4 +1,4 @@
-"""The code blocks of README and docs run as they stand, and their links lead somewhere."""
+"""The code blocks of README and docs run, and their links have targets."""
 
 import ast
 import itertools
@@ -44,14 +44,14 @@ def on_pages(languages, pages):
 
 def commands(block):
     """The words of each command of a shell block; backslashes continue lines."""
-    found = []
+    commands = []
     for line in block.replace("\\\n", " ").splitlines():
         words = shlex.shlex(line, posix=True, punctuation_chars=";&")
         words.whitespace_split = True
         for is_end, command in itertools.groupby(words, lambda word: word in (";", "&&")):
             if not is_end:
-                found.append([word for word in command if word not in KEYWORDS])
-    return [command for command in found if command]
+                commands.append([word for word in command if word not in KEYWORDS])
+    return [command for command in commands if command]
 
 
 @pytest.mark.parametrize("block", on_pages("python", [p for p in PAGES if p != STORY]))
@@ -67,7 +67,7 @@ def test_the_story_runs_as_far_as_julia(tmp_path, monkeypatch):
 
 @pytest.mark.julia
 @pytest.mark.long
-def test_the_whole_story_runs(tmp_path, monkeypatch, julia_project):
+def test_all_examples_of_the_page_run(tmp_path, monkeypatch, julia_project):
     monkeypatch.chdir(tmp_path)
     run_story(julia_project)
 

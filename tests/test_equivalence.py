@@ -1,4 +1,4 @@
-"""TOST compared with its formula, and the runs that `equivalence` trains."""
+"""TOST against its formula, and the runs that `equivalence` trains."""
 
 import doctest
 import json
@@ -76,7 +76,7 @@ def test_invalid_groups_and_margins_are_refused(groups, margin, message):
         equivalence(*groups, margin)
 
 
-def test_a_missing_scipy_says_how_to_get_it(monkeypatch):
+def test_the_error_for_a_missing_scipy_states_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.stats", None)
     with pytest.raises(BackendUnavailable, match=r"pip install 'pymobilenet\[statistics\]'"):
         equivalence([0.1, 0.2], [0.1, 0.2], 0.02)

@@ -1,10 +1,10 @@
-"""Loss, accuracy, confusion and calibration: of known values, and for any predictions."""
+"""Loss, accuracy, confusion and calibration of known and of arbitrary predictions."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from known_model import Known, data_with
 
@@ -134,6 +134,8 @@ def test_huge_logits_overflow_nothing():
 # Any predictions
 
 
+# Drawing thousands of floats takes longer than hypothesis expects if the machine is busy.
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(ANSWERS, st.randoms(use_true_random=False))
 def test_the_order_of_the_images_changes_nothing(case, random):
     logits, labels = case

@@ -79,7 +79,7 @@ def test_without_names_in_the_file_labels_are_unchanged(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["standard", "keras"])
-def test_a_trained_model_says_what_its_images_were_scaled_by(tmp_path, name):
+def test_a_trained_model_states_the_scaling_of_its_images(tmp_path, name):
     data = write_images(tmp_path / "images")
     recipe = load_recipe(
         write_recipe(tmp_path), [f"data={data}", "epochs=1", f"preprocessing={name}"]
@@ -150,7 +150,7 @@ def test_invalid_statistics_are_refused(tmp_path):
 # Which images, and where to
 
 
-def test_test_images_alone_are_enough_where_nothing_asks_for_more(tmp_path):
+def test_test_images_alone_suffice_for_evaluation(tmp_path):
     data = images(tmp_path / "data", "test/ship/1.png")
     assert figures(saved(tmp_path / "m", **SCALED), "--data", data)["count"] == 1
     old = saved(tmp_path / "old", preprocessing="standard")
@@ -173,7 +173,7 @@ def test_images_of_either_kind_are_resized(tmp_path, monkeypatch):
         assert figures(path, *arguments).items() >= expected.items()
 
 
-def test_a_folder_for_results_is_made_before_the_work(tmp_path):
+def test_a_folder_for_results_is_created_before_the_evaluation(tmp_path):
     (tmp_path / "file").write_text("x")
     message = refused(
         "evaluate", saved(tmp_path / "m"), "--data", "none", "--out", tmp_path / "file"
@@ -197,7 +197,7 @@ def test_names_of_written_files_are_printed_as_they_are(tmp_path):
     assert "a:cat:[b].png" in run("predict", model, tmp_path / "a:cat:[b].png").stdout
 
 
-def test_predict_says_what_a_folder_is(tmp_path):
+def test_the_error_of_predict_for_a_folder_states_what_it_is(tmp_path):
     (tmp_path / "three").mkdir()
     assert "three: a folder; name the image files" in refused(
         "predict", saved(tmp_path / "m"), tmp_path / "three"

@@ -1,4 +1,4 @@
-"""Image files of any kind: what is read, how it is turned and resized, and what is refused."""
+"""Reading of single images: formats, rotation, resizing and errors."""
 
 import io
 
@@ -19,12 +19,12 @@ def saved(path, pixels=PIXELS, **options):
     return path
 
 
-def test_an_image_of_the_right_size_comes_as_it_is(tmp_path):
+def test_an_image_of_the_right_size_is_unchanged(tmp_path):
     pixels = PIXELS[:32, :32]
     assert (read_image(saved(tmp_path / "a.png", pixels), 32) == pixels).all()
 
 
-def test_the_content_says_what_a_file_is_and_not_its_suffix(tmp_path):
+def test_a_file_is_detected_by_its_content_and_not_by_its_suffix(tmp_path):
     path = saved(tmp_path / "a.png").rename(tmp_path / "a.txt")
     assert read_image(path, 32).shape == (32, 32, 3)
 
@@ -38,7 +38,7 @@ def test_a_larger_image_is_averaged_and_not_sampled(tmp_path):
     assert small.max() < 155
 
 
-def test_the_centred_square_is_taken(tmp_path):
+def test_the_centred_square_is_cropped(tmp_path):
     wide = np.random.default_rng(1).integers(0, 256, (32, 97, 3), np.uint8)
     assert (read_image(saved(tmp_path / "a.png", wide), 32) == wide[:, 32:64]).all()
     tall = wide.transpose(1, 0, 2)
@@ -63,7 +63,7 @@ def test_a_smaller_image_is_interpolated(tmp_path):
         (8, np.rot90),
     ],
 )
-def test_an_image_is_turned_as_its_camera_was_held(tmp_path, orientation, turn):
+def test_an_image_is_rotated_by_its_exif_orientation(tmp_path, orientation, turn):
     """Orientation 6: the first row of the file is the right side of the scene (EXIF 2.3, 4.6.4)."""
     pixels, exif = PIXELS[:32, :32], Image.Exif()
     exif[0x0112] = orientation

@@ -1,4 +1,4 @@
-"""What comes from outside as text: names of classes, logs of runs."""
+"""Text inputs of the evaluation: names of classes and logs of runs."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def test_names_come_from_the_users_file_then_from_the_models(tmp_path):
     assert names == ("one", "two", "three", "four", "fünf")
 
 
-def test_classes_that_the_data_had_not_are_called_by_number():
+def test_classes_without_names_are_named_by_number():
     for count in (3, 5):
         metadata = {"classes": json.dumps(list("abcde"[:count]))}
         expected = tuple("abc34" if count == 3 else "abcde")
@@ -150,12 +150,12 @@ def test_a_run_is_read(tmp_path):
     assert run.best("train_loss") == (4.5, 1)
 
 
-def test_what_was_never_measured_has_no_best(tmp_path):
+def test_a_quantity_without_measurements_has_no_best_epoch(tmp_path):
     (run,) = read_runs([a_run(tmp_path / "a", {**EPOCH, "val_loss": None})])
     assert run.best("val_loss") is None
 
 
-def test_folders_of_one_name_are_told_apart(tmp_path):
+def test_folders_of_the_same_name_are_distinguished(tmp_path):
     folders = [a_run(tmp_path / name / "run", EPOCH) for name in "ab"]
     assert [run.name for run in read_runs(folders)] == list(map(str, folders))
 

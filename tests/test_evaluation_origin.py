@@ -1,4 +1,4 @@
-"""Images are scaled as the weights' origin says; nets of one channel see grey images."""
+"""Images are scaled as the origin of the weights states; nets of one channel get grey images."""
 
 import json
 
@@ -49,14 +49,14 @@ def test_features_are_what_the_classifier_reads(name):
     np.testing.assert_allclose(logits, model.predict(images), atol=1e-12)
 
 
-def test_a_classifier_that_has_learnt_nothing_is_not_asked(tmp_path):
+def test_an_untrained_classifier_is_not_evaluated(tmp_path):
     tensors = {n: t for n, t in net("kuangliu").state_dict().items() if "linear" not in n}
     torch.save(tensors, tmp_path / "a.pt")
     with pytest.raises(WeightsError, match="has no classifier, and the new one"):
         check_usable(load_any(tmp_path / "a.pt"), None, "a.pt")
 
 
-def test_an_unknown_scaling_is_asked_for(tmp_path):
+def test_an_unknown_scaling_is_an_error_that_names_the_options(tmp_path):
     named = {f"x{index}": t for index, t in enumerate(net("kuangliu").state_dict().values())}
     torch.save(named, tmp_path / "a.pt")
     settings = {"stem_stride": 1, "padding": "symmetric", "activation": "relu", "norm_eps": 1e-5}

@@ -1,4 +1,4 @@
-"""Tables, JSON and pictures of what was evaluated."""
+"""Tables, JSON and plots of an evaluation."""
 
 import io
 import json
@@ -145,7 +145,7 @@ def test_the_table_has_the_figures():
     assert "logits that are not finite" in printed(print_evaluation, CASES["nothing answered"][0])
 
 
-def test_json_says_what_was_computed_by_what():
+def test_json_names_the_backend_and_the_dtype():
     data = synthetic(6, num_classes=5)
     model = backend("torch").build(MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5))
     result = evaluate(model, data, "keras")

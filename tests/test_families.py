@@ -157,7 +157,7 @@ def test_replacing_the_family_replaces_its_defaults_only(first, second):
     assert replace(copy.deepcopy(copied), family=second) == MobileNetConfig(second)
 
 
-def test_a_bottleneck_ratio_is_not_dropped_in_silence():
+def test_a_bottleneck_ratio_of_another_family_is_an_error():
     with pytest.raises(ConfigError, match=r"bottleneck_ratio belongs to.*Received: 0\.5 with v1"):
         replace(MobileNetConfig("v1_bottleneck", bottleneck_ratio=0.5), family="v1")
 

@@ -115,7 +115,7 @@ def test_a_path_that_is_a_folder_is_refused(tmp_path):
     assert (info.value.filename, info.value.filename2) == (str(tmp_path / "folder"), None)
 
 
-def test_a_link_stays_and_the_file_it_points_to_is_written(path, tmp_path):
+def test_a_symbolic_link_is_kept_and_its_target_is_written(path, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     link = tmp_path / "elsewhere" / "link"
     link.symlink_to(path)

@@ -1,4 +1,4 @@
-"""A file is known by its bytes, whatever its name says; other bytes are refused."""
+"""Containers are detected by the bytes of a file, not by its name."""
 
 import struct
 import zipfile
@@ -20,7 +20,7 @@ from pymobilenet.formats.detect import detect_container
     ("file_format", "container"), [("safetensors", "safetensors"), ("npz", "npz"), ("pt", "pt")]
 )
 @pytest.mark.parametrize("suffix", ["npz", "safetensors", "pt", "h5", "anything"])
-def test_a_container_is_known_by_its_bytes_whatever_its_suffix(
+def test_a_container_is_detected_by_its_bytes_and_not_by_its_suffix(
     tmp_path, file_format, container, suffix
 ):
     path = tmp_path / f"model.{suffix}"
@@ -95,7 +95,7 @@ def test_no_file_is_refused(tmp_path):
         load_any(tmp_path / "nowhere")
 
 
-def test_a_container_that_is_asked_for_is_not_looked_for(tmp_path):
+def test_a_named_container_is_not_detected(tmp_path):
     path = npz_file(tmp_path / "a", random_state(V1))
     with pytest.raises(WeightsError, match="is not a safetensors file"):
         load_any(path, container="safetensors")

@@ -59,11 +59,11 @@ def test_folded_norms_are_unfolded(tmp_path):
     loaded = load_any(tmp_path / "a.pt")
     graph = folded_graph(onnx, loaded)
     onnx.save(graph, tmp_path / "a.onnx")
-    found = load_any(tmp_path / "a.onnx")
-    assert "the norms of 27 convolutions are folded into them" in str(found.report)
-    assert "norm_eps" not in found.report.assumed
-    assert found.config.activation == "relu"
-    assert distance(predictions(found, x.numpy()), outputs(module, x)) < 1e-4
+    from_onnx = load_any(tmp_path / "a.onnx")
+    assert "the norms of 27 convolutions are folded into them" in str(from_onnx.report)
+    assert "norm_eps" not in from_onnx.report.assumed
+    assert from_onnx.config.activation == "relu"
+    assert distance(predictions(from_onnx, x.numpy()), outputs(module, x)) < 1e-4
 
 
 def folded_graph(onnx, loaded):
@@ -141,11 +141,11 @@ def test_a_folder_of_hugging_face_is_written_and_read(tmp_path, name):
     with safe_open(tmp_path / "hf" / "model.safetensors", "np") as file:
         assert file.metadata()["format"] == "pt"
         assert set(file.keys()) == set(module.state_dict())
-    found = load_any(tmp_path / "hf")
-    assert found.config == loaded.config
-    assert_same_state(found.state, loaded.state)
-    assert not found.report.assumed
-    assert distance(predictions(found, x.numpy()), outputs(module, x)) < ROUNDING
+    from_folder = load_any(tmp_path / "hf")
+    assert from_folder.config == loaded.config
+    assert_same_state(from_folder.state, loaded.state)
+    assert not from_folder.report.assumed
+    assert distance(predictions(from_folder, x.numpy()), outputs(module, x)) < ROUNDING
 
 
 def test_the_config_json_of_a_folder_is_used_instead_of_defaults(tmp_path):
@@ -240,7 +240,7 @@ def test_strides_epsilon_and_size_of_a_keras_archive_are_read(tmp_path):
     assert not loaded.report.assumed
 
 
-def test_a_compiled_keras_model_in_h5_says_its_strides_beside_its_optimizer(tmp_path):
+def test_strides_of_a_compiled_keras_model_in_h5_are_read(tmp_path):
     h5py = pytest.importorskip("h5py")
     config = replace(KERAS_V1, stem_stride=1, norm_eps=1e-4, resolution=96)
     policy = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float32"}}

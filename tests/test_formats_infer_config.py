@@ -1,4 +1,4 @@
-"""Config -> shapes -> config: the same layers, whatever the multiplier and the rounding."""
+"""Inference of configs from shapes, for every multiplier and rounding."""
 
 import math
 from dataclasses import replace
@@ -46,17 +46,17 @@ def inferred(config, rounding=None):
 
 @settings(deadline=None, database=None, max_examples=150)
 @given(config=configs(), known=st.booleans())
-def test_any_net_is_found_again_from_its_shapes(config, known):
-    config_found = inferred(config, config.rounding if known else None)
-    assert layers(config_found) == layers(config)
-    assert state_shapes(config_found) == state_shapes(config)
+def test_the_config_of_any_net_is_inferred_from_its_shapes(config, known):
+    result = inferred(config, config.rounding if known else None)
+    assert layers(result) == layers(config)
+    assert state_shapes(result) == state_shapes(config)
     if known:
-        assert config_found.rounding == config.rounding
+        assert result.rounding == config.rounding
 
 
 @settings(deadline=None, database=None, max_examples=60)
 @given(config=configs())
-def test_what_is_found_is_found_again_as_it_is(config):
+def test_inferring_an_inferred_config_gives_the_same_config(config):
     once = inferred(config, config.rounding)
     assert inferred(once, config.rounding) == once
 

@@ -1,4 +1,4 @@
-"""Models through Julia's files and back, in a live Julia."""
+"""Models written to Julia's files and read again, in a live Julia."""
 
 import pytest
 from format_models import BOTTLENECK, KERAS_V1, METADATA, V1, V2, assert_same_state, random_state
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.julia
 
 @pytest.mark.parametrize("config", [V1, V2, BOTTLENECK, KERAS_V1])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_model_comes_back_from_julia_to_the_same_bytes(tmp_path, config, dtype):
+def test_a_model_is_byte_identical_after_julia_wrote_it(tmp_path, config, dtype):
     first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     save_as(first, config, random_state(config, dtype=dtype), metadata=METADATA)
     convert(first, tmp_path / "a.jld2")
@@ -21,7 +21,7 @@ def test_a_model_comes_back_from_julia_to_the_same_bytes(tmp_path, config, dtype
     assert second.read_bytes() == first.read_bytes()
 
 
-def test_moments_stay_behind_and_are_counted(tmp_path):
+def test_slots_are_not_written_and_are_counted(tmp_path):
     model = backend("torch").build(V1)
     model.set_optimizer(TrainConfig(momentum=0.9))
     state = model.get_state()
@@ -39,7 +39,7 @@ def test_a_file_that_only_begins_as_julias_is_refused_by_name(tmp_path):
         load_any(path)
 
 
-def test_the_target_stays_where_the_config_is_another(tmp_path):
+def test_the_target_is_unchanged_if_the_config_differs(tmp_path):
     target = tmp_path / "a.jld2"
     target.write_bytes(b"what stood here before")
     save_as(tmp_path / "b.jld2", V1, random_state(V1), metadata=METADATA)

@@ -1,4 +1,4 @@
-"""npz files: any of NumPy's are read, equal content is equal bytes, and claims are checked."""
+"""npz files: reading of NumPy's files, canonical writing, and checks of sizes."""
 
 import io
 import json
@@ -48,12 +48,12 @@ def test_the_whole_file_of_a_small_example(tmp_path):
 def test_any_tensors_and_metadata_come_back(tmp_path_factory, tensors, metadata):
     path = tmp_path_factory.getbasetemp() / "any.npz"
     npz.write(path, tensors, metadata)
-    found, found_metadata = npz.read(path)
-    assert found_metadata == metadata
-    assert set(found) == set(tensors)
+    arrays, read_metadata = npz.read(path)
+    assert read_metadata == metadata
+    assert set(arrays) == set(tensors)
     for name, tensor in tensors.items():
-        assert (found[name].dtype, found[name].shape) == (tensor.dtype, tensor.shape)
-        assert found[name].tobytes() == tensor.tobytes()
+        assert (arrays[name].dtype, arrays[name].shape) == (tensor.dtype, tensor.shape)
+        assert arrays[name].tobytes() == tensor.tobytes()
 
 
 @settings(deadline=None, database=None, max_examples=40)
@@ -61,12 +61,12 @@ def test_any_tensors_and_metadata_come_back(tmp_path_factory, tensors, metadata)
 def test_numpy_reads_what_is_written(tmp_path_factory, tensors):
     path = tmp_path_factory.getbasetemp() / "any.npz"
     npz.write(path, tensors, {})
-    with np.load(path, allow_pickle=False) as found:
-        assert sorted(found.files) == sorted(tensors)
-        assert all(found[name].tobytes() == tensors[name].tobytes() for name in tensors)
+    with np.load(path, allow_pickle=False) as file:
+        assert sorted(file.files) == sorted(tensors)
+        assert all(file[name].tobytes() == tensors[name].tobytes() for name in tensors)
 
 
-def test_the_order_in_which_things_are_given_does_not_matter(tmp_path):
+def test_the_order_of_tensors_and_metadata_does_not_matter(tmp_path):
     tensors = {name: np.full(2, i, np.float32) for i, name in enumerate("qwerty")}
     metadata = {name: name for name in "asdfgh"}
     npz.write(tmp_path / "a", tensors, metadata)
@@ -83,13 +83,13 @@ def test_numpys_own_files_are_read(tmp_path, save):
         "empty": np.zeros((0, 4), np.float32),
     }
     save(tmp_path / "a.npz", **tensors)
-    found, metadata = npz.read(tmp_path / "a.npz")
+    arrays, metadata = npz.read(tmp_path / "a.npz")
     assert metadata == {}
     for name, tensor in tensors.items():
-        assert found[name].dtype == tensor.dtype.newbyteorder("=")
-        assert found[name].flags.c_contiguous
-        assert found[name].flags.writeable
-        np.testing.assert_array_equal(found[name], tensor)
+        assert arrays[name].dtype == tensor.dtype.newbyteorder("=")
+        assert arrays[name].flags.c_contiguous
+        assert arrays[name].flags.writeable
+        np.testing.assert_array_equal(arrays[name], tensor)
 
 
 @pytest.mark.parametrize("view", [np.transpose, np.flip, lambda a: a[:, ::2]])
@@ -163,8 +163,8 @@ def test_a_name_no_member_can_have_is_not_written(tmp_path, name):
 
 def test_metadata_is_what_json_reads(tmp_path):
     npz.write(tmp_path / "a.npz", {}, {"b": "2", "a": "1"})
-    with np.load(tmp_path / "a.npz") as found:
+    with np.load(tmp_path / "a.npz") as file:
         assert (
-            found["__metadata__"].tobytes()
+            file["__metadata__"].tobytes()
             == json.dumps({"a": "1", "b": "2"}, separators=(",", ":")).encode()
         )

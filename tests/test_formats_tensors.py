@@ -51,7 +51,7 @@ def test_axes_that_a_layout_cannot_convert_are_an_error_that_names_the_tensor(tm
         return tensor.transpose(3, 2, 0, 1)
 
     broken = Layout("turned", ("v1",), {}, layout_named("canonical", "v1").rename, transpose)
-    from pymobilenet.formats.load import _canonical_axes
+    from pymobilenet.formats.canonical import _canonical_axes
 
     with pytest.raises(WeightsError, match=r"a: stem must have the axes of turned: .*: \(3,\)"):
         _canonical_axes(tmp_path / "a", broken, "stem", np.zeros(3))
@@ -72,7 +72,7 @@ def test_values_that_are_not_weights_are_refused(tmp_path, change, message):
         load_any(npz_file(tmp_path / "a", tensors))
 
 
-def test_a_whole_model_of_integers_is_refused(tmp_path):
+def test_a_model_of_integers_is_an_error(tmp_path):
     tensors = {k: v.astype(np.int8) for k, v in peer_tensors(V2, "timm").items()}
     with pytest.raises(WeightsError, match=r"must be float32 or float64. Received: int8"):
         load_any(npz_file(tmp_path / "a", tensors))

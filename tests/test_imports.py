@@ -1,4 +1,4 @@
-"""Which module may import which: the contracts of import-linter in pyproject.toml."""
+"""The import rules: the contracts of import-linter in pyproject.toml."""
 
 import os
 import shutil

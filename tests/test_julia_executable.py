@@ -52,7 +52,7 @@ def only(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", SCRIPTS)
-def test_what_is_wrong_with_a_julia_is_one_clause(tmp_path, monkeypatch, kind):
+def test_the_problem_of_a_julia_is_one_line(tmp_path, monkeypatch, kind):
     script, rule = SCRIPTS[kind]
     monkeypatch.setattr(executable, "ANSWER_SECONDS", 1)
     problem = executable.problem(str(program(tmp_path, script)))
@@ -66,7 +66,7 @@ def test_a_launcher_of_juliaup_is_named_as_one(tmp_path):
     assert "(the launcher of juliaup) is not a" in executable.problem(str(tmp_path / "julia"))
 
 
-def test_a_julia_that_is_replaced_is_asked_again(tmp_path):
+def test_a_replaced_julia_is_checked_again(tmp_path):
     path = program(tmp_path, "echo julia version 1.9.0")
     assert "1.9.0" in executable.problem(str(path))
     program(tmp_path, "echo julia version 1.10.10")
@@ -82,7 +82,7 @@ def command(*words):
     )
 
 
-def test_commands_go_on_without_a_julia_that_does_not_work(only, tmp_path):
+def test_commands_work_without_julia_if_it_does_not_run(only, tmp_path):
     only(SCRIPTS["old"][0])
     backend("numpy").build(SMALL, dtype="float64").save(tmp_path / "m.safetensors")
     for words, result in {
@@ -131,7 +131,7 @@ def test_a_value_that_would_end_the_process_is_refused_before_the_start(
 
 
 @pytest.mark.parametrize("value", ["auto", "1", "8", "auto,1", "2,auto", "3,1"])
-def test_values_that_julia_takes_are_taken(monkeypatch, value):
+def test_values_that_julia_accepts_are_accepted(monkeypatch, value):
     monkeypatch.setenv("PYTHON_JULIACALL_THREADS", value)
     monkeypatch.setenv("PYTHON_JULIACALL_HEAP_SIZE_HINT", "1.5G")
     environment.check_environment()

@@ -1,4 +1,4 @@
-"""How long a process of a distributed run waits for the others when it ends."""
+"""The time for which a process of a distributed run waits for the others at its exit."""
 
 import sys
 
@@ -9,7 +9,7 @@ from pymobilenet.backends.julia import JuliaBackend
 
 
 @pytest.fixture
-def one(monkeypatch):
+def exiting_backend(monkeypatch):
     monkeypatch.setattr(sys, "exit", sys.exit)  # put back after the test
     backend = JuliaBackend.__new__(JuliaBackend)
     backend._exit_status = None
@@ -29,8 +29,8 @@ def one(monkeypatch):
         (143, julia.INTERRUPTED_TIMEOUT_SECONDS),
     ],
 )
-def test_a_status_other_than_0_ends_the_other_processes(one, status, seconds):
+def test_a_status_other_than_0_ends_the_other_processes(exiting_backend, status, seconds):
     with pytest.raises(SystemExit) as raised:
         sys.exit(status)
     assert raised.value.code == status
-    assert one._exit_timeout() == seconds <= 15 or seconds == julia.EXIT_TIMEOUT_SECONDS
+    assert exiting_backend._exit_timeout() == seconds <= 15 or seconds == julia.EXIT_TIMEOUT_SECONDS

@@ -1,4 +1,4 @@
-"""What an ONNX file holds and says, and what is refused before one is written."""
+"""The content of an exported ONNX file, and errors before one is written."""
 
 import json
 import subprocess
@@ -44,7 +44,7 @@ def test_nodes_and_initializers_have_the_canonical_names(config, model):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_file_says_what_it_takes_gives_and_holds(name, tmp_path):
+def test_the_file_has_the_right_inputs_outputs_and_metadata(name, tmp_path):
     config = CONFIGS[name]
     state, metadata = start_state(config, 1, "float32"), {"preprocessing": "keras"}
     write_onnx(tmp_path / "m.onnx", config, state, metadata=metadata)
@@ -125,7 +125,7 @@ def test_without_onnx_the_message_says_how_to_get_it(config, model, monkeypatch)
         onnx_model(config, model.get_state())
 
 
-def test_importing_the_door_imports_no_onnx():
+def test_importing_the_module_does_not_import_onnx():
     module = "pymobilenet.formats.onnx_export"
     code = f"import sys, {module}; print({{'onnx', 'onnxruntime'}} & {{*sys.modules}})"
     completed = subprocess.run(

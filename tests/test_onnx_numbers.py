@@ -1,4 +1,4 @@
-"""The ONNX file computes what the backends do, in float32 rounding and not a bit beyond.
+"""An ONNX file computes the same as the backends, up to float32 rounding.
 
 ONNX Runtime is held to level 1 of the ladder as a backend would be: every activation, its distance
 from the float64 oracle against torch's measured noise floor.
@@ -62,13 +62,13 @@ def judged(graph, config, state, images, leader="torch"):
         moved = backend(leader).from_state(config, move_parameters(state, number))
         return unpermute(of_model(moved, move_ulps(images[order], number, 1000)), order)
 
-    found = floors(
+    tensor_floors = floors(
         Program(observations[leader], draw),
         (),
         "float32",
         lambda floor: is_doubtful(compare_observations(oracle, observations, floor)),
     )
-    rows = tuple(compare_observations(oracle, observations, found))
+    rows = tuple(compare_observations(oracle, observations, tensor_floors))
     return Verdict("ONNX", 1, "outputs", rows)
 
 
@@ -89,8 +89,8 @@ def test_every_activation_is_within_the_noise_of_float32(name, size, leader):
 def test_another_reader_of_the_format_computes_the_same():
     config = CONFIGS["v2-keras"]
     graph, images = onnx_model(config, start_state(config, 1, "float32")), images_of(config)
-    (found,) = ReferenceEvaluator(graph).run(None, {"images": images})
-    np.testing.assert_allclose(found, run(graph, images)["probabilities"], rtol=1e-4)
+    (probabilities,) = ReferenceEvaluator(graph).run(None, {"images": images})
+    np.testing.assert_allclose(probabilities, run(graph, images)["probabilities"], rtol=1e-4)
 
 
 # Faults that the comparison has to find, and where
@@ -171,7 +171,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-def test_a_fault_is_found_where_it_is(fault):
+def test_a_fault_is_located(fault):
     config = CONFIGS["v2-keras"]
     state = start_state(config, 1, "float32")
     graph = onnx_model(config, state)
@@ -179,6 +179,6 @@ def test_a_fault_is_found_where_it_is(fault):
     images = images_of(
         config, (2, 64, 64)
     )  # whose last map is 2x2, so that its mean means something
-    found = judged(graph, config, state, images).first_divergence
-    assert found is not None
-    assert (found.backend, found.name) == ("onnxruntime", FAULTS[fault])
+    divergence = judged(graph, config, state, images).first_divergence
+    assert divergence is not None
+    assert (divergence.backend, divergence.name) == ("onnxruntime", FAULTS[fault])

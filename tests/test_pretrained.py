@@ -153,7 +153,7 @@ def test_a_download_that_fails_states_the_url_and_where_to_put_the_file(cache, m
     gc.collect()  # pooch leaves the connection of a refused request to the collector
 
 
-def test_a_file_that_was_put_there_by_hand_is_used_without_the_network(cache, model):
+def test_a_file_that_the_user_placed_in_the_cache_is_used_offline(cache, model):
     cache.mkdir(parents=True)
     (cache / "served.h5").write_bytes(CONTENT)
     assert fetch(replace(model, url="http://127.0.0.1:9/weights.h5")).read_bytes() == CONTENT
@@ -179,7 +179,7 @@ def test_a_name_that_is_not_listed_is_refused_with_similar_ones():
         find_pretrained("v1-0.25-224")
 
 
-def test_the_command_lists_all_and_says_what_is_cached(cache):
+def test_the_command_lists_all_weights_and_marks_cached_ones(cache):
     cache.mkdir(parents=True)
     (cache / f"{KERAS}.h5").write_bytes(CONTENT)
     lines = CliRunner().invoke(app, ["pretrained"], env={"COLUMNS": "80"}).output.splitlines()
@@ -233,7 +233,7 @@ def test_weights_with_another_digest_than_the_published_one_are_not_loaded(keras
     assert keras_file.exists()
 
 
-def test_a_net_of_a_thousand_classes_without_names_is_said_to_have_imagenets(tmp_path, keras_file):
+def test_imagenets_names_for_a_thousand_unnamed_classes_are_reported(tmp_path, keras_file):
     loaded = load_any(shutil.copy(keras_file, tmp_path / "model.h5"))
     assert "1000 classes are assumed to be ImageNet's; --classes FILE gives other names" in str(
         loaded.report

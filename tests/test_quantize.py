@@ -1,4 +1,4 @@
-"""The int8 file: what is in it, what it costs, and what is refused."""
+"""The int8 file: its content, its loss of accuracy, and errors."""
 
 import json
 import sys
@@ -68,9 +68,9 @@ def test_every_weight_is_int8_with_a_scale_for_each_channel(files):
     values = constants(onnx.load(path))
     state = start_state(config, 1, "float32")
     for name in (name for name in state if name.endswith("conv.weight")):
-        found = values[f"{name}_quantized"]
-        assert (found.dtype, found.shape) == (np.int8, state[name].shape)
-        assert values[f"{name}_scale"].shape == (len(found),)
+        tensor = values[f"{name}_quantized"]
+        assert (tensor.dtype, tensor.shape) == (np.int8, state[name].shape)
+        assert values[f"{name}_scale"].shape == (len(tensor),)
     floats = [name for name, value in values.items() if value.dtype == np.float32]
     assert all(name.endswith("_scale") for name in floats)
 
@@ -135,8 +135,8 @@ def test_folding_the_norms_changes_no_more_than_rounding(name, tmp_path):
     onnx.save(graph, tmp_path / "folded.onnx")
     exact = {name: tensor.astype(np.float64) for name, tensor in state.items()}
     oracle = backend("numpy").from_state(config, exact).predict(images.astype(np.float64))
-    found = predictor(tmp_path / "folded.onnx")(images)
-    assert distance(found, oracle) <= USUAL_RATIO * min_floor("float32")
+    logits = predictor(tmp_path / "folded.onnx")(images)
+    assert distance(logits, oracle) <= USUAL_RATIO * min_floor("float32")
 
 
 FAR = 0.2

@@ -1,4 +1,4 @@
-"""`convert` to ONNX and `quantize` as they are typed: what a file says of its images stays true."""
+"""The commands `convert` to ONNX and `quantize` keep the metadata about images."""
 
 import json
 
@@ -59,13 +59,13 @@ def evaluated(monkeypatch):
     return batches
 
 
-def test_what_a_file_says_of_its_images_travels_and_no_more(tmp_path):
+def test_only_the_metadata_about_images_is_copied(tmp_path):
     metadata = metadata_of(exported(tmp_path, **METADATA))
     assert metadata.items() >= METADATA.items()
     assert set(metadata) == {"config", "versions", *METADATA}
 
 
-def test_quantize_goes_by_what_the_file_says(tmp_path, data, evaluated):
+def test_quantize_uses_the_metadata_of_the_file(tmp_path, data, evaluated):
     path = exported(tmp_path, **METADATA)
     result = run("quantize", path, tmp_path / "int8.onnx", "--data", data)
     assert result.exit_code == 0, result.output
@@ -109,7 +109,7 @@ def test_images_of_other_classes_are_refused(tmp_path, data):
     assert not (tmp_path / "int8.onnx").exists()
 
 
-def test_a_place_where_no_file_can_be_is_refused_first(tmp_path, data):
+def test_a_path_that_cannot_be_written_is_an_error_before_reading(tmp_path, data):
     path = exported(tmp_path)
     for arguments in (
         ("convert", tmp_path / "absent", tmp_path / "nosuch" / "b.npz"),

@@ -1,4 +1,4 @@
-"""Recipes: those that are shipped, changes to them, and what is refused."""
+"""Recipes: the shipped ones, changes to them, and errors."""
 
 import re
 import tomllib
@@ -25,7 +25,7 @@ def test_the_recipes_of_the_studies_are_shipped():
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_a_shipped_recipe_is_whole_and_says_what_is_from_where(name):
+def test_a_shipped_recipe_is_complete_and_cites_its_sources(name):
     recipe = load_recipe(name)
     assert recipe.name == name
     assert recipe.train_config(10).steps == 10 * recipe.run.epochs > 0
@@ -57,7 +57,7 @@ def test_epochs_become_steps():
         ("milestone_epochs=[2, 3]", "run", "milestone_epochs", (2, 3)),
     ],
 )
-def test_a_change_goes_to_the_table_that_has_the_field(change, table, field, value):
+def test_a_change_is_applied_to_the_table_that_has_the_field(change, table, field, value):
     recipe = load_recipe("smoke", [change])
     values = recipe.run if table == "run" else getattr(recipe, table)
     assert (getattr(values, field) if table == "run" else values[field]) == value
@@ -96,24 +96,24 @@ def test_an_unknown_recipe_is_refused_with_the_names_there_are():
 
 
 @pytest.mark.parametrize("name", ["my/recipe", "/tmp/recipe", "recipes/smoke"])
-def test_a_path_without_the_suffix_is_refused_as_it_was_given(name):
+def test_the_error_for_a_path_without_suffix_states_the_path(name):
     with pytest.raises(ConfigError, match=rf"a file that ends in .toml. Received: '{name}'$"):
         load_recipe(name)
 
 
-@pytest.mark.parametrize("given", ["three", "./three", "~/three"])
-def test_a_path_to_data_holds_in_any_folder(tmp_path, monkeypatch, given):
+@pytest.mark.parametrize("data", ["three", "./three", "~/three"])
+def test_a_path_to_data_is_made_absolute(tmp_path, monkeypatch, data):
     (tmp_path / "three").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    path = write_recipe(tmp_path, RECIPE + f'data = "{given}"\n')
-    for recipe in (load_recipe(path), load_recipe("smoke", [f"data={given}"])):
+    path = write_recipe(tmp_path, RECIPE + f'data = "{data}"\n')
+    for recipe in (load_recipe(path), load_recipe("smoke", [f"data={data}"])):
         assert recipe.run.data == str(tmp_path / "three")
-    assert absolute(given) == str(tmp_path / "three")
+    assert absolute(data) == str(tmp_path / "three")
 
 
 @pytest.mark.parametrize("name", ["cifar-100", "cifar-10", "synthetic", "not there", ""])
-def test_a_name_of_data_stays_one(tmp_path, monkeypatch, name):
+def test_a_name_of_a_data_set_is_not_made_a_path(tmp_path, monkeypatch, name):
     """In a recipe, whatever lies there; as `absolute` is asked for a path that is there."""
     monkeypatch.chdir(tmp_path)
     assert absolute(name) == name
@@ -146,7 +146,7 @@ def test_fields_have_one_table_each_so_that_a_change_need_not_name_it():
     assert "num_classes" in MobileNetConfig.__dataclass_fields__
 
 
-def test_a_run_config_goes_to_text_and_back(tmp_path):
+def test_a_run_config_round_trips_through_text(tmp_path):
     run = RunConfig(epochs=3, milestone_epochs=(1, 2), start="a b.h5")
     assert RunConfig.from_json(run.to_json()) == run
     (tmp_path / "run.toml").write_text(run.to_toml())

@@ -1,4 +1,4 @@
-"""The official pickles are read; anything else in a pickle is refused and does nothing."""
+"""The official pickles are read; any other pickle is an error and runs no code."""
 
 import builtins
 import collections

@@ -1,4 +1,4 @@
-"""`train` and `recipes` as they are typed."""
+"""The commands `train` and `recipes`."""
 
 import re
 import shlex
@@ -45,7 +45,7 @@ def interrupted(run, *_):
 
 
 @by_backend
-def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, images, name):
+def test_ctrl_c_saves_and_prints_the_command_that_resumes(tmp_path, images, name):
     recipe = write_recipe(tmp_path, RECIPE.replace("epochs = 3", "epochs = 500"))
     folder = tmp_path / "my run"
     process = subprocess.Popen(
@@ -95,7 +95,7 @@ def test_sigterm_saves_within_two_seconds_and_ends_with_143(tmp_path, images, na
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # torch's compiler
-def test_the_command_that_goes_on_has_the_options_that_were_given(tmp_path, images, monkeypatch):
+def test_the_printed_command_that_resumes_has_the_users_options(tmp_path, images, monkeypatch):
     monkeypatch.setattr(TrainingRun, "train", interrupted)
     recipe, folder = write_recipe(tmp_path), tmp_path / "it's [a] run"
     options = ["--amp", "bf16", "--compile", "--log", "tensorboard"]
@@ -107,7 +107,7 @@ def test_the_command_that_goes_on_has_the_options_that_were_given(tmp_path, imag
     assert CliRunner().invoke(app, again[1:]).exit_code == 130
 
 
-def test_a_run_goes_on_from_another_folder(tmp_path, images, monkeypatch):
+def test_a_run_is_resumed_from_another_folder(tmp_path, images, monkeypatch):
     monkeypatch.setattr(TrainingRun, "train", interrupted)
     (tmp_path / "three").symlink_to(images)
     (tmp_path / "elsewhere").mkdir()
@@ -152,7 +152,7 @@ TORCHRUNS = {
         ({"PMI_SIZE": "2"}, True),
     ],
 )
-def test_several_processes_are_told_from_the_variables_of_a_cluster(
+def test_several_processes_are_detected_by_the_variables_of_a_cluster(
     tmp_path, monkeypatch, environment, expected
 ):
     for name in {*TORCHRUNS, "TORCHELASTIC_RUN_ID", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}:

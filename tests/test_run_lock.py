@@ -1,4 +1,4 @@
-"""The lock of a run's folder: one process writes it, and the other is told which."""
+"""The lock of a run's folder: one process writes it, and another gets an error that names it."""
 
 import os
 import signal
@@ -86,7 +86,7 @@ def test_a_run_that_has_ended_is_unlocked(recipe, tmp_path):
     assert resume(tmp_path / "run", backend("torch")).train() == "finished"
 
 
-def test_a_run_that_nobody_holds_any_more_is_unlocked(tmp_path):
+def test_the_lock_of_an_ended_process_is_released(tmp_path):
     lock = RunLock(tmp_path)
     with pytest.raises(RunLocked, match=f"process {os.getpid()} on"):
         RunLock(tmp_path)

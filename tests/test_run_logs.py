@@ -1,4 +1,4 @@
-"""The lines of a run where TensorBoard and Weights & Biases read them."""
+"""Logs of a run in TensorBoard and Weights & Biases."""
 
 import sys
 from types import SimpleNamespace
@@ -43,7 +43,7 @@ def test_wandb_keeps_a_run_offline(tmp_path, monkeypatch):
     assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
 
 
-def test_wandb_goes_on_in_the_run_of_the_folder(tmp_path, monkeypatch):
+def test_wandb_resumes_the_run_of_the_folder(tmp_path, monkeypatch):
     """Offline: each time under the same id, and whole."""
     import wandb
 
@@ -62,7 +62,7 @@ def test_wandb_goes_on_in_the_run_of_the_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("resumed", "logged"), [(True, []), (False, [1, 2])])
-def test_wandb_is_told_again_what_its_server_does_not_have(tmp_path, monkeypatch, resumed, logged):
+def test_epochs_that_wandbs_server_lacks_are_logged_again(tmp_path, monkeypatch, resumed, logged):
     received, steps = {}, []
 
     def log(_line, step, commit):
@@ -80,7 +80,7 @@ def test_wandb_is_told_again_what_its_server_does_not_have(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("name", LOGGERS)
-def test_a_log_whose_package_is_missing_says_how_to_get_it(tmp_path, monkeypatch, name):
+def test_the_error_for_a_missing_logger_states_how_to_install_it(tmp_path, monkeypatch, name):
     for module in ("tensorboard.summary", "tensorboard", "wandb"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(BackendUnavailable, match=rf"pip install 'pymobilenet\[{name}\]'"):

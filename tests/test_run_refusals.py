@@ -1,4 +1,4 @@
-"""What runs refuse: other images, damaged checkpoints, folders that are taken."""
+"""Errors of runs: other images, damaged checkpoints, folders with a run."""
 
 from dataclasses import replace
 
@@ -39,7 +39,7 @@ def test_other_images_are_refused(recipe, tmp_path, images):
         resume(tmp_path / "run", backend("torch"), other)
 
 
-def test_nothing_to_resume_is_said(tmp_path):
+def test_a_folder_without_a_checkpoint_is_an_error(tmp_path):
     with pytest.raises(WeightsError, match=r"last.safetensors: no such file"):
         resume(tmp_path, backend("torch"))
 
@@ -86,7 +86,7 @@ def test_a_damaged_checkpoint_is_refused(recipe, tmp_path, key, text, message):
         resume(tmp_path / "run", backend("torch"))
 
 
-def test_a_model_is_no_checkpoint(tmp_path):
+def test_a_model_file_is_not_accepted_as_a_checkpoint(tmp_path):
     backend("torch").build(MobileNetConfig(resolution=32, num_classes=4)).save(tmp_path / LAST)
     with pytest.raises(WeightsError, match=r"must be a checkpoint of a run.*--set start="):
         resume(tmp_path, backend("torch"))
@@ -97,7 +97,7 @@ def test_a_recipe_without_data_is_refused(recipe, tmp_path):
         begin(replace(recipe, run=replace(recipe.run, data="")), backend("torch"), tmp_path / "r")
 
 
-def test_more_held_out_than_there_are_is_refused(recipe, tmp_path):
+def test_more_validation_images_than_there_are_is_an_error(recipe, tmp_path):
     greedy = replace(recipe, run=replace(recipe.run, validation=40))
     with pytest.raises(DataError, match=r"validation must be less than .* training images, 40"):
         begin(greedy, backend("torch"), tmp_path / "run")

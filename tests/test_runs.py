@@ -1,4 +1,4 @@
-"""Runs: the files in their folder, how they stop, and that resuming changes no bit."""
+"""Runs: the files in their folder, stopping, and bit-identical resuming."""
 
 import os
 import random

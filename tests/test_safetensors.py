@@ -1,4 +1,4 @@
-"""The exchange file, byte for byte: equal content is equal bytes, and any reader reads it."""
+"""The bytes of the exchange file: equal content gives equal bytes, and other readers read it."""
 
 import json
 import os
@@ -93,7 +93,7 @@ def test_every_tensor_lies_at_a_multiple_of_its_item_size(tmp_path):
         assert entry["data_offsets"][0] % np.dtype(names[name]).itemsize == 0
 
 
-def test_the_order_in_which_things_are_given_does_not_matter(tmp_path):
+def test_the_order_of_tensors_and_metadata_does_not_matter(tmp_path):
     tensors = {name: np.full(2, i, np.float32) for i, name in enumerate("qwerty")}
     metadata = {name: name for name in "asdfgh"}
     turned = dict(reversed(tensors.items())), dict(reversed(metadata.items()))
@@ -147,9 +147,9 @@ TENSORS = st.dictionaries(
 def test_any_tensors_and_metadata_come_back(tmp_path_factory, tensors, metadata):
     path = tmp_path_factory.getbasetemp() / "any.safetensors"
     content = written(path, tensors, metadata)
-    found, found_metadata = read(path)
-    assert_equal(found, tensors)
-    assert found_metadata == metadata
+    read_tensors, read_metadata = read(path)
+    assert_equal(read_tensors, tensors)
+    assert read_metadata == metadata
     assert_equal(safetensors.numpy.load(content), tensors)
 
 
@@ -158,11 +158,11 @@ def test_any_tensors_and_metadata_come_back(tmp_path_factory, tensors, metadata)
 def test_a_mapped_file_gives_the_same_and_cannot_be_written_to(tmp_path_factory, tensors):
     path = tmp_path_factory.mktemp("mapped") / "a"
     write(path, tensors, {})
-    found, _ = read(path, mmap=True)
-    assert_equal(found, tensors)
-    assert not any(tensor.flags.writeable for tensor in found.values() if tensor.size)
+    read_tensors, _ = read(path, mmap=True)
+    assert_equal(read_tensors, tensors)
+    assert not any(tensor.flags.writeable for tensor in read_tensors.values() if tensor.size)
     path.unlink()
-    assert_equal(found, tensors)
+    assert_equal(read_tensors, tensors)
 
 
 def test_a_mapped_file_costs_no_memory_until_it_is_used(tmp_path):
@@ -181,9 +181,9 @@ def test_a_tensor_at_an_odd_address_is_copied(tmp_path):
     raw = struct.pack("<Q", len(header) + 1) + header + b" " + values.tobytes()
     (tmp_path / "a").write_bytes(raw)
     assert (len(header) + 9) % 4
-    found, _ = read(tmp_path / "a", mmap=True)
-    assert found["a"].flags.aligned
-    assert_equal(found, {"a": values})
+    read_tensors, _ = read(tmp_path / "a", mmap=True)
+    assert read_tensors["a"].flags.aligned
+    assert_equal(read_tensors, {"a": values})
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int32", "bool", "complex64", "U3", "object"])

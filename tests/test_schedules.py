@@ -1,4 +1,4 @@
-"""The rates of a run: against recorded values, torch's schedulers and the words of their doc."""
+"""Learning-rate schedules against recorded values and torch's schedulers."""
 
 import json
 import math
@@ -32,7 +32,7 @@ def test_rates_are_the_recorded_ones_to_the_bit(case):
     assert [rate_at(config, t).hex() for t in range(len(case["rates"]))] == case["rates"]
 
 
-def test_the_record_is_what_is_written_by_hand():
+def test_the_vectors_equal_those_of_the_reference():
     assert [case["config"] for case in RECORDED] == CASES
     assert [case["rates"] for case in RECORDED] == [
         [rate.hex() for rate in rates(case)] for case in CASES
@@ -88,7 +88,7 @@ def test_a_constant_rate_is_the_configs_to_the_bit():
     assert all(rate_at(TrainConfig(rate=0.1), step) == 0.1 for step in (0, 1, 10**9))
 
 
-def test_one_cycle_reaches_its_rate_and_ends_far_below():
+def test_one_cycle_reaches_its_rate_and_ends_far_below_it():
     config = TrainConfig(schedule="one_cycle", rate=0.4, steps=101, pct_start=0.5 + 0.5 / 101)
     rates = [rate_at(config, step) for step in range(101)]
     assert rates.index(max(rates)) == 50
@@ -123,5 +123,5 @@ def test_the_power_is_right_to_the_last_bits(base, exponent):
     assert _power(base, exponent) == pytest.approx(base**exponent, rel=1e-13, abs=1e-300)
 
 
-def test_a_power_that_underflows_is_nothing():
+def test_a_power_that_underflows_is_zero():
     assert _power(0.1, 10**9) == 0.0

@@ -1,4 +1,4 @@
-"""The vectors that the Julia tests read are those of this package."""
+"""The test vectors in julia/test/vectors equal those that this package computes."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""`pymobilenet sysimage` without Julia: the commands it runs, and the paths it refuses."""
+"""`pymobilenet sysimage` without Julia: the commands it runs, and errors for paths."""
 
 import subprocess
 import sys

@@ -137,7 +137,7 @@ def test_only_steps_use_mixed_precision():
     assert {t.dtype.name for t in mixed.get_state().values()} == {"float32", "int64"}
 
 
-def test_mixed_precision_learns():
+def test_mixed_precision_lowers_the_loss():
     config = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5, stem_stride=1)
     model = backend("torch").build(config, amp="bf16")
     recipe = TrainConfig(optimizer="adam", rate=3e-3, batch_size=40, steps=30, crop_padding=0)

@@ -219,7 +219,7 @@ def test_two_backends_see_the_same_batches_and_start_with_new_moments(monkeypatc
         assert (rate, masks["dropout"].tobytes()) == (other[2], other[3]["dropout"].tobytes())
 
 
-def test_training_learns_synthetic_images():
+def test_training_lowers_the_loss_on_synthetic_images():
     config = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5, stem_stride=1)
     model = backend("torch").build(config)
     recipe = TrainConfig(optimizer="adam", rate=3e-3, batch_size=40, steps=30, crop_padding=0)

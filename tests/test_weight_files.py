@@ -1,4 +1,4 @@
-"""A model's file: what it carries, what is refused, and that nothing half-written is ever seen."""
+"""A model's file: its content, errors, and atomic writing."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def test_metadata_are_json_texts_with_sorted_keys(path):
 
 
 @pytest.mark.parametrize("config", OPTIMIZERS, ids=lambda config: config.optimizer)
-def test_moments_travel_in_the_file(tmp_path, config):
+def test_slots_are_written_to_the_file(tmp_path, config):
     model = backend("numpy").build(SMALL, dtype="float64")
     model.set_optimizer(config)
     model.step(*batch(), 0.1)

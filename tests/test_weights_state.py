@@ -1,4 +1,4 @@
-"""Invalid states are refused by name, before anything is copied."""
+"""Errors for invalid states name the tensor, before anything is copied."""
 
 from collections import Counter
 

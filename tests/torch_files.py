@@ -1,4 +1,4 @@
-"""Files of torch's put together by hand, with any claim or program in them."""
+"""Files of torch assembled by the tests, with any sizes and any code in them."""
 
 import functools
 import io

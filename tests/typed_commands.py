@@ -1,4 +1,4 @@
-"""Commands as they are typed, in this process."""
+"""Runs commands in this process, with their arguments as a user types them."""
 
 from typer.testing import CliRunner
 

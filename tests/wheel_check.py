@@ -22,7 +22,7 @@ def main() -> None:
     assert "site-packages" in str(PACKAGE), f"not the installed package: {PACKAGE}"
     assert (PACKAGE.parent / "pymobilenet_julia" / "src" / "MobileNets.jl").is_file()
     recordings = read_recordings()
-    say(f"{len(recordings)} recordings in the wheel")
+    print_line(f"{len(recordings)} recordings in the wheel")
     config = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=10)
     backend("torch").build(config).save("model.safetensors")
     images = np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)
@@ -31,16 +31,16 @@ def main() -> None:
     if reason is None:
         logits["julia"] = backend("julia").load("model.safetensors").predict(images)
         np.testing.assert_allclose(logits["julia"], logits["torch"], rtol=1e-4, atol=1e-4)
-        say(f"Julia from the wheel: {backend('julia').versions()}")
+        print_line(f"Julia from the wheel: {backend('julia').versions()}")
     else:
-        say(f"NOT RUN in Julia: {reason}")
+        print_line(f"NOT RUN in Julia: {reason}")
     command = [sys.executable, "-m", "pymobilenet.cli", "--version"]
     version = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     first = {name: values[0, :2].tolist() for name, values in logits.items()}
-    say(f"{version.strip()}: {json.dumps(first)}")
+    print_line(f"{version.strip()}: {json.dumps(first)}")
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     sys.stdout.write(f"wheel: {text}\n")
 
 

@@ -63,8 +63,8 @@ def measure(dtype, data):
 
     noise = floors(Program(correct, draw), (), dtype, lambda _floors: False)
     errors = {
-        name: np.array([distance(found[key], truth[key]) for key in truth])
-        for name, found in programs.items()
+        name: np.array([distance(observations[key], truth[key]) for key in truth])
+        for name, observations in programs.items()
     }
     forward = sum(key.level == 1 for key in truth)
     return forward, errors, np.array([noise[key] for key in truth])

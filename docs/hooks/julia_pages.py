@@ -49,11 +49,13 @@ def on_post_build(config):
         return
     shutil.copytree(BUILT, target)
     for page in target.rglob("*.html"):
-        html = TAG.sub(functools.partial(kept, page.parent), page.read_text(encoding="utf-8"))
+        html = TAG.sub(
+            functools.partial(existing_tag, page.parent), page.read_text(encoding="utf-8")
+        )
         page.write_text(html.replace("</body>", f"{MENU}</body>"), encoding="utf-8")
 
 
-def kept(folder, tag):
-    """The tag, or nothing where what it loads is not a file of the site."""
-    place = tag[1] or tag[2]
-    return tag[0] if (folder / place).is_file() else ""
+def existing_tag(folder, tag):
+    """The tag, or nothing if the file that it loads is not in the site."""
+    path = tag[1] or tag[2]
+    return tag[0] if (folder / path).is_file() else ""

@@ -1,4 +1,4 @@
-"""The backends, found by name and imported only when asked for."""
+"""The backends, selected by name and imported on first use."""
 
 from __future__ import annotations
 

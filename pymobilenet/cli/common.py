@@ -1,4 +1,4 @@
-"""What the commands share: consoles, error handling, and progress."""
+"""Consoles, error handling and progress, shared by all commands."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Downloads of CIFAR-10 and CIFAR-100, verified, or an error within seconds.
 
 pooch (1.9), which downloads the pretrained weights, has no mirrors: it waits for one URL, and
-stores what arrives whatever its size. Here all mirrors are asked at once, the first one is used,
-the next ones replace it if it fails, and no more is stored than the archive has.
+stores the response whatever its size. Here requests are sent to all mirrors at once, the first one
+is used, the next ones replace it if it fails, and at most the size of the archive is stored. As
+with pooch, a download that is interrupted is not resumed: it starts again from the first byte.
 """
 
 from __future__ import annotations
@@ -23,17 +24,21 @@ from pymobilenet.errors import ConfigError, DataError
 from pymobilenet.files import atomic_write
 
 TIMEOUT = 3.0
-"""Seconds to wait for a connection; also for each read, of which a live mirror needs less."""
+"""Seconds to wait for a connection, and for each read."""
 
 DEADLINE = 6.0
-"""Seconds after which a mirror that has not answered is given up, name look-up included."""
+"""Seconds after which a mirror without a response is abandoned, name look-up included."""
 
 
 @dataclass(frozen=True)
 class Archive:
-    """An official archive: its name, where it is kept, its size in bytes and its md5.
+    """An official archive.
 
-    The first mirror that answers is used; they stand in the order of their speed.
+    Attributes:
+        name: The file name.
+        mirrors: The URLs, in order of preference: the fastest first.
+        size: Bytes.
+        md5: The MD5 digest in hex.
     """
 
     name: str
@@ -98,21 +103,21 @@ def download_cifar(
 ) -> Path:
     """Download an official archive, with a progress bar, and return its path.
 
-    All mirrors are asked at the same time, so that a machine without network knows within
-    `DEADLINE` seconds. The file appears in `dest` only when its size and md5 are right; an archive
-    that is already there is verified and kept.
+    Requests are sent to all mirrors at the same time, so that a machine without network gets an
+    error within `DEADLINE` seconds. The file is written to `dest` after its size and md5 have been
+    verified; an archive that is already there is verified and used.
 
     Args:
         name: "cifar-100" or "cifar-10".
-        dest: a folder, made where it is missing; `cache_dir()` by default.
+        dest: A folder, created if it is missing. Default: `cache_dir()`.
         layout: "binary" or "python".
 
     Returns:
         The path of the archive.
 
     Raises:
-        ConfigError: another name or layout.
-        DataError: no mirror gave the archive; the message says what each did and what to do.
+        ConfigError: The name or the layout does not exist.
+        DataError: No mirror returned the archive. The message states the error of each.
     """
     if f"{name}-{layout}" not in ARCHIVES:
         raise ConfigError(
@@ -126,24 +131,24 @@ def download_cifar(
         with target.open("rb") as file:
             if hashlib.file_digest(file, _md5).hexdigest() == archive.md5:
                 return target
-    answers = _ask(archive.mirrors)
-    tried = []
+    responses = _request_all(archive.mirrors)
+    errors = []
     try:
-        for url, answer in answers.items():
+        for url, response in responses.items():
             try:
-                if isinstance(answer, Exception):
-                    raise answer
+                if isinstance(response, Exception):
+                    raise response
                 folder.mkdir(parents=True, exist_ok=True)
-                _receive(answer, target, archive)
+                _write_body(response, target, archive)
                 return target
             except (OSError, ValueError, http.client.HTTPException) as error:
-                tried.append(f"{url}: {error}")
+                errors.append(f"{url}: {error}")
     finally:
-        for answer in answers.values():
-            if hasattr(answer, "close"):
-                answer.close()
+        for response in responses.values():
+            if hasattr(response, "close"):
+                response.close()
     raise DataError(
-        f"{archive.name} could not be downloaded ({'; '.join(tried)}); "
+        f"{archive.name} could not be downloaded ({'; '.join(errors)}); "
         f"put {archive.name} in {folder} or pass --data DIR"
     )
 
@@ -151,39 +156,45 @@ def download_cifar(
 _md5 = functools.partial(hashlib.md5, usedforsecurity=False)
 
 
-def _ask(urls: tuple[str, ...]) -> dict[str, Any]:
-    """Return the open response of each URL, or the exception that came instead."""
-    arrived: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-    given_up = threading.Event()
+def _request_all(urls: tuple[str, ...]) -> dict[str, Any]:
+    """Return the open response or the exception of each URL."""
+    results: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+    is_past_deadline = threading.Event()
     for url in urls:
-        threading.Thread(target=_open, args=(url, arrived, given_up), daemon=True).start()
-    answers: dict[str, Any] = {url: TimeoutError("no answer") for url in urls}
+        threading.Thread(target=_open, args=(url, results, is_past_deadline), daemon=True).start()
+    responses: dict[str, Any] = {url: TimeoutError("no answer") for url in urls}
     end = time.monotonic() + DEADLINE
     for _ in urls:
         try:
-            url, answer = arrived.get(timeout=max(0.0, end - time.monotonic()))
+            url, response = results.get(timeout=max(0.0, end - time.monotonic()))
         except queue.Empty:
-            given_up.set()
+            is_past_deadline.set()
             break
-        answers[url] = answer
-    return answers
+        responses[url] = response
+    return responses
 
 
 # S310: the addresses are constants of this module, all of them https.
-def _open(url: str, arrived: queue.SimpleQueue[tuple[str, Any]], given_up: threading.Event) -> None:
+def _open(
+    url: str, results: queue.SimpleQueue[tuple[str, Any]], is_past_deadline: threading.Event
+) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "pymobilenet"})  # noqa: S310
     try:
-        opener = urllib.request.build_opener()  # with the proxies of the present environment
+        opener = urllib.request.build_opener()  # with the proxies of the environment at this time
         response = opener.open(request, timeout=TIMEOUT)
-        if given_up.is_set():
+        if is_past_deadline.is_set():
             response.close()
-        arrived.put((url, response))
+        results.put((url, response))
     except (OSError, ValueError, http.client.HTTPException) as error:
-        arrived.put((url, error))
+        results.put((url, error))
 
 
-def _receive(response: Any, target: Path, archive: Archive) -> None:
-    """Write the body of a response to `target`; DataError where size or md5 are wrong."""
+def _write_body(response: Any, target: Path, archive: Archive) -> None:
+    """Write the body of a response to `target`.
+
+    Raises:
+        DataError: The size or the md5 is not that of the archive.
+    """
     from rich.console import Console
     from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
@@ -200,6 +211,6 @@ def _receive(response: Any, target: Path, archive: Archive) -> None:
             file.write(block)
             progress.update(task, completed=received)
         if received != archive.size:
-            raise DataError(f"gave {received} bytes of {archive.size}")
+            raise DataError(f"returned {received} bytes of {archive.size}")
         if md5.hexdigest() != archive.md5:
-            raise DataError(f"gave a file of md5 {md5.hexdigest()} where {archive.md5} is right")
+            raise DataError(f"returned a file with md5 {md5.hexdigest()}; it must be {archive.md5}")

@@ -1,4 +1,4 @@
-"""Which class and which split each file of an image folder belongs to, from its name."""
+"""The class and the split of each file of an image folder, from its path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A reader for the official CIFAR pickles that admits exactly what they hold.
+"""An unpickler for the official CIFAR pickles, which supports only their content.
 
 The files of `cifar-100-python` and `cifar-10-batches-py` were written by Python 2, protocol 2: a
 dict of strings, integers, lists and one uint8 array. `pickle.Unpickler` reads them with a

@@ -1,4 +1,4 @@
-"""Generated images in the format of CIFAR-100, for machines that cannot have the real ones.
+"""Generated images in the format of CIFAR-100, for machines without the real ones.
 
 Each class is a smooth random colour pattern. An image is its class pattern, shifted, mixed with
 blocks of random colour, made lighter or darker, and noisy: a MobileNet learns the classes, but not

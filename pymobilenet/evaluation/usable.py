@@ -1,4 +1,4 @@
-"""Whether a model that was read can be asked, and how its images are scaled."""
+"""The preprocessing of a loaded model, and an error if its classifier is not trained."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def arrays(root: Any, size: int) -> Iterator[tuple[tuple[str, ...], np.ndarray]]
     for names, dataset in _datasets(root):
         rule = _broken_rule(dataset, size, available)
         if rule:
-            raise WeightsError(f"{place(root, *names)} {rule}")
+            raise WeightsError(f"{location(root, *names)} {rule}")
         array = np.empty(dataset.shape, dataset.dtype.newbyteorder("="))
         if array.size:
             dataset.read_direct(array)
@@ -110,7 +110,7 @@ def follow(group: Any, name: str) -> Any:
     link = group.get(name, getlink=True)
     if not isinstance(link, h5py_module().HardLink):
         raise WeightsError(
-            f"{place(group, name)} must be a member of its group, not a link to another place. "
+            f"{location(group, name)} must be a member of its group, not a link to another place. "
             f"Received: a {type(link).__name__}"
         )
     return group[name]
@@ -134,7 +134,7 @@ def text(item: Any, key: str) -> str | None:
     return bytes(item.attrs[key]).decode("utf-8", "replace")
 
 
-def place(root: Any, *parts: str) -> str:
+def location(root: Any, *parts: str) -> str:
     """Return "file: object" for a message; the object's name is cut to 200 characters.
 
     Args:
@@ -155,8 +155,8 @@ def _datasets(root: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
         address = h5py.h5o.get_info(item.id).addr
         if address in visited_addresses or len(names) > _MOST_DEPTH:
             raise WeightsError(
-                f"{place(root, *names)} must be the only name of its object, at most {_MOST_DEPTH} "
-                "groups deep"
+                f"{location(root, *names)} must be the only name of its object, at most "
+                f"{_MOST_DEPTH} groups deep"
             )
         visited_addresses.add(address)
         if isinstance(item, h5py.Dataset):
@@ -165,7 +165,7 @@ def _datasets(root: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
             members = sorted(item, reverse=True)
             pending += [((*names, member), follow(item, member)) for member in members]
         else:
-            raise WeightsError(f"{place(root, *names)} must be a group or a dataset")
+            raise WeightsError(f"{location(root, *names)} must be a group or a dataset")
 
 
 def _broken_rule(dataset: Any, size: int, available: int) -> str:

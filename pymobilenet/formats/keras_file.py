@@ -133,7 +133,7 @@ def _named_by_layer(root: Any, size: int) -> dict[str, np.ndarray]:
         is_nested = len(parents[path[0]]) > 1
         layer = keras_h5.present_name(path[-2] if is_nested else path[0])
         name = f"{path[0]}/{layer}/{variable}" if is_nested else f"{layer}/{variable}"
-        _add(tensors, name, array, hdf5.place(root, *path))
+        _add(tensors, name, array, hdf5.location(root, *path))
     return tensors
 
 

@@ -19,22 +19,23 @@ from pymobilenet.architecture import layers
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.data import print_to_stderr
 from pymobilenet.errors import ConfigError, WeightsError
+from pymobilenet.formats.canonical import canonical_trunk, inferred_config, state_with_head
 from pymobilenet.formats.conversion_report import ConversionReport
 from pymobilenet.formats.exchange import FORMAT_VERSION
-from pymobilenet.formats.heads import CLASSIFIER, DEFAULT_CLASSES, DRAWN, Head, read_head
-from pymobilenet.formats.infer_config import infer_config
+from pymobilenet.formats.heads import CLASSIFIER, DRAWN, Head, read_head
 from pymobilenet.formats.layout import Layout
 from pymobilenet.formats.match import Match, match_layouts, no_match_error
+from pymobilenet.formats.name_map import match_map
 from pymobilenet.formats.origin import BACKGROUND, origin_of_pretrained
 from pymobilenet.formats.registry import CONTAINERS, layouts_named
 from pymobilenet.formats.sample import Sample, decide
 from pymobilenet.formats.settings import Settings, check_settings, complete
 from pymobilenet.formats.source import Source, read_source
-from pymobilenet.formats.structure import match_map, match_structure
+from pymobilenet.formats.structure import match_structure
 from pymobilenet.formats.torch_layouts import CANONICAL
 from pymobilenet.hub import resolve_model_file
 from pymobilenet.strict_json import parse_object
-from pymobilenet.weights import State, check_state, initial_state, state_shapes
+from pymobilenet.weights import State, check_state, state_shapes
 from pymobilenet.weights.state import slots_of, truncate
 
 IMAGENET_NAMES = {1000: "imagenet-1k", 1001: "imagenet-1k-background"}
@@ -118,7 +119,7 @@ def load_any(
             f"{path}: the layout {match.layout.name} has no optimizer slots. "
             f"Received: {truncate(sorted(source.moments))}"
         )
-    trunk = _trunk(source, match)
+    trunk = canonical_trunk(source, match)
     features = trunk[[name for name in trunk if name.endswith("conv.weight")][-1]].shape[0]
     head = read_head(source.tensors, match.head_names, match.layout, features)
     if file_config and config and file_config != config:
@@ -131,15 +132,15 @@ def load_any(
         user={**(config.to_dict() if config else {}), **user},
         sample={},
     )
-    inferred = _inferred(path, match, trunk, head, known.known(str(path)))
+    inferred = inferred_config(path, match, trunk, head, known.known(str(path)))
     sample_notes: tuple[str, ...] = ()
     if sample is not None:
         sample = sample if isinstance(sample, Sample) else Sample.read(sample)
-        state = _with_head(inferred, trunk, head)
+        state = state_with_head(inferred, trunk, head)
         known, sample_notes = decide(str(path), sample, inferred, state, match, known)
     new_config, assumed = complete(str(path), inferred, match.layout, known)
     _check_strides(source, new_config)
-    state = _with_head(new_config, trunk, head) | source.moments
+    state = state_with_head(new_config, trunk, head) | source.moments
     check_floats(new_config, state, str(path))
     is_foreign = file_config is None
     metadata, scaling = _metadata(source, match, head, is_foreign)
@@ -232,70 +233,6 @@ def _match(
     if isinstance(match_or_reason, Match):
         return match_or_reason
     raise no_match_error(source.tensors, layouts, path, match_or_reason)
-
-
-def _trunk(source: Source, match: Match) -> State:
-    """Return the trunk: canonical name -> array with canonical axes.
-
-    A bias of a convolution before a norm is subtracted from the norm's running mean.
-    """
-    trunk: State = {}
-    for name, peer in match.names.items():
-        trunk[name] = _canonical_axes(source.path, match.layout, name, source.tensors[peer])
-    for peer, unit in match.biases.items():
-        mean, bias = trunk[f"{unit}.norm.running_mean"], source.tensors[peer]
-        if bias.shape != mean.shape:
-            raise WeightsError(
-                f"{source.path}: {peer} must have shape {mean.shape}. Received: {bias.shape}"
-            )
-        trunk[f"{unit}.norm.running_mean"] = mean - bias.astype(mean.dtype)
-    return trunk
-
-
-def _canonical_axes(path: Path, layout: Layout, name: str, tensor: np.ndarray) -> np.ndarray:
-    try:
-        return np.ascontiguousarray(layout.from_peer(name, tensor))
-    except (ValueError, IndexError) as error:
-        raise WeightsError(
-            f"{path}: {name} must have the axes of {layout.name}: {error}. Received: {tensor.shape}"
-        ) from None
-
-
-def _inferred(
-    path: Path, match: Match, trunk: State, head: Head, known: Mapping[str, Any]
-) -> MobileNetConfig:
-    """Return the config inferred from the shapes; known settings decide between roundings."""
-    if known.get("family", match.family) != match.family:
-        raise WeightsError(f"{path}: its names are {match.family}'s. Received: {known['family']}")
-    shapes = {name: tensor.shape for name, tensor in trunk.items()}
-    features = [shape for name, shape in shapes.items() if name.endswith("conv.weight")][-1][0]
-    classes = head.num_classes or known.get("num_classes", DEFAULT_CLASSES)
-    weight = (classes, features) if head.weight is None else head.weight.shape
-    bias = (classes,) if head.bias is None else head.bias.shape
-    shapes |= {"classifier.weight": weight, "classifier.bias": bias}
-    if "width_mult" in known and "rounding" in known:
-        fields = {"num_classes": classes, "in_channels": shapes["stem.conv.weight"][1], **known}
-        return MobileNetConfig.from_dict({**fields, "family": match.family})
-    try:
-        return infer_config(match.family, shapes, match.layout.fixed.get("rounding"))
-    except WeightsError as error:
-        try:  # a net built with another rounding than its project's default
-            return infer_config(match.family, shapes)
-        except WeightsError:
-            raise WeightsError(f"{path}: must be a {match.title}: {error}") from None
-
-
-def _with_head(config: MobileNetConfig, trunk: State, head: Head) -> State:
-    """Return the state, with the file's classifier or a new one, initialized with seed 0."""
-    dtype = trunk["stem.conv.weight"].dtype
-    weight, bias = head.weight, head.bias
-    if weight is None or bias is None:
-        initial = initial_state(config, 0, dtype)
-        weight, bias = initial["classifier.weight"], initial["classifier.bias"]
-    state = {**trunk, "classifier.weight": weight, "classifier.bias": bias}
-    return {n: np.ascontiguousarray(state[n]) for n in state_shapes(config) if n in state} | {
-        name: tensor for name, tensor in state.items() if name not in state_shapes(config)
-    }
 
 
 def _metadata(

@@ -51,7 +51,7 @@ class Format(NamedTuple):
     writer: ModelWriter | None = None
 
 
-def function(module: str, name: str) -> Any:
+def import_function(module: str, name: str) -> Any:
     """Import and return a function of a module that may require a framework.
 
     Args:
@@ -77,7 +77,7 @@ def _write_onnx(
     metadata: Mapping[str, str],
 ) -> None:
     texts = {key: text for key, text in metadata.items() if key not in _NOT_IN_ONNX}
-    write = function("pymobilenet.formats.onnx_export", "write_onnx")
+    write = import_function("pymobilenet.formats.onnx_export", "write_onnx")
     write(path, config, state, metadata=texts)
 
 
@@ -91,7 +91,7 @@ def _write_flux(
     state: Mapping[str, np.ndarray],
     metadata: Mapping[str, str],
 ) -> None:
-    function(_FLUX, "write")(path, config, state, metadata)
+    import_function(_FLUX, "write")(path, config, state, metadata)
 
 
 _FLUX = "pymobilenet.formats.flux_file"

@@ -28,7 +28,7 @@ from pymobilenet.formats.registry import (
     LAYOUTS,
     check_destination,
     format_for,
-    function,
+    import_function,
 )
 from pymobilenet.formats.sample import Sample
 from pymobilenet.formats.torch_layouts import CANONICAL
@@ -106,7 +106,9 @@ def save_as(
     if is_safetensors:
         texts = {**texts, **PT}
     container = "safetensors" if is_safetensors else file_format.container
-    function(CONTAINERS[container].module, CONTAINERS[container].writer)(path, tensors, texts)
+    import_function(CONTAINERS[container].module, CONTAINERS[container].writer)(
+        path, tensors, texts
+    )
     return ConversionReport(
         container, f"{layout.name} {config.family}", names, config=config, notes=notes
     )

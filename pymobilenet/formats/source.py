@@ -14,7 +14,7 @@ from pymobilenet.formats.detect import detect_container
 from pymobilenet.formats.heads import resolve_parametrizations
 from pymobilenet.formats.huggingface import INDEX, read_parts, weights_in
 from pymobilenet.formats.origin import Origin, origin_beside, origin_of_arguments
-from pymobilenet.formats.registry import CONTAINERS, function
+from pymobilenet.formats.registry import CONTAINERS, import_function
 from pymobilenet.formats.state_dicts import choose_state_dict, trainer_arguments
 
 ORDERED = ("pt", "onnx", "npz")
@@ -75,26 +75,26 @@ def read_source(
     name_map: dict[str, str] | None = None
     strides: tuple[int, ...] = ()
     if kind == "pt":
-        content = function(CONTAINERS[kind].module, "load_object")(path)
+        content = import_function(CONTAINERS[kind].module, "load_object")(path)
         chosen = choose_state_dict(content, which, str(path))
-        to_arrays = function(CONTAINERS[kind].module, "to_arrays")
+        to_arrays = import_function(CONTAINERS[kind].module, "to_arrays")
         tensors, metadata = to_arrays(chosen.tensors, path), _torch_metadata(content, str(path))
         notes += [chosen.note] if chosen.note else []
         origin = origin if origin.file_part else origin_of_arguments(trainer_arguments(content))
     elif kind == "keras":
-        file = function("pymobilenet.formats.keras_file", "read_keras")(path)
+        file = import_function("pymobilenet.formats.keras_file", "read_keras")(path)
         tensors, metadata, strides = file.tensors, file.metadata | file.images, file.strides
         if file.settings and known_origin is None:
             origin = Origin(file.settings, "model_config")
     elif kind == "onnx":
-        graph = function("pymobilenet.formats.onnx_import", "read_graph")(path)
+        graph = import_function("pymobilenet.formats.onnx_import", "read_graph")(path)
         tensors, metadata, name_map = graph.tensors, graph.metadata, graph.name_map
         origin = Origin(graph.settings, "graph")
         notes += graph.notes
     elif path.name == INDEX:
         tensors, metadata = read_parts(path)
     else:
-        read = function(CONTAINERS[kind].module, CONTAINERS[kind].reader)
+        read = import_function(CONTAINERS[kind].module, CONTAINERS[kind].reader)
         tensors, metadata = read(path)
     moments = {name: tensors.pop(name) for name in list(tensors) if name.startswith("optimizer.")}
     tensors, computed = resolve_parametrizations(tensors)

@@ -1,4 +1,4 @@
-"""Pretrained MobileNets by name: what is published, where, and the download of one."""
+"""Pretrained MobileNets by name: the registry, and downloads."""
 
 from pymobilenet.hub.download import cached_file, fetch, is_cached
 from pymobilenet.hub.registry import PretrainedModel, imagenet_classes, pretrained_models

@@ -1,4 +1,4 @@
-"""A model's file from what a user writes: a path, or the name of pretrained weights."""
+"""The file of a model from the user's argument: a path, or the name of pretrained weights."""
 
 from __future__ import annotations
 

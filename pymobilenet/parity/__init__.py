@@ -1,4 +1,4 @@
-"""Compare two backends: do they compute the same model?
+"""Comparison of two backends that should compute the same model.
 
 `run_parity` compares level by level: structure, outputs, gradients, optimizer, training curves,
 hand-over. Every tolerance is measured while it runs, as the noise floor of that tensor.

@@ -1,4 +1,4 @@
-"""Run the ladder of agreement: which comparisons are made, in which order."""
+"""Run the comparisons of the ladder of agreement, in order."""
 
 from __future__ import annotations
 

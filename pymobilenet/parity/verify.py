@@ -1,4 +1,4 @@
-"""Verify that a file still gives the logits it gave where it was written."""
+"""Verify that a file gives the same logits as on the machine that wrote it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are no weights, and configs that are none."""
+"""Files that are not weights, and invalid configs."""
 
 import gzip
 import io

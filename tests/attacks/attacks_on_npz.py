@@ -1,4 +1,4 @@
-"""Each rule of npz files, broken: in the zip, in a member's header, in the metadata."""
+"""npz files that each break one rule: of the zip, of a member's header, or of the metadata."""
 
 import struct
 import zipfile

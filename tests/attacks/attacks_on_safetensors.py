@@ -1,4 +1,4 @@
-"""Each rule of the safetensors format, broken."""
+"""Files that each break one rule of the safetensors format."""
 
 import json
 import struct

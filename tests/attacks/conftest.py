@@ -1,4 +1,4 @@
-"""The helpers of the other tests, for those in this folder."""
+"""Makes the helpers of the other tests importable in this folder."""
 
 import sys
 from pathlib import Path

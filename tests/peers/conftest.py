@@ -1,4 +1,4 @@
-"""What the packages these tests compare with need before they can be imported."""
+"""Preparations for importing the packages that these tests compare with."""
 
 import torch
 

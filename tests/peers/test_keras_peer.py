@@ -1,4 +1,4 @@
-"""Keras' own MobileNet and MobileNetV2, in and out: the same weights, the same logits.
+"""Import and export of Keras' MobileNet and MobileNetV2: the same weights, the same logits.
 
 Keras computes its norms in float32 whatever the policy (layers/normalization/batch_normalization.py
 takes ``result_type(inputs.dtype, "float32")``), so its logits are held against the float64 oracle's
@@ -83,9 +83,9 @@ def pictures(size=SIZE, count=2):
 
 def logits(model, images):
     with torch.no_grad():
-        found = model(images.transpose(0, 2, 3, 1), training=False).numpy()
-    assert found.dtype == images.dtype
-    return found
+        outputs = model(images.transpose(0, 2, 3, 1), training=False).numpy()
+    assert outputs.dtype == images.dtype
+    return outputs
 
 
 def floor(model, images):
@@ -116,8 +116,8 @@ def test_the_oracle_gives_keras_logits(family, width, tmp_path):
     assert loaded.report.layout == f"keras {family}"
     assert (loaded.config.family, loaded.config.width_mult) == (family, width)
     expected, noise = logits(model, images), floor(model, images)
-    found = oracle(loaded.config, loaded.state, images)
-    assert distance(expected, found) <= USUAL_RATIO * noise
+    oracle_logits = oracle(loaded.config, loaded.state, images)
+    assert distance(expected, oracle_logits) <= USUAL_RATIO * noise
 
 
 @each_family
@@ -179,7 +179,7 @@ def test_keras_computes_the_same_from_an_archive(family, width, settings, tmp_pa
 
 
 @each_family
-def test_what_keras_trains_further_comes_back(family, width, tmp_path):
+def test_weights_trained_further_in_keras_are_read(family, width, tmp_path):
     config = MobileNetConfig(family, width_mult=width, num_classes=CLASSES, **KERAS)
     state = backend("torch").build(config, seed=3).get_state()
     save_as(tmp_path / "ours.weights.h5", config, state, "keras")
@@ -281,14 +281,14 @@ def test_the_official_weights_give_keras_logits(name, official):
     model = peer("v1", 0.25, 224, 1000, path)
     expected, bound = logits(model, images), USUAL_RATIO * floor(model, images)
     truth = oracle(loaded.config, loaded.state, images)
-    found = backend(name).from_state(loaded.config, loaded.state).predict(images)
-    assert found.dtype == np.float32
-    for one, other in ((expected, truth), (found, truth), (found, expected)):
+    own_logits = backend(name).from_state(loaded.config, loaded.state).predict(images)
+    assert own_logits.dtype == np.float32
+    for one, other in ((expected, truth), (own_logits, truth), (own_logits, expected)):
         assert distance(one, other) <= bound
 
 
 @needs_official_weights
-def test_the_official_file_written_again_is_read_as_it_was(official, tmp_path):
+def test_the_official_file_is_unchanged_by_reading_and_writing(official, tmp_path):
     path = f"{official}/mobilenet_2_5_224_tf.h5"
     loaded = load_any(path)
     save_as(tmp_path / "again.h5", loaded.config, loaded.state)

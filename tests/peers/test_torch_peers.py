@@ -1,4 +1,4 @@
-"""timm's and torchvision's own modules, in and out: the same logits, the same bytes."""
+"""Import and export of timm's and torchvision's modules: the same logits, the same bytes."""
 
 import numpy as np
 import pytest
@@ -82,8 +82,8 @@ def floor(module, images):
         for index, (name, tensor) in enumerate(module.named_parameters()):
             moved = move_ulps(original[name].numpy(), draw, index)
             tensor.data.copy_(torch.from_numpy(moved))
-        found = logits(module, move_ulps(images[order], draw, 1000))
-        moves.append(distance(found, base[order]))
+        perturbed = logits(module, move_ulps(images[order], draw, 1000))
+        moves.append(distance(perturbed, base[order]))
     module.load_state_dict(original)
     return max(*moves, min_floor("float64"))
 
@@ -125,7 +125,7 @@ def test_the_peer_loads_what_is_written_for_it(name, tmp_path, images):
 
 
 @each_model
-def test_a_model_made_here_is_the_peers(name, tmp_path, images):
+def test_an_exported_model_has_the_peers_outputs(name, tmp_path, images):
     layout, family, width, make = MODELS[name]
     config = MobileNetConfig(
         family, width_mult=width, num_classes=CLASSES, rounding="multiple_of_8"
@@ -145,8 +145,8 @@ def test_torchvision_and_timm_exchange_models(tmp_path, images):
         "mobilenetv2_100", num_classes=CLASSES, checkpoint_path=str(tmp_path / "timm.safetensors")
     )
     other = other.double().eval()
-    found = convert(tmp_path / "timm.safetensors", tmp_path / "again.pth", target="torchvision")
-    assert found.layout == "timm v2"
+    report = convert(tmp_path / "timm.safetensors", tmp_path / "again.pth", target="torchvision")
+    assert report.layout == "timm v2"
     again = torch.load(tmp_path / "again.pth", weights_only=True)
     assert all(
         again[key].equal(tensor)
@@ -174,7 +174,7 @@ def test_other_nets_under_these_names_are_refused(name, tmp_path):
         load_any(path)
 
 
-def test_a_whole_pickled_model_is_refused_with_what_to_do(tmp_path):
+def test_the_error_for_a_pickled_model_states_what_to_save(tmp_path):
     torch.save(vision(0.5)(), tmp_path / "model.pth")
     with pytest.raises(WeightsError, match=r"MobileNetV2.*nothing was run.*model.state_dict\(\)"):
         load_any(tmp_path / "model.pth")
@@ -196,13 +196,13 @@ def test_a_trainers_checkpoint_of_a_data_parallel_model_is_read(key, tmp_path):
 def test_half_precision_is_widened_exactly(dtype, tmp_path):
     module = random_peer(vision(0.5)).to(dtype)
     loaded = load_any(saved(module, tmp_path / "half.pth"))
-    found = loaded.state["stem.conv.weight"]
-    assert found.dtype == np.float32
-    assert torch.from_numpy(found).equal(module.features[0][0].weight.detach().float())
+    weight = loaded.state["stem.conv.weight"]
+    assert weight.dtype == np.float32
+    assert torch.from_numpy(weight).equal(module.features[0][0].weight.detach().float())
 
 
 @pytest.mark.parametrize("width", [0.05, 0.31, 0.9, 1.33, 1.99])
-def test_a_width_nobody_publishes_is_found_and_fits(width, tmp_path):
+def test_an_unpublished_width_is_inferred(width, tmp_path):
     loaded = load_any(saved(vision(width)(), tmp_path / "peer.pth"))
     module = vision(loaded.config.width_mult)()
     save_as(tmp_path / "ours.pth", loaded.config, loaded.state, "torchvision")

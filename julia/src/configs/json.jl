@@ -42,9 +42,9 @@ function json_text(value::Float64)
     isfinite(value) || throw(ArgumentError("JSON has no $value"))
     sign = signbit(value) ? "-" : ""
     mantissa, exponent = [split(string(abs(value)), 'e'); "0"]
-    whole, fraction = split(mantissa, '.')
-    digits = lstrip(whole * fraction, '0')
-    point = length(whole) + parse(Int, exponent) - (length(whole * fraction) - length(digits))
+    integer, fraction = split(mantissa, '.')
+    digits = lstrip(integer * fraction, '0')
+    point = length(integer) + parse(Int, exponent) - (length(integer * fraction) - length(digits))
     digits = rstrip(digits, '0')
     isempty(digits) && return sign * "0.0"
     -4 < point <= 16 || return sign * scientific(digits, point - 1)

@@ -44,7 +44,7 @@ function normalise_images(images::AbstractArray{UInt8,4}, mean, std, T::Type=Flo
         ))
     end
     table = [T((value / 255 - mean[c]) / std[c]) for value in 0:255, c in 1:channels]
-    return [table[images[at] + 1, at[3]] for at in CartesianIndices(images)]
+    return [table[images[index] + 1, index[3]] for index in CartesianIndices(images)]
 end
 
 """

@@ -83,12 +83,12 @@ function multiply_tile!(
         y, panels, x, taps, offset + taps.pixel_stride * pixel, activation, first(columns) + pixel, panel,
         panel_count, pixels,
     )
-    whole = count - count % large
-    for pixel in 0:large:(whole - 1)
+    large_end = count - count % large
+    for pixel in 0:large:(large_end - 1)
         block(pixel, Val(block_pixels(V)))
     end
     small = count < SMALL_BLOCK ? 1 : SMALL_BLOCK
-    for pixel in whole:small:(count - 1)
+    for pixel in large_end:small:(count - 1)
         small == 1 ? block(pixel, Val(1)) : block(min(pixel, count - SMALL_BLOCK), Val(SMALL_BLOCK))
     end
 end

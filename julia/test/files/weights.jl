@@ -1,7 +1,7 @@
 using MobileNets: load, read_weights, save, write_tensors
 
 folder = mktempdir()
-path, again = joinpath(folder, "a.safetensors"), joinpath(folder, "b.safetensors")
+path, second_path = joinpath(folder, "a.safetensors"), joinpath(folder, "b.safetensors")
 
 @testset "a model is read to the bit, and written to the same bytes: $T" for
     T in (Float32, Float64)
@@ -10,8 +10,8 @@ path, again = joinpath(folder, "a.safetensors"), joinpath(folder, "b.safetensors
     @test save(path, model) == path
     loaded = load(path)
     @test (loaded.config, get_state(loaded)) == (model.config, get_state(model))
-    save(again, loaded)
-    @test read(path) == read(again)
+    save(second_path, loaded)
+    @test read(path) == read(second_path)
 end
 
 @testset "optimizer slots and metadata are written and read" begin
@@ -34,9 +34,9 @@ end
     tensors, metadata = MobileNets.read_tensors(path)
     rejection(; tensors=tensors, metadata...) = begin
         merged = merge(metadata_of, Dict(string(k) => v for (k, v) in metadata))
-        write_tensors(again, tensors, filter(pair -> !isnothing(pair[2]), merged))
-        text = message(() -> load(again), WeightsError)
-        @test startswith(text, again)
+        write_tensors(second_path, tensors, filter(pair -> !isnothing(pair[2]), merged))
+        text = message(() -> load(second_path), WeightsError)
+        @test startswith(text, second_path)
         text
     end
     metadata_of = Dict{String,Union{Nothing,String}}(metadata)

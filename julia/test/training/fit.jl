@@ -76,10 +76,10 @@ end
 end
 
 @testset "a run that is continued has the bits of an uninterrupted one" begin
-    whole, first_half, second_half = MobileNet(TINY), MobileNet(TINY), MobileNet(TINY)
+    uninterrupted, first_half, second_half = MobileNet(TINY), MobileNet(TINY), MobileNet(TINY)
     long = TrainConfig(; optimizer=:adam, rate=1e-3, batch_size=8, steps=6, schedule=:cosine)
     optimizer, other = setup_optimizer(long, first_half), setup_optimizer(long, second_half)
-    losses = fit!(whole, images, labels, long)
+    losses = fit!(uninterrupted, images, labels, long)
     recorded = Float64[]
     try
         fit!(first_half, images, labels, long; optimizer, callback=(step, loss) -> begin
@@ -92,5 +92,5 @@ end
     set_state!(second_half, other, get_state(first_half, optimizer))
     append!(recorded, fit!(second_half, images, labels, long; optimizer=other, start=4))
     @test recorded == losses
-    @test get_state(second_half) == get_state(whole)
+    @test get_state(second_half) == get_state(uninterrupted)
 end
