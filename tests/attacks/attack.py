@@ -1,4 +1,4 @@
-"""What an attack is, and what of a refusal is the rule."""
+"""An attack, a bad file, and the rule in its error message."""
 
 import re
 import struct
@@ -18,38 +18,40 @@ class Attack(NamedTuple):
     """A file that breaks one rule.
 
     Attributes:
-        name: What it is.
-        content: Its bytes.
-        says: A part of the message, where a rule of this package refuses the file; "" where a
-            library does, in its own words.
-        container: What the file is read as; "" for what it shows itself to be.
-        command: Of `pymobilenet`, where reading alone does not meet the rule; None asks for none.
+        name: A description of the file.
+        content: The bytes of the file.
+        message: A part of the error message, if the rule is one of this package; "" if a library
+            raises the error.
+        container: The container that the file is read as; "" to detect it.
+        command: The command of `pymobilenet` that reads the file, if reading alone does not check
+            the rule; "" for "info"; None for no command.
     """
 
     name: str
     content: bytes
-    says: str
+    message: str
     container: str = ""
     command: str | None = ""
 
     @property
-    def file(self):
-        """The name of its file."""
+    def file_name(self):
+        """The name of the file."""
         return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
 
 
-def attacks(kind, table, **how):
+def attacks(kind, table, **options):
     """The attacks of a table name -> content, or (content, part of the message)."""
     pairs = {name: each if isinstance(each, tuple) else (each, "") for name, each in table.items()}
     return [
-        Attack(f"{kind}, {name}", content, says, **how) for name, (content, says) in pairs.items()
+        Attack(f"{kind}, {name}", content, message, **options)
+        for name, (content, message) in pairs.items()
     ]
 
 
 def rule(message):
-    """A refusal without what is one file's own: names, numbers, the values received.
+    """An error message without names, numbers and the values received: the rule alone.
 
-    What follows is the same in both languages, but for what they call their types.
+    It is the same in both languages, except for the names of types.
     """
     words = re.sub(r"not JSON \(.*", "not JSON", message, flags=re.DOTALL)
     words = re.sub(r"Received: .*", "", words, flags=re.DOTALL)
@@ -63,8 +65,8 @@ def rule(message):
     return words.lower().strip()
 
 
-def lengthened(header, data=b""):
-    """A safetensors file with this text as its header."""
+def as_file(header, data=b""):
+    """A safetensors file with this header, after the length of the header."""
     text = header.encode() if isinstance(header, str) else header
     return struct.pack("<Q", len(text)) + text + data
 

@@ -1,4 +1,4 @@
-"""Files of Julia's BSON.jl with a rule broken, put together by hand; https://bsonspec.org/spec.html."""
+"""Files of Julia's BSON.jl that each break one rule; https://bsonspec.org/spec.html."""
 
 import struct
 
@@ -18,7 +18,7 @@ def text(value):
     return 2, struct.pack("<i", len(value) + 1) + value.encode() + b"\0"
 
 
-def whole(number):
+def integer(number):
     return 0x12, struct.pack("<q", number)
 
 
@@ -27,7 +27,7 @@ def nested(**elements):
 
 
 def listed(*elements):
-    return 4, document(**{str(place): element for place, element in enumerate(elements)})
+    return 4, document(**{str(index): element for index, element in enumerate(elements)})
 
 
 def binary(content):
@@ -35,7 +35,7 @@ def binary(content):
 
 
 def array(data=bytes(8), size=(2,), kind="Float32"):
-    numbers = listed(*(whole(number) for number in size))
+    numbers = listed(*(integer(number) for number in size))
     typed = nested(tag=text("datatype"), params=listed(), name=listed(text("Core"), text(kind)))
     return nested(tag=text("array"), type=typed, size=numbers, data=binary(data))
 
@@ -47,16 +47,16 @@ def deep(count):
     return content
 
 
-REFERENCE = nested(tag=text("backref"), ref=whole(1))
+REFERENCE = nested(tag=text("backref"), ref=integer(1))
 TABLE = {
-    "no model": (document(m=whole(3)), "it must have one model with Conv layers. Received: m"),
+    "no model": (document(m=integer(3)), "it must have one model with Conv layers. Received: m"),
     "nothing in it": (
         document(_backrefs=listed()),
         "must have one model with Conv layers. Received: nothing",
     ),
     "a thousand documents deep": (deep(1000), "documents must be nested at most 200 deep"),
     "a kind of nobody": (
-        document(w=whole(1), m=(0x13, bytes(16))),
+        document(w=integer(1), m=(0x13, bytes(16))),
         "a value's kind must be one that BSON.jl",
     ),
     "a text that is not whole": (
@@ -94,7 +94,7 @@ TABLE = {
         "values must not refer to each other without end",
     ),
     "shared values that are a number": (
-        document(m=REFERENCE, _backrefs=whole(1)),
+        document(m=REFERENCE, _backrefs=integer(1)),
         "_backrefs must be an array. Received: Int64",
     ),
     "an array of nobody's numbers": (

@@ -13,7 +13,7 @@ PLACE = "x/x/kernel:0"
 
 
 def built(build, **options):
-    """The bytes of a file with Keras' attribute layer_names, as `build` leaves it."""
+    """The bytes of a file with Keras' attribute layer_names and the content that `build` writes."""
     file = io.BytesIO()
     with h5py.File(file, "w", **options) as root:
         root.attrs["layer_names"] = np.array([b"x"])
@@ -100,8 +100,8 @@ def enlarged():
     return content.replace(old, new)
 
 
-def whole(change=None, config=KERAS_V1):
-    """A model of Keras', as `change` leaves its tensors."""
+def model(change=None, config=KERAS_V1):
+    """A model of Keras', with its tensors changed by `change`."""
     tensors = peer_tensors(config, "keras")
     if change:
         change(tensors)
@@ -122,13 +122,13 @@ def of_three_axes(tensors):
     tensors["conv1/kernel"] = tensors["conv1/kernel"][0]
 
 
-WHOLE = whole()
-SMALL = whole(config=replace(KERAS_V1, width_mult=0.05))
+MODEL = model()
+SMALL = model(config=replace(KERAS_V1, width_mult=0.05))
 OWN_TYPE = np.dtype([("re", "f4"), ("im", "f4")])
 TABLE = {
     "no hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(999), "is not an HDF5 file: "),
-    "half a file": (WHOLE[: len(WHOLE) // 2], "is not an HDF5 file: "),
-    "a file without its last byte": (WHOLE[:-1], "is not an HDF5 file: "),
+    "half a file": (MODEL[: len(MODEL) // 2], "is not an HDF5 file: "),
+    "a file without its last byte": (MODEL[:-1], "is not an HDF5 file: "),
     "a soft link": (
         linked(h5py.SoftLink("/x/w")),
         "/x/x must be a member of its group, not a link to another place. Received: a SoftLink",
@@ -183,9 +183,12 @@ TABLE = {
     "metadata of numbers": (with_metadata(b'{"k":1}'), "pymobilenet0, ... must be "),
     "metadata that is a list": (with_metadata(b"[]"), "pymobilenet0, ...: not a JSON object"),
     "metadata that nests": (with_metadata(b"[" * 60_000), "attributes pymobilenet0, ...: not JSON"),
-    "a NaN": (whole(with_nan), "stem.conv.weight must be finite. Received: nan at [0, 0, 0, 0]"),
+    "a NaN": (
+        model(with_nan),
+        "stem.conv.weight must be finite. Received: nan at [0, 0, 0, 0]",
+    ),
     "a kernel of three axes": (
-        whole(of_three_axes),
+        model(of_three_axes),
         "stem.conv.weight must have the axes of keras: stem.conv.weight must have Keras' axes (kH",
     ),
 }

@@ -1,4 +1,4 @@
-"""Whole files whose tensors, metadata, config or probe are no MobileNet's."""
+"""Files in a valid container whose tensors, metadata, config or probe are invalid."""
 
 import io
 import json
@@ -18,8 +18,8 @@ NONE = object()
 
 def saved(tensors, texts):
     """The bytes that the safetensors library writes."""
-    whole = {name: np.array(tensor, order="C") for name, tensor in tensors.items()}
-    return safetensors.numpy.save(whole, texts)
+    arrays = {name: np.array(tensor, order="C") for name, tensor in tensors.items()}
+    return safetensors.numpy.save(arrays, texts)
 
 
 def changed(texts=TEXTS, **tensors):
@@ -36,18 +36,18 @@ def holding(name, value):
     return changed(**{name: tensor})
 
 
-def described(**texts):
-    found = {name: text for name, text in (TEXTS | texts).items() if text is not NONE}
-    return saved(STATE, found)
+def with_texts(**texts):
+    metadata = {name: text for name, text in (TEXTS | texts).items() if text is not NONE}
+    return saved(STATE, metadata)
 
 
-def configured(**fields):
-    return described(config=json.dumps(CONFIG.to_dict() | fields))
+def with_config(**fields):
+    return with_texts(config=json.dumps(CONFIG.to_dict() | fields))
 
 
-def probing(**fields):
-    found = {name: value for name, value in (PROBE | fields).items() if value is not NONE}
-    return described(probe=json.dumps(found))
+def with_probe(**fields):
+    probe_fields = {name: value for name, value in (PROBE | fields).items() if value is not NONE}
+    return with_texts(probe=json.dumps(probe_fields))
 
 
 def trained():
@@ -56,12 +56,12 @@ def trained():
     return model.get_state()
 
 
-def peer(config, layout, **tensors):
+def peer(config, layout, **changes):
     """Another project's tensors in an npz file, without a config."""
-    named = {name.replace("__", "."): tensor for name, tensor in tensors.items()}
-    found = {**peer_tensors(config, layout), **named}
+    named = {name.replace("__", "."): tensor for name, tensor in changes.items()}
+    tensors = {**peer_tensors(config, layout), **named}
     file = io.BytesIO()
-    np.savez(file, **{name: tensor for name, tensor in found.items() if tensor is not NONE})
+    np.savez(file, **{name: tensor for name, tensor in tensors.items() if tensor is not NONE})
     return file.getvalue()
 
 
@@ -140,30 +140,30 @@ METADATA = {
         "neither its tensors nor the file state stem_stride (2 or 1); padding",
     ),
     "a format of the future": (
-        described(format_version="2"),
+        with_texts(format_version="2"),
         "metadata format_version must be '1', as pymobilenet writes it. Received: '2'",
     ),
-    "no config": (described(config=NONE), "metadata: MobileNetConfig: not JSON ("),
-    "a config that ends early": (described(config="{"), "MobileNetConfig: not JSON ("),
-    "a config that nests": (described(config="[" * 50_000), "MobileNetConfig: not JSON ("),
+    "no config": (with_texts(config=NONE), "metadata: MobileNetConfig: not JSON ("),
+    "a config that ends early": (with_texts(config="{"), "MobileNetConfig: not JSON ("),
+    "a config that nests": (with_texts(config="[" * 50_000), "MobileNetConfig: not JSON ("),
     "a config that is a list": (
-        described(config="[1]"),
+        with_texts(config="[1]"),
         "metadata: MobileNetConfig: not a JSON object. Received: [1]",
     ),
     "a config with a field twice": (
-        described(config='{"family":"v1","family":"v2"}'),
+        with_texts(config='{"family":"v1","family":"v2"}'),
         'metadata: MobileNetConfig: the name "family" appears twice',
     ),
-    "a field of nobody": (configured(depth=1), "MobileNetConfig has no field 'depth'; its fields"),
-    "versions that are a list": (described(versions="[]"), "metadata: not a JSON object"),
-    "versions that end early": (described(versions="{"), "metadata: not JSON ("),
-    "a config of another family": (configured(family="v2"), "leaves none of 16 channels"),
+    "a field of nobody": (with_config(depth=1), "MobileNetConfig has no field 'depth'; its fields"),
+    "versions that are a list": (with_texts(versions="[]"), "metadata: not a JSON object"),
+    "versions that end early": (with_texts(versions="{"), "metadata: not JSON ("),
+    "a config of another family": (with_config(family="v2"), "leaves none of 16 channels"),
     "a config of another width": (
-        configured(width_mult=0.1),
+        with_config(width_mult=0.1),
         f"{STEM} must have shape (3, 3, 3, 3). Received: (1, 3, 3, 3)",
     ),
     "a million classes": (
-        configured(num_classes=10**6),
+        with_config(num_classes=10**6),
         "classifier.weight must have shape (1000000, 51). Received: (2, 51)",
     ),
 }
@@ -184,10 +184,12 @@ FIELDS = {
     "softmax": (1, "softmax must be true or false. Received: 1"),
     "bottleneck_ratio": (0.5, "bottleneck_ratio belongs to the family v1_bottleneck alone"),
 }
-CONFIGS = {f"a wrong {name}": (configured(**{name: v}), says) for name, (v, says) in FIELDS.items()}
+CONFIGS = {
+    f"a wrong {name}": (with_config(**{name: v}), text) for name, (v, text) in FIELDS.items()
+}
 CONFIGS |= {
     "a width that leaves nothing": (
-        configured(width_mult=0.01),
+        with_config(width_mult=0.01),
         "width_mult must leave the 32 channels of the stem at least one, with rounding 'floor'",
     ),
     "a width that leaves a block nothing": (
@@ -195,46 +197,55 @@ CONFIGS |= {
         "width_mult 0.05 leaves none of 16 channels",
     ),
     "half a class": (
-        configured(num_classes=1.5),
+        with_config(num_classes=1.5),
         "num_classes must be a whole number, in [1, 1000000]. Received: 1.5",
     ),
     "a bottleneck of nothing": (
-        configured(family="v1_bottleneck", bottleneck_ratio=0),
+        with_config(family="v1_bottleneck", bottleneck_ratio=0),
         "bottleneck_ratio must be in (0, 1]. Received: 0",
     ),
 }
 
 LOGITS = PROBE["float64"]
 PROBES = {
-    "no probe": (described(), "has no probe: it was written without one, or by another program"),
-    "a probe that ends early": (described(probe="{"), "metadata probe: not JSON ("),
-    "a probe that is a list": (described(probe="[]"), "metadata probe: not a JSON object"),
+    "no probe": (with_texts(), "has no probe: it was written without one, or by another program"),
+    "a probe that ends early": (with_texts(probe="{"), "metadata probe: not JSON ("),
+    "a probe that is a list": (with_texts(probe="[]"), "metadata probe: not a JSON object"),
     "a probe without seed": (
-        probing(seed=NONE),
+        with_probe(seed=NONE),
         "metadata probe: it must have exactly digest, float32, float64, seed and shape",
     ),
-    "a probe with another field": (probing(note=1), "it must have exactly digest, float32"),
-    "a seed that is a float": (probing(seed=0.5), "seed must be a whole number. Received: 0.5"),
-    "a seed past 64 bits": (probing(seed=2**64), "seed must be a whole number. Received: 18446744"),
-    "images of three axes": (probing(shape=[2, 3, 32]), "shape must be that of images. Received: "),
-    "images of terabytes": (probing(shape=[2, 3, 2**20, 2**20]), "shape must be that of images"),
-    "no images": (probing(shape=[0, 3, 32, 32]), "shape must be that of images. Received: [0"),
+    "a probe with another field": (with_probe(note=1), "it must have exactly digest, float32"),
+    "a seed that is a float": (with_probe(seed=0.5), "seed must be a whole number. Received: 0.5"),
+    "a seed past 64 bits": (
+        with_probe(seed=2**64),
+        "seed must be a whole number. Received: 1844",
+    ),
+    "images of three axes": (
+        with_probe(shape=[2, 3, 32]),
+        "shape must be that of images. Received: ",
+    ),
+    "images of terabytes": (with_probe(shape=[2, 3, 2**20, 2**20]), "shape must be that of images"),
+    "no images": (with_probe(shape=[0, 3, 32, 32]), "shape must be that of images. Received: [0"),
     "logits of three images": (
-        probing(float64=[*LOGITS, LOGITS[0]]),
+        with_probe(float64=[*LOGITS, LOGITS[0]]),
         "float64 must be the logits of 2 images",
     ),
-    "logits that are text": (probing(float32="text"), "float32 must be the logits of 2 images"),
-    "uneven logits": (probing(float64=[[0.0, 1.0], [0.0]]), "float64 must be the logits of 2"),
+    "logits that are text": (with_probe(float32="text"), "float32 must be the logits of 2 images"),
+    "uneven logits": (with_probe(float64=[[0.0, 1.0], [0.0]]), "float64 must be the logits of 2"),
     "logits of two sizes": (
-        probing(float64=[[0.0] * 3] * 2),
+        with_probe(float64=[[0.0] * 3] * 2),
         "metadata probe: the logits must be of one shape",
     ),
     "logits of three classes": (
-        probing(float64=[[0.0] * 3] * 2, float32=[[0.0] * 3] * 2),
+        with_probe(float64=[[0.0] * 3] * 2, float32=[[0.0] * 3] * 2),
         "metadata probe: classes and channels must be (2, 3). Received: (3, 3)",
     ),
-    "images of another seed": (probing(seed=1), "the probe's images are not those of its seed 1"),
-    "a digest that is a number": (probing(digest=3), "the probe's images are not those of its"),
+    "images of another seed": (
+        with_probe(seed=1),
+        "the probe's images are not those of its seed 1",
+    ),
+    "a digest that is a number": (with_probe(digest=3), "the probe's images are not those of its"),
 }
 
 NARROW = peer_tensors(V2, "torchvision")["features.0.0.weight"][:4]

@@ -11,8 +11,8 @@ LONG = member(bytes(40_000), shape="(10000,)")
 DEFLATED = zipped([("x.npy", LONG)], zipfile.ZIP_DEFLATED)
 
 
-def one(**described):
-    return zipped([("x.npy", member(**described))])
+def single(**header):
+    return zipped([("x.npy", member(**header))])
 
 
 def named(name):
@@ -107,39 +107,45 @@ NPY = {
     ),
     "a header past its member": zipped([("x.npy", member()[:40])]),
     "a header of four gigabytes": zipped([("x.npy", header_of_version_2(2**32 - 1))]),
-    "records": (one(descr="[('a', '<f4')]"), "dtype must be one of"),
-    "subarrays": (one(descr="('<f4', (2,))"), "dtype must be one of"),
-    "a size below zero": (one(shape="(-2,)"), "must have -8 bytes. Received: 8"),
-    "a size that is text": one(shape="('a',)"),
-    "a program as shape": one(shape="(__import__('os').system('touch MARKER'),)"),
-    "a header that nests": one(shape="(" * 3000),
-    "a header with another field": one(shape="(2,), 'x': ()"),
-    "a header that is no ASCII": one(descr="'\xff'"),
+    "records": (single(descr="[('a', '<f4')]"), "dtype must be one of"),
+    "subarrays": (single(descr="('<f4', (2,))"), "dtype must be one of"),
+    "a size below zero": (single(shape="(-2,)"), "must have -8 bytes. Received: 8"),
+    "a size that is text": single(shape="('a',)"),
+    "a program as shape": single(shape="(__import__('os').system('touch MARKER'),)"),
+    "a header that nests": single(shape="(" * 3000),
+    "a header with another field": single(shape="(2,), 'x': ()"),
+    "a header that is no ASCII": single(descr="'\xff'"),
     "a field twice": zipped(
         [("x.npy", header().replace(b"'fortran_order': False", b"'shape'         : (2,)"))]
     ),
-    "objects": (one(descr="'|O'"), "x.npy: dtype must be one of b1, f2, f4"),
-    "text": (one(descr="'<U1'"), "dtype must be one of"),
-    "bytes": (one(descr="'|S4'"), "dtype must be one of"),
-    "complex numbers": (one(descr="'<c8'"), "dtype must be one of"),
-    "times": (one(descr="'<M8[s]'"), "dtype must be one of"),
-    "void": (one(descr="'|V4'"), "dtype must be one of"),
-    "quadruple precision": (one(descr="'<f16'"), "dtype must be one of"),
-    "a size past 64 bits": (one(shape=f"({2**63},)"), "must have 36893488147419103232 bytes"),
-    "a size of a hundred digits": one(shape=f"({'9' * 100},)"),
-    "a size of two words": one(shape="(2 2)"),
-    "65 axes": (one(shape=f"({'1,' * 65})"), "must have 4 bytes. Received: 8"),
+    "objects": (single(descr="'|O'"), "x.npy: dtype must be one of b1, f2, f4"),
+    "text": (single(descr="'<U1'"), "dtype must be one of"),
+    "bytes": (single(descr="'|S4'"), "dtype must be one of"),
+    "complex numbers": (single(descr="'<c8'"), "dtype must be one of"),
+    "times": (single(descr="'<M8[s]'"), "dtype must be one of"),
+    "void": (single(descr="'|V4'"), "dtype must be one of"),
+    "quadruple precision": (single(descr="'<f16'"), "dtype must be one of"),
+    "a size past 64 bits": (
+        single(shape=f"({2**63},)"),
+        "must have 36893488147419103232 bytes",
+    ),
+    "a size of a hundred digits": single(shape=f"({'9' * 100},)"),
+    "a size of two words": single(shape="(2 2)"),
+    "65 axes": (single(shape=f"({'1,' * 65})"), "must have 4 bytes. Received: 8"),
     "more bytes than can be counted": (
-        one(shape=f"({2**62}, 4)"),
+        single(shape=f"({2**62}, 4)"),
         "must have 73786976294838206464 bytes",
     ),
     "more than is there": (
-        one(shape="(3,)"),
+        single(shape="(3,)"),
         "x.npy of shape (3,) and float32 must have 12 bytes. Received: 8",
     ),
-    "less than is there": (one(shape="(1,)"), "must have 4 bytes. Received: 8"),
-    "a scalar of two values": (one(shape="()"), "must have 4 bytes. Received: 8"),
-    "exabytes": (one(shape=f"({2**60},)"), "must have 4611686018427387904 bytes. Received: 8"),
+    "less than is there": (single(shape="(1,)"), "must have 4 bytes. Received: 8"),
+    "a scalar of two values": (single(shape="()"), "must have 4 bytes. Received: 8"),
+    "exabytes": (
+        single(shape=f"({2**60},)"),
+        "must have 4611686018427387904 bytes. Received: 8",
+    ),
     "metadata of floats": (
         zipped([("__metadata__.npy", member())]),
         "__metadata__ must be bytes: uint8 of one axis. Received: 1 of float32",

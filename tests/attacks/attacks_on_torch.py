@@ -1,4 +1,4 @@
-"""Files of torch's that would run something, or claim what they do not hold."""
+"""Files of torch that would run code, or claim false sizes."""
 
 import io
 import pickle
@@ -18,9 +18,11 @@ ONE = {"x": torch.zeros(1)}
 FOUR = {"x": torch.arange(4.0)}
 
 
-def both(name, content, says):
-    """An attack in either of torch's formats."""
-    return {f"{name}, {kind}": (saved(content, kind == "zip"), says) for kind in ("zip", "legacy")}
+def both(name, content, message):
+    """An attack in each of torch's two formats."""
+    return {
+        f"{name}, {kind}": (saved(content, kind == "zip"), message) for kind in ("zip", "legacy")
+    }
 
 
 def records(change):
@@ -28,7 +30,7 @@ def records(change):
 
 
 def added(name, content=b"\x80\x02}."):
-    return records(lambda found: found.update({name: content}))
+    return records(lambda records: records.update({name: content}))
 
 
 def with_metadata(metadata):
@@ -54,7 +56,7 @@ def torchscript():
     return file.getvalue()
 
 
-def of_another_size():
+def with_false_size():
     """A legacy file whose one storage says it has 2^40 values."""
     content = saved(FOUR, new=False)
     assert content[-24:-16] == struct.pack("<q", 4)
@@ -75,12 +77,12 @@ def nested():
 
 PROGRAMS = {}
 for name, program in programs("MARKER").items():
-    for place, content in {
+    for position, content in {
         "as a tensor": {"x": program},
         "in place of the file": program,
         "beside the weights": {"state_dict": ONE, "args": [program]},
     }.items():
-        PROGRAMS |= both(f"{name} {place}", content, "nothing was run")
+        PROGRAMS |= both(f"{name} {position}", content, "nothing was run")
 
 FRAME = b"\x80\x04\x95" + struct.pack("<Q", 2**30) + b"."
 OPCODES = {
@@ -150,7 +152,7 @@ OPCODES |= {
         "must hold a state dict, or a dict with one. Received: NumpyDtype",
     ),
 }
-OPCODES = {name: (with_pickle(content), says) for name, (content, says) in OPCODES.items()}
+OPCODES = {name: (with_pickle(content), text) for name, (content, text) in OPCODES.items()}
 
 CLAIMS = {
     "a larger shape": ({"shape": (5,)}, ""),
@@ -175,7 +177,9 @@ CLAIMS = {
     "a storage elsewhere": ({"key": "../version"}, "claims 16 bytes; the file holds"),
     "complex values": ({"kind": "ComplexFloatStorage"}, "claims 32 bytes; the file holds 16"),
 }
-CLAIMS = {name: (with_pickle(tensor_pickle(**how)), says) for name, (how, says) in CLAIMS.items()}
+CLAIMS = {
+    name: (with_pickle(tensor_pickle(**options)), text) for name, (options, text) in CLAIMS.items()
+}
 
 SHARED = torch.zeros(2**15)
 CONTENTS = {
@@ -221,7 +225,7 @@ CONTENTS = {
 }
 
 
-def of_a_huge_storage():
+def with_huge_storage():
     """A legacy file whose pickle claims a storage of 2^40 values."""
     content = saved(FOUR, new=False)
     old = b"X\x03\0\0\0cpuq"
@@ -235,7 +239,7 @@ ARCHIVES = {
         "its zip directory must end where the file ends",
     ),
     "one name in two cases": (added("archive/DATA.PKL"), "must be in it once"),
-    "a huge storage in legacy": (of_a_huge_storage(), "its storages claim 4398046511104 bytes"),
+    "a huge storage in legacy": (with_huge_storage(), "its storages claim 4398046511104 bytes"),
     "torchscript": (torchscript(), "a TorchScript archive, which is a program"),
     "a record twice": (twice(), "must be in it once"),
     "compressed records": (
@@ -247,7 +251,7 @@ ARCHIVES = {
         with_pickle(b"\x80\x02" + b"N0" * (MOST_PICKLE_BYTES // 2) + b"}."),
         "of at most 16 MiB",
     ),
-    "a storage of another size in legacy": (of_another_size(), ""),
+    "a storage of another size in legacy": (with_false_size(), ""),
     "a legacy file without its storage": (saved(FOUR, new=False)[:-8], ""),
     "an order of bytes of nobody": (added("archive/byteorder", b"middle"), ""),
     "another pickle": (pickle.dumps({"x": 1}, protocol=2), ""),

@@ -1,4 +1,4 @@
-"""Whole files of every container, and what a broken disk or a clever hand makes of them."""
+"""Whole files of every container, and with random changes."""
 
 import io
 import json
@@ -43,17 +43,17 @@ CONTAINERS = {
 }
 
 
-def borders(content):
-    """Where one part of a file ends and another begins, most of them."""
-    found = {0, 4, 8, len(content) // 2, len(content)}
+def section_offsets(content):
+    """Offsets at which sections of a file begin or end, most of them."""
+    offsets = {0, 4, 8, len(content) // 2, len(content)}
     if content[8:9] == b"{":
-        found.add(8 + struct.unpack("<Q", content[:8])[0])
+        offsets.add(8 + struct.unpack("<Q", content[:8])[0])
     for mark in (b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", b"TREE", b"SNOD", b"HEAP", b"OHDR"):
         at = content.find(mark)
         while at >= 0:
-            found.add(at)
+            offsets.add(at)
             at = content.find(mark, at + 1)
-    return sorted(found)
+    return sorted(offsets)
 
 
 def head(content):
@@ -66,31 +66,31 @@ def head(content):
 def flipped(draw, content):
     changed = bytearray(content)
     for _ in range(draw(st.integers(1, 4))):
-        place = draw(head(content) | st.integers(0, len(content) - 1))
-        changed[place] ^= draw(st.integers(1, 255))
+        offset = draw(head(content) | st.integers(0, len(content) - 1))
+        changed[offset] ^= draw(st.integers(1, 255))
     return bytes(changed)
 
 
 @st.composite
 def cut(draw, content):
-    at = draw(st.sampled_from(borders(content))) + draw(st.integers(-9, 9))
+    at = draw(st.sampled_from(section_offsets(content))) + draw(st.integers(-9, 9))
     return content[: max(0, min(at, len(content) - 1))]
 
 
 @st.composite
 def spliced(draw, content):
-    """A part of one file in another."""
+    """A piece of one file inserted into another, or written over it."""
     other = CONTAINERS[draw(st.sampled_from(sorted(CONTAINERS)))]
-    at = draw(st.sampled_from(borders(content)))
-    begin = draw(st.sampled_from(borders(other)))
-    part = other[begin : begin + draw(st.sampled_from([1, 8, 512, 10**6]))]
+    at = draw(st.sampled_from(section_offsets(content)))
+    begin = draw(st.sampled_from(section_offsets(other)))
+    piece = other[begin : begin + draw(st.sampled_from([1, 8, 512, 10**6]))]
     overwrite = draw(st.booleans())
-    return content[:at] + part + content[at + len(part) * overwrite :]
+    return content[:at] + piece + content[at + len(piece) * overwrite :]
 
 
 @st.composite
-def grown(draw, content):
-    """A number, in binary or in text, that is another one."""
+def with_number(draw, content):
+    """A number, in binary or in text, replaced by another one."""
     number = draw(st.sampled_from(HUGE))
     if draw(st.booleans()):
         size = draw(st.sampled_from([2, 4, 8]))
@@ -102,9 +102,9 @@ def grown(draw, content):
 
 
 def mutations(kind):
-    """So many files made from the container of this name, the same ones each time."""
-    content, found = CONTAINERS[kind], {}
-    changes = flipped(content) | cut(content) | spliced(content) | grown(content)
+    """`EACH` files with random changes of the container of this name, the same ones each time."""
+    content, changed_contents = CONTAINERS[kind], {}
+    changes = flipped(content) | cut(content) | spliced(content) | with_number(content)
 
     @settings(
         max_examples=3 * EACH,
@@ -116,10 +116,10 @@ def mutations(kind):
     )
     @given(changed=changes)
     def collect(changed):
-        found[changed] = None
+        changed_contents[changed] = None
 
     collect()
-    different = [changed for changed in found if changed != content][:EACH]
+    different = [changed for changed in changed_contents if changed != content][:EACH]
     return [
         Attack(f"{kind}, change {number}", changed, "", kind.split()[0], None)
         for number, changed in enumerate(different)
@@ -127,10 +127,15 @@ def mutations(kind):
 
 
 def truncations(kind):
-    """The container of this name cut at each of its borders, and a byte before and after."""
+    """The container of this name cut at its section offsets, and a byte before and after them."""
     content = CONTAINERS[kind]
     lengths = sorted(
-        {at + step for at in borders(content) for step in (-1, 0, 1) if at + step < len(content)}
+        {
+            at + step
+            for at in section_offsets(content)
+            for step in (-1, 0, 1)
+            if at + step < len(content)
+        }
         - {-1}
     )
     most = lengths[:6] + lengths[-6:]

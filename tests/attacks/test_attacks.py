@@ -1,6 +1,6 @@
-"""Bad files: each is refused by name and rule; nothing is run, written or allocated for a claim.
+"""Bad files: each gives an error with name and rule; no code is run, no claimed size is allocated.
 
-Every file is read in a process of its own with little memory to spare (`read_all`).
+The files are read in a process of its own with limited memory (`read_all`).
 """
 
 import functools
@@ -12,16 +12,16 @@ from attacks_on_models import MODELS
 from attacks_on_npz import NPZ
 from attacks_on_safetensors import SAFETENSORS
 from attacks_on_torch import TORCH
+from isolated_process import outcomes_of
 from mutations import CONTAINERS, mutations, truncations
-from victims import findings
 
-BY_HAND = [*SAFETENSORS, *NPZ, *TORCH, *KERAS, *MODELS, *FILES]
+WRITTEN_ATTACKS = [*SAFETENSORS, *NPZ, *TORCH, *KERAS, *MODELS, *FILES]
 LEAST_RULES, LEAST_FILES, LEAST_CHANGED = 60, 300, 240
 
-SPARE = 2**20
-GROWTH = 16
-"""What may be allocated: so many bytes, and so many times the file; a number in a header of text
-becomes an object of 32 bytes."""
+MEMORY_BASE = 2**20
+MEMORY_PER_BYTE = 16
+"""Bytes that may be allocated: so many, and so many for each byte of the file. A number in a header
+of text becomes an object of 32 bytes."""
 
 
 @functools.cache
@@ -31,76 +31,78 @@ def changed():
     ]
 
 
-WAYS = ("loaded", "unnamed", "converted", "told")
-"""Read as what the attack is for, as what the file shows itself to be, converted, told by the
-command."""
+WAYS = ("loaded", "detected", "converted", "printed")
+"""Read as the container of the attack, read as the detected container, converted, and printed by a
+command; see `read_all.read_in_every_way`."""
 
 
-def refusals(found):
-    return [found[way] for way in WAYS if found.get(way)]
+def errors(outcome):
+    return [outcome[way] for way in WAYS if outcome.get(way)]
 
 
-def unrefused(attack, found):
-    """What an attack that is to be refused in every way got past."""
-    said = (found["told"] if attack.command else found["loaded"]).get("text", "")
-    passed = [] if attack.command else [way for way in WAYS if found.get(way) == {}]
+def message_of(attack, outcome):
+    return (outcome["printed"] if attack.command else outcome["loaded"]).get("message", "")
+
+
+def missing_errors(attack, outcome):
+    """The ways in which an invalid file was read without the expected error."""
+    message = message_of(attack, outcome)
+    successes = [] if attack.command else [way for way in WAYS if outcome.get(way) == {}]
     return [
-        *(f"was {way}" for way in passed),
-        *([] if attack.says in said else [f"said {said!r} and not {attack.says!r}"]),
+        *(f"was {way}" for way in successes),
+        *([] if attack.message in message else [f"raised {message!r}, not {attack.message!r}"]),
     ]
 
 
-def harm(attack, found):
-    """What no file may do, whatever it holds."""
-    allowed = SPARE + GROWTH * len(attack.content)
-    said = refusals(found)
+def harm(attack, outcome):
+    """The side effects that no file may have, and errors that are not the package's."""
+    allowed = MEMORY_BASE + MEMORY_PER_BYTE * len(attack.content)
+    messages = [error["message"] for error in errors(outcome)]
+    crashes = [error["message"] for error in errors(outcome) if not error["is_package_error"]]
     return [
-        *(f"crashed: {each['text']}" for each in said if not each["house"]),
-        *(f"is not named: {each['text']}" for each in said if attack.file not in each["text"]),
-        *(f"has no rule: {each['text']}" for each in said if not rule_in(attack, each["text"])),
-        *(f"took all memory: {each['text']}" for each in said if "emory" in each["text"]),
-        *(f"ran {program}" for program in found["programs"]),
-        *(f"left {left}" for left in found["left"]),
-        *([] if found["kept"] else ["wrote over the target"]),
-        *([] if found["peak"] <= allowed else [f"took {found['peak']} bytes of {allowed}"]),
+        *(f"crashed: {message}" for message in crashes),
+        *(f"is not named: {message}" for message in messages if attack.file_name not in message),
+        *(f"has no rule: {message}" for message in messages if not rule_in(attack, message)),
+        *(f"exhausted the memory: {message}" for message in messages if "emory" in message),
+        *(f"ran {program}" for program in outcome["programs"]),
+        *(f"created {name}" for name in outcome["new_files"]),
+        *([] if outcome["target_is_unchanged"] else ["changed the target"]),
+        *([] if outcome["peak"] <= allowed else [f"took {outcome['peak']} bytes of {allowed}"]),
     ]
 
 
-def rule_in(attack, text):
-    """What a message says behind the name of the file, without what is one file's own."""
-    return rule(text.partition(attack.file)[2])
+def rule_in(attack, message):
+    """The rule in a message, after the name of the file."""
+    return rule(message.partition(attack.file_name)[2])
 
 
-def rule_met(attack, found):
-    return rule_in(attack, (found["told"] if attack.command else found["loaded"]).get("text", ""))
-
-
-def test_every_bad_file_is_refused_by_its_rule_and_does_no_harm(tmp_path):
-    found = findings(tmp_path, BY_HAND)
-    wrong = {
-        attack.name: unrefused(attack, found[attack.name]) + harm(attack, found[attack.name])
-        for attack in BY_HAND
+def test_every_bad_file_is_an_error_and_does_no_harm(tmp_path):
+    outcomes = outcomes_of(tmp_path, WRITTEN_ATTACKS)
+    problems = {
+        attack.name: missing_errors(attack, outcomes[attack.name])
+        + harm(attack, outcomes[attack.name])
+        for attack in WRITTEN_ATTACKS
     }
-    assert not {name: each for name, each in wrong.items() if each}
-    rules = {rule_met(attack, found[attack.name]) for attack in BY_HAND}
+    assert not {name: each for name, each in problems.items() if each}
+    rules = {rule_in(each, message_of(each, outcomes[each.name])) for each in WRITTEN_ATTACKS}
     assert len(rules) >= LEAST_RULES, sorted(rules)
 
 
-def test_every_changed_file_is_refused_or_a_valid_model_and_does_no_harm(tmp_path):
-    whole = [
-        Attack(f"{kind}, whole", content, "", kind.split()[0], None)
+def test_every_changed_file_is_an_error_or_a_valid_model_and_does_no_harm(tmp_path):
+    unchanged = [
+        Attack(f"{kind}, unchanged", content, "", kind.split()[0], None)
         for kind, content in CONTAINERS.items()
     ]
-    found = findings(tmp_path, [*changed(), *whole])
-    wrong = {attack.name: harm(attack, found[attack.name]) for attack in [*changed(), *whole]}
-    assert not {name: each for name, each in wrong.items() if each}
-    refused = {name for name, each in found.items() if each["loaded"]}
-    assert len(refused) > len(changed()) / 2
-    assert not [attack.name for attack in whole if attack.name in refused]
-    assert {name for name in found if ", cut at " in name} <= refused
+    outcomes = outcomes_of(tmp_path, [*changed(), *unchanged])
+    problems = {each.name: harm(each, outcomes[each.name]) for each in [*changed(), *unchanged]}
+    assert not {name: each for name, each in problems.items() if each}
+    rejected = {name for name, outcome in outcomes.items() if outcome["loaded"]}
+    assert len(rejected) > len(changed()) / 2
+    assert not [attack.name for attack in unchanged if attack.name in rejected]
+    assert {name for name in outcomes if ", cut at " in name} <= rejected
 
 
-def test_there_are_as_many_files_as_are_asked_for():
-    contents = {attack.content for attack in [*BY_HAND, *changed()]}
+def test_there_are_enough_attack_files():
+    contents = {attack.content for attack in [*WRITTEN_ATTACKS, *changed()]}
     assert len(contents) >= LEAST_FILES
     assert len(changed()) >= LEAST_CHANGED

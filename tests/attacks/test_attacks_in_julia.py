@@ -1,4 +1,4 @@
-"""The same bad files in Julia: what one language refuses, the other does."""
+"""The same bad files in Julia: both languages raise errors for the same files."""
 
 import contextlib
 
@@ -9,8 +9,8 @@ from attacks_on_bson import BSON
 from attacks_on_models import MODELS
 from attacks_on_npz import NPZ
 from attacks_on_safetensors import SAFETENSORS
+from isolated_process import write_files
 from mutations import mutations, truncations
-from victims import written
 
 from pymobilenet import backend
 from pymobilenet.errors import JuliaError, PymobilenetError
@@ -21,8 +21,8 @@ from pymobilenet.parity.verify import verify
 pytestmark = pytest.mark.julia
 
 BOTH = [attack for attack in (*SAFETENSORS, *NPZ, *MODELS) if not attack.name.startswith("peer")]
-SPARE, GROWTH = 16 * 2**20, 64
-"""What Julia may allocate, and free again: so many bytes, and so many times the file."""
+MEMORY_BASE, MEMORY_PER_BYTE = 16 * 2**20, 64
+"""Bytes that Julia may allocate: so many, and so many for each byte of the file."""
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +32,11 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def paths(folder):
-    return written(folder, [*BOTH, *BSON])
+    return write_files(folder, [*BOTH, *BSON])
 
 
 def in_julia(path, command=""):
-    """The refusal of MobileNets.jl without the name of its error; "" for a model."""
+    """The error message of MobileNets.jl; "" if it reads a model."""
     julia = backend("julia").julia
     import juliacall
 
@@ -50,7 +50,7 @@ def in_julia(path, command=""):
 
 
 def in_python(path, attack):
-    """The same in Python, by what reads such a file without asking what it is."""
+    """The error message of Python, from the reader of this container; "" if it reads a model."""
     try:
         if attack.container == "npz":
             load_any(path, "npz")
@@ -64,18 +64,18 @@ def in_python(path, attack):
 
 
 @pytest.mark.parametrize("attack", BOTH, ids=lambda attack: attack.name)
-def test_both_languages_refuse_the_file_by_its_name(paths, attack):
+def test_both_languages_raise_an_error_that_names_the_file(paths, attack):
     path = paths[attack.name]
     assert str(path) in in_python(path, attack)
     assert str(path) in in_julia(path, attack.command)
 
 
 @pytest.mark.parametrize("attack", BSON, ids=lambda attack: attack.name)
-def test_bson_files_are_refused_by_their_rule(paths, attack):
+def test_bson_errors_state_the_rule(paths, attack):
     path = paths[attack.name]
-    there = in_julia(path)
-    assert str(path) in there
-    assert attack.says in there
+    julia_message = in_julia(path)
+    assert str(path) in julia_message
+    assert attack.message in julia_message
     with pytest.raises(JuliaError, match=path.name):
         load_any(path)
 
@@ -87,42 +87,44 @@ def test_julia_allocates_no_more_than_a_file_warrants(paths):
             in_julia(paths[attack.name])  # which compiles
             start = counted()
             in_julia(paths[attack.name])
-            assert counted() - start < SPARE + GROWTH * len(attack.content), attack.name
+            assert counted() - start < MEMORY_BASE + MEMORY_PER_BYTE * len(attack.content), (
+                attack.name
+            )
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "npz", "npz deflated"])
-def test_changed_files_are_refused_or_mean_the_same_in_both_languages(folder, kind):
+def test_changed_files_are_errors_or_equal_models_in_both_languages(folder, kind):
     for attack in (*mutations(kind), *truncations(kind)):
-        path = written(folder, [attack])[attack.name]
-        there = in_julia(path)
-        if there:
-            assert str(path) in there
+        path = write_files(folder, [attack])[attack.name]
+        julia_message = in_julia(path)
+        if julia_message:
+            assert str(path) in julia_message
             with contextlib.suppress(PymobilenetError):  # bytes that numpy and zipfile do not use
                 for name, tensor in load_any(path, attack.container).state.items():
                     np.testing.assert_array_equal(tensor, STATE[name])
         else:
-            theirs = backend("julia").julia.read_weights(str(path)).state
-            ours = load_any(path, attack.container).state
-            for name, tensor in ours.items():
-                np.testing.assert_array_equal(np.asarray(theirs[name]).T, tensor)
+            julia_state = backend("julia").julia.read_weights(str(path)).state
+            state = load_any(path, attack.container).state
+            for name, tensor in state.items():
+                np.testing.assert_array_equal(np.asarray(julia_state[name]).T, tensor)
 
 
-def test_changed_jld2_files_are_refused_or_are_models(folder):
-    whole = folder / "whole.jld2"
-    save_as(whole, CONFIG, STATE)
-    content = whole.read_bytes()
-    assert not in_julia(whole)
+def test_changed_jld2_files_are_errors_or_models(folder):
+    unchanged = folder / "unchanged.jld2"
+    save_as(unchanged, CONFIG, STATE)
+    content = unchanged.read_bytes()
+    assert not in_julia(unchanged)
     random = np.random.default_rng(0)
     lengths = [*range(0, 600, 60), *(len(content) - 2**power for power in range(12))]
-    made = [content[:length] for length in lengths]
+    contents = [content[:length] for length in lengths]
     for _ in range(40):
         changed = bytearray(content)
-        for place in random.integers(513, len(content), 8):
-            changed[place] = random.integers(256)
-        made.append(bytes(changed))
-    for number, changed in enumerate(made):
+        for offset in random.integers(513, len(content), 8):
+            changed[offset] = random.integers(256)
+        contents.append(bytes(changed))
+    for number, changed in enumerate(contents):
         attack = Attack(f"jld2 {number}", changed, "")
-        path = written(folder, [attack])[attack.name]
-        there = in_julia(path)
-        assert not there or str(path) in there
-        assert there or number >= len(lengths)
+        path = write_files(folder, [attack])[attack.name]
+        julia_message = in_julia(path)
+        assert not julia_message or str(path) in julia_message
+        assert julia_message or number >= len(lengths)
