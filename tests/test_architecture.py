@@ -5,10 +5,11 @@ import doctest
 import paper
 import pytest
 
-from pymobilenet import MobileNetConfig, architecture, backends
+from pymobilenet import MobileNetConfig, backends
 from pymobilenet.architecture import (
     Layer,
     activation_names,
+    families,
     feature_channels,
     last_map_size,
     layers,
@@ -16,6 +17,7 @@ from pymobilenet.architecture import (
     num_params,
     parameter_shapes,
     scaled,
+    shapes,
     statistic_shapes,
 )
 from pymobilenet.config import model
@@ -151,7 +153,7 @@ def test_a_layer_without_channels_is_refused():
         scaled(12, MobileNetConfig(width_mult=0.04))
 
 
-@pytest.mark.parametrize("module", [model, architecture, backends], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", [model, families, shapes, backends], ids=lambda m: m.__name__)
 def test_examples_in_docstrings_run(module):
     failed, attempted = doctest.testmod(module)
     assert attempted > 0

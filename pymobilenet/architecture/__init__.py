@@ -4,7 +4,7 @@
 Canonical names, weight shapes, and parameter and multiply-add counts are derived from that list.
 """
 
-from pymobilenet.architecture.layers import (
+from pymobilenet.architecture.families import (
     HEAD_CHANNELS,
     V1,
     V1_BOTTLENECK,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pymobilenet.architecture.layers import layers
+from pymobilenet.architecture.families import layers
 from pymobilenet.config import MobileNetConfig
 
 

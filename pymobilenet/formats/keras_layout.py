@@ -127,7 +127,15 @@ def from_keras(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def to_dense(name: str, array: np.ndarray) -> np.ndarray:
-    """Invert `from_keras`, with the classifier of MobileNetV2: (features, classes)."""
+    """Invert `from_keras`, with the classifier of MobileNetV2: (features, classes).
+
+    Args:
+        name: The canonical name of the tensor.
+        array: The array with canonical axes.
+
+    Returns:
+        A view with Keras' axes.
+    """
     if name == "classifier.weight":
         return array.T
     if name.endswith(".conv.weight"):
