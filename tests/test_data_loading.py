@@ -74,7 +74,7 @@ def test_a_name_is_looked_for_in_the_cache_then_downloaded(tmp_path, cache, monk
     with pytest.raises(DataError, match=rf"no download was asked .*put {name}-binary.tar.gz there"):
         open_data(name, download=False)
     requests = []
-    monkeypatch.setattr(download, "_ask", lambda urls: requests.append(urls) or {})
+    monkeypatch.setattr(download, "_request_all", lambda urls: requests.append(urls) or {})
     for split in ("train", "test"):
         with pytest.raises(DataError, match=f"{name}-binary.tar.gz could not be downloaded"):
             open_data(name, split)
