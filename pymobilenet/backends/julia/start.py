@@ -5,6 +5,7 @@ The environment variables are listed in `pymobilenet.backends.julia`.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import os
@@ -12,8 +13,10 @@ import signal
 import sys
 import threading
 import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from pymobilenet.backends.julia.calls import RUNTIME
 from pymobilenet.backends.julia.environment import check_environment, environment_defaults
 from pymobilenet.backends.julia.executable import (
     HOW_TO_GET_JULIA,
@@ -24,6 +27,8 @@ from pymobilenet.backends.julia.executable import (
     unavailable,
     was_started,
 )
+from pymobilenet.backends.julia.interop import translate_julia_errors
+from pymobilenet.backends.julia.signals import handlers_kept
 from pymobilenet.errors import BackendUnavailable
 
 IMPORT_CODE = """
@@ -44,10 +49,61 @@ OPTIONAL_PACKAGE_UUIDS = {
 """Julia packages that are not dependencies: users who need them add them to the project."""
 
 
-def start() -> Any:
-    """Start Julia, or return it if it is running.
+_start_lock = threading.Lock()
+_starter: _Starter | None = None
 
-    Installs Julia and its packages on first use. Python's handler of SIGINT stays in place.
+
+class _Starter(threading.Thread):
+    """The thread that starts Julia, and is Julia's first thread for the life of the process.
+
+    libjulia changes the signal mask of the thread that starts it, and that thread holds up Julia's
+    garbage collector whenever it waits outside Julia. So it is a thread that does nothing else, and
+    that is left in a state in which the collector does not wait for it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name="julia", daemon=True)
+        self.ended = threading.Event()
+        self.error: BackendUnavailable | None = None
+
+    def run(self) -> None:
+        try:
+            self._start()
+        except BackendUnavailable as error:
+            self.error = error
+        except BaseException as error:
+            self.error = BackendUnavailable(f"Julia did not start: {error!r}")
+            self.error.__cause__ = error
+        self.ended.set()
+        if "juliacall" in sys.modules:
+            threading.Event().wait()  # an end of Julia's first thread is not supported
+
+    def _start(self) -> None:
+        with handlers_kept(), environment_defaults(), warnings.catch_warnings():
+            # Both import orders are tested in fresh processes, so the warning does not apply.
+            warnings.filterwarnings("ignore", message="torch was imported before juliacall")
+            try:
+                with _exit_hooks_captured() as hooks:
+                    import juliacall
+            except ValueError as error:  # an option that juliacall checks
+                raise BackendUnavailable(f"Julia was not started: {error}") from error
+            except Exception as error:
+                raise BackendUnavailable(
+                    f"Julia is installed but did not start: {error}. Run `python -m juliapkg "
+                    "resolve --force` in this environment to set up its packages again"
+                ) from error
+            atexit.register(_end_julia, hooks)
+            try:
+                import_packages()
+            finally:
+                leave_julia(juliacall.CONFIG["lib"])
+
+
+def start() -> Any:
+    """Start Julia, or return it if it is running. Any thread may call this.
+
+    Installs Julia and its packages on first use. Python's signal handlers stay in place, and an
+    interrupt while Julia starts is a KeyboardInterrupt; the start goes on in its own thread.
 
     Returns:
         Julia's ``Main`` module.
@@ -56,27 +112,55 @@ def start() -> Any:
         BackendUnavailable: Julia is not installed and cannot be downloaded, its packages cannot be
             installed, or it does not start.
     """
-    ensure_julia()
-    if "juliacall" not in sys.modules:
-        _check_image()
-    interrupt_handler = signal.getsignal(signal.SIGINT)
-    with environment_defaults(), warnings.catch_warnings():
-        # Both import orders are tested in fresh processes, so the warning does not apply.
-        warnings.filterwarnings("ignore", message="torch was imported before juliacall")
-        try:
-            import juliacall
-        except ValueError as error:  # an option that juliacall checks
-            raise BackendUnavailable(f"Julia was not started: {error}") from error
-        except Exception as error:
-            raise BackendUnavailable(
-                f"Julia is installed but did not start: {error}. Run `python -m juliapkg resolve "
-                "--force` in this environment to set up its packages again"
-            ) from error
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, interrupt_handler)
-        if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    global _starter
+    RUNTIME.check()
+    with _start_lock:
+        if _starter is None and "juliacall" in sys.modules:
+            return _adopt_running_julia()
+        if _starter is None:
+            ensure_julia()
+            _check_image()
+            _starter = _Starter()
+            _starter.start()
+    _starter.ended.wait()
+    if _starter.error is not None:
+        raise _starter.error
+    import juliacall
+
+    record_start(find_julia() or juliacall.CONFIG["exepath"])
     return juliacall.Main
+
+
+def _adopt_running_julia() -> Any:
+    """Use a Julia that the program has started by importing juliacall in the main thread."""
+    import juliacall
+
+    if not hasattr(juliacall, "Main"):
+        raise BackendUnavailable("juliacall was imported, but has not started Julia")
+    import_packages()
+    if threading.current_thread() is threading.main_thread():
+        leave_julia(juliacall.CONFIG["lib"])
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED_BY_JULIA)
+        signal.signal(signal.SIGINT, signal.getsignal(signal.SIGINT))
+    return juliacall.Main
+
+
+_BLOCKED_BY_JULIA = {signal.SIGINT, signal.SIGTERM} | {
+    getattr(signal, name) for name in ("SIGQUIT", "SIGUSR1") if hasattr(signal, name)
+}
+"""``sigwait_sigs`` of Julia's src/signals-unix.c."""
+
+
+def leave_julia(lib: ctypes.PyDLL) -> None:
+    """Tell Julia's garbage collector not to wait for this thread, which is one of Julia's.
+
+    A later call of a C function of Julia's, as juliacall's types make, enters Julia and leaves it
+    again. ``jl_eval_string`` does not.
+    """
+    lib.jl_unbox_uint64.argtypes, lib.jl_unbox_uint64.restype = [ctypes.c_void_p], ctypes.c_uint64
+    address = lib.jl_unbox_uint64(lib.jl_eval_string(b"UInt64(cglobal(:jl_gc_safe_enter))"))
+    ctypes.PYFUNCTYPE(ctypes.c_int8)(address)()
 
 
 def _check_image() -> None:
@@ -84,6 +168,36 @@ def _check_image() -> None:
     image, path = os.environ.get(SYSIMAGE_VARIABLE), find_julia()
     if image and path is not None and not was_started(path):
         check_image(path, image)
+
+
+@contextlib.contextmanager
+def _exit_hooks_captured() -> Iterator[list[Callable[[], None]]]:
+    """Take over what a block registers with `atexit`.
+
+    juliacall's hook ends Julia whatever is running, and in forks too.
+    """
+    hooks: list[Callable[[], None]] = []
+    register = atexit.register
+
+    def capture(function: Callable[[], None]) -> Callable[[], None]:
+        if threading.current_thread() is starter:
+            hooks.append(function)
+            return function
+        return register(function)
+
+    starter = threading.current_thread()
+    atexit.register = capture  # type: ignore[assignment]
+    try:
+        yield hooks
+    finally:
+        atexit.register = register  # type: ignore[assignment]
+
+
+def _end_julia(hooks: list[Callable[[], None]]) -> None:
+    """End Julia with the process, unless calls are still running or this is a fork."""
+    if RUNTIME.close():
+        for hook in reversed(hooks):
+            hook()
 
 
 def ensure_julia() -> None:
@@ -126,7 +240,6 @@ def import_packages() -> None:
             f"Julia started, but MobileNets.jl could not be loaded: {error}. The project "
             f"{juliacall.CONFIG['project']} must contain MobileNets and PythonCall"
         )
-    record_start(find_julia() or juliacall.CONFIG["exepath"])
 
 
 def import_optional_packages(names: tuple[str, ...], option: str) -> None:
@@ -141,7 +254,8 @@ def import_optional_packages(names: tuple[str, ...], option: str) -> None:
     """
     import juliacall
 
-    error = _import(", ".join(names))
+    with translate_julia_errors():
+        error = str(juliacall.Main.seval(IMPORT_CODE.format(", ".join(names))))
     if error:
         commands = ", ".join(
             f"`python -m juliapkg add {name} --uuid {OPTIONAL_PACKAGE_UUIDS[name]}`"
