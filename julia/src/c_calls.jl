@@ -205,13 +205,11 @@ function c_collect(call, _, _)
     return CResult()
 end
 
-c_test_error(call, _, _) = call.flag == 0 ? throw(OutOfMemoryError()) : error(text_of(call))
-
 "The operations by their numbers, from 0. Python reads their names."
 const C_OPERATIONS = (
     c_new_model, c_new_workspace, c_new_optimizer, c_get_state, c_set_state, c_predict, c_freeze, c_frozen_message,
     c_freeze_on_device, c_call_frozen,
-    c_activations, c_loss_and_grads, c_step, c_any_rank, c_drop, c_collect, c_test_error,
+    c_activations, c_loss_and_grads, c_step, c_any_rank, c_drop, c_collect,
 )
 const C_FUNCTIONS = Function[C_OPERATIONS...]
 

@@ -30,7 +30,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from pymobilenet.backends.base import Backend
-from pymobilenet.backends.julia.calls import Calls, Handle
+from pymobilenet.backends.julia.calls import RUNTIME, Calls, Handle
 from pymobilenet.backends.julia.executable import HOW_TO_GET_JULIA, status, unavailable
 from pymobilenet.backends.julia.interop import translate_julia_errors
 from pymobilenet.backends.julia.model import JuliaModel
@@ -80,6 +80,8 @@ class JuliaBackend(Backend):
 
     def __init__(self) -> None:
         self.main = main = start()
+        import juliacall
+
         self.julia = main.MobileNets
         self.element_types = {
             np.dtype("float32"): main.Float32,
@@ -91,6 +93,14 @@ class JuliaBackend(Backend):
         with translate_julia_errors():
             address, names = self.julia.c_call_address(), str(self.julia.c_operation_names())
         self.calls = Calls(int(address), names.split(","))
+        RUNTIME.immortal_in_forks += [
+            *(
+                value
+                for value in vars(juliacall).values()
+                if isinstance(value, juliacall.ValueBase)
+            ),
+            *(self.main, self.julia, self._array_at, *self.element_types.values()),
+        ]
         self._processes: tuple[int, int, Handle] | None = None
         self._exit_status: Any = None
 

@@ -150,13 +150,15 @@ class Runtime:
         self._running: set[int] = set()
         self._closed = ""
         self._workers: ThreadPoolExecutor | None = None
+        self.immortal_in_forks: list[Any] = []
+        """Objects of juliacall: Julia code would run when a fork that ends deallocates them."""
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._close_fork)
 
     def run(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call a C function of Julia's in this thread or, where it is one too many, in a worker."""
         if self._closed:
-            raise BackendUnavailable(self._closed)
+            self.check()
         if not getattr(self._local, "is_adopted", False) and not self._adopt():
             return self._hand_over(function, arguments)
         thread = threading.get_ident()
@@ -167,9 +169,17 @@ class Runtime:
             self._running.discard(thread)
 
     def check(self) -> None:
-        """Raise `BackendUnavailable` in a fork, and while the process ends."""
-        if self._closed:
-            raise BackendUnavailable(self._closed)
+        """Raise `BackendUnavailable` in a fork, and while the process ends.
+
+        While it ends, other threads than the main one wait for the end, as Python's daemon threads
+        do.
+        """
+        if not self._closed:
+            return
+        is_main = threading.current_thread() is threading.main_thread()
+        if self._process == os.getpid() and not is_main:
+            threading.Event().wait()
+        raise BackendUnavailable(self._closed)
 
     def close(self) -> bool:
         """Refuse further calls and wait for those that are running; return whether none is left."""
@@ -201,6 +211,8 @@ class Runtime:
         self._local.is_adopted = True
 
     def _close_fork(self) -> None:
+        for julia_object in self.immortal_in_forks:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(julia_object))
         self._closed = (
             "Julia was started before this process was forked, and its threads are not in the "
             'fork. Start processes with multiprocessing.get_context("spawn") or "forkserver", or '

@@ -1,0 +1,185 @@
+"""Any Python thread may call any Julia model; forks and the end of the process never hang."""
+
+import pytest
+from julia_processes import run
+
+pytestmark = pytest.mark.julia
+
+
+@pytest.mark.parametrize(
+    "call", ["model.predict(x)", "frozen(x)", "model.loss_and_grads(x, y)", "model.step(x, y, 0.0)"]
+)
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_one_thread_answers_while_the_main_thread_waits(call, threads):
+    code = f"""
+model = backend("julia").build(config); frozen = model.freeze(); model.set_optimizer(TrainConfig())
+counts = 0
+def work():
+    global counts
+    for counts in range(1, 301):
+        {call}
+        if counts % 100 == 0:
+            model.backend.calls("collect", flag=True)
+thread = threading.Thread(target=work); thread.start(); thread.join()
+print(json.dumps(counts))
+"""
+    assert run(code, PYTHON_JULIACALL_THREADS=threads) == 300
+
+
+STRESS = """
+import gc, random
+from pymobilenet.data import synthetic
+julia = backend("julia")
+configs = [MobileNetConfig(family, width, resolution=32, num_classes=10)
+           for family, width in (("v1", 0.1), ("v1", 0.25), ("v2", 0.35))]
+models, trained = ([julia.build(each) for each in configs] for _ in range(2))
+logits = [model.predict(x) for model in models]
+losses = [model.loss_and_grads(x, y)[0] for model in models]
+data, train = synthetic(32, num_classes=10), TrainConfig(batch_size=8, steps=2, rate=1e-3)
+end, counts, errors = time.monotonic() + SECONDS, [0] * 8, []
+def work(number):
+    choose = random.Random(number)
+    while time.monotonic() < end and not errors:
+        which, what = choose.randrange(3), choose.randrange(6)
+        try:
+            if what == 0:
+                assert np.array_equal(models[which].predict(x), logits[which])
+            elif what == 1:
+                np.testing.assert_allclose(models[which].freeze()(x), logits[which], atol=1e-4)
+            elif what == 2:
+                assert abs(models[which].loss_and_grads(x, y)[0] - losses[which]) < 1e-9
+            elif what == 3:
+                assert np.isfinite(trained[which].fit(data, train).losses).all()
+            elif what == 4:
+                gc.collect()
+            else:
+                julia.calls("collect", flag=choose.random() < 0.3)
+        except BaseException as error:
+            errors.append(repr(error))
+        counts[number] += 1
+threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(json.dumps([counts, errors]))
+"""
+
+
+@pytest.mark.long
+def test_eight_threads_and_three_models_for_a_minute_with_both_collectors_forced():
+    counts, errors = run(STRESS.replace("SECONDS", "60"))
+    assert not errors
+    assert min(counts) > 0
+
+
+@pytest.mark.soak
+def test_the_same_for_ten_minutes():
+    counts, errors = run(STRESS.replace("SECONDS", "600"), timeout=1200)
+    assert not errors
+    assert min(counts) > 0
+
+
+def test_more_threads_than_julia_adopts_are_answered():
+    code = """
+from pymobilenet.backends.julia.calls import MAX_ADOPTED_THREADS
+model = backend("julia").build(config); expected, same = model.predict(x), []
+for _ in range(MAX_ADOPTED_THREADS + 20):
+    work = lambda: same.append(np.array_equal(model.predict(x), expected))
+    thread = threading.Thread(target=work); thread.start(); thread.join()
+print(json.dumps(same))
+"""
+    same = run(code)
+    assert len(same) > 80
+    assert all(same)
+
+
+def test_a_thread_that_counts_keeps_its_speed_while_julia_computes():
+    code = """
+model = backend("julia").build(MobileNetConfig("v1", 0.5, resolution=64, num_classes=10))
+x, y = np.ones((32, 3, 64, 64), np.float32), np.arange(32) % 10
+model.loss_and_grads(x, y)
+def count(busy):
+    thread = threading.Thread(target=lambda: [model.loss_and_grads(x, y) for _ in range(3)])
+    if busy: thread.start()
+    start, counts = time.thread_time(), 0
+    end = time.monotonic() + 2
+    while time.monotonic() < end: counts += 1
+    seconds = time.thread_time() - start
+    if busy: thread.join()
+    return counts / seconds, seconds
+alone, busy = count(False), count(True)
+print(json.dumps([busy[0] / alone[0], busy[1] / alone[1]]))
+"""
+    speed, _processor_share = run(code, PYTHON_JULIACALL_THREADS="1")
+    assert speed > 0.8  # per second of the processor: what another process takes is not counted
+
+
+def test_a_julia_that_starts_in_a_worker_thread_leaves_ctrl_c_working():
+    code = """
+signal.signal(signal.SIGINT, signal.default_int_handler)
+thread = threading.Thread(target=lambda: backend("julia").build(config).predict(x))
+thread.start(); thread.join()
+try:
+    os.kill(os.getpid(), signal.SIGINT); time.sleep(20)
+    print(json.dumps("not interrupted"))
+except KeyboardInterrupt:
+    print(json.dumps("interrupted"))
+"""
+    assert run(code) == "interrupted"
+
+
+def test_a_fork_is_told_to_use_spawn_at_once_and_ends():
+    code = """
+import multiprocessing
+julia = backend("julia"); model = julia.build(config); frozen = model.freeze()
+calls = [lambda: model.predict(x), lambda: frozen(x), julia.versions, lambda: julia.build(config)]
+def child(results):
+    said = []
+    for call in calls:
+        try: call()
+        except BackendUnavailable as error: said.append(str(error))
+    results.put(said)
+context = multiprocessing.get_context("fork"); results = context.Queue()
+process = context.Process(target=child, args=(results,)); process.start()
+said = results.get(timeout=30); process.join(30)
+pid = os.fork()
+if pid == 0:
+    sys.exit(5)
+status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+model.predict(x)
+print(json.dumps([said, process.exitcode, status]))
+"""
+    said, exitcode, status = run(code)
+    assert len(said) == 4
+    assert all('get_context("spawn")' in each for each in said)
+    assert (exitcode, status) == (0, 5)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_loader_and_a_pool_that_never_touch_julia_work_and_end():
+    code = """
+import multiprocessing, torch, warnings
+model = backend("julia").build(config); model.predict(x)
+class Numbers(torch.utils.data.Dataset):
+    def __len__(self): return 20
+    def __getitem__(self, place): return np.float32(place)
+loaded = len(list(torch.utils.data.DataLoader(Numbers(), num_workers=2)))
+pool = multiprocessing.get_context("fork").Pool(2); absolute = pool.map(abs, [-1, -2])
+pool.terminate(); pool.join()
+model.predict(x)
+print(json.dumps([loaded, absolute]))
+"""
+    assert run(code) == [20, [1, 2]]
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_the_end_does_not_wait_for_ever_for_calls_in_flight(status):
+    code = f"""
+model = backend("julia").build(config)
+def work():
+    while True: model.loss_and_grads(x, y)
+for _ in range(3): threading.Thread(target=work, daemon=True).start()
+time.sleep(1)
+print(json.dumps("leaving"), flush=True)
+sys.exit({status})
+"""
+    assert run(code, status, timeout=120) == "leaving"
