@@ -61,9 +61,9 @@ def no_averaging(model):
 
 def same_shard(model):
     """Planted fault: every process takes the shard of the main process."""
-    processes = model._process_options["processes"]
-    first = model.backend.julia.Processes(0, processes.count, processes.backend)
-    model._process_options = {"processes": first}
+    julia, processes = model.backend.julia, model.backend.object(model._processes)
+    first = julia.Processes(0, processes.count, processes.backend)
+    model._processes = model.backend.calls.handle(int(julia.c_handle(first)))
 
 
 def run_fit():

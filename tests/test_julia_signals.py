@@ -45,7 +45,7 @@ print(json.dumps([before == after, sleeper.wait(20)]))
     assert run(code) == [True, -signal.SIGTERM]
 
 
-@pytest.mark.parametrize("seconds", [0.5, 1.5, 3.0, 5.0])
+@pytest.mark.parametrize("seconds", [0.5, 3.0])
 def test_ctrl_c_while_julia_starts_is_a_keyboard_interrupt(seconds):
     code = (
         SETUP

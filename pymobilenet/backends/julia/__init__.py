@@ -30,11 +30,12 @@ from typing import Any, NoReturn
 import numpy as np
 
 from pymobilenet.backends.base import Backend
-from pymobilenet.backends.julia.calls import RUNTIME, Calls, Handle
+from pymobilenet.backends.julia.calls import Calls, Handle
 from pymobilenet.backends.julia.executable import HOW_TO_GET_JULIA, status, unavailable
 from pymobilenet.backends.julia.interop import translate_julia_errors
 from pymobilenet.backends.julia.model import JuliaModel
 from pymobilenet.backends.julia.start import import_optional_packages, start
+from pymobilenet.backends.julia.threads import THREADS
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import ConfigError
 
@@ -80,8 +81,6 @@ class JuliaBackend(Backend):
 
     def __init__(self) -> None:
         self.main = main = start()
-        import juliacall
-
         self.julia = main.MobileNets
         self.element_types = {
             np.dtype("float32"): main.Float32,
@@ -93,14 +92,8 @@ class JuliaBackend(Backend):
         with translate_julia_errors():
             address, names = self.julia.c_call_address(), str(self.julia.c_operation_names())
         self.calls = Calls(int(address), names.split(","))
-        RUNTIME.immortal_in_forks += [
-            *(
-                value
-                for value in vars(juliacall).values()
-                if isinstance(value, juliacall.ValueBase)
-            ),
-            *(self.main, self.julia, self._array_at, *self.element_types.values()),
-        ]
+        objects = (self.main, self.julia, self._array_at, *self.element_types.values())
+        THREADS.immortal_in_forks += objects
         self._processes: tuple[int, int, Handle] | None = None
         self._exit_status: Any = None
 
@@ -214,8 +207,8 @@ def load_backend(isolated: bool = False, **options: Any) -> Backend:
     """Return the backend, after starting Julia.
 
     Args:
-        isolated: Whether Julia runs in a process of its own; see `isolated.IsolatedBackend`, which
-            has the options.
+        isolated: Whether Julia runs in a process of its own.
+        **options: Of `isolated.IsolatedBackend`; only with `isolated`.
 
     Raises:
         ConfigError: An option without `isolated`, or an unknown one.

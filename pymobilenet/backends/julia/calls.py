@@ -9,33 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
-import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, TypeVar
 
 import numpy as np
 
-from pymobilenet.errors import BackendUnavailable, JuliaError
-
-T = TypeVar("T")
+from pymobilenet.backends.julia.threads import THREADS
+from pymobilenet.errors import JuliaError
 
 DTYPES = tuple(map(np.dtype, ("float32", "float64", "int64", "uint8")))
 """``C_TYPES`` of c_calls.jl."""
 
 MAX_AXES = 4
-
-MAX_ADOPTED_THREADS = 64
-"""Threads that call Julia directly. Julia keeps 0.7 MB of an adopted thread even after its end, so
-later threads hand their calls over to `WORKERS` threads."""
-
-WORKERS = 8
-
-EXIT_SECONDS = 10.0
-"""How long the end of the process waits for calls that are running."""
 
 
 class CTensor(ctypes.Structure):
@@ -136,93 +122,6 @@ class LazyArrays(Mapping[str, np.ndarray]):
         return len(self._result.arrays)
 
 
-class Runtime:
-    """The threads of this process that run Julia code, and whether they may.
-
-    A fork has none of Julia's threads, so every call in it is refused.
-    """
-
-    def __init__(self) -> None:
-        self._process = os.getpid()
-        self._local = threading.local()
-        self._adopted = 0
-        self._lock = threading.Lock()
-        self._running: set[int] = set()
-        self._closed = ""
-        self._workers: ThreadPoolExecutor | None = None
-        self.immortal_in_forks: list[Any] = []
-        """Objects of juliacall: Julia code would run when a fork that ends deallocates them."""
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._close_fork)
-
-    def run(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call a C function of Julia's in this thread or, where it is one too many, in a worker."""
-        if self._closed:
-            self.check()
-        if not getattr(self._local, "is_adopted", False) and not self._adopt():
-            return self._hand_over(function, arguments)
-        thread = threading.get_ident()
-        self._running.add(thread)
-        try:
-            return function(*arguments)
-        finally:
-            self._running.discard(thread)
-
-    def check(self) -> None:
-        """Raise `BackendUnavailable` in a fork, and while the process ends.
-
-        While it ends, other threads than the main one wait for the end, as Python's daemon threads
-        do.
-        """
-        if not self._closed:
-            return
-        is_main = threading.current_thread() is threading.main_thread()
-        if self._process == os.getpid() and not is_main:
-            threading.Event().wait()
-        raise BackendUnavailable(self._closed)
-
-    def close(self) -> bool:
-        """Refuse further calls and wait for those that are running; return whether none is left."""
-        self._closed = self._closed or "Julia is not available while the process ends"
-        if self._process != os.getpid():
-            return False
-        waited = threading.Event()
-        for _ in range(int(EXIT_SECONDS / 0.02)):
-            if not self._running:
-                return True
-            waited.wait(0.02)
-        return not self._running
-
-    def _adopt(self) -> bool:
-        with self._lock:
-            if self._adopted >= MAX_ADOPTED_THREADS:
-                return False
-            self._adopted += 1
-        self._local.is_adopted = True
-        return True
-
-    def _hand_over(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
-        with self._lock:
-            if self._workers is None:
-                self._workers = ThreadPoolExecutor(WORKERS, "julia", self._adopt_worker)
-        return self._workers.submit(self.run, function, *arguments).result()
-
-    def _adopt_worker(self) -> None:
-        self._local.is_adopted = True
-
-    def _close_fork(self) -> None:
-        for julia_object in self.immortal_in_forks:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(julia_object))
-        self._closed = (
-            "Julia was started before this process was forked, and its threads are not in the "
-            'fork. Start processes with multiprocessing.get_context("spawn") or "forkserver", or '
-            "use the Julia backend in the first process only"
-        )
-
-
-RUNTIME = Runtime()
-
-
 class Calls:
     """The C function of c_calls.jl.
 
@@ -254,7 +153,9 @@ class Calls:
             objects: What it is applied to.
             inputs: C-contiguous arrays of `DTYPES`, with at most four axes.
             named: Further inputs, by name.
-            number, flag, text: What else the operation takes.
+            number: A number that the operation takes.
+            flag: The same, a boolean.
+            text: The same, a text.
 
         Raises:
             JuliaError: Julia has thrown an exception.
@@ -291,7 +192,7 @@ class Calls:
         )
         for place, handle in enumerate(objects):
             call.objects[place] = handle.number if handle is not None else 0
-        status = RUNTIME.run(self._function, call)
+        status = THREADS.run(self._function, call)
         result = Result(call, self._dropped)
         if status:
             raise JuliaError(f"Julia: {result.message}")

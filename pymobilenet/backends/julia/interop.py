@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pymobilenet.backends.julia.calls import RUNTIME, Calls, Result
+from pymobilenet.backends.julia.calls import Calls, Result
+from pymobilenet.backends.julia.threads import THREADS
 from pymobilenet.errors import JuliaError
 
 
@@ -76,7 +77,7 @@ class FrozenCall:
         shape = (ctypes.c_ssize_t * 3)(count, height, width)
         addresses = self._object, images.ctypes.data, logits.ctypes.data
         with self._lock:
-            if RUNTIME.run(self._function, *addresses, shape):
+            if THREADS.run(self._function, *addresses, shape):
                 message = self._calls("frozen_message", [self._handle]).message
                 raise JuliaError(f"Julia: {message}")
         return logits
@@ -97,7 +98,7 @@ def translate_julia_errors() -> Iterator[None]:
     """
     import juliacall
 
-    RUNTIME.check()
+    THREADS.check()
     with _juliacall_lock:
         try:
             yield

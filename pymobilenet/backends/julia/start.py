@@ -16,19 +16,18 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pymobilenet.backends.julia.calls import RUNTIME
-from pymobilenet.backends.julia.environment import check_environment, environment_defaults
+from pymobilenet.backends.julia.environment import environment_defaults
 from pymobilenet.backends.julia.executable import (
-    HOW_TO_GET_JULIA,
     SYSIMAGE_VARIABLE,
     check_image,
     find_julia,
     record_start,
-    unavailable,
     was_started,
 )
 from pymobilenet.backends.julia.interop import translate_julia_errors
+from pymobilenet.backends.julia.project import ensure_julia
 from pymobilenet.backends.julia.signals import handlers_kept
+from pymobilenet.backends.julia.threads import THREADS
 from pymobilenet.errors import BackendUnavailable
 
 IMPORT_CODE = """
@@ -113,20 +112,27 @@ def start() -> Any:
             installed, or it does not start.
     """
     global _starter
-    RUNTIME.check()
+    THREADS.check()
     with _start_lock:
-        if _starter is None and "juliacall" in sys.modules:
-            return _adopt_running_julia()
-        if _starter is None:
-            ensure_julia()
-            _check_image()
-            _starter = _Starter()
-            _starter.start()
+        was_running, THREADS.is_started = THREADS.is_started, True  # a fork from here on is refused
+        try:
+            if _starter is None and "juliacall" in sys.modules:
+                return _adopt_running_julia()
+            if _starter is None:
+                ensure_julia()
+                _check_image()
+                _starter = _Starter()
+                _starter.start()
+        except BaseException:
+            THREADS.is_started = was_running
+            raise
     _starter.ended.wait()
     if _starter.error is not None:
         raise _starter.error
     import juliacall
 
+    objects = vars(juliacall).values()
+    THREADS.immortal_in_forks += [one for one in objects if isinstance(one, juliacall.ValueBase)]
     record_start(find_julia() or juliacall.CONFIG["exepath"])
     return juliacall.Main
 
@@ -195,32 +201,9 @@ def _exit_hooks_captured() -> Iterator[list[Callable[[], None]]]:
 
 def _end_julia(hooks: list[Callable[[], None]]) -> None:
     """End Julia with the process, unless calls are still running or this is a fork."""
-    if RUNTIME.close():
+    if THREADS.close():
         for hook in reversed(hooks):
             hook()
-
-
-def ensure_julia() -> None:
-    """Install Julia and its packages if they are missing.
-
-    Raises:
-        BackendUnavailable: Julia is not installed and cannot be downloaded, or its packages cannot
-            be installed.
-    """
-    check_environment()
-    reason = unavailable()
-    if reason is not None:
-        raise BackendUnavailable(f"the Julia backend is unavailable: {reason}. {HOW_TO_GET_JULIA}")
-    _resolve()
-
-
-def julia_executable_and_project() -> tuple[str, str]:
-    """Return the paths of the Julia executable and of the project; call `ensure_julia` first."""
-    if "PYTHON_JULIACALL_EXE" in os.environ:
-        return os.environ["PYTHON_JULIACALL_EXE"], os.environ.get("PYTHON_JULIACALL_PROJECT", "")
-    import juliapkg
-
-    return juliapkg.executable(), juliapkg.project()
 
 
 def import_packages() -> None:
@@ -278,42 +261,3 @@ def _import(names: str) -> str:
     lib = juliacall.CONFIG["lib"]
     lib.jl_string_ptr.argtypes, lib.jl_string_ptr.restype = [ctypes.c_void_p], ctypes.c_char_p
     return lib.jl_string_ptr(lib.jl_eval_string(IMPORT_CODE.format(names).encode())).decode()
-
-
-def is_set_up() -> bool:
-    """Return whether Julia's packages are installed, without starting Julia."""
-    if "PYTHON_JULIACALL_EXE" in os.environ:
-        return True
-    import juliapkg
-
-    with contextlib.redirect_stdout(sys.stderr):
-        return bool(juliapkg.resolve(dry_run=True))
-
-
-def _resolve() -> None:
-    """Install missing packages with juliapkg, after a message that this takes some minutes."""
-    if "PYTHON_JULIACALL_EXE" in os.environ:
-        return
-    import juliapkg
-
-    with contextlib.redirect_stdout(sys.stderr):
-        try:
-            if juliapkg.resolve(dry_run=True):
-                return
-            print_status(
-                "first use of the Julia backend in this environment: setting up "
-                f"{find_julia() or 'a downloaded Julia'} and compiling MobileNets.jl. "
-                "This takes some minutes and happens once. The output of Pkg follows"
-            )
-            juliapkg.resolve()
-        except Exception as error:
-            raise BackendUnavailable(
-                f"the Julia packages could not be installed: {error}. The output of Pkg is above. "
-                "Check the connection, or set PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT "
-                "to a Julia executable and a project that contains MobileNets and PythonCall"
-            ) from error
-
-
-def print_status(sentence: str) -> None:
-    """Print a status line to the standard error."""
-    print(f"pymobilenet: {sentence}.", file=sys.stderr, flush=True)  # noqa: T201

@@ -78,6 +78,7 @@ class Process:
 
     @property
     def is_alive(self) -> bool:
+        """Whether the process runs."""
         return self.process.poll() is None
 
     def end(self) -> None:
@@ -175,9 +176,11 @@ class IsolatedBackend(Backend):
         self._about, _ = self.request("versions")
 
     def versions(self) -> dict[str, str]:
+        """Return the versions in the other process; see `JuliaBackend.versions`."""
         return self._about["versions"]
 
     def threads(self) -> dict[str, int]:
+        """Return the numbers of Julia and BLAS threads in the other process."""
         return self._about["threads"]
 
     def restart(self) -> None:
@@ -199,7 +202,7 @@ class IsolatedBackend(Backend):
         generation: int | None = None,
         **arguments: Any,
     ) -> tuple[Any, dict[str, np.ndarray]]:
-        """Call a method of `worker.Worker`.
+        """Call an operation of `worker`.
 
         Args:
             operation: Its name.
@@ -232,6 +235,7 @@ class IsolatedBackend(Backend):
 
     @property
     def generation(self) -> int:
+        """The number of processes that were started, which says in which one a model was built."""
         return self._generation
 
     def drop(self, generation: int, number: int) -> None:
@@ -270,9 +274,11 @@ class IsolatedModel(Model):
 
     @property
     def compute_options(self) -> dict[str, str]:
+        """Those of `JuliaModel`, and ``isolated``."""
         return {**self._compute_options, "isolated": "True"}
 
     def get_state(self) -> State:
+        """Return a copy of the state; see `Model.get_state`."""
         return self._request("get_state")[1]
 
     def _set_state(self, state: Mapping[str, np.ndarray]) -> None:

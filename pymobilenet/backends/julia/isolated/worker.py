@@ -25,7 +25,7 @@ from pymobilenet.config import MobileNetConfig, TrainConfig
 KEY_VARIABLE = "PYMOBILENET_WORKER_KEY"
 
 
-class Worker:
+class _Worker:
     """The models of this process, by number, and the operations on them."""
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ def serve(connection: Connection, folder: Path) -> None:
     """Answer requests (operation, arguments, arrays) with (status, value or error, arrays)."""
     own_blocks = blocks.Blocks(folder, "worker-")
     try:
-        worker = Worker()
+        worker = _Worker()
     except Exception as error:
         send(connection, (False, error_of(error), None))
         return
