@@ -33,7 +33,10 @@ def ensure_julia() -> None:
     check_environment()
     reason = unavailable()
     if reason is not None:
-        raise BackendUnavailable(f"the Julia backend is unavailable: {reason}. {HOW_TO_GET_JULIA}")
+        hint = HOW_TO_GET_JULIA
+        if "PYTHON_JULIACALL_EXE" in os.environ:
+            hint = "Set PYTHON_JULIACALL_EXE to a Julia that works, or unset it"
+        raise BackendUnavailable(f"the Julia backend is unavailable: {reason}. {hint}")
     if "PYTHON_JULIACALL_EXE" in os.environ or is_set_up():
         return
     try:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import signal
 import sys
-from collections.abc import Iterator
 
 _JULIA_NEEDS = {"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGSYS", "SIGTRAP"}
 """Faults of the code itself. Julia uses SIGSEGV for its safepoints and its stack guards."""
@@ -19,26 +17,27 @@ _SIGACTION_BYTES = 512
 """More than a ``struct sigaction`` of any system."""
 
 
-@contextlib.contextmanager
-def handlers_kept() -> Iterator[None]:
-    """Put back, at the end, the handlers that the operating system had at the beginning.
+class SignalHandlers:
+    """The handlers that the operating system has when this object is made.
 
     Python's own table of handlers does not notice when a library replaces them.
     """
-    if sys.platform == "win32":
-        yield
-        return
-    sigaction = ctypes.CDLL(None, use_errno=True).sigaction
-    handlers = {}
-    for number in signal.valid_signals():
-        buffer = ctypes.create_string_buffer(_SIGACTION_BYTES)
-        if _restored(number) and sigaction(number, None, buffer) == 0:
-            handlers[number] = buffer
-    try:
-        yield
-    finally:
-        for number, buffer in handlers.items():
-            sigaction(number, buffer, None)
+
+    def __init__(self) -> None:
+        self._handlers = {}
+        if sys.platform == "win32":
+            return
+        self._sigaction = ctypes.CDLL(None, use_errno=True).sigaction
+        for number in signal.valid_signals():
+            buffer = ctypes.create_string_buffer(_SIGACTION_BYTES)
+            if _restored(number) and self._sigaction(number, None, buffer) == 0:
+                self._handlers[number] = (signal.getsignal(number), buffer)
+
+    def restore(self) -> None:
+        """Install them again, except where Python has set another handler meanwhile."""
+        for number, (handler, buffer) in self._handlers.items():
+            if signal.getsignal(number) is handler:
+                self._sigaction(number, buffer, None)
 
 
 def _restored(number: int) -> bool:

@@ -26,7 +26,7 @@ from pymobilenet.backends.julia.executable import (
 )
 from pymobilenet.backends.julia.interop import translate_julia_errors
 from pymobilenet.backends.julia.project import ensure_julia
-from pymobilenet.backends.julia.signals import handlers_kept
+from pymobilenet.backends.julia.signals import SignalHandlers
 from pymobilenet.backends.julia.threads import THREADS
 from pymobilenet.errors import BackendUnavailable
 
@@ -63,6 +63,7 @@ class _Starter(threading.Thread):
     def __init__(self) -> None:
         super().__init__(name="julia", daemon=True)
         self.ended = threading.Event()
+        self.handlers = SignalHandlers()
         self.error: BackendUnavailable | None = None
 
     def run(self) -> None:
@@ -73,16 +74,17 @@ class _Starter(threading.Thread):
         except BaseException as error:
             self.error = BackendUnavailable(f"Julia did not start: {error!r}")
             self.error.__cause__ = error
+        self.handlers.restore()
         self.ended.set()
         if "juliacall" in sys.modules:
             threading.Event().wait()  # an end of Julia's first thread is not supported
 
     def _start(self) -> None:
-        with handlers_kept(), environment_defaults(), warnings.catch_warnings():
+        with environment_defaults(), warnings.catch_warnings():
             # Both import orders are tested in fresh processes, so the warning does not apply.
             warnings.filterwarnings("ignore", message="torch was imported before juliacall")
             try:
-                with _exit_hooks_captured() as hooks:
+                with _exit_hooks_captured(self.handlers) as hooks:
                     import juliacall
             except ValueError as error:  # an option that juliacall checks
                 raise BackendUnavailable(f"Julia was not started: {error}") from error
@@ -177,16 +179,19 @@ def _check_image() -> None:
 
 
 @contextlib.contextmanager
-def _exit_hooks_captured() -> Iterator[list[Callable[[], None]]]:
+def _exit_hooks_captured(handlers: SignalHandlers) -> Iterator[list[Callable[[], None]]]:
     """Take over what a block registers with `atexit`.
 
-    juliacall's hook ends Julia whatever is running, and in forks too.
+    juliacall's hook ends Julia whatever is running, and in forks too. It is registered when
+    libjulia has been initialized: the signal handlers are restored then, so that a signal that
+    comes while packages are loaded reaches Python.
     """
     hooks: list[Callable[[], None]] = []
     register = atexit.register
 
     def capture(function: Callable[[], None]) -> Callable[[], None]:
         if threading.current_thread() is starter:
+            handlers.restore()
             hooks.append(function)
             return function
         return register(function)
