@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import chain
 
 import numpy as np
@@ -39,7 +40,7 @@ async def answer(request):
     result = await run_in_threadpool(numbers, request.path_params["kind"], images)
     return Response(result.tobytes(), media_type="application/octet-stream")
 
-listener = socket.socket(); listener.bind(("127.0.0.1", 0))
+listener = socket.socket(); listener.bind(("127.0.0.1", 0)); listener.listen(64)
 app = Starlette(routes=[Route("/{kind}", answer, methods=["POST"])])
 server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
 print(listener.getsockname()[1], flush=True)
@@ -48,6 +49,10 @@ asyncio.run(server.serve(sockets=[listener]))
 )
 
 KINDS = ("predict", "frozen", "frozen", "loss")
+
+
+def connect(port):
+    return closing(http.client.HTTPConnection("127.0.0.1", port, timeout=120))
 
 
 def ask(connection, kind, body):
@@ -68,19 +73,19 @@ def serve(requests):
     )
     try:
         port = int(process.stdout.readline())
-        one = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-        expected = {(kind, k): ask(one, kind, bodies[k])[0] for kind in KINDS for k in range(4)}
+        with connect(port) as one:
+            expected = {(kind, k): ask(one, kind, bodies[k])[0] for kind in KINDS for k in range(4)}
         barrier = threading.Barrier(CLIENTS)
 
         def client(number):
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-            barrier.wait(60)
             seconds = []
-            for request in range(requests // CLIENTS):
-                kind, k = KINDS[(number + request) % 4], request % 4
-                content, taken = ask(connection, kind, bodies[k])
-                assert content == expected[kind, k]
-                seconds.append(taken)
+            with connect(port) as connection:
+                barrier.wait(60)
+                for request in range(requests // CLIENTS):
+                    kind, k = KINDS[(number + request) % 4], request % 4
+                    content, taken = ask(connection, kind, bodies[k])
+                    assert content == expected[kind, k]
+                    seconds.append(taken)
             return seconds
 
         with ThreadPoolExecutor(CLIENTS) as pool:
