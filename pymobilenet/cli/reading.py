@@ -74,6 +74,7 @@ class ReadingOptions:
             ConfigError: A setting or a map that breaks a rule.
         """
         from pymobilenet.formats import parse_settings
+        from pymobilenet.formats.settings import read_map
 
         return {
             "settings": parse_settings(self.changes, self.config),
@@ -115,21 +116,6 @@ def scaling_metadata(options: ReadingOptions) -> Mapping[str, str]:
     if options.mean is None or options.std is None:
         return {}
     return scaled_by(_numbers("--mean", options.mean), _numbers("--std", options.std))
-
-
-def read_map(path: Path) -> dict[str, str]:
-    """The file's names -> canonical names, from JSON.
-
-    Raises:
-        ConfigError: It is not a JSON object of texts.
-    """
-    from pymobilenet.errors import ConfigError
-    from pymobilenet.strict_json import check_texts, parse_object
-
-    try:
-        return dict(check_texts(parse_object(path.read_text(encoding="utf-8")), str(path)))
-    except ValueError as error:
-        raise ConfigError(f"{path}: {error}") from None
 
 
 def write_map(path: Path, name_map: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -17,6 +18,7 @@ from rich.table import Column
 
 from pymobilenet.backends import BACKENDS, backend
 from pymobilenet.cli.common import console, errors, exit_on_error
+from pymobilenet.cli.reading import MapOption, SampleOption, WhichOption
 
 if TYPE_CHECKING:
     from pymobilenet.training import StepRecord, TrainingRun
@@ -55,6 +57,9 @@ def train(
     changes: Annotated[
         list[str], typer.Option("--set", help="key=value: another value in the recipe.")
     ] = [],
+    which: WhichOption = None,
+    sample: SampleOption = None,
+    name_map: MapOption = None,
     resume: Annotated[
         Path | None, typer.Option(help="Continue the run in this folder, in any backend.")
     ] = None,
@@ -76,6 +81,8 @@ def train(
 ) -> None:
     """Train a recipe, or continue a run; Ctrl-C stops after the present step and saves.
 
+    --which, --sample and --map are options of the model that --set start=FILE names.
+
     In several processes: torchrun --standalone --nproc-per-node 2 -m pymobilenet.cli train ...
     or, with the Julia backend: mpiexec -n 2 python -m pymobilenet.cli train ... --backend julia
     """
@@ -88,6 +95,11 @@ def train(
     with exit_on_error():
         if (recipe is None) == (resume is None):
             raise ConfigError("either a recipe or --resume FOLDER must be given, and not both")
+        start = {"which": which, "sample": sample, "map": name_map}
+        changes = [
+            *changes,
+            *(f"run.start_{key}={json.dumps(str(v))}" for key, v in start.items() if v is not None),
+        ]
         if resume is not None and changes:
             raise ConfigError(f"a run keeps its recipe: --set belongs to a new one. {changes[0]}")
         if resume is not None and out is not None:

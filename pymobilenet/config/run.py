@@ -39,6 +39,10 @@ class RunConfig(Record):
             epochs; 0: never.
         start: A file of pretrained weights, of any format. Its classifier is replaced if the number
             of classes differs. Empty: random initial weights from `init` and the seed.
+        start_which: A state dict in that file, if it has several; see `formats.load_any`.
+        start_sample: An .npz file of inputs and outputs of the net in that file, which determine
+            the settings that the file does not state; see `formats.Sample`.
+        start_map: A JSON file that maps that file's names to canonical names.
         init: The initialization scheme, see `pymobilenet.weights.initial_state`.
         dtype: ``float32`` or ``float64``.
 
@@ -58,6 +62,9 @@ class RunConfig(Record):
     patience: int = 0
     save_steps: int = 0
     start: str = ""
+    start_which: str = ""
+    start_sample: str = ""
+    start_map: str = ""
     init: str = "he"
     dtype: str = "float32"
 
@@ -67,9 +74,13 @@ class RunConfig(Record):
     def __post_init__(self) -> None:
         if self.data == FORMER_SYNTHETIC:
             object.__setattr__(self, "data", "synthetic")
-        for name in ("data", "start", "init"):
+        of_start = ("start_which", "start_sample", "start_map")
+        for name in ("data", "start", *of_start, "init"):
             if not isinstance(getattr(self, name), str):
                 raise ConfigError(f"{name} must be a string. Received: {getattr(self, name)!r}")
+        for name in of_start:
+            if getattr(self, name) and not self.start:
+                raise ConfigError(f"{name} requires start. Received: {getattr(self, name)!r}")
         self._check_choice("on_corrupt", ("refuse", "skip"))
         self._check_choice("dtype", ("float32", "float64"))
         self._set_number("limit", int, 0, 10**9, "at least 0")

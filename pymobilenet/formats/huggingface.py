@@ -31,6 +31,10 @@ PT = {"format": "pt"}
 _HALF = [0.5, 0.5, 0.5]
 
 
+STATED_IN_CONFIG = ("padding", "activation", "norm_eps", "dropout", "resolution")
+"""Fields of `MobileNetConfig` that a config.json states, so that a folder holds any value."""
+
+
 def weights_in(folder: Path) -> Path | None:
     """Return the file in a folder that holds its weights, or the index of several files.
 

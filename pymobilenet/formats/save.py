@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +18,7 @@ from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import ConfigError, WeightsError
 from pymobilenet.formats.conversion_report import ConversionReport
 from pymobilenet.formats.exchange import FORMAT_VERSION
-from pymobilenet.formats.huggingface import PT, write_folder
+from pymobilenet.formats.huggingface import PT, STATED_IN_CONFIG, write_folder
 from pymobilenet.formats.infer_config import infer_config
 from pymobilenet.formats.keras_archive import write_archive
 from pymobilenet.formats.layout import Layout
@@ -85,7 +85,8 @@ def save_as(
         title = f"{layout.name} {config.family}"
         names = dict.fromkeys(weights, "")
         return ConversionReport("keras", title, names, config=config, notes=slots_note)
-    notes = _check_buildable(path, layout, config)
+    is_folder = name == "huggingface" and not path.suffix
+    notes = _check_buildable(path, layout, config, stated=STATED_IN_CONFIG if is_folder else ())
     names = _names(path, layout, config)
     tensors = {
         peer: layout.to_peer(canonical, weights[canonical]) for canonical, peer in names.items()
@@ -98,7 +99,7 @@ def save_as(
     else:
         notes += slots_note
     is_safetensors = layout is not CANONICAL and path.suffix.lower() == ".safetensors"
-    if name == "huggingface" and not path.suffix:
+    if is_folder:
         write_folder(path, config, tensors, texts)
         return ConversionReport(
             "folder", f"{layout.name} {config.family}", names, config=config, notes=notes
@@ -204,7 +205,9 @@ def _layout_for(
     raise WeightsError(f"{path}: {name} has the families {families}. Received: {config.family}")
 
 
-def _check_buildable(path: Path, layout: Layout, config: MobileNetConfig) -> tuple[str, ...]:
+def _check_buildable(
+    path: Path, layout: Layout, config: MobileNetConfig, stated: Sequence[str] = ()
+) -> tuple[str, ...]:
     """Return notes on fields for training that differ in the other project.
 
     Raises:
@@ -213,7 +216,7 @@ def _check_buildable(path: Path, layout: Layout, config: MobileNetConfig) -> tup
     differences = {
         field: (value, getattr(config, field))
         for field, value in layout.fixed.items()
-        if field != "rounding" and getattr(config, field) != value
+        if field not in ("rounding", *stated) and getattr(config, field) != value
     }
     for field, (peer_value, value) in differences.items():
         if field not in TRAINING:

@@ -14,6 +14,7 @@ from typing import Any
 from pymobilenet.config import ACTIVATIONS, PADDINGS, MobileNetConfig, read_toml
 from pymobilenet.errors import ConfigError, WeightsError
 from pymobilenet.formats.layout import Layout
+from pymobilenet.strict_json import check_texts, parse_object
 
 OPEN: dict[str, tuple[Any, ...]] = {
     "stem_stride": (2, 1),
@@ -93,6 +94,25 @@ def parse_settings(changes: Sequence[str], config: str | Path | None = None) -> 
             raise ConfigError(f"{config} states {name} = {settings[name]!r}. Received: {change!r}")
         settings[name] = value
     return settings
+
+
+def read_map(path: str | Path) -> dict[str, str]:
+    """Read a map of names, as ``convert --write-map`` writes it.
+
+    Args:
+        path: A JSON file.
+
+    Returns:
+        The name in the model's file -> canonical name.
+
+    Raises:
+        ConfigError: The file is missing, or not a JSON object of texts.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        return dict(check_texts(parse_object(text), str(path)))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def check_settings(settings: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from pymobilenet.data.notices import print_to_stderr
 from pymobilenet.errors import DataError, WeightsError
 from pymobilenet.formats import Loaded, load_any
 from pymobilenet.formats.heads import CLASSIFIER, DRAWN
-from pymobilenet.formats.settings import OPEN
+from pymobilenet.formats.settings import OPEN, read_map
 from pymobilenet.training.recipe import Recipe
 from pymobilenet.weights import State, initial_state
 
@@ -136,11 +136,19 @@ def first_state(recipe: Recipe) -> tuple[MobileNetConfig, State, Images]:
 
 def _read_start(recipe: Recipe) -> Loaded:
     """Read the model a run starts from; the recipe's [model] supplies what its file omits."""
+    run = recipe.run
     settings = {name: value for name, value in recipe.model.items() if name in OPEN}
+    options: dict[str, Any] = {
+        "which": run.start_which or None,
+        "sample": run.start_sample or None,
+        "name_map": read_map(run.start_map) if run.start_map else None,
+    }
     try:
-        started = load_any(recipe.run.start, settings=settings)
+        started = load_any(run.start, settings=settings, **options)
     except WeightsError:  # the file contradicts the recipe, whose fields then take precedence
-        started = load_any(recipe.run.start)
+        if not settings:
+            raise
+        started = load_any(run.start, **options)
     for line in started.report.notes:
         print_to_stderr(f"{recipe.run.start}: {line}")
     return started

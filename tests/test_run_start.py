@@ -1,0 +1,57 @@
+"""A run starts from a model of another project with the same options as `convert`."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from peer_nets import net
+
+from pymobilenet.errors import ConfigError
+from pymobilenet.formats import load_any
+from pymobilenet.training import load_recipe
+from pymobilenet.training.setup import first_state
+
+DATA = ("data=synthetic", "limit=20", "train_eval_images=10")
+
+
+def start_run(*changes):
+    """The config and the first state of the recipe ``smoke`` without its own [model]."""
+    recipe = load_recipe("smoke", [*DATA, *changes])
+    recipe.model.clear()
+    config, state, _ = first_state(recipe)
+    return config, state
+
+
+def test_a_run_starts_from_the_averaged_weights_of_a_checkpoint(tmp_path):
+    plain, averaged = net("kuangliu"), net("kuangliu", seed=2)
+    content = {"state_dict": plain.state_dict(), "state_dict_ema": averaged.state_dict()}
+    torch.save(content, tmp_path / "a.pt")
+    _, state = start_run(f"start={tmp_path / 'a.pt'}", "start_which=ema")
+    assert np.array_equal(state["stem.conv.weight"], averaged.conv1.weight.detach().numpy())
+
+
+def test_a_run_starts_with_a_map_of_names(tmp_path):
+    module = net("kuangliu")
+    torch.save(module.state_dict(), tmp_path / "a.pt")
+    name_map = load_any(tmp_path / "a.pt").report.name_map
+    (tmp_path / "map.json").write_text(json.dumps(name_map))
+    settings = ("stem_stride=1", "padding=symmetric", "activation=relu", "norm_eps=1e-5")
+    recipe = load_recipe(
+        "smoke",
+        [
+            *DATA,
+            f"start={tmp_path / 'a.pt'}",
+            f"start_map={tmp_path / 'map.json'}",
+            *(f"model.{setting}" for setting in settings),
+        ],
+    )
+    for name in set(recipe.model) - {"stem_stride", "padding", "activation", "norm_eps"}:
+        del recipe.model[name]
+    _, state, _ = first_state(recipe)
+    assert np.array_equal(state["stem.conv.weight"], module.conv1.weight.detach().numpy())
+
+
+def test_options_of_a_start_require_one():
+    with pytest.raises(ConfigError, match=r"start_which requires start\. Received: 'ema'"):
+        load_recipe("smoke", ["start_which=ema"])
