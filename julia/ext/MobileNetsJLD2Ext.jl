@@ -52,13 +52,17 @@ end
 "Modules whose types are read as tuples, arrays and numbers."
 const DATA_MODULES = ("Core", "Base", "JLD2", "Optimisers", "Dates", "OrderedCollections")
 
+"Types whose names have no module in a file."
+const TUPLES = ("Tuple", "NTuple", "NamedTuple")
+
 """
 Refuse a file with values of types of any other module, and with functions: a whole model is code as much as it is data,
 and JLD2 0.6 can end the process with a segmentation fault where it reads one as plain data.
 """
 function check_types(file)
     others = filter(type_names(file)) do name
-        !(first(split(name, '.')) in DATA_MODULES) || occursin('#', name)
+        is_data = name in TUPLES || first(split(name, '.')) in DATA_MODULES
+        !is_data || occursin('#', name)
     end
     require(isempty(others), "it holds values of $(join(first(others, 3), ", ")): a whole model, or other code. " *
         "Save the state alone: jldsave(path; model_state=Flux.state(model))")
