@@ -41,6 +41,9 @@ def read(path: Path) -> FluxFile:
     Args:
         path: The file.
 
+    Returns:
+        The state, the metadata, and the fields of the config that the file states.
+
     Raises:
         WeightsError: No state of a model, or a whole model.
         BackendUnavailable: Julia is not available.

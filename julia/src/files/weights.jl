@@ -103,8 +103,8 @@ function read_weights(path; config=nothing)
         throw(WeightsError("$path: metadata: $(error.msg)"))
     end
     is_inferred = isnothing(file_config) && isnothing(config)
-    assumed = is_inferred ? assumed_fields(contents.value) : String[]
     config = select_config(path, file_config, config, contents)
+    assumed = is_inferred ? assumed_fields(contents.value) : String[]
     state = canonical_state(path, config, contents)
     return (; config, state, versions, metadata, assumed)
 end

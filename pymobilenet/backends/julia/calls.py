@@ -199,7 +199,14 @@ class Calls:
         return result
 
     def handle(self, number: int) -> Handle:
-        """Take over a handle that Julia has made."""
+        """Take over a handle that Julia has made.
+
+        Args:
+            number: The handle's number.
+
+        Returns:
+            A handle that Julia drops when it is collected.
+        """
         return Handle(number, self._dropped)
 
     def _drop(self) -> None:

@@ -165,6 +165,9 @@ def leave_julia(lib: ctypes.PyDLL) -> None:
 
     A later call of a C function of Julia's, as juliacall's types make, enters Julia and leaves it
     again. ``jl_eval_string`` does not.
+
+    Args:
+        lib: The loaded libjulia.
     """
     lib.jl_unbox_uint64.argtypes, lib.jl_unbox_uint64.restype = [ctypes.c_void_p], ctypes.c_uint64
     address = lib.jl_unbox_uint64(lib.jl_eval_string(b"UInt64(cglobal(:jl_gc_safe_enter))"))

@@ -53,7 +53,18 @@ class CallingThreads:
             os.register_at_fork(after_in_child=self._close_fork)
 
     def run(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call a C function of Julia's in this thread or, where it is one too many, in a worker."""
+        """Call a C function of Julia's in this thread or, where it is one too many, in a worker.
+
+        Args:
+            function: The C function.
+            arguments: Its arguments.
+
+        Returns:
+            What it returns.
+
+        Raises:
+            BackendUnavailable: This process is a fork, or it ends.
+        """
         if self._closed:
             self.check()
         if not getattr(self._local, "is_adopted", False) and not self._adopt():
@@ -70,6 +81,9 @@ class CallingThreads:
 
         While it ends, other threads than the main one wait for the end, as Python's daemon threads
         do.
+
+        Raises:
+            BackendUnavailable: This process is a fork, or it ends.
         """
         if not self._closed:
             return
@@ -79,7 +93,11 @@ class CallingThreads:
         raise BackendUnavailable(self._closed)
 
     def close(self) -> bool:
-        """Refuse further calls and wait for those that are running; return whether none is left."""
+        """Refuse further calls and wait for those that are running.
+
+        Returns:
+            Whether none is left.
+        """
         self._closed = self._closed or ENDING
         if self._process != os.getpid():
             return False

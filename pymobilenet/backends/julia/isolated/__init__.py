@@ -68,7 +68,19 @@ class Process:
     def request(
         self, operation: str, arrays: Mapping[str, np.ndarray], arguments: Mapping[str, Any]
     ) -> tuple[Any, dict[str, np.ndarray]]:
-        """Send a request and wait for its answer: a value, and arrays in shared memory."""
+        """Send a request and wait for its answer.
+
+        Args:
+            operation: The name of an operation of the worker.
+            arrays: Name -> array, copied into shared memory.
+            arguments: Values of JSON's types.
+
+        Returns:
+            A value, and arrays in shared memory.
+
+        Raises:
+            BackendCrashed: The other process has ended or does not answer in time.
+        """
         try:
             request = (operation, dict(arguments), self._blocks.write(arrays))
             send(self.connection, request)
@@ -239,7 +251,12 @@ class IsolatedBackend(Backend):
         return self._generation
 
     def drop(self, generation: int, number: int) -> None:
-        """Drop a model or frozen model with the next request."""
+        """Drop a model or frozen model with the next request.
+
+        Args:
+            generation: Counts the worker processes; a model of an earlier one is gone.
+            number: The model's number in the worker.
+        """
         self._dropped.append((generation, number))
 
     def _send_drops(self) -> None:

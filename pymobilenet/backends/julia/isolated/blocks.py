@@ -23,7 +23,11 @@ Description = Sequence[Any]
 
 
 def new_folder() -> Path:
-    """Make a folder for the blocks of two processes, which one of them removes."""
+    """Make a folder for the blocks of two processes, which one of them removes.
+
+    Returns:
+        A new folder, in memory where the system has such a place.
+    """
     parent = MEMORY_FOLDER if os.access(MEMORY_FOLDER, os.W_OK) else None
     return Path(tempfile.mkdtemp(prefix="pymobilenet-", dir=parent))
 
@@ -40,7 +44,14 @@ class Blocks:
         self._folder, self._prefix, self._numbers = folder, prefix, itertools.count()
 
     def write(self, arrays: Mapping[str, np.ndarray]) -> Description | None:
-        """Copy arrays into a new block, in C order; None if there are none."""
+        """Copy arrays into a new block, in C order.
+
+        Args:
+            arrays: Name -> array.
+
+        Returns:
+            What `read` takes, or None if there are no arrays.
+        """
         if not arrays:
             return None
         entries: list[tuple[str, str, tuple[int, ...], int]] = []
@@ -58,7 +69,14 @@ class Blocks:
 
 
 def read(description: Description | None) -> dict[str, np.ndarray]:
-    """Map the arrays of a block and remove its file; they live as long as one is referenced."""
+    """Map the arrays of a block and remove its file; they live as long as one is referenced.
+
+    Args:
+        description: What `Blocks.write` returned.
+
+    Returns:
+        Name -> array.
+    """
     if description is None:
         return {}
     path, entries = description

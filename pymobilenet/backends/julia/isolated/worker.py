@@ -104,7 +104,12 @@ class _Worker:
 
 
 def serve(connection: Connection, folder: Path) -> None:
-    """Answer requests (operation, arguments, arrays) with (status, value or error, arrays)."""
+    """Answer requests (operation, arguments, arrays) with (status, value or error, arrays).
+
+    Args:
+        connection: To the process that started this one.
+        folder: For the blocks of this process.
+    """
     own_blocks = blocks.Blocks(folder, "worker-")
     try:
         worker = _Worker()
@@ -128,17 +133,36 @@ def serve(connection: Connection, folder: Path) -> None:
 
 
 def send(connection: Connection, values: tuple[Any, ...]) -> None:
-    """Send values of JSON's types."""
+    """Send values.
+
+    Args:
+        connection: To the other process.
+        values: Of JSON's types.
+    """
     connection.send_bytes(json.dumps(values).encode())
 
 
 def receive(connection: Connection) -> list[Any]:
-    """Receive what `send` has sent."""
+    """Receive what `send` has sent.
+
+    Args:
+        connection: To the other process.
+
+    Returns:
+        The values.
+    """
     return json.loads(connection.recv_bytes())
 
 
 def error_of(error: Exception) -> tuple[str, str]:
-    """The name of an error's class and its text."""
+    """Describe an error.
+
+    Args:
+        error: Of any class.
+
+    Returns:
+        The name of its class, and its text.
+    """
     return type(error).__name__, str(error)
 
 
