@@ -30,9 +30,9 @@ from pymobilenet.formats.origin import BACKGROUND, origin_of_pretrained
 from pymobilenet.formats.registry import CONTAINERS, layouts_named
 from pymobilenet.formats.sample import Sample, decide
 from pymobilenet.formats.settings import Settings, check_settings, complete
-from pymobilenet.formats.source import FLUX, Source, read_source
+from pymobilenet.formats.source import Source, read_source
 from pymobilenet.formats.structure import match_structure
-from pymobilenet.formats.torch_layouts import CANONICAL, FLUX_STATE
+from pymobilenet.formats.torch_layouts import CANONICAL
 from pymobilenet.hub import resolve_model_file
 from pymobilenet.strict_json import parse_object
 from pymobilenet.weights import State, check_state, state_shapes
@@ -113,8 +113,6 @@ def load_any(
     file_config = _file_config(path, source.metadata)
     if file_config is not None and _has_canonical_names(file_config, source, str(path)):
         check_floats(file_config, {**source.tensors, **source.moments}, str(path))
-    if source.container in FLUX and file_config is None:
-        layouts = (FLUX_STATE,)
     match = _match(source, layouts, layout, which, name_map)
     if source.moments and match.layout is not CANONICAL:
         raise WeightsError(

@@ -20,9 +20,6 @@ from pymobilenet.formats.state_dicts import choose_state_dict, trainer_arguments
 ORDERED = ("pt", "onnx", "npz")
 """Containers whose tensors are in the order of the layers."""
 
-FLUX = ("jld2", "bson")
-"""Containers that MobileNets.jl reads; it gives the canonical names."""
-
 
 @dataclass(frozen=True)
 class Source:
@@ -94,10 +91,6 @@ def read_source(
         tensors, metadata, name_map = graph.tensors, graph.metadata, graph.name_map
         origin = Origin(graph.settings, "graph")
         notes += graph.notes
-    elif kind in FLUX:
-        flux = import_function(CONTAINERS[kind].module, CONTAINERS[kind].reader)(path)
-        tensors, metadata = flux.tensors, flux.metadata
-        origin = Origin(flux.settings, "Flux.state") if flux.settings else origin
     elif path.name == INDEX:
         tensors, metadata = read_parts(path)
     else:

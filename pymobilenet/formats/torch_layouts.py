@@ -62,22 +62,6 @@ CANONICAL = Layout(
     name="canonical", families=("v1", "v1_bottleneck", "v2"), fixed={}, rename=_canonical
 )
 
-FLUX_STATE = Layout(
-    name="flux",
-    families=("v1", "v1_bottleneck", "v2"),
-    # Metalhead.jl, convnets/builders/mobilenet.jl, and Flux's BatchNorm
-    fixed={
-        "stem_stride": 2,
-        "padding": "symmetric",
-        "activation": "relu6",
-        "norm_eps": 1e-5,
-        "norm_momentum": 0.1,
-    },
-    rename=_canonical,
-    source="Metalhead",
-)
-"""A state of Flux or Lux, whose layers MobileNets.jl has given canonical names."""
-
 _TORCHVISION_FIXED = {
     "stem_stride": 2,  # models/mobilenetv2.py, MobileNetV2.__init__: features[0]
     "rounding": "multiple_of_8",  # the same, round_nearest; models/_utils.py, _make_divisible
