@@ -88,7 +88,8 @@ def problem(path: str) -> str | None:
     """
     resolved = shutil.which(path)
     if resolved is None:
-        return f"{path} is not an executable file"
+        origin = "PYTHON_JULIACALL_EXE: " if path == os.environ.get("PYTHON_JULIACALL_EXE") else ""
+        return f"{origin}{path} is not an executable file"
     if Path(resolved).name in ("juliaup", "juliaup.exe"):
         return None
     version = _version(resolved, *_stamp(resolved))

@@ -5,7 +5,6 @@ The environment variables are listed in `pymobilenet.backends.julia`.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import ctypes
 import os
@@ -13,21 +12,18 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
 from typing import Any
 
-from pymobilenet.backends.julia.environment import environment_defaults
+from pymobilenet.backends.julia.environment import check_environment, environment_defaults
 from pymobilenet.backends.julia.executable import (
+    HOW_TO_GET_JULIA,
     SYSIMAGE_VARIABLE,
     check_image,
     find_julia,
     record_start,
+    unavailable,
     was_started,
 )
-from pymobilenet.backends.julia.interop import translate_julia_errors
-from pymobilenet.backends.julia.project import ensure_julia
-from pymobilenet.backends.julia.signals import SignalHandlers
-from pymobilenet.backends.julia.threads import THREADS
 from pymobilenet.errors import BackendUnavailable
 
 IMPORT_CODE = """
@@ -48,63 +44,10 @@ OPTIONAL_PACKAGE_UUIDS = {
 """Julia packages that are not dependencies: users who need them add them to the project."""
 
 
-_start_lock = threading.Lock()
-_starter: _Starter | None = None
-
-
-class _Starter(threading.Thread):
-    """The thread that starts Julia, and is Julia's first thread for the life of the process.
-
-    libjulia changes the signal mask of the thread that starts it, and that thread holds up Julia's
-    garbage collector whenever it waits outside Julia. So it is a thread that does nothing else, and
-    that is left in a state in which the collector does not wait for it.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(name="julia", daemon=True)
-        self.ended = threading.Event()
-        self.handlers = SignalHandlers()
-        self.error: BackendUnavailable | None = None
-
-    def run(self) -> None:
-        try:
-            self._start()
-        except BackendUnavailable as error:
-            self.error = error
-        except BaseException as error:
-            self.error = BackendUnavailable(f"Julia did not start: {error!r}")
-            self.error.__cause__ = error
-        self.handlers.restore()
-        self.ended.set()
-        if "juliacall" in sys.modules:
-            threading.Event().wait()  # an end of Julia's first thread is not supported
-
-    def _start(self) -> None:
-        with environment_defaults(), warnings.catch_warnings():
-            # Both import orders are tested in fresh processes, so the warning does not apply.
-            warnings.filterwarnings("ignore", message="torch was imported before juliacall")
-            try:
-                with _exit_hooks_captured(self.handlers) as hooks:
-                    import juliacall
-            except ValueError as error:  # an option that juliacall checks
-                raise BackendUnavailable(f"Julia was not started: {error}") from error
-            except Exception as error:
-                raise BackendUnavailable(
-                    f"Julia is installed but did not start: {error}. Run `python -m juliapkg "
-                    "resolve --force` in this environment to set up its packages again"
-                ) from error
-            atexit.register(_end_julia, hooks)
-            try:
-                import_packages()
-            finally:
-                leave_julia(juliacall.CONFIG["lib"])
-
-
 def start() -> Any:
-    """Start Julia, or return it if it is running. Any thread may call this.
+    """Start Julia, or return it if it is running.
 
-    Installs Julia and its packages on first use. Python's signal handlers stay in place, and an
-    interrupt while Julia starts is a KeyboardInterrupt; the start goes on in its own thread.
+    Installs Julia and its packages on first use. Python's handlers of signals stay in place.
 
     Returns:
         Julia's ``Main`` module.
@@ -113,65 +56,32 @@ def start() -> Any:
         BackendUnavailable: Julia is not installed and cannot be downloaded, its packages cannot be
             installed, or it does not start.
     """
-    global _starter
-    THREADS.check()
-    with _start_lock:
-        was_running, THREADS.is_started = THREADS.is_started, True  # a fork from here on is refused
+    ensure_julia()
+    if "juliacall" not in sys.modules:
+        _check_image()
+    interrupt_handler = signal.getsignal(signal.SIGINT)
+    mask = (
+        signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        if hasattr(signal, "pthread_sigmask")
+        else set()
+    )
+    with environment_defaults(), warnings.catch_warnings():
+        # Both import orders are tested in fresh processes, so the warning does not apply.
+        warnings.filterwarnings("ignore", message="torch was imported before juliacall")
         try:
-            if _starter is None and "juliacall" in sys.modules:
-                return _adopt_running_julia()
-            if _starter is None:
-                ensure_julia()
-                _check_image()
-                _starter = _Starter()
-                _starter.start()
-        except BaseException:
-            THREADS.is_started = was_running
-            raise
-    _starter.ended.wait()
-    if _starter.error is not None:
-        raise _starter.error
-    import juliacall
-
-    objects = vars(juliacall).values()
-    THREADS.immortal_in_forks += [one for one in objects if isinstance(one, juliacall.ValueBase)]
-    record_start(find_julia() or juliacall.CONFIG["exepath"])
-    return juliacall.Main
-
-
-def _adopt_running_julia() -> Any:
-    """Use a Julia that the program has started by importing juliacall in the main thread."""
-    import juliacall
-
-    if not hasattr(juliacall, "Main"):
-        raise BackendUnavailable("juliacall was imported, but has not started Julia")
-    import_packages()
+            import juliacall
+        except ValueError as error:  # an option that juliacall checks
+            raise BackendUnavailable(f"Julia was not started: {error}") from error
+        except Exception as error:
+            raise BackendUnavailable(
+                f"Julia is installed but did not start: {error}. Run `python -m juliapkg resolve "
+                "--force` in this environment to set up its packages again"
+            ) from error
     if threading.current_thread() is threading.main_thread():
-        leave_julia(juliacall.CONFIG["lib"])
-        if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED_BY_JULIA)
-        signal.signal(signal.SIGINT, signal.getsignal(signal.SIGINT))
+        signal.signal(signal.SIGINT, interrupt_handler)
+        if hasattr(signal, "pthread_sigmask"):  # Julia blocks the signals that end a process
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return juliacall.Main
-
-
-_BLOCKED_BY_JULIA = {signal.SIGINT, signal.SIGTERM} | {
-    getattr(signal, name) for name in ("SIGQUIT", "SIGUSR1") if hasattr(signal, name)
-}
-"""``sigwait_sigs`` of Julia's src/signals-unix.c."""
-
-
-def leave_julia(lib: ctypes.PyDLL) -> None:
-    """Tell Julia's garbage collector not to wait for this thread, which is one of Julia's.
-
-    A later call of a C function of Julia's, as juliacall's types make, enters Julia and leaves it
-    again. ``jl_eval_string`` does not.
-
-    Args:
-        lib: The loaded libjulia.
-    """
-    lib.jl_unbox_uint64.argtypes, lib.jl_unbox_uint64.restype = [ctypes.c_void_p], ctypes.c_uint64
-    address = lib.jl_unbox_uint64(lib.jl_eval_string(b"UInt64(cglobal(:jl_gc_safe_enter))"))
-    ctypes.PYFUNCTYPE(ctypes.c_int8)(address)()
 
 
 def _check_image() -> None:
@@ -181,37 +91,27 @@ def _check_image() -> None:
         check_image(path, image)
 
 
-@contextlib.contextmanager
-def _exit_hooks_captured(handlers: SignalHandlers) -> Iterator[list[Callable[[], None]]]:
-    """Take over what a block registers with `atexit`.
+def ensure_julia() -> None:
+    """Install Julia and its packages if they are missing.
 
-    juliacall's hook ends Julia whatever is running, and in forks too. It is registered when
-    libjulia has been initialized: the signal handlers are restored then, so that a signal that
-    comes while packages are loaded reaches Python.
+    Raises:
+        BackendUnavailable: Julia is not installed and cannot be downloaded, or its packages cannot
+            be installed.
     """
-    hooks: list[Callable[[], None]] = []
-    register = atexit.register
-
-    def capture(function: Callable[[], None]) -> Callable[[], None]:
-        if threading.current_thread() is starter:
-            handlers.restore()
-            hooks.append(function)
-            return function
-        return register(function)
-
-    starter = threading.current_thread()
-    atexit.register = capture  # type: ignore[assignment]
-    try:
-        yield hooks
-    finally:
-        atexit.register = register  # type: ignore[assignment]
+    check_environment()
+    reason = unavailable()
+    if reason is not None:
+        raise BackendUnavailable(f"the Julia backend is unavailable: {reason}. {HOW_TO_GET_JULIA}")
+    _resolve()
 
 
-def _end_julia(hooks: list[Callable[[], None]]) -> None:
-    """End Julia with the process, unless calls are still running or this is a fork."""
-    if THREADS.close():
-        for hook in reversed(hooks):
-            hook()
+def julia_executable_and_project() -> tuple[str, str]:
+    """Return the paths of the Julia executable and of the project; call `ensure_julia` first."""
+    if "PYTHON_JULIACALL_EXE" in os.environ:
+        return os.environ["PYTHON_JULIACALL_EXE"], os.environ.get("PYTHON_JULIACALL_PROJECT", "")
+    import juliapkg
+
+    return juliapkg.executable(), juliapkg.project()
 
 
 def import_packages() -> None:
@@ -231,6 +131,7 @@ def import_packages() -> None:
             f"Julia started, but MobileNets.jl could not be loaded: {error}. The project "
             f"{juliacall.CONFIG['project']} must contain MobileNets and PythonCall"
         )
+    record_start(find_julia() or juliacall.CONFIG["exepath"])
 
 
 def import_optional_packages(names: tuple[str, ...], option: str) -> None:
@@ -245,8 +146,7 @@ def import_optional_packages(names: tuple[str, ...], option: str) -> None:
     """
     import juliacall
 
-    with translate_julia_errors():
-        error = str(juliacall.Main.seval(IMPORT_CODE.format(", ".join(names))))
+    error = _import(", ".join(names))
     if error:
         commands = ", ".join(
             f"`python -m juliapkg add {name} --uuid {OPTIONAL_PACKAGE_UUIDS[name]}`"
@@ -269,3 +169,42 @@ def _import(names: str) -> str:
     lib = juliacall.CONFIG["lib"]
     lib.jl_string_ptr.argtypes, lib.jl_string_ptr.restype = [ctypes.c_void_p], ctypes.c_char_p
     return lib.jl_string_ptr(lib.jl_eval_string(IMPORT_CODE.format(names).encode())).decode()
+
+
+def is_set_up() -> bool:
+    """Return whether Julia's packages are installed, without starting Julia."""
+    if "PYTHON_JULIACALL_EXE" in os.environ:
+        return True
+    import juliapkg
+
+    with contextlib.redirect_stdout(sys.stderr):
+        return bool(juliapkg.resolve(dry_run=True))
+
+
+def _resolve() -> None:
+    """Install missing packages with juliapkg, after a message that this takes some minutes."""
+    if "PYTHON_JULIACALL_EXE" in os.environ:
+        return
+    import juliapkg
+
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            if juliapkg.resolve(dry_run=True):
+                return
+            print_status(
+                "first use of the Julia backend in this environment: setting up "
+                f"{find_julia() or 'a downloaded Julia'} and compiling MobileNets.jl. "
+                "This takes some minutes and happens once. The output of Pkg follows"
+            )
+            juliapkg.resolve()
+        except Exception as error:
+            raise BackendUnavailable(
+                f"the Julia packages could not be installed: {error}. The output of Pkg is above. "
+                "Check the connection, or set PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT "
+                "to a Julia executable and a project that contains MobileNets and PythonCall"
+            ) from error
+
+
+def print_status(sentence: str) -> None:
+    """Print a status line to the standard error."""
+    print(f"pymobilenet: {sentence}.", file=sys.stderr, flush=True)  # noqa: T201
