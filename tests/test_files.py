@@ -147,7 +147,7 @@ def make_device(path):
     try:
         os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
     except PermissionError:
-        pytest.skip("only root makes devices")
+        pytest.skip("creating a device file requires root, or the capability CAP_MKNOD")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")

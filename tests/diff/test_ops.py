@@ -10,7 +10,7 @@ from torch import nn
 
 from pymobilenet.parity.diff import participant
 from pymobilenet.parity.diff.ops import ACTIVATIONS, OPERATIONS, compute
-from pymobilenet.parity.floors import distance
+from pymobilenet.weights.perturb import distance
 
 TOLERANCE = 64 * np.finfo(np.float64).eps
 

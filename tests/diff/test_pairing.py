@@ -9,7 +9,7 @@ from pymobilenet.backends.trace import Layer
 from pymobilenet.parity.diff import compare, participant
 from pymobilenet.parity.diff.ops import compute
 from pymobilenet.parity.diff.pairing import align, fold_norms
-from pymobilenet.parity.floors import distance
+from pymobilenet.weights.perturb import distance
 
 
 def layer(name, kind, channels=4):

@@ -20,7 +20,7 @@ from pymobilenet.backends.torch.traced_modules import describe_module
 from pymobilenet.backends.trace import Layer, Participant, Trace
 from pymobilenet.errors import ConfigError
 from pymobilenet.files import atomic_write
-from pymobilenet.philox import Stream, raw_words
+from pymobilenet.weights.perturb import move_ulps
 
 Run = Callable[[Sequence[torch.Tensor]], torch.Tensor]
 """Runs one layer on other inputs."""
@@ -92,10 +92,7 @@ class TorchParticipant(Participant):
 def _move_by_one_ulp(module: nn.Module, draw: int) -> None:
     """Move every value of every parameter up or down by one unit in the last place."""
     for index, parameter in enumerate(module.parameters()):
-        words = raw_words(draw, Stream.PROBE, 0, index, parameter.numel())
-        up = torch.from_numpy((words >> np.uint64(63)).astype(bool)).view(parameter.shape)
-        infinity = torch.full_like(parameter, float("inf"))
-        parameter.data = torch.nextafter(parameter.data, torch.where(up, infinity, -infinity))
+        parameter.data = torch.from_numpy(move_ulps(parameter.detach().numpy(), draw, index))
 
 
 class _Recorder(TorchFunctionMode):

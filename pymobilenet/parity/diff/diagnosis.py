@@ -10,8 +10,8 @@ from pymobilenet.backends.trace import Layer
 from pymobilenet.parity.diff.differences import DIFFERENCES, Difference
 from pymobilenet.parity.diff.ops import OPERATIONS, compute
 from pymobilenet.parity.diff.variants import VARIANTS
-from pymobilenet.parity.floors import distance
 from pymobilenet.parity.tolerances import MAX_RATIO
+from pymobilenet.weights.perturb import distance
 
 MIN_IMPROVEMENT = 10.0
 """How many times smaller than without a variant the error must be with it. In float32, a variant

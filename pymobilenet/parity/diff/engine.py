@@ -15,8 +15,8 @@ from pymobilenet.parity.diff.ops import ACTIVATIONS, compute
 from pymobilenet.parity.diff.pairing import Pair, align, fold_norms, has_norms, pair_by_names
 from pymobilenet.parity.diff.result import Comparison, DiffReport, Fault, PairRow
 from pymobilenet.parity.diff.wiring import annotate, wiring_faults
-from pymobilenet.parity.floors import distance
 from pymobilenet.parity.tolerances import MAX_RATIO
+from pymobilenet.weights.perturb import distance
 
 ACTIVATION_RANGE = np.linspace(-20, 20, 2001)
 """Arguments on which activation functions of two names are compared."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pymobilenet.backends.trace import Layer, Variant, Variants
+from pymobilenet.parity.diff.ops import same_padding
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """torchvision's constants for ImageNet, RGB."""
@@ -115,12 +116,7 @@ def _tensorflow_same(layer: Layer) -> tuple[tuple[int, int], ...]:
     kernel = (
         layer.params["weight"].shape[2:] if "weight" in layer.params else layer.settings["size"]
     )
-    dilation = layer.settings.get("dilation", (1,) * len(sizes))
-    pairs = []
-    for n, k, s, d in zip(sizes, kernel, layer.settings["stride"], dilation, strict=True):
-        total = max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
-        pairs.append((total // 2, total - total // 2))
-    return tuple(pairs)
+    return same_padding(sizes, kernel, layer.settings["stride"], layer.settings.get("dilation"))
 
 
 def _padding_modes(layer: Layer, _other: Layer) -> Variant:

@@ -11,6 +11,7 @@ import numpy as np
 
 from pymobilenet.backends.trace import Layer, Participant, Trace
 from pymobilenet.errors import ConfigError
+from pymobilenet.parity.diff.ops import same_padding
 
 ACTIVATIONS = {
     "relu": "relu",
@@ -239,11 +240,7 @@ def _padding(
     """Return the pixels before and after each axis: none, or TensorFlow's SAME."""
     if layer.padding != "same":
         return tuple((0, 0) for _ in kernel)
-    pairs = []
-    for n, k, s, d in zip(sizes, kernel, layer.strides, dilation, strict=True):
-        total = max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
-        pairs.append((total // 2, total - total // 2))
-    return tuple(pairs)
+    return same_padding(sizes, kernel, layer.strides, dilation)
 
 
 def _present(**params: Any) -> dict[str, np.ndarray]:

@@ -9,35 +9,13 @@ import numpy as np
 
 from pymobilenet.backends.trace import Layer, Participant, Trace
 from pymobilenet.parity.diff.ops import compute
-from pymobilenet.parity.floors import distance, min_floor
-from pymobilenet.parity.tolerances import DRAWS
-from pymobilenet.philox import Stream, permutation, raw_words
-
-LAYER_DRAWS = 3
-"""Draws of a single layer, which costs little but is done for every layer."""
-
-
-LAYER_MIN_ULPS = 2
-"""No floor of a layer alone is below this many units in the last place, for layers that compute
-each value from one value; sums have the usual minimum (`MIN_FLOOR_ULPS`)."""
+from pymobilenet.parity.floors import IMAGES_INDEX as INPUT_INDEX
+from pymobilenet.parity.floors import min_floor
+from pymobilenet.parity.tolerances import DRAWS, LAYER_DRAWS, LAYER_MIN_ULPS
+from pymobilenet.weights.perturb import distance, draw_order, move_ulps
 
 ELEMENTWISE = ("batch_norm", "activation", "add", "multiply", "flatten", "max_pool")
-
-
-def moved(array: np.ndarray, draw: int, index: int) -> np.ndarray:
-    """Move every value up or down by one unit in the last place, at random.
-
-    Args:
-        array: Of a floating dtype.
-        draw: The seed.
-        index: Distinguishes the arrays of one draw.
-
-    Returns:
-        An array of the same shape and dtype.
-    """
-    words = raw_words(draw, Stream.PROBE, 1, index, array.size)
-    up = (words >> np.uint64(63)).astype(bool).reshape(array.shape)
-    return np.nextafter(array, np.where(up, np.inf, -np.inf).astype(array.dtype))
+"""Kinds of layers that compute each value from one value of each input, without sums."""
 
 
 def trace_floors(
@@ -57,10 +35,10 @@ def trace_floors(
     floors = {layer.name: min_floor(dtype) for layer in base.layers}
     output_floor = min_floor(dtype)
     for draw in range(DRAWS):
-        order = permutation(raw_words(draw, Stream.PROBE, 2, 0, len(inputs)))
+        order = draw_order(draw, 0, len(inputs))
         inverse = np.argsort(order)
         number = draw if participant.moves_weights else None
-        trace = participant.trace(moved(inputs, draw, 0)[order], dtype, number)
+        trace = participant.trace(move_ulps(inputs, draw, INPUT_INDEX)[order], dtype, number)
         outputs = {layer.name: layer.output for layer in trace.layers}
         for layer in base.layers:
             if layer.name in outputs and len(outputs[layer.name]) == len(inverse):
@@ -86,7 +64,9 @@ def layer_floor(participant: Participant, layer: Layer, dtype: str) -> float:
     else:
         floor = min_floor(dtype)
     for draw in range(LAYER_DRAWS):
-        inputs = [moved(value, draw, index) for index, value in enumerate(layer.inputs)]
+        inputs = [
+            move_ulps(value, draw, index) for index, value in enumerate(layer.inputs, INPUT_INDEX)
+        ]
         floor = max(floor, distance(participant.run_layer(layer, inputs), layer.output))
     return floor
 
@@ -103,7 +83,9 @@ def folded_floor(layer: Layer, dtype: str) -> float:
     """
     floor, reference = min_floor(dtype), compute(layer)
     for draw in range(LAYER_DRAWS):
-        inputs = tuple(moved(value, draw, index) for index, value in enumerate(layer.inputs))
+        inputs = tuple(
+            move_ulps(value, draw, index) for index, value in enumerate(layer.inputs, INPUT_INDEX)
+        )
         floor = max(floor, distance(compute(replace(layer, inputs=inputs)), reference))
     return floor
 

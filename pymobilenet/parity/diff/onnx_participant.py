@@ -11,6 +11,7 @@ import numpy as np
 
 from pymobilenet.backends.trace import Layer, Participant, Trace
 from pymobilenet.errors import BackendUnavailable, ConfigError
+from pymobilenet.parity.diff.ops import same_padding
 
 ACTIVATIONS = {
     "Relu": "relu",
@@ -222,10 +223,5 @@ def _padding(
     if mode not in (b"SAME_UPPER", b"SAME_LOWER"):
         return _pairs(attributes.get("pads", (0,) * 2 * axes))
     strides = attributes.get("strides", (1,) * axes)
-    dilations = attributes.get("dilations", (1,) * axes)
-    pairs = []
-    for n, k, s, d in zip(sizes, kernel, strides, dilations, strict=True):
-        total = max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
-        half = total // 2 if mode == b"SAME_UPPER" else total - total // 2
-        pairs.append((half, total - half))
-    return tuple(pairs)
+    pairs = same_padding(sizes, kernel, strides, attributes.get("dilations"))
+    return pairs if mode == b"SAME_UPPER" else tuple((high, low) for low, high in pairs)

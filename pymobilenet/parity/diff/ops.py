@@ -61,6 +61,30 @@ def pad(value: np.ndarray, padding: Padding, mode: str = "zeros", fill: float = 
     return padded[crops]
 
 
+def same_padding(
+    sizes: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int] | None = None,
+) -> tuple[tuple[int, int], ...]:
+    """Return TensorFlow's SAME padding: ceil(size / stride) positions, the odd pixel last.
+
+    Args:
+        sizes: Pixels along each spatial axis.
+        kernel: The size along each of them.
+        stride: The same.
+        dilation: The same; by default 1.
+
+    Returns:
+        The pixels before and after each axis.
+    """
+    pairs = []
+    for n, k, s, d in zip(sizes, kernel, stride, dilation or (1,) * len(kernel), strict=True):
+        total = max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
+        pairs.append((total // 2, total - total // 2))
+    return tuple(pairs)
+
+
 def windows(
     value: np.ndarray, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
 ) -> np.ndarray:
