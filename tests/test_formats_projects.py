@@ -9,7 +9,7 @@ import torch
 from peer_nets import NETS, images, net, outputs
 from safetensors.torch import save_file
 
-from pymobilenet import backend
+from pymobilenet import MobileNetConfig, backend
 from pymobilenet.errors import WeightsError
 from pymobilenet.formats import LAYOUTS, load_any, save_as
 
@@ -53,6 +53,23 @@ def test_a_projects_module_loads_an_exported_file(tmp_path, name):
     other = net(name, seed=5)
     other.load_state_dict(torch.load(tmp_path / "b.pt", weights_only=True), strict=True)
     np.testing.assert_allclose(outputs(other, x), outputs(module, x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_trained_net_with_names_of_two_projects_needs_a_stem_stride(tmp_path):
+    # a net for CIFAR of chenyaofo/pytorch-cifar-models has torchvision's names and stem_stride 1
+    config = MobileNetConfig("v2", width_mult=0.25, num_classes=10)
+    path = tmp_path / "a.pt"
+    save_as(path, config, backend("torch").build(config, seed=0).get_state(), to="torchvision")
+    state = dict(torch.load(path, weights_only=True))
+    path = saved(state, tmp_path / "b.pt")
+    assert load_any(path).report.assumed["stem_stride"] == 2  # never trained
+    counts = [name for name in state if name.endswith("num_batches_tracked")]
+    saved(state | {name: torch.tensor(9) for name in counts}, path)
+    with pytest.raises(WeightsError, match=r"stem_stride \(2 or 1\).*--from torchvision"):
+        load_any(path)
+    assert load_any(path, layout="torchvision").config.stem_stride == 2
+    assert load_any(path, layout="chenyaofo").config.stem_stride == 1
+    assert load_any(path, settings={"stem_stride": 1}).config.stem_stride == 1
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.module.", "net.", "a.b.c."])

@@ -17,6 +17,7 @@ import numpy as np
 
 from pymobilenet.backends import checks
 from pymobilenet.backends.batch import Batch
+from pymobilenet.backends.pickling import FrozenModel, restore
 from pymobilenet.backends.probe import probe_metadata
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import ConfigError
@@ -50,6 +51,10 @@ class Model(abc.ABC):
         self.dtype = dtype
         self.optimizer: TrainConfig | None = None
         self.options: dict[str, Any] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        arguments = (self.backend.name, self.config, self.options, self.get_state())
+        return restore, (*arguments, self.optimizer)
 
     def replica(self, state: Mapping[str, np.ndarray] | None = None, **changes: Any) -> Model:
         """Build another model with the same backend and options, without an optimizer.
@@ -111,10 +116,9 @@ class Model(abc.ABC):
         rounding. Later changes of the model do not affect the function.
 
         Returns:
-            A function with the arguments, results and errors of `predict`.
+            A function with the arguments, results and errors of `predict`. It can be pickled.
         """
-        run = self._freeze()
-        return lambda images: run(checks.images(self.config, self.dtype, images))
+        return FrozenModel(self, self._freeze())
 
     def activations(
         self, images: np.ndarray, train: bool = False, masks: Mapping[str, np.ndarray] | None = None

@@ -47,6 +47,8 @@ class Layout:
             texts as `pymobilenet.data.file_metadata` reads them.
         source: The repository, for the report.
         namesakes: Other nets that have the same names, for the report.
+        namesake_classes: Numbers of classes of these other nets. A trained net with one of them may
+            be either, so that its settings must be stated.
         shared_names: Whether another layout has the same names; such a layout is used only if the
             user names it.
         channels_last: Whether the axes of convolutions end with (I, O), as in Keras, rather than
@@ -67,6 +69,7 @@ class Layout:
     images: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     source: str = ""
     namesakes: str = ""
+    namesake_classes: tuple[int, ...] = ()
     shared_names: bool = False
     channels_last: bool = False
     needs_prefix: bool = False

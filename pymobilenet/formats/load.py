@@ -33,6 +33,7 @@ from pymobilenet.formats.settings import Settings, check_settings, complete
 from pymobilenet.formats.source import Source, read_source
 from pymobilenet.formats.structure import match_structure
 from pymobilenet.formats.torch_layouts import CANONICAL
+from pymobilenet.formats.unit_names import COUNT
 from pymobilenet.hub import resolve_model_file
 from pymobilenet.strict_json import parse_object
 from pymobilenet.weights import State, check_state, state_shapes
@@ -138,7 +139,8 @@ def load_any(
         sample = sample if isinstance(sample, Sample) else Sample.read(sample)
         state = state_with_head(inferred, trunk, head)
         known, sample_notes = decide(str(path), sample, inferred, state, match, known)
-    new_config, assumed = complete(str(path), inferred, match.layout, known)
+    ambiguous = () if layout else _ambiguous(source, match, inferred)
+    new_config, assumed = complete(str(path), inferred, match.layout, known, ambiguous)
     _check_strides(source, new_config)
     state = state_with_head(new_config, trunk, head) | source.moments
     check_floats(new_config, state, str(path))
@@ -233,6 +235,19 @@ def _match(
     if isinstance(match_or_reason, Match):
         return match_or_reason
     raise no_match_error(source.tensors, layouts, path, match_or_reason)
+
+
+def _ambiguous(source: Source, match: Match, config: MobileNetConfig) -> tuple[str, ...]:
+    """Fields whose values names cannot tell, as trained nets of another project have the same.
+
+    Without training there is no accuracy to lose, and the layout's defaults serve.
+    """
+    was_trained = any(
+        name.endswith(COUNT) and array.size == 1 and array.item() > 0
+        for name, array in source.tensors.items()
+    )
+    is_likely = config.num_classes in match.layout.namesake_classes
+    return ("stem_stride",) if was_trained and is_likely else ()
 
 
 def _metadata(

@@ -135,7 +135,11 @@ def check_settings(settings: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def complete(
-    source: str, inferred: MobileNetConfig, layout: Layout, settings: Settings
+    source: str,
+    inferred: MobileNetConfig,
+    layout: Layout,
+    settings: Settings,
+    ambiguous: Sequence[str] = (),
 ) -> tuple[MobileNetConfig, dict[str, Any]]:
     """Complete a config with known settings and the defaults of a layout.
 
@@ -144,6 +148,7 @@ def complete(
         inferred: The config inferred from the tensors.
         layout: The layout, for the defaults.
         settings: The known settings.
+        ambiguous: Fields for which the layout's default is not certain enough.
 
     Returns:
         The config, and the fields of it that are defaults of the layout.
@@ -153,9 +158,13 @@ def complete(
             state different values.
     """
     known = settings.known(source)
-    unknown = [name for name in OPEN if name not in known and name not in layout.fixed]
-    if unknown:
-        raise WeightsError(unknown_settings_message(source, unknown))
+    unsettled = set(OPEN) - (set(layout.fixed) - set(ambiguous)) - set(known)
+    if unsettled:
+        message = unknown_settings_message(source, [name for name in OPEN if name in unsettled])
+        if ambiguous:
+            choice = f"--from {layout.name} takes the values of {layout.source}"
+            message = f"{message}; {choice} ({layout.namesakes})"
+        raise WeightsError(message)
     defaults = {name: value for name, value in layout.fixed.items() if name != "rounding"}
     config = MobileNetConfig.from_dict({**inferred.to_dict(), **defaults, **known})
     assumed = {name: getattr(config, name) for name in (*OPEN, "resolution") if name not in known}

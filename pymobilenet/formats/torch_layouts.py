@@ -82,6 +82,7 @@ TORCHVISION = Layout(
     images={"v2": IMAGENET},
     source="torchvision",
     namesakes="nets for CIFAR, as those of chenyaofo, have the same names and stem_stride 1",
+    namesake_classes=(10, 100),
 )
 
 CHENYAOFO = Layout(

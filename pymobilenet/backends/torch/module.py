@@ -2,10 +2,9 @@
 
 The module's ``state_dict`` has exactly the canonical names. `nn.BatchNorm2d`'s
 ``num_batches_tracked`` is omitted: it is used only if the norm's momentum is None, and no other
-framework has it.
+framework has it. `torch.jit.script` compiles the module, which is why annotations here are types
+rather than texts.
 """
-
-from __future__ import annotations
 
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -29,7 +28,7 @@ class Norm(nn.Module):
             equal sizes.
     """
 
-    processes: Processes | None = None
+    processes: "Processes | None" = None
     running_mean: Tensor
     running_var: Tensor
 
@@ -50,13 +49,21 @@ class Norm(nn.Module):
         Returns:
             (N, C, H, W).
         """
-        if self.training and self.processes is not None:
-            return self._synchronised(x, self.processes)
-        statistics = (self.running_mean, self.running_var)
-        affine = (self.weight, self.bias)
-        return F.batch_norm(x, *statistics, *affine, self.training, self.momentum, self.eps)
+        if not torch.jit.is_scripting():  # noqa: SIM102  # a script compiles all but such a branch
+            if self.training and self.processes is not None:
+                return self._synchronised(x, self.processes)
+        return F.batch_norm(
+            x,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training,
+            self.momentum,
+            self.eps,
+        )
 
-    def _synchronised(self, x: Tensor, processes: Processes) -> Tensor:
+    def _synchronised(self, x: Tensor, processes: "Processes") -> Tensor:
         """Normalise with the statistics of all processes; `nn.SyncBatchNorm` supports only CUDA."""
         shape = (1, -1, 1, 1)
         values = x.to(self.weight.dtype)
@@ -94,9 +101,10 @@ class Activation(nn.Module):
         Returns:
             The same shape.
         """
-        if self.masks is None:
+        masks = self.masks
+        if masks is None:
             return self.function(x)
-        return torch.where(self.masks == 1, x, 6 * (self.masks == 2).to(x.dtype))
+        return torch.where(masks == 1, x, 6 * (masks == 2).to(x.dtype))
 
 
 class Dropout(nn.Dropout):
@@ -106,7 +114,9 @@ class Dropout(nn.Dropout):
         factors: If set, (N, C): multiplied with the input instead of random factors.
     """
 
-    factors: Tensor | None = None
+    def __init__(self, p: float) -> None:
+        super().__init__(p)
+        self.factors: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop features.
@@ -117,7 +127,8 @@ class Dropout(nn.Dropout):
         Returns:
             (N, C).
         """
-        return super().forward(x) if self.factors is None else x * self.factors
+        factors = self.factors
+        return F.dropout(x, self.p, self.training) if factors is None else x * factors
 
 
 class Unit(nn.Sequential):
@@ -173,6 +184,12 @@ class Add(nn.Module):
 class Residual(Block):
     """A block whose input is added to its output."""
 
+    if TYPE_CHECKING:  # TorchScript has no types of modules
+        expand: Unit
+        depthwise: Unit
+        project: Unit
+        add: Add
+
     def __init__(self, units: list[Layer], config: MobileNetConfig) -> None:
         super().__init__(units, config)
         self.add_module("add", Add())
@@ -186,11 +203,8 @@ class Residual(Block):
         Returns:
             (N, C, H, W).
         """
-        *units, add = self.children()
-        y = x
-        for unit in units:
-            y = unit(y)
-        return add(x, y)
+        y = self.expand(x) if hasattr(self, "expand") else x
+        return self.add(x, self.project(self.depthwise(y)))
 
 
 class Pool(nn.Module):
@@ -241,5 +255,6 @@ class MobileNet(nn.Module):
             Logits (N, classes).
         """
         x = self.blocks(self.stem(x))
-        x = self.head(x) if hasattr(self, "head") else x
+        if hasattr(self, "head"):
+            x = self.head(x)
         return self.classifier(self.dropout(self.pool(x)))
