@@ -51,6 +51,11 @@ MODEL_FIELDS: list[dict[str, Any]] = [
     {"bottleneck_ratio": 0.5},
     {"family": "v1_bottleneck", "bottleneck_ratio": 0},
     {"depth": 1},
+    {"family": "v2", "depth_mult": 1},
+    {"family": "v2", "width_mult": 1.1, "depth_mult": 1.2},
+    {"family": "v2", "depth_mult": 1.3},
+    {"depth_mult": 1.4},
+    {"family": "v2", "depth_mult": "1"},
 ]
 
 TRAIN_FIELDS: list[dict[str, Any]] = [
@@ -108,6 +113,9 @@ INFERRED: list[tuple[dict[str, Any], str | None, dict[str, list[int]]]] = [
     ({"family": "v1_bottleneck", "width_mult": 1, "bottleneck_ratio": 0.5}, None, {}),
     ({"family": "v1_bottleneck", "width_mult": 0.77, "bottleneck_ratio": 0.123}, None, {}),
     ({"in_channels": 1, "num_classes": 2000}, None, {}),
+    ({"family": "v2", "width_mult": 1.1, "depth_mult": 1.2}, None, {}),
+    ({"family": "v2", "width_mult": 0.5, "depth_mult": 1.4, "in_channels": 1}, None, {}),
+    ({"family": "v2", "depth_mult": 1.4}, None, {"stem.conv.weight": [40, 3, 3, 3]}),
     ({}, None, {"blocks.3.pointwise.conv.weight": [250, 128, 1, 1]}),
     ({}, None, {"blocks.3.pointwise.conv.weight": [2500, 128, 1, 1]}),
     ({}, None, {"stem.conv.weight": [31, 3, 3, 3]}),

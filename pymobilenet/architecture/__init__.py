@@ -6,12 +6,14 @@ Canonical names, weight shapes, and parameter and multiply-add counts are derive
 
 from pymobilenet.architecture.families import (
     HEAD_CHANNELS,
+    TRUNKS,
     V1,
     V1_BOTTLENECK,
     V2,
     InvertedStage,
     Layer,
     Stage,
+    blocks_of_stages,
     layers,
     scaled,
 )
@@ -27,6 +29,7 @@ from pymobilenet.architecture.shapes import (
 
 __all__ = [
     "HEAD_CHANNELS",
+    "TRUNKS",
     "V1",
     "V1_BOTTLENECK",
     "V2",
@@ -34,6 +37,7 @@ __all__ = [
     "Layer",
     "Stage",
     "activation_names",
+    "blocks_of_stages",
     "feature_channels",
     "last_map_size",
     "layers",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from pymobilenet.config import STEM_CHANNELS, MobileNetConfig, rounded
+from pymobilenet.config import DEPTHS, STEM_CHANNELS, MobileNetConfig, rounded
 from pymobilenet.errors import ConfigError
 
 HEAD_CHANNELS = 1280
@@ -62,6 +63,21 @@ V2 = (
     InvertedStage(expansion=6, channels=320, stride=1, repeats=1),
 )
 """Sandler et al., arXiv:1801.04381, table 2, without the stem and the last 1x1 convolution."""
+
+
+TRUNKS = (
+    MobileNetConfig("v1"),
+    MobileNetConfig("v1_bottleneck"),
+    *(MobileNetConfig("v2", depth_mult=depth_mult) for depth_mult in DEPTHS),
+)
+"""A config for each list of layers that a net can have."""
+
+
+_STAGES: dict[str, Sequence[Stage | InvertedStage]] = {
+    "v1": V1,
+    "v1_bottleneck": V1_BOTTLENECK,
+    "v2": V2,
+}
 
 
 @dataclass(frozen=True)
@@ -150,13 +166,14 @@ def layers(config: MobileNetConfig) -> tuple[Layer, ...]:
         ['blocks.1.expand', 'blocks.1.depthwise', 'blocks.1.project']
     """
     blocks = {"v1": _v1, "v1_bottleneck": _v1_bottleneck, "v2": _v2}[config.family]
-    width, stride = scaled(STEM_CHANNELS, config), config.stem_stride
+    stride = config.stem_stride
+    width = STEM_CHANNELS if config.depth_mult > 1 else scaled(STEM_CHANNELS, config)
     stem = Layer("stem", config.in_channels, width, 3, stride, _padding(config, stride), 1)
     return (stem, *blocks(config, width))
 
 
 def _v1(config: MobileNetConfig, width: int) -> Iterator[Layer]:
-    for name, stage, stride in _blocks(V1):
+    for name, stage, stride in _blocks(V1, config):
         out = scaled(stage.channels, config)
         yield _depthwise(name, width, config, stride)
         yield _pointwise(f"{name}.pointwise", width, out)
@@ -165,7 +182,7 @@ def _v1(config: MobileNetConfig, width: int) -> Iterator[Layer]:
 
 def _v1_bottleneck(config: MobileNetConfig, width: int) -> Iterator[Layer]:
     assert config.bottleneck_ratio is not None
-    for name, stage, stride in _blocks(V1_BOTTLENECK):
+    for name, stage, stride in _blocks(V1_BOTTLENECK, config):
         reduced = max(1, round(width * config.bottleneck_ratio))
         out = scaled(stage.channels, config)
         yield _depthwise(name, width, config, stride)
@@ -175,7 +192,7 @@ def _v1_bottleneck(config: MobileNetConfig, width: int) -> Iterator[Layer]:
 
 
 def _v2(config: MobileNetConfig, width: int) -> Iterator[Layer]:
-    for name, stage, stride in _blocks(V2):
+    for name, stage, stride in _blocks(V2, config):
         if stage is V2[1]:
             stride = min(stride, config.stem_stride)  # as in implementations for CIFAR
         hidden, out = stage.expansion * width, scaled(stage.channels, config)
@@ -185,19 +202,30 @@ def _v2(config: MobileNetConfig, width: int) -> Iterator[Layer]:
         residual = stride == 1 and width == out
         yield _pointwise(f"{name}.project", hidden, out, activation=False, residual=residual)
         width = out
-    last = rounded(HEAD_CHANNELS, max(1.0, config.width_mult), config.rounding)
+    width_mult = 1.0 if config.depth_mult > 1 else max(1.0, config.width_mult)
+    last = rounded(HEAD_CHANNELS, width_mult, config.rounding)
     yield _pointwise("head", width, last)
 
 
-def _blocks(stages: Sequence[S]) -> Iterator[tuple[str, S, int]]:
+def blocks_of_stages(config: MobileNetConfig) -> list[tuple[int, int]]:
+    """Return (index of the stage, index in the stage) of each block.
+
+    Args:
+        config: The architecture.
+
+    Example:
+        >>> blocks_of_stages(MobileNetConfig("v2"))[:4]
+        [(0, 0), (1, 0), (1, 1), (2, 0)]
+    """
+    first, *inner, last = [stage.repeats for stage in _STAGES[config.family]]
+    repeats = [first, *(math.ceil(count * config.depth_mult) for count in inner), last]
+    return [(stage, repeat) for stage, count in enumerate(repeats) for repeat in range(count)]
+
+
+def _blocks(stages: Sequence[S], config: MobileNetConfig) -> Iterator[tuple[str, S, int]]:
     """Yield the name, stage and stride of each block."""
-    blocks = [
-        (stage, stage.stride if repeat == 0 else 1)
-        for stage in stages
-        for repeat in range(stage.repeats)
-    ]
-    for index, (stage, stride) in enumerate(blocks):
-        yield f"blocks.{index}", stage, stride
+    for index, (stage, repeat) in enumerate(blocks_of_stages(config)):
+        yield f"blocks.{index}", stages[stage], stages[stage].stride if repeat == 0 else 1
 
 
 def _depthwise(block: str, channels: int, config: MobileNetConfig, stride: int) -> Layer:

@@ -6,6 +6,7 @@ by people). This package imports no framework.
 
 from pymobilenet.config.model import (
     ACTIVATIONS,
+    DEPTHS,
     FAMILIES,
     FAMILY_DEFAULTS,
     PADDINGS,
@@ -21,6 +22,7 @@ from pymobilenet.config.train import OPTIMIZERS, PREPROCESSINGS, SCHEDULES, Trai
 
 __all__ = [
     "ACTIVATIONS",
+    "DEPTHS",
     "FAMILIES",
     "FAMILY_DEFAULTS",
     "OPTIMIZERS",

@@ -15,6 +15,11 @@ ROUNDINGS = ("floor", "nearest", "multiple_of_8")
 PADDINGS = ("symmetric", "keras")
 ACTIVATIONS = ("relu6", "relu")
 
+DEPTHS = (1.0, 1.2, 1.4)
+"""The depth multipliers of published V2s: timm, models/efficientnet.py."""
+
+DEPTH_RULE = "1 or, in the family v2, 1.2 or 1.4"
+
 RESOLUTIONS = (224, 192, 160, 128)
 """The input sizes of Howard et al., arXiv:1704.04861, section 3.4."""
 
@@ -108,6 +113,10 @@ class MobileNetConfig(Record):
         norm_momentum: The weight of the new batch in the running statistics, as in PyTorch.
         dropout: The probability of dropping a feature before the classifier, in training.
         softmax: Whether `Model.predict` returns probabilities. Training uses the logits.
+        depth_mult: 1; in ``v2`` also 1.2 or 1.4, as timm's ``mobilenetv2_110d`` and ``_120d``: the
+            repeats of all stages but the first and the last are multiplied and rounded up, and
+            `width_mult` does not apply to the stem and the last 1x1 convolution
+            (models/efficientnet.py, ``depth_multiplier`` and ``fix_stem_head``).
 
     Raises:
         ConfigError: A value is outside its range. The message names field, rule and value.
@@ -133,6 +142,7 @@ class MobileNetConfig(Record):
     norm_momentum: float = 0.1
     dropout: float = 0.0
     softmax: bool = False
+    depth_mult: float = 1.0
 
     _table = "model"
 
@@ -159,6 +169,11 @@ class MobileNetConfig(Record):
         self._set_number("norm_momentum", float, 0, 1, "in [0, 1]")
         self._set_number("dropout", float, 0, 0.999, "in [0, 0.999]")
         self._check_flag("softmax")
+        self._set_number("depth_mult", float, 1, 2, DEPTH_RULE)
+        if self.depth_mult not in (DEPTHS if self.family == "v2" else (1.0,)):
+            raise ConfigError(
+                f"depth_mult must be {DEPTH_RULE}. Received: {self.depth_mult!r} with {self.family}"
+            )
         if self.family == "v1_bottleneck":
             self._set_unless_default("bottleneck_ratio", 1, "in (0, 1]")
         elif self.bottleneck_ratio is not None:
@@ -166,6 +181,16 @@ class MobileNetConfig(Record):
                 "bottleneck_ratio belongs to the family v1_bottleneck alone. "
                 f"Received: {self.bottleneck_ratio!r} with {self.family}"
             )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a dictionary, without a `depth_mult` of 1.
+
+        Versions without that field read the files of nets that do not need it.
+        """
+        fields = super().to_dict()
+        if self.depth_mult == 1:
+            del fields["depth_mult"]
+        return fields
 
     def _set_unless_default(self, name: str, high: float, rule: str) -> None:
         """Convert and check a positive number, but leave the mark of a default in place."""

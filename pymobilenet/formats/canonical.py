@@ -11,7 +11,7 @@ import numpy as np
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import WeightsError
 from pymobilenet.formats.heads import DEFAULT_CLASSES, Head
-from pymobilenet.formats.infer_config import infer_config
+from pymobilenet.formats.infer_config import depth_of, infer_config
 from pymobilenet.formats.layout import Layout
 from pymobilenet.formats.match import Match
 from pymobilenet.formats.source import Source
@@ -80,7 +80,10 @@ def inferred_config(
     shapes |= {"classifier.weight": weight, "classifier.bias": bias}
     if "width_mult" in known and "rounding" in known:
         fields = {"num_classes": classes, "in_channels": shapes["stem.conv.weight"][1], **known}
-        return MobileNetConfig.from_dict({**fields, "family": match.family})
+        depth_mult = depth_of(match.family, shapes)
+        return MobileNetConfig.from_dict(
+            {**fields, "family": match.family, "depth_mult": depth_mult}
+        )
     try:
         return infer_config(match.family, shapes, match.layout.fixed.get("rounding"))
     except WeightsError as error:

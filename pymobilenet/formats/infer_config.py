@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from pymobilenet.architecture import layers
+from pymobilenet.architecture import TRUNKS, layers
 from pymobilenet.config import FAMILY_DEFAULTS, ROUNDINGS, MobileNetConfig
 from pymobilenet.errors import ConfigError, WeightsError
 from pymobilenet.weights import state_shapes
@@ -48,7 +48,8 @@ def infer_config(family: str, shapes: Shapes, rounding: str | None = None) -> Mo
     Raises:
         WeightsError: No config has these shapes. The message names the tensor or the layer.
     """
-    for name, shape in state_shapes(MobileNetConfig(family)).items():
+    trunk = MobileNetConfig(family, depth_mult=depth_of(family, shapes))
+    for name, shape in state_shapes(trunk).items():
         if len(shapes[name]) != len(shape):
             raise WeightsError(f"{name} must have {len(shape)} axes. Received: {shapes[name]}")
     default = FAMILY_DEFAULTS[family]["rounding"]
@@ -56,15 +57,32 @@ def infer_config(family: str, shapes: Shapes, rounding: str | None = None) -> Mo
     errors = []
     for rule in rules:
         try:
-            return _infer(family, shapes, rule)
+            return _infer(trunk, shapes, rule)
         except (ConfigError, WeightsError) as error:
             errors.append(f"{error} (rounding {rule})")
     raise WeightsError(errors[0])
 
 
-def _infer(family: str, shapes: Shapes, rounding: str) -> MobileNetConfig:
-    config = MobileNetConfig(
-        family,
+def depth_of(family: str, shapes: Shapes) -> float:
+    """Return the published `depth_mult` of a family whose layers a state has.
+
+    Args:
+        family: One of `pymobilenet.config.FAMILIES`.
+        shapes: Canonical name -> shape.
+
+    Raises:
+        WeightsError: The state has more or fewer layers than every published net of the family.
+    """
+    names = {name.removesuffix(".conv.weight") for name in shapes if name.endswith(".conv.weight")}
+    for trunk in TRUNKS:
+        if trunk.family == family and {layer.name for layer in layers(trunk)} == names:
+            return trunk.depth_mult
+    raise WeightsError(f"no net of family {family} has these layers. Received: {len(names)} layers")
+
+
+def _infer(trunk: MobileNetConfig, shapes: Shapes, rounding: str) -> MobileNetConfig:
+    config = replace(
+        trunk,
         num_classes=shapes["classifier.weight"][0],
         in_channels=shapes["stem.conv.weight"][1],
         rounding=rounding,

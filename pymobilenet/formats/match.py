@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from pymobilenet.architecture import TRUNKS
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import WeightsError
 from pymobilenet.formats.layout import Layout
@@ -163,14 +164,14 @@ def _score(trial: Match) -> int:
 def _trials(tensors: Mapping[str, np.ndarray], layouts: Sequence[Layout]) -> Iterable[Match]:
     """Yield a match, complete or not, for each layout, family and prefix."""
     for layout in layouts:
-        for family in layout.families:
-            table = layout.rename(MobileNetConfig(family))
+        for trunk_config in (config for config in TRUNKS if config.family in layout.families):
+            table = layout.rename(trunk_config)
             trunk = {name: peer for name, peer in table.items() if "classifier." not in name}
             common = _common(trunk.values())
             for stripped in ("", common) if common and not layout.needs_prefix else ("",):
                 names = {name: peer[len(stripped) :] for name, peer in trunk.items()}
                 for prefix in _prefixes(names["stem.conv.weight"], tensors):
-                    trial = _pair(layout, family, prefix, names, tensors)
+                    trial = _pair(layout, trunk_config.family, prefix, names, tensors)
                     classifier = table["classifier.weight"]
                     yield _with_classifier(trial, tensors, classifier, bool(stripped))
 

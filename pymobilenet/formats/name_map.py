@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pymobilenet.architecture import layers
-from pymobilenet.config import FAMILIES, MobileNetConfig
+from pymobilenet.architecture import TRUNKS, layers
+from pymobilenet.config import FAMILIES
 from pymobilenet.errors import WeightsError
 from pymobilenet.formats.match import Match
 from pymobilenet.formats.structure import KERAS_AXES, TORCH_AXES
@@ -41,10 +41,11 @@ def match_map(tensors: Mapping[str, np.ndarray], pairs: Mapping[str, str], sourc
     }
     names = {canonical: peer for canonical, peer in inverse.items() if peer not in biases}
     head = {name: names.pop(name) for name in list(names) if name.startswith("classifier.")}
-    for family in FAMILIES:
+    for config in TRUNKS:
+        family = config.family
         expected = {
             f"{row.name}.{leaf}"
-            for row in layers(MobileNetConfig(family))
+            for row in layers(config)
             for leaf in ("conv.weight", *(f"norm.{name}" for name in NORM))
         }
         if expected == set(names):

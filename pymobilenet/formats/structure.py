@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pymobilenet.architecture import Layer, layers
+from pymobilenet.architecture import TRUNKS, Layer, layers
 from pymobilenet.config import FAMILIES, MobileNetConfig
 from pymobilenet.formats.keras_layout import from_keras
 from pymobilenet.formats.layout import Layout
@@ -91,8 +91,8 @@ def match_structure(tensors: Mapping[str, np.ndarray], is_ordered: bool) -> Matc
     convolutions = [name for name, tensor in floats.items() if tensor.ndim == 4]
     reasons = []
     for layout in (TORCH_AXES, KERAS_AXES):
-        for family in FAMILIES:
-            rows = layers(MobileNetConfig(family))
+        for config in TRUNKS:
+            family, rows = config.family, layers(config)
             trunk = _in_order(floats, convolutions, rows, layout, is_ordered)
             if isinstance(trunk, str):
                 reasons.append((len(rows), f"{family} {trunk}"))

@@ -115,5 +115,4 @@ TIMM = Layout(
     # models/efficientnet.py, default_cfgs: IMAGENET_INCEPTION_MEAN for mobilenetv1_100 and _125
     images={"v1": HALF, "v2": IMAGENET},
     source="timm",
-    hint="timm's mobilenetv2_110d and mobilenetv2_120d, which are deeper, are not supported",
 )

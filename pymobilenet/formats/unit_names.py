@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pymobilenet.architecture import V1, V2, Layer, layers
+from pymobilenet.architecture import Layer, blocks_of_stages, layers
 from pymobilenet.config import MobileNetConfig
 
 NORM = ("weight", "bias", "running_mean", "running_var")
@@ -79,7 +79,7 @@ class UnitNames:
             return self.stem if unit.role == "stem" else self.head
         index = int(unit.block.removeprefix("blocks."))
         conv, norm = (self.blocks if index else self.first)[unit.role]
-        stage, repeat = _stages(config.family)[index]
+        stage, repeat = blocks_of_stages(config)[index]
         indices = {
             "i": index,
             "n": index + 1,
@@ -90,12 +90,6 @@ class UnitNames:
             "m": index - 1,
         }
         return conv.format(**indices), norm.format(**indices)
-
-
-def _stages(family: str) -> list[tuple[int, int]]:
-    """Return (stage, block in the stage) of each block."""
-    repeats = [row.repeats for row in V1] if family == "v1" else [row.repeats for row in V2]
-    return [(stage, repeat) for stage, count in enumerate(repeats) for repeat in range(count)]
 
 
 def classifier_table(

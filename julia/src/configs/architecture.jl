@@ -105,10 +105,10 @@ layers(config::MobileNetConfig) = reduce(vcat, layer_groups(config))
 
 "The layers by group: the stem, each block, and V2's head."
 function layer_groups(config::MobileNetConfig)
-    width = scaled_channels(config, STEM_CHANNELS)
+    width = config.depth_mult > 1 ? STEM_CHANNELS : scaled_channels(config, STEM_CHANNELS)
     groups = [[conv3x3(config, "stem", config.in_channels, width, config.stem_stride, 1)]]
     stages, block_layers = FAMILY_BLOCKS[config.family]
-    for stage in stages, repeat in 1:stage.repeats
+    for stage in stages, repeat in 1:repeats(stage, stages, config)
         name, stride = "blocks.$(length(groups) - 1)", repeat == 1 ? stage.stride : 1
         stage === V2[2] && (stride = min(stride, config.stem_stride)) # the form for CIFAR
         out = scaled_channels(config, stage.channels)
@@ -116,10 +116,17 @@ function layer_groups(config::MobileNetConfig)
         width = out
     end
     if config.family == "v2"
-        head_width = rounded(HEAD_CHANNELS, max(1.0, config.width_mult), config.rounding)
+        width_mult = config.depth_mult > 1 ? 1.0 : max(1.0, config.width_mult)
+        head_width = rounded(HEAD_CHANNELS, width_mult, config.rounding)
         push!(groups, [conv1x1("head", width, head_width)])
     end
     return groups
+end
+
+"The number of blocks of a stage. The depth multiplier does not apply to the first and the last."
+function repeats(stage, stages, config)
+    is_end = stage === first(stages) || stage === last(stages)
+    return is_end ? stage.repeats : ceil(Int, stage.repeats * config.depth_mult)
 end
 
 function separable_block(config, name, stage, width, out, stride)
@@ -153,6 +160,12 @@ const FAMILY_BLOCKS = Dict(
     "v1" => (V1, separable_block),
     "v1_bottleneck" => (V1_BOTTLENECK, bottleneck_block),
     "v2" => (V2, inverted_block),
+)
+
+"A config for each list of layers that a model can have."
+const TRUNKS = (
+    MobileNetConfig(), MobileNetConfig(; family="v1_bottleneck"),
+    (MobileNetConfig(; family="v2", depth_mult) for depth_mult in DEPTHS)...,
 )
 
 "A 3x3 convolution."

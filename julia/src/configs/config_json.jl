@@ -4,9 +4,11 @@
     to_json(config)
 
 The config as JSON with sorted keys and no spaces, the same bytes as Python's: equal configs give equal text.
+A `depth_mult` of 1 is left out, so that versions without that field read the text.
 """
 function to_json(config::Union{MobileNetConfig,TrainConfig})
     names = sort!(collect(fieldnames(typeof(config))))
+    config isa MobileNetConfig && config.depth_mult == 1 && filter!(!=(:depth_mult), names)
     return json_text([string(name) => getfield(config, name) for name in names])
 end
 

@@ -9,6 +9,9 @@ const RESOLUTIONS = (224, 192, 160, 128)
 "Channels of the first convolution of every family, before the width multiplier."
 const STEM_CHANNELS = 32
 
+"Depth multipliers of published V2s: timm, models/efficientnet.py."
+const DEPTHS = (1.0, 1.2, 1.4)
+
 "Defaults of the fields whose default depends on the family."
 const FAMILY_DEFAULTS = Dict(
     "v1" => (width_mult=1.0, rounding="floor", bottleneck_ratio=nothing),
@@ -72,6 +75,9 @@ Options are symbols or strings; the fields hold strings, the form of the files.
 - `norm_eps`, `norm_momentum`: of batch normalisation; the momentum is the weight of the new batch.
 - `dropout`: probability of dropping a feature before the classifier, in training.
 - `softmax`: whether [`predict`](@ref) returns probabilities. Training uses the logits in either case.
+- `depth_mult`: 1; in `:v2` also 1.2 or 1.4, as timm's `mobilenetv2_110d` and `_120d`: the repeats of all
+  stages but the first and the last are multiplied and rounded up, and `width_mult` does not apply to the stem
+  and the last 1x1 convolution.
 
 Throws a `ConfigError` that names field, rule and value for a value outside its range.
 
@@ -95,10 +101,11 @@ Base.@kwdef struct MobileNetConfig
     norm_momentum::Float64 = 0.1
     dropout::Float64 = 0.0
     softmax::Bool = false
+    depth_mult::Float64 = 1.0
 
     function MobileNetConfig(
         family, width_mult, resolution, num_classes, in_channels, stem_stride, rounding, padding,
-        bottleneck_ratio, activation, norm_eps, norm_momentum, dropout, softmax,
+        bottleneck_ratio, activation, norm_eps, norm_momentum, dropout, softmax, depth_mult,
     )
         family = checked_choice("family", family, FAMILIES)
         defaults = FAMILY_DEFAULTS[family]
@@ -118,8 +125,17 @@ Base.@kwdef struct MobileNetConfig
             checked_number(Float64, "norm_momentum", norm_momentum, 0, 1, "in [0, 1]"),
             checked_number(Float64, "dropout", dropout, 0, 0.999, "in [0, 0.999]"),
             checked_flag("softmax", softmax),
+            checked_depth(family, depth_mult),
         )
     end
+end
+
+"`depth_mult` as a `Float64`."
+function checked_depth(family, depth_mult)
+    rule = "1 or, in the family v2, 1.2 or 1.4"
+    depth_mult = checked_number(Float64, "depth_mult", depth_mult, 1, 2, rule)
+    depth_mult in (family == "v2" ? DEPTHS : (1.0,)) && return depth_mult
+    throw(ConfigError("depth_mult must be $rule. Received: $depth_mult with $family"))
 end
 
 "`width_mult` as a `Float64`; throws a `ConfigError` if the stem would have no channel."

@@ -24,23 +24,23 @@ true
 function infer_config(state; source="state", fields...)
     leaves = flux_leaves(state)
     (; convs, norms, denses) = leaves
-    position = findfirst(family -> length(layers(MobileNetConfig(; family))) == length(convs), FAMILIES)
+    position = findfirst(trunk -> length(layers(trunk)) == length(convs), TRUNKS)
     isnothing(position) || isempty(norms) || length(denses) != 1 ||
-        return infer_flux_config(FAMILIES[position], leaves, source; fields...)
+        return infer_flux_config(TRUNKS[position], leaves, source; fields...)
     throw(WeightsError(
         "$source: layers must be those of a known family. Received: $(length(convs)) Conv, " *
         "$(length(norms)) BatchNorm, $(length(denses)) Dense; give the config",
     ))
 end
 
-function infer_flux_config(family, leaves, source; rounding=nothing, fields...)
-    table = layers(MobileNetConfig(; family))
+function infer_flux_config(trunk, leaves, source; rounding=nothing, fields...)
+    table = layers(trunk)
     shapes = Dict{String,Tuple{Vararg{Int}}}(
         "$(layer.name).conv.weight" => size(conv.fields.weight) for (layer, conv) in zip(table, leaves.convs)
     )
     shapes["classifier.weight"] = reverse(size(only(leaves.denses).fields.weight))
     try
-        config = infer_config(family, shapes; rounding)
+        config = infer_config(trunk.family, shapes; rounding)
         return with_fields(config; flux_fields(leaves)..., fields...)
     catch error
         error isa Union{ConfigError,WeightsError} || rethrow()

@@ -25,7 +25,8 @@ family is tried first, then the others. Fields that the sizes do not determine h
 Throws a `WeightsError` that names the tensor or layer if no config gives these sizes.
 """
 function infer_config(family::AbstractString, shapes::AbstractDict; rounding=nothing)
-    for (name, expected) in state_shapes(MobileNetConfig(; family))
+    trunk = trunk_of(family, shapes)
+    for (name, expected) in state_shapes(trunk)
         haskey(shapes, name) && length(shapes[name]) != length(expected) && throw(WeightsError(
             "$name must have $(length(expected)) axes. Received: $(shapes[name])"
         ))
@@ -35,7 +36,7 @@ function infer_config(family::AbstractString, shapes::AbstractDict; rounding=not
     errors = String[]
     for rule in rules
         try
-            return infer_with_rounding(family, shapes, rule)
+            return infer_with_rounding(trunk, shapes, rule)
         catch error
             error isa Union{ConfigError,WeightsError} || rethrow()
             push!(errors, "$(error.msg) (rounding $rule)")
@@ -44,9 +45,19 @@ function infer_config(family::AbstractString, shapes::AbstractDict; rounding=not
     throw(WeightsError(first(errors)))
 end
 
-function infer_with_rounding(family, shapes, rounding)
-    config = MobileNetConfig(;
-        family, rounding, num_classes=last(shapes["classifier.weight"]),
+"The config in `TRUNKS` of a family whose layers are those in `shapes`; throws a `WeightsError` if there is none."
+function trunk_of(family, shapes)
+    suffix = ".conv.weight"
+    names = Set(chopsuffix(name, suffix) for name in keys(shapes) if endswith(name, suffix))
+    for trunk in TRUNKS
+        trunk.family == family && Set(layer.name for layer in layers(trunk)) == names && return trunk
+    end
+    throw(WeightsError("no net of family $family has these layers. Received: $(length(names)) layers"))
+end
+
+function infer_with_rounding(trunk, shapes, rounding)
+    config = with_fields(
+        trunk; rounding, num_classes=last(shapes["classifier.weight"]),
         in_channels=shapes["stem.conv.weight"][3],
     )
     names = [layer.name for layer in layers(config)]
