@@ -35,6 +35,14 @@ def test_published_parameters_of_v2(classes, parameters):
     assert num_params(MobileNetConfig("v2", num_classes=classes)) == parameters
 
 
+# timm 1.0.31, mobilenetv2_110d and mobilenetv2_120d
+@pytest.mark.parametrize(
+    ("width_mult", "depth_mult", "parameters"), [(1.1, 1.2, 4_516_520), (1.2, 1.4, 5_831_144)]
+)
+def test_parameters_of_timms_deeper_nets(width_mult, depth_mult, parameters):
+    assert num_params(MobileNetConfig("v2", width_mult, depth_mult=depth_mult)) == parameters
+
+
 # chenyaofo/pytorch-cifar-models, README, CIFAR-100: millions of parameters and of multiply-adds
 @pytest.mark.parametrize(
     ("width_mult", "parameters", "operations"),

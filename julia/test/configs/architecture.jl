@@ -67,6 +67,18 @@ end
     @test head.((0.35, 1, 1.4)) == (1280, 1280, 1792)
 end
 
+# timm 1.0.31: numbers of blocks by stage and of parameters of mobilenetv2_110d and mobilenetv2_120d
+@testset "depth multiplier $depth_mult" for (depth_mult, width_mult, repeats, parameters) in (
+    (1.2, 1.1, [1, 3, 4, 5, 4, 4, 1], 4_516_520), (1.4, 1.2, [1, 3, 5, 6, 5, 5, 1], 5_831_144),
+)
+    config = MobileNetConfig(; family=:v2, width_mult, depth_mult)
+    widths = [block["project"].out_channels for block in blocks(config)]
+    @test [count(==(width), widths) for width in unique(widths)] == repeats
+    @test num_params(config) == parameters
+    @test first(layers(config)).out_channels == 32
+    @test feature_channels(config) == 1280
+end
+
 @testset "the bottleneck family has twelve blocks of three convolutions" begin
     bottlenecks = blocks(MobileNetConfig(; family=:v1_bottleneck, width_mult=1))
     outputs = [64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 1024, 1024]
