@@ -27,6 +27,7 @@ CONFIGS = {
     ),
     "v1_bottleneck": MobileNetConfig("v1_bottleneck", 0.1, 33, 7, softmax=True),
     "v2": MobileNetConfig("v2", **NET),
+    "v1, head": MobileNetConfig("v1", **NET, head_conv=True),
     "v2, deeper": MobileNetConfig("v2", **NET, depth_mult=1.2),
     "v2, CIFAR form, keras padding": MobileNetConfig("v2", **NET, stem_stride=1, padding="keras"),
 }

@@ -56,6 +56,9 @@ MODEL_FIELDS: list[dict[str, Any]] = [
     {"family": "v2", "depth_mult": 1.3},
     {"depth_mult": 1.4},
     {"family": "v2", "depth_mult": "1"},
+    {"head_conv": True},
+    {"head_conv": 1},
+    {"family": "v2", "head_conv": True},
 ]
 
 TRAIN_FIELDS: list[dict[str, Any]] = [
@@ -115,6 +118,7 @@ INFERRED: list[tuple[dict[str, Any], str | None, dict[str, list[int]]]] = [
     ({"in_channels": 1, "num_classes": 2000}, None, {}),
     ({"family": "v2", "width_mult": 1.1, "depth_mult": 1.2}, None, {}),
     ({"family": "v2", "width_mult": 0.5, "depth_mult": 1.4, "in_channels": 1}, None, {}),
+    ({"width_mult": 0.25, "head_conv": True}, None, {}),
     ({"family": "v2", "depth_mult": 1.4}, None, {"stem.conv.weight": [40, 3, 3, 3]}),
     ({}, None, {"blocks.3.pointwise.conv.weight": [250, 128, 1, 1]}),
     ({}, None, {"blocks.3.pointwise.conv.weight": [2500, 128, 1, 1]}),

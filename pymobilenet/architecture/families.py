@@ -10,9 +10,9 @@ from typing import NamedTuple, TypeVar
 from pymobilenet.config import DEPTHS, STEM_CHANNELS, MobileNetConfig, rounded
 from pymobilenet.errors import ConfigError
 
-HEAD_CHANNELS = 1280
-"""Channels of V2's last convolution for width multipliers up to 1, as in torchvision, Keras and
-section 6.1 of the paper."""
+HEAD_CHANNELS = {"v1": 1024, "v2": 1280}
+"""Channels of the last 1x1 convolution for width multipliers up to 1: of V2 as in torchvision,
+Keras and section 6.1 of the paper; of V1 with `head_conv` as in timm, models/efficientnet.py."""
 
 
 class Stage(NamedTuple):
@@ -67,6 +67,7 @@ V2 = (
 
 TRUNKS = (
     MobileNetConfig("v1"),
+    MobileNetConfig("v1", head_conv=True),
     MobileNetConfig("v1_bottleneck"),
     *(MobileNetConfig("v2", depth_mult=depth_mult) for depth_mult in DEPTHS),
 )
@@ -148,7 +149,7 @@ def scaled(channels: int, config: MobileNetConfig) -> int:
 
 
 def layers(config: MobileNetConfig) -> tuple[Layer, ...]:
-    """Return the layers before the pooling, in order: ``stem``, the blocks', in V2 ``head``.
+    """Return the layers before the pooling, in order: ``stem``, the blocks', perhaps ``head``.
 
     Args:
         config: The architecture.
@@ -178,6 +179,8 @@ def _v1(config: MobileNetConfig, width: int) -> Iterator[Layer]:
         yield _depthwise(name, width, config, stride)
         yield _pointwise(f"{name}.pointwise", width, out)
         width = out
+    if config.head_conv:
+        yield _head(config, width)
 
 
 def _v1_bottleneck(config: MobileNetConfig, width: int) -> Iterator[Layer]:
@@ -202,9 +205,14 @@ def _v2(config: MobileNetConfig, width: int) -> Iterator[Layer]:
         residual = stride == 1 and width == out
         yield _pointwise(f"{name}.project", hidden, out, activation=False, residual=residual)
         width = out
+    yield _head(config, width)
+
+
+def _head(config: MobileNetConfig, width: int) -> Layer:
+    """The last 1x1 convolution."""
     width_mult = 1.0 if config.depth_mult > 1 else max(1.0, config.width_mult)
-    last = rounded(HEAD_CHANNELS, width_mult, config.rounding)
-    yield _pointwise("head", width, last)
+    channels = rounded(HEAD_CHANNELS[config.family], width_mult, config.rounding)
+    return _pointwise("head", width, channels)
 
 
 def blocks_of_stages(config: MobileNetConfig) -> list[tuple[int, int]]:

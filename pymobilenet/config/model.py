@@ -117,6 +117,8 @@ class MobileNetConfig(Record):
             repeats of all stages but the first and the last are multiplied and rounded up, and
             `width_mult` does not apply to the stem and the last 1x1 convolution
             (models/efficientnet.py, ``depth_multiplier`` and ``fix_stem_head``).
+        head_conv: Whether ``v1`` has a last 1x1 convolution to 1024 channels, as timm's
+            ``mobilenetv1_100h`` (models/efficientnet.py).
 
     Raises:
         ConfigError: A value is outside its range. The message names field, rule and value.
@@ -143,6 +145,7 @@ class MobileNetConfig(Record):
     dropout: float = 0.0
     softmax: bool = False
     depth_mult: float = 1.0
+    head_conv: bool = False
 
     _table = "model"
 
@@ -174,6 +177,9 @@ class MobileNetConfig(Record):
             raise ConfigError(
                 f"depth_mult must be {DEPTH_RULE}. Received: {self.depth_mult!r} with {self.family}"
             )
+        self._check_flag("head_conv")
+        if self.head_conv and self.family != "v1":
+            raise ConfigError(f"head_conv must be false except in v1. Received: {self.family}")
         if self.family == "v1_bottleneck":
             self._set_unless_default("bottleneck_ratio", 1, "in (0, 1]")
         elif self.bottleneck_ratio is not None:
@@ -183,14 +189,18 @@ class MobileNetConfig(Record):
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a dictionary, without a `depth_mult` of 1.
+        """Return the fields as a dictionary, without the defaults of `depth_mult` and `head_conv`.
 
-        Versions without that field read the files of nets that do not need it.
+        Versions without these fields read the files of nets that do not need them.
         """
         fields = super().to_dict()
-        if self.depth_mult == 1:
-            del fields["depth_mult"]
-        return fields
+        later = {"depth_mult": 1.0, "head_conv": False}
+        return {n: value for n, value in fields.items() if n not in later or later[n] != value}
+
+    @property
+    def is_variant(self) -> bool:
+        """Whether the layers are others than those of the family's paper."""
+        return self.depth_mult != 1 or self.head_conv
 
     def _set_unless_default(self, name: str, high: float, rule: str) -> None:
         """Convert and check a positive number, but leave the mark of a default in place."""

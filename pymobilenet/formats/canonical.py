@@ -11,7 +11,7 @@ import numpy as np
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import WeightsError
 from pymobilenet.formats.heads import DEFAULT_CLASSES, Head
-from pymobilenet.formats.infer_config import depth_of, infer_config
+from pymobilenet.formats.infer_config import infer_config, trunk_of
 from pymobilenet.formats.layout import Layout
 from pymobilenet.formats.match import Match
 from pymobilenet.formats.source import Source
@@ -80,10 +80,9 @@ def inferred_config(
     shapes |= {"classifier.weight": weight, "classifier.bias": bias}
     if "width_mult" in known and "rounding" in known:
         fields = {"num_classes": classes, "in_channels": shapes["stem.conv.weight"][1], **known}
-        depth_mult = depth_of(match.family, shapes)
-        return MobileNetConfig.from_dict(
-            {**fields, "family": match.family, "depth_mult": depth_mult}
-        )
+        published = trunk_of(match.family, shapes)
+        layers = {"depth_mult": published.depth_mult, "head_conv": published.head_conv}
+        return MobileNetConfig.from_dict({**fields, "family": match.family, **layers})
     try:
         return infer_config(match.family, shapes, match.layout.fixed.get("rounding"))
     except WeightsError as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,20 +17,36 @@ from pymobilenet.formats.exchange import FORMAT_VERSION
 from pymobilenet.weights import State
 
 
-def read(path: Path) -> tuple[State, dict[str, str]]:
-    """Read the tensors and the metadata of a ``.jld2`` or ``.bson`` file.
+@dataclass(frozen=True)
+class FluxFile:
+    """What a file of Flux or Lux holds.
+
+    Attributes:
+        tensors: Canonical name -> array.
+        metadata: Text by name; with the config in a file of this project's own.
+        settings: Fields of `MobileNetConfig` that another file's state shows.
+    """
+
+    tensors: State
+    metadata: dict[str, str]
+    settings: dict[str, Any]
+
+
+def read(path: Path) -> FluxFile:
+    """Read a ``.jld2`` or ``.bson`` file with MobileNets.jl.
+
+    It may hold what `MobileNets.save` writes, the `Flux.state` of a stock chain under any key or in
+    a dict, or Lux's ``ps`` and ``st``.
 
     Args:
-        path: A file that `MobileNets.save` wrote, or that holds the `Flux.state` of a chain of
-            Flux layers.
+        path: The file.
 
     Returns:
-        Canonical name -> array, float32 or float64, in C order; and the metadata, text by name,
-        with config and format_version.
+        The state, the metadata, and the fields of the config that the file states.
 
     Raises:
-        WeightsError: The file is damaged, or holds something else.
-        BackendUnavailable: Julia or JLD2.jl is not available.
+        WeightsError: No state of a model, or a whole model.
+        BackendUnavailable: Julia is not available.
     """
     with path.open("rb") as opened:
         backend = backend_with_jld2() if opened.read(4) == b"HDF5" else running_backend()
@@ -40,7 +58,12 @@ def read(path: Path) -> tuple[State, dict[str, str]]:
         }
         metadata = {str(name): str(file.metadata[name]) for name in file.metadata}
         config = str(backend.julia.to_json(file.config))
-    return state, {**metadata, keys.CONFIG: config, keys.FORMAT_VERSION: FORMAT_VERSION}
+        assumed = {str(name) for name in file.assumed}
+    if not assumed:
+        own = {keys.CONFIG: config, keys.FORMAT_VERSION: FORMAT_VERSION}
+        return FluxFile(state, {**metadata, **own}, {})
+    fields = MobileNetConfig.from_json(config).to_dict()
+    return FluxFile(state, metadata, {n: v for n, v in fields.items() if n not in assumed})
 
 
 def write(

@@ -48,7 +48,7 @@ def infer_config(family: str, shapes: Shapes, rounding: str | None = None) -> Mo
     Raises:
         WeightsError: No config has these shapes. The message names the tensor or the layer.
     """
-    trunk = MobileNetConfig(family, depth_mult=depth_of(family, shapes))
+    trunk = trunk_of(family, shapes)
     for name, shape in state_shapes(trunk).items():
         if len(shapes[name]) != len(shape):
             raise WeightsError(f"{name} must have {len(shape)} axes. Received: {shapes[name]}")
@@ -63,8 +63,8 @@ def infer_config(family: str, shapes: Shapes, rounding: str | None = None) -> Mo
     raise WeightsError(errors[0])
 
 
-def depth_of(family: str, shapes: Shapes) -> float:
-    """Return the published `depth_mult` of a family whose layers a state has.
+def trunk_of(family: str, shapes: Shapes) -> MobileNetConfig:
+    """Return the config in `architecture.TRUNKS` of a family whose layers a state has.
 
     Args:
         family: One of `pymobilenet.config.FAMILIES`.
@@ -76,7 +76,7 @@ def depth_of(family: str, shapes: Shapes) -> float:
     names = {name.removesuffix(".conv.weight") for name in shapes if name.endswith(".conv.weight")}
     for trunk in TRUNKS:
         if trunk.family == family and {layer.name for layer in layers(trunk)} == names:
-            return trunk.depth_mult
+            return trunk
     raise WeightsError(f"no net of family {family} has these layers. Received: {len(names)} layers")
 
 

@@ -37,6 +37,12 @@ _MOST_OBJECTS = 1000
 """The most objects that are searched for a description of a model."""
 
 
+SOFTMAX = (
+    "the file's last layer is a softmax; this model returns the logits before it (--set softmax=true "
+    "for probabilities)"
+)
+
+
 @dataclass
 class KerasFile:
     """The content of a Keras file.
@@ -45,6 +51,7 @@ class KerasFile:
         tensors: Name -> array with Keras' axes, see `pymobilenet.formats.keras_layout`.
         metadata: Text by name.
         settings: Fields of `MobileNetConfig` that the model's description states.
+        notes: Notes for the report.
         strides: The strides of the convolutions in order; empty without a description.
         images: The metadata of images that a Rescaling layer of the model scales.
     """
@@ -52,6 +59,7 @@ class KerasFile:
     tensors: dict[str, np.ndarray]
     metadata: dict[str, str]
     settings: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     strides: tuple[int, ...] = ()
     images: dict[str, str] = field(default_factory=dict)
 
@@ -198,6 +206,8 @@ def _with_description(keras_file: KerasFile, content: bytes, source: str) -> Ker
     }
     keras_file.settings = {name: value for name, value in settings.items() if value is not None}
     keras_file.images = _rescaling(rows)
+    if rows and rows[-1][1].get("activation") == "softmax":
+        keras_file.notes = (SOFTMAX,)
     return keras_file
 
 

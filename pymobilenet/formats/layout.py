@@ -53,6 +53,7 @@ class Layout:
             user names it.
         channels_last: Whether the axes of convolutions end with (I, O), as in Keras, rather than
             begin with (O, I).
+        has_variants: Whether the project also has nets with a `depth_mult` or `head_conv`.
         needs_prefix: Whether the names are too general without their common prefix.
     """
 
@@ -72,4 +73,13 @@ class Layout:
     namesake_classes: tuple[int, ...] = ()
     shared_names: bool = False
     channels_last: bool = False
+    has_variants: bool = False
     needs_prefix: bool = False
+
+    def has(self, config: MobileNetConfig) -> bool:
+        """Return whether the project has nets with the layers of a config.
+
+        Args:
+            config: The config.
+        """
+        return config.family in self.families and (self.has_variants or not config.is_variant)

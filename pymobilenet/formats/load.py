@@ -22,17 +22,18 @@ from pymobilenet.errors import ConfigError, WeightsError
 from pymobilenet.formats.canonical import canonical_trunk, inferred_config, state_with_head
 from pymobilenet.formats.conversion_report import ConversionReport
 from pymobilenet.formats.exchange import FORMAT_VERSION
-from pymobilenet.formats.heads import CLASSIFIER, DRAWN, Head, read_head
+from pymobilenet.formats.heads import read_head
 from pymobilenet.formats.layout import Layout
 from pymobilenet.formats.match import Match, match_layouts, no_match_error
 from pymobilenet.formats.name_map import match_map
-from pymobilenet.formats.origin import BACKGROUND, origin_of_pretrained
+from pymobilenet.formats.origin import origin_of_pretrained
 from pymobilenet.formats.registry import CONTAINERS, layouts_named
+from pymobilenet.formats.report_notes import differences, head_notes, metadata_with_scaling
 from pymobilenet.formats.sample import Sample, decide
 from pymobilenet.formats.settings import Settings, check_settings, complete
-from pymobilenet.formats.source import Source, read_source
+from pymobilenet.formats.source import FLUX, Source, read_source
 from pymobilenet.formats.structure import match_structure
-from pymobilenet.formats.torch_layouts import CANONICAL
+from pymobilenet.formats.torch_layouts import CANONICAL, FLUX_STATE
 from pymobilenet.formats.unit_names import COUNT
 from pymobilenet.hub import resolve_model_file
 from pymobilenet.strict_json import parse_object
@@ -114,6 +115,8 @@ def load_any(
     file_config = _file_config(path, source.metadata)
     if file_config is not None and _has_canonical_names(file_config, source, str(path)):
         check_floats(file_config, {**source.tensors, **source.moments}, str(path))
+    if source.container in FLUX and file_config is None:
+        layouts = (FLUX_STATE,)
     match = _match(source, layouts, layout, which, name_map)
     if source.moments and match.layout is not CANONICAL:
         raise WeightsError(
@@ -145,7 +148,7 @@ def load_any(
     state = state_with_head(new_config, trunk, head) | source.moments
     check_floats(new_config, state, str(path))
     is_foreign = file_config is None
-    metadata, scaling = _metadata(source, match, head, is_foreign)
+    metadata, scaling = metadata_with_scaling(source, match, head, is_foreign)
     class_names = IMAGENET_NAMES.get(new_config.num_classes)
     are_names_assumed = (
         class_names is not None
@@ -166,9 +169,9 @@ def load_any(
         notes=(
             *source.notes,
             *match.notes,
-            *_notes(match, head, new_config, is_foreign),
+            *head_notes(match, head, new_config, is_foreign),
             *sample_notes,
-            *_differences(match.layout, new_config, assumed),
+            *differences(match.layout, new_config, assumed),
             *((NAMES_NOTE.format(new_config.num_classes),) if are_names_assumed else ()),
         ),
         biases=match.biases,
@@ -248,54 +251,6 @@ def _ambiguous(source: Source, match: Match, config: MobileNetConfig) -> tuple[s
     )
     is_likely = config.num_classes in match.layout.namesake_classes
     return ("stem_stride",) if was_trained and is_likely else ()
-
-
-def _metadata(
-    source: Source, match: Match, head: Head, is_foreign: bool
-) -> tuple[dict[str, str], str]:
-    """Return the metadata with the scaling of images, and `ConversionReport.scaling`."""
-    metadata = {
-        n: t for n, t in source.metadata.items() if n not in (keys.CONFIG, keys.FORMAT_VERSION)
-    }
-    if head.weight is None:
-        metadata[CLASSIFIER] = DRAWN
-    if not is_foreign:
-        return metadata, ""
-    metadata = {**source.origin.metadata, **metadata}
-    if keys.PREPROCESSING in metadata:
-        return metadata, ""
-    images = match.layout.images.get(match.family, {})
-    return metadata | dict(images), "layout" if images else "unknown"
-
-
-def _notes(match: Match, head: Head, config: MobileNetConfig, is_foreign: bool) -> tuple[str, ...]:
-    notes = []
-    if match.biases:
-        notes.append(f"the biases of {len(match.biases)} convolutions are in the running means")
-    if head.weight is None:
-        notes.append(
-            f"{head.note}: one for {config.num_classes} classes is initialized at random and not "
-            "trained; --set num_classes=N for another number"
-        )
-    elif head.note:
-        notes.append(head.note)
-    if is_foreign and match.layout.name == "huggingface" and config.num_classes == 1001:
-        notes.append(BACKGROUND)
-    return tuple(notes)
-
-
-def _differences(
-    layout: Layout, config: MobileNetConfig, assumed: Mapping[str, Any]
-) -> tuple[str, ...]:
-    """Return a note on the fields that differ from the project's defaults."""
-    differences = [
-        f"{field} {getattr(config, field)!r} ({value!r})"
-        for field, value in layout.fixed.items()
-        if field not in ("rounding", "resolution")
-        and field not in assumed
-        and getattr(config, field) != value
-    ]
-    return (f"other than {layout.name}'s: {', '.join(differences)}",) if differences else ()
 
 
 def _check_strides(source: Source, config: MobileNetConfig) -> None:

@@ -79,7 +79,7 @@ def match_layouts(
     Raises:
         WeightsError: The file has several models, or names of several layouts.
     """
-    fits = [trial for trial in _trials(tensors, layouts) if trial.fits]
+    fits = _without_shorter([trial for trial in _trials(tensors, layouts) if trial.fits])
     if which is not None and len(fits) > 1:
         fits = [trial for trial in fits if which in trial.prefix] or fits
     if len(fits) > 1 and len({trial.prefix for trial in fits}) > 1:
@@ -91,6 +91,16 @@ def match_layouts(
         titles = " and ".join(dict.fromkeys(trial.title for trial in fits))
         raise WeightsError(f"{source}: its names are those of {titles}; select one with --from")
     return fits[0] if fits else None
+
+
+def _without_shorter(fits: list[Match]) -> list[Match]:
+    """Return the matches whose trunk is no part of another match's, as V1's is of 100h's."""
+    trunks = [set(trial.names.values()) for trial in fits]
+    return [
+        trial
+        for trial, names in zip(fits, trunks, strict=True)
+        if not any(names < other for other in trunks)
+    ]
 
 
 def no_match_error(
@@ -164,7 +174,7 @@ def _score(trial: Match) -> int:
 def _trials(tensors: Mapping[str, np.ndarray], layouts: Sequence[Layout]) -> Iterable[Match]:
     """Yield a match, complete or not, for each layout, family and prefix."""
     for layout in layouts:
-        for trunk_config in (config for config in TRUNKS if config.family in layout.families):
+        for trunk_config in filter(layout.has, TRUNKS):
             table = layout.rename(trunk_config)
             trunk = {name: peer for name, peer in table.items() if "classifier." not in name}
             common = _common(trunk.values())

@@ -199,9 +199,13 @@ def _layout_for(
     path: Path, name: str, layouts: tuple[Layout, ...], config: MobileNetConfig
 ) -> Layout:
     for layout in layouts:
-        if config.family in layout.families:
+        if layout.has(config):
             return layout
     families = ", ".join(family for layout in layouts for family in layout.families)
+    if config.family in families.split(", "):
+        raise WeightsError(
+            f"{path}: {name} has no nets with depth_mult or head_conv. Received: {config.to_json()}"
+        )
     raise WeightsError(f"{path}: {name} has the families {families}. Received: {config.family}")
 
 

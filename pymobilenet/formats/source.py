@@ -20,6 +20,9 @@ from pymobilenet.formats.state_dicts import choose_state_dict, trainer_arguments
 ORDERED = ("pt", "onnx", "npz")
 """Containers whose tensors are in the order of the layers."""
 
+FLUX = ("jld2", "bson")
+"""Containers that MobileNets.jl reads; it gives the canonical names."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -84,6 +87,7 @@ def read_source(
     elif kind == "keras":
         file = import_function("pymobilenet.formats.keras_file", "read_keras")(path)
         tensors, metadata, strides = file.tensors, file.metadata | file.images, file.strides
+        notes += file.notes
         if file.settings and known_origin is None:
             origin = Origin(file.settings, "model_config")
     elif kind == "onnx":
@@ -91,6 +95,10 @@ def read_source(
         tensors, metadata, name_map = graph.tensors, graph.metadata, graph.name_map
         origin = Origin(graph.settings, "graph")
         notes += graph.notes
+    elif kind in FLUX:
+        flux = import_function(CONTAINERS[kind].module, CONTAINERS[kind].reader)(path)
+        tensors, metadata = flux.tensors, flux.metadata
+        origin = Origin(flux.settings, "Flux.state") if flux.settings else origin
     elif path.name == INDEX:
         tensors, metadata = read_parts(path)
     else:

@@ -49,7 +49,12 @@ _TIMM_INVERTED = {
     "project": ("blocks.{s}.{r}.conv_pwl", "blocks.{s}.{r}.bn3"),
 }
 _TIMM = {
-    "v1": UnitNames(stem=("conv_stem", "bn1"), first=_TIMM_SEPARABLE, blocks=_TIMM_SEPARABLE),
+    "v1": UnitNames(
+        stem=("conv_stem", "bn1"),
+        first=_TIMM_SEPARABLE,
+        blocks=_TIMM_SEPARABLE,
+        head=("conv_head", "bn2"),
+    ),
     "v2": UnitNames(
         stem=("conv_stem", "bn1"),
         first=_TIMM_SEPARABLE,
@@ -59,8 +64,29 @@ _TIMM = {
 }
 
 CANONICAL = Layout(
-    name="canonical", families=("v1", "v1_bottleneck", "v2"), fixed={}, rename=_canonical
+    name="canonical",
+    families=("v1", "v1_bottleneck", "v2"),
+    fixed={},
+    rename=_canonical,
+    has_variants=True,
 )
+
+FLUX_STATE = Layout(
+    name="flux",
+    families=("v1", "v1_bottleneck", "v2"),
+    # Metalhead.jl, convnets/builders/mobilenet.jl, and Flux's BatchNorm
+    fixed={
+        "stem_stride": 2,
+        "padding": "symmetric",
+        "activation": "relu6",
+        "norm_eps": 1e-5,
+        "norm_momentum": 0.1,
+    },
+    rename=_canonical,
+    has_variants=True,
+    source="Metalhead",
+)
+"""A state of Flux or Lux, whose layers MobileNets.jl has given canonical names."""
 
 _TORCHVISION_FIXED = {
     "stem_stride": 2,  # models/mobilenetv2.py, MobileNetV2.__init__: features[0]
@@ -115,4 +141,5 @@ TIMM = Layout(
     # models/efficientnet.py, default_cfgs: IMAGENET_INCEPTION_MEAN for mobilenetv1_100 and _125
     images={"v1": HALF, "v2": IMAGENET},
     source="timm",
+    has_variants=True,
 )

@@ -58,7 +58,7 @@ class UnitNames:
         stem: The names of the first unit.
         first: Role -> names in block 0, which has no expansion in V2.
         blocks: Role -> names in the other blocks.
-        head: The names of V2's last unit.
+        head: The names of the last unit, if there is one after the blocks.
         biased: Roles whose convolutions have a bias.
     """
 

@@ -38,6 +38,7 @@ MODELS = {
     "mobilenetv2_110d": ("timm", "v2", 1.1, of_timm("mobilenetv2_110d")),
     "mobilenetv2_120d": ("timm", "v2", 1.2, of_timm("mobilenetv2_120d")),
     "mobilenetv1_100": ("timm", "v1", 1.0, of_timm("mobilenetv1_100")),
+    "mobilenetv1_100h": ("timm", "v1", 1.0, of_timm("mobilenetv1_100h")),
     "mobilenetv1_125": ("timm", "v1", 1.25, of_timm("mobilenetv1_125")),
 }
 
@@ -139,6 +140,7 @@ def test_an_exported_model_has_the_peers_outputs(name, tmp_path, images):
         num_classes=CLASSES,
         rounding="multiple_of_8",
         depth_mult=DEEPER.get(name, 1),
+        head_conv=name.endswith("h"),
     )
     state = backend("torch").build(config, seed=3, dtype="float64").get_state()
     save_as(tmp_path / "ours.pth", config, state, layout)

@@ -35,10 +35,10 @@ const V2 = (
 )
 
 """
-Channels of V2's last convolution, for every width multiplier up to 1 (torchvision, Keras, and section 6.1 of
-the paper).
+Channels of the last 1x1 convolution, for every width multiplier up to 1: of V2 as in torchvision, Keras, and section
+6.1 of the paper; of V1 with `head_conv` as in timm, models/efficientnet.py.
 """
-const HEAD_CHANNELS = 1280
+const HEAD_CHANNELS = Dict("v1" => 1024, "v2" => 1280)
 
 """
 One row of the architecture: a convolution without bias, its norm and its activation.
@@ -115,9 +115,9 @@ function layer_groups(config::MobileNetConfig)
         push!(groups, block_layers(config, name, stage, width, out, stride))
         width = out
     end
-    if config.family == "v2"
+    if config.family == "v2" || config.head_conv
         width_mult = config.depth_mult > 1 ? 1.0 : max(1.0, config.width_mult)
-        head_width = rounded(HEAD_CHANNELS, width_mult, config.rounding)
+        head_width = rounded(HEAD_CHANNELS[config.family], width_mult, config.rounding)
         push!(groups, [conv1x1("head", width, head_width)])
     end
     return groups
@@ -164,7 +164,7 @@ const FAMILY_BLOCKS = Dict(
 
 "A config for each list of layers that a model can have."
 const TRUNKS = (
-    MobileNetConfig(), MobileNetConfig(; family="v1_bottleneck"),
+    MobileNetConfig(), MobileNetConfig(; head_conv=true), MobileNetConfig(; family="v1_bottleneck"),
     (MobileNetConfig(; family="v2", depth_mult) for depth_mult in DEPTHS)...,
 )
 

@@ -4,13 +4,16 @@
     to_json(config)
 
 The config as JSON with sorted keys and no spaces, the same bytes as Python's: equal configs give equal text.
-A `depth_mult` of 1 is left out, so that versions without that field read the text.
+The defaults of `depth_mult` and `head_conv` are left out, so that versions without these fields read the text.
 """
 function to_json(config::Union{MobileNetConfig,TrainConfig})
     names = sort!(collect(fieldnames(typeof(config))))
-    config isa MobileNetConfig && config.depth_mult == 1 && filter!(!=(:depth_mult), names)
+    config isa MobileNetConfig && filter!(name -> !is_later_default(config, name), names)
     return json_text([string(name) => getfield(config, name) for name in names])
 end
+
+is_later_default(config, name) =
+    (name === :depth_mult && config.depth_mult == 1) || (name === :head_conv && !config.head_conv)
 
 """
     from_json(MobileNetConfig, text)

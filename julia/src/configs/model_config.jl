@@ -78,6 +78,7 @@ Options are symbols or strings; the fields hold strings, the form of the files.
 - `depth_mult`: 1; in `:v2` also 1.2 or 1.4, as timm's `mobilenetv2_110d` and `_120d`: the repeats of all
   stages but the first and the last are multiplied and rounded up, and `width_mult` does not apply to the stem
   and the last 1x1 convolution.
+- `head_conv`: whether `:v1` has a last 1x1 convolution to 1024 channels, as timm's `mobilenetv1_100h`.
 
 Throws a `ConfigError` that names field, rule and value for a value outside its range.
 
@@ -102,10 +103,12 @@ Base.@kwdef struct MobileNetConfig
     dropout::Float64 = 0.0
     softmax::Bool = false
     depth_mult::Float64 = 1.0
+    head_conv::Bool = false
 
     function MobileNetConfig(
         family, width_mult, resolution, num_classes, in_channels, stem_stride, rounding, padding,
         bottleneck_ratio, activation, norm_eps, norm_momentum, dropout, softmax, depth_mult,
+        head_conv,
     )
         family = checked_choice("family", family, FAMILIES)
         defaults = FAMILY_DEFAULTS[family]
@@ -126,8 +129,14 @@ Base.@kwdef struct MobileNetConfig
             checked_number(Float64, "dropout", dropout, 0, 0.999, "in [0, 0.999]"),
             checked_flag("softmax", softmax),
             checked_depth(family, depth_mult),
+            checked_head_conv(family, head_conv),
         )
     end
+end
+
+function checked_head_conv(family, head_conv)
+    checked_flag("head_conv", head_conv) && family != "v1" || return head_conv
+    throw(ConfigError("head_conv must be false except in v1. Received: $family"))
 end
 
 "`depth_mult` as a `Float64`."

@@ -61,6 +61,18 @@ function flux_fields(leaves)
     return fields
 end
 
+"The fields of a config that change a model's outputs and that its `Flux.state` does not contain."
+function assumed_fields(state)
+    leaves = flux_leaves(state)
+    fields, stem = flux_fields(leaves), leaves.convs[1].fields
+    is_known = Dict(
+        "stem_stride" => haskey(fields, :stem_stride), "padding" => haskey(stem, :pad),
+        "norm_eps" => haskey(fields, :norm_eps),
+    )
+    names = ("stem_stride", "padding", "activation", "norm_eps", "resolution")
+    return String[name for name in names if !get(is_known, name, false)]
+end
+
 "The `Float64` with the decimal digits of a number: 1e-5 for `1f-5`."
 decimal(value::AbstractFloat) = parse(Float64, replace(string(value), 'f' => 'e'))
 decimal(value) = value

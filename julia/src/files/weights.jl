@@ -75,14 +75,14 @@ function write_weights(
 end
 
 """
-    MobileNets.read_weights(path; config=nothing) -> (; config, state, versions, metadata)
+    MobileNets.read_weights(path; config=nothing) -> (; config, state, versions, metadata, assumed)
 
 The config of a file, its state (a `Dict` of name => array), the library versions of the writer, and the other metadata.
 The format is detected from the content: safetensors, NumPy's npz, JLD2 (requires JLD2.jl to be loaded) or BSON.
 
 JLD2 and BSON files may contain the `Flux.state` of any stock model of a known family, see
 [`MobileNets.from_flux_state`](@ref). If such a file has no config, `config` is used, or else the config is inferred,
-see [`MobileNets.infer_config`](@ref).
+see [`MobileNets.infer_config`](@ref). `assumed` has the fields that change outputs and that the file does not state.
 
 All content is checked; throws a `WeightsError` that names the file and the tensor or rule.
 """
@@ -102,9 +102,11 @@ function read_weights(path; config=nothing)
         error isa Union{ConfigError,ArgumentError} || rethrow()
         throw(WeightsError("$path: metadata: $(error.msg)"))
     end
+    is_inferred = isnothing(file_config) && isnothing(config)
     config = select_config(path, file_config, config, contents)
+    assumed = is_inferred ? assumed_fields(contents.value) : String[]
     state = canonical_state(path, config, contents)
-    return (; config, state, versions, metadata)
+    return (; config, state, versions, metadata, assumed)
 end
 
 "The config of the file, which `config` must equal if it is given; else `config`; else the inferred config."

@@ -74,7 +74,7 @@ kernels_of(model::MobileNet, workspace) =
 function undefined_model(config::MobileNetConfig, ::Type{T}, kernels=:fast) where {T}
     kernels = Symbol(checked_choice("kernels", kernels, KERNELS))
     blocks = [undefined_block(config, group, T) for group in layer_groups(config)]
-    head = config.family == "v2" ? pop!(blocks).head : nothing
+    head = haskey(last(blocks), :head) ? pop!(blocks).head : nothing
     stem = popfirst!(blocks).stem
     weight = Matrix{T}(undef, feature_channels(config), config.num_classes)
     classifier = Classifier(weight, Vector{T}(undef, config.num_classes))

@@ -76,7 +76,23 @@ end
     JLD2.jldsave(file("bare.jld2"); model_state=Flux.state(Flux.Chain(Flux.Dense(2 => 3))))
     @test occursin("0 Conv, 0 BatchNorm, 1 Dense", message(() -> load(file("bare.jld2")), WeightsError))
     JLD2.jldsave(file("bare.jld2"); weights=[1.0])
-    @test occursin("no model_state, but weights", message(() -> load(file("bare.jld2")), WeightsError))
+    @test occursin("no state of a model is under its keys weights", message(() -> load(file("bare.jld2")), WeightsError))
+end
+
+@testset "a state under another key, in a Dict or of Lux is read, and a whole model is refused" begin
+    chain = flux_chain(MobileNet(TINY))
+    state = Flux.state(chain)
+    expected = MobileNets.from_flux_state(TINY, state)
+    JLD2.jldsave(file("other.jld2"); weights=state, opt_state=(weight=[1.0],))
+    contents = read_weights(file("other.jld2"))
+    @test contents.state == expected
+    @test contents.assumed == ["activation", "resolution"]
+    JLD2.jldsave(file("other.jld2"); checkpoint=Dict("model" => state, "epoch" => 3))
+    @test read_weights(file("other.jld2")).state == expected
+    JLD2.jldsave(file("other.jld2"); first=state, second=state)
+    @test occursin("several states, first, second", message(() -> load(file("other.jld2")), WeightsError))
+    JLD2.jldsave(file("other.jld2"); model_state=chain)
+    @test occursin("a whole model", message(() -> load(file("other.jld2")), WeightsError))
 end
 
 "Counts how often a value is constructed or converted."

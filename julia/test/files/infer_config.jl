@@ -39,7 +39,7 @@ end
 @testset "the state of a stock chain gives its config: $(config.family)" for config in (
     MobileNetConfig(; width_mult=0.3331, num_classes=3), MobileNetConfig(; family=:v2, width_mult=1.4, norm_eps=1e-3),
     MobileNetConfig(; family=:v1_bottleneck, bottleneck_ratio=0.5, stem_stride=1, padding=:keras),
-    MobileNetConfig(; family=:v2, width_mult=0.5, depth_mult=1.2),
+    MobileNetConfig(; family=:v2, width_mult=0.5, depth_mult=1.2), MobileNetConfig(; width_mult=0.25, head_conv=true),
 )
     state = Flux.state(flux_chain(MobileNet(config)))
     @test MobileNets.infer_config(state) == config
