@@ -26,7 +26,7 @@ class ConversionReport:
         biases: Name in the file of a convolution's bias -> canonical name of the unit.
         assumed: Fields of the config that neither the file, the user nor a sample determines, with
             the values assumed.
-        assumed_as: The project whose defaults these values are.
+        assumed_as: The project whose defaults these values are; "" if they are this project's.
         scaling: The source of the scaling of images: "" for the file, "layout" for the defaults of
             the layout, "unknown" for none.
         namesakes: Other nets that have the same tensor names.
@@ -70,8 +70,9 @@ class ConversionReport:
         strides = ", and the strides of the blocks" if "stem_stride" in self.assumed else ""
         name = next(iter(self.assumed))
         namesakes = f" ({self.namesakes})" if self.namesakes else ""
+        builder = f", as {self.assumed_as} builds it" if self.assumed_as else ""
         return (
-            f"assumed, as {self.assumed_as} builds it, since the file does not state them: {fields}"
+            f"assumed{builder}, since the file does not state them: {fields}"
             f"{strides}"
             f"{scaling}; use --set {name}=... for other values, or check them with "
             f"--sample{namesakes}"

@@ -38,8 +38,8 @@ _MOST_OBJECTS = 1000
 
 
 SOFTMAX = (
-    "the file's last layer is a softmax; this model returns the logits before it (--set softmax=true "
-    "for probabilities)"
+    "the file's last layer is a softmax; this model returns the logits before it "
+    "(--set softmax=true for probabilities)"
 )
 
 

@@ -176,7 +176,7 @@ def load_any(
         ),
         biases=match.biases,
         assumed=assumed,
-        assumed_as=match.layout.source or match.layout.name,
+        assumed_as=match.layout.source,
         scaling=scaling,
         namesakes=match.layout.namesakes,
     )

@@ -115,7 +115,9 @@ def _in_order(
     names = list(convolutions)
     if not is_ordered and len(names) >= len(rows):
         names = _stem_first(tensors, names, layout)
-    if len(names) == len(rows) + 1 and _kind(tensors[names[-1]], layout) == "pointwise":
+    has_linear = any(tensor.ndim == 2 for tensor in tensors.values())
+    is_longer = len(names) == len(rows) + 1 and _kind(tensors[names[-1]], layout) == "pointwise"
+    if is_longer and not has_linear:
         names.pop()  # a classifier that is a 1x1 convolution
     if len(names) != len(rows):
         return f"has {len(rows)} convolutions, not {len(names)}"
