@@ -4,7 +4,7 @@ import pytest
 from format_models import BOTTLENECK, KERAS_V1, METADATA, V1, V2, assert_same_state, random_state
 
 from pymobilenet import TrainConfig, backend
-from pymobilenet.errors import PymobilenetError
+from pymobilenet.errors import PymobilenetError, WeightsError
 from pymobilenet.formats import convert, load_any, save_as
 
 pytestmark = pytest.mark.julia
@@ -102,7 +102,7 @@ def test_a_state_is_found_wherever_it_lies_and_what_it_does_not_say_is_told(stat
     ],
 )
 def test_a_file_without_one_state_is_refused_before_julia_reads_it(states, name, message):
-    with pytest.raises(PymobilenetError, match=message):
+    with pytest.raises(WeightsError, match=message):
         load_any(states / f"{name}.jld2")
 
 

@@ -13,7 +13,7 @@ from isolated_process import write_files
 from mutations import mutations, truncations
 
 from pymobilenet import backend
-from pymobilenet.errors import JuliaError, PymobilenetError
+from pymobilenet.errors import PymobilenetError, WeightsError
 from pymobilenet.formats import load_any, save_as
 from pymobilenet.formats.exchange import read_weights
 from pymobilenet.parity.verify import verify
@@ -76,7 +76,7 @@ def test_bson_errors_state_the_rule(paths, attack):
     julia_message = in_julia(path)
     assert str(path) in julia_message
     assert attack.message in julia_message
-    with pytest.raises(JuliaError, match=path.name):
+    with pytest.raises(WeightsError, match=path.name):
         load_any(path)
 
 

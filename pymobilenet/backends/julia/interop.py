@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pymobilenet.errors import JuliaError
+from pymobilenet.errors import JuliaError, WeightsError
 
 
 def view(array: Any) -> np.ndarray:
@@ -105,11 +105,14 @@ def translate_julia_errors() -> Iterator[None]:
     """Raise errors of Julia as `JuliaError` with Julia's text, inside a ``with`` block.
 
     Raises:
-        JuliaError: Julia has thrown an exception.
+        WeightsError: MobileNets.jl has refused a file, which needs no stack trace.
+        JuliaError: Julia has thrown another exception.
     """
     import juliacall
 
     try:
         yield
     except juliacall.JuliaError as error:
+        if str(juliacall.Main.nameof(juliacall.Main.typeof(error.exception))) == "WeightsError":
+            raise WeightsError(str(error.exception.msg)) from None
         raise JuliaError(f"Julia: {error}") from error
