@@ -10,7 +10,7 @@ from pymobilenet.parity import read_recordings, run_parity
 from pymobilenet.parity.floors import floors, program, with_unmasked
 from pymobilenet.parity.judge import compare_observations, is_doubtful, verdicts
 from pymobilenet.parity.observe import observe
-from pymobilenet.parity.recording import recording_images, thin
+from pymobilenet.parity.recording import recording_images, subsample
 from pymobilenet.parity.reference import compute_reference
 
 pytestmark = pytest.mark.julia
@@ -42,14 +42,16 @@ def test_a_recording_is_what_julia_computes_today(recording):
     scenario = recording.scenario
     reference = compute_reference(scenario, recording_images())
     julia = backend("julia").build(scenario.config, dtype=scenario.dtype)
-    fresh = thin(observe(julia, reference.inputs, reference.masks))
+    fresh = subsample(observe(julia, reference.inputs, reference.masks))
     torch = backend("torch").build(scenario.config, dtype=scenario.dtype)
-    base = thin(observe(torch, reference.inputs, reference.masks))
-    leader = program(torch, reference.inputs, reference.masks, base, transform=thin)
+    base = subsample(observe(torch, reference.inputs, reference.masks))
+    leader = program(torch, reference.inputs, reference.masks, base, transform=subsample)
 
     def rows_by(allowed):
         by_name = {"fresh": fresh, "recorded": recording.observations}
-        return compare_observations(thin(reference.observations), by_name, with_unmasked(allowed))
+        return compare_observations(
+            subsample(reference.observations), by_name, with_unmasked(allowed)
+        )
 
     allowed = floors(leader, [], scenario.dtype, lambda allowed: is_doubtful(rows_by(allowed)))
     assert all(verdict.passed for verdict in verdicts(scenario.name, rows_by(allowed)))

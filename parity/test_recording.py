@@ -10,7 +10,7 @@ from pymobilenet import backend
 from pymobilenet.errors import BackendUnavailable, WeightsError
 from pymobilenet.parity import Recording, Scenario, read_recordings, record
 from pymobilenet.parity.observe import Key, observe
-from pymobilenet.parity.recording import _write, inputs_digest, read_recording, thin
+from pymobilenet.parity.recording import _write, inputs_digest, read_recording, subsample
 from pymobilenet.parity.reference import compute_reference
 from pymobilenet.parity.run import compare_models, replay
 
@@ -25,7 +25,7 @@ def recorded(config):
     config = dataclasses.replace(config, num_classes=100)
     reference = compute_reference(Scenario(config, "float64", batch_size=8), recording_images())
     model = backend("torch").build(config, dtype="float64", memory_format="channels_last")
-    observations = thin(observe(model, reference.inputs, reference.masks))
+    observations = subsample(observe(model, reference.inputs, reference.masks))
     digest = inputs_digest(reference.inputs, reference.masks)
     losses = {"calm": np.array([4.6, 4.5])}
     return Recording(

@@ -42,9 +42,9 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
     except _InvalidNameError:
         raise
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"not JSON ({error}). Received: {shown(decoded)}") from None
+        raise ValueError(f"not JSON ({error}). Received: {excerpt(decoded)}") from None
     if not isinstance(value, dict):
-        raise ValueError(f"not a JSON object. Received: {shown(value)}")
+        raise ValueError(f"not a JSON object. Received: {excerpt(value)}")
     return value
 
 
@@ -63,11 +63,11 @@ def check_texts(values: Any, name: str) -> dict[str, str]:
     """
     are_texts = isinstance(values, dict) and all(isinstance(text, str) for text in values.values())
     if not are_texts:
-        raise ValueError(f"{name} must be an object of strings. Received: {shown(values)}")
+        raise ValueError(f"{name} must be an object of strings. Received: {excerpt(values)}")
     return dict(values)
 
 
-def shown(value: Any) -> str:
+def excerpt(value: Any) -> str:
     """Return a value as JSON for an error message, truncated.
 
     Args:
@@ -85,9 +85,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, value in pairs:
         if name in values:
-            raise _InvalidNameError(f"the name {shown(name)} appears twice")
+            raise _InvalidNameError(f"the name {excerpt(name)} appears twice")
         if not all(_is_valid_unicode(text) for text in (name, value) if isinstance(text, str)):
-            raise _InvalidNameError(f"half a surrogate pair in or at the name {shown(name)}")
+            raise _InvalidNameError(f"half a surrogate pair in or at the name {excerpt(name)}")
         values[name] = value
     return values
 

@@ -47,17 +47,20 @@ def test_the_p_value_and_the_interval_are_the_formulas(shift):
     assert result.interval == pytest.approx(interval)
     assert result.p_value == pytest.approx(p_value)
     inside = interval[0] > -0.02 and interval[1] < 0.02
-    assert result.shown == inside
+    assert result.is_equivalent == inside
 
 
 def test_a_difference_as_large_as_the_margin_is_rarely_called_equivalent():
     draw = np.random.default_rng(1)
-    shown = [equivalence(draw.normal(0, 1, 10), draw.normal(1, 1, 10), 1).shown for _ in range(400)]
+    shown = [
+        equivalence(draw.normal(0, 1, 10), draw.normal(1, 1, 10), 1).is_equivalent
+        for _ in range(400)
+    ]
     assert np.mean(shown) < 0.08  # 5 %, and three deviations of 400 draws
 
 
 def test_few_scattered_values_show_nothing():
-    assert not equivalence([0.2, 0.4], [0.2, 0.4], 0.02).shown
+    assert not equivalence([0.2, 0.4], [0.2, 0.4], 0.02).is_equivalent
 
 
 def test_the_example_runs():

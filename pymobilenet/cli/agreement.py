@@ -203,11 +203,11 @@ def equivalence(
             values = run_seeds(loaded, pair, range(seeds), out, advance)
         first, second = (values[name] for name in names)
         outcome = test_equivalence(first, second, margin)
-        result = {"accuracy": values, **asdict(outcome), "equivalent": outcome.shown}
+        result = {"accuracy": values, **asdict(outcome), "equivalent": outcome.is_equivalent}
         with atomic_write(out / "equivalence.json") as file:
             file.write(json.dumps(result, indent=1).encode())
     low, high = outcome.interval
-    word = "[green]equivalent[/]" if outcome.shown else "[red]not shown to be equivalent[/]"
+    word = "[green]equivalent[/]" if outcome.is_equivalent else "[red]not shown to be equivalent[/]"
     console.print(
         f"{names[0]} {sum(first) / seeds:.2%}, {names[1]} {sum(second) / seeds:.2%} in the mean of "
         f"{seeds} seeds; difference {100 * outcome.difference:+.2f} points, 90 % interval "
@@ -215,7 +215,7 @@ def equivalence(
         f"(TOST, p = {outcome.p_value:.1g})",
         soft_wrap=True,
     )
-    if not outcome.shown:
+    if not outcome.is_equivalent:
         raise typer.Exit(1)
 
 

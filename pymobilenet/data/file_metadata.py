@@ -16,7 +16,7 @@ from pymobilenet import metadata_keys as keys
 from pymobilenet.data.dataset import Channels, Dataset, Statistics
 from pymobilenet.data.preprocessing import PREPROCESSING, check_name, scaling
 from pymobilenet.errors import WeightsError
-from pymobilenet.strict_json import shown
+from pymobilenet.strict_json import excerpt
 
 DEFAULT = "standard"
 """The preprocessing if neither the file nor the user names one: that of `fit`."""
@@ -97,7 +97,7 @@ def _channels(metadata: Mapping[str, str], key: str, source: str) -> Channels:
     if not is_three or not all(_is_valid(key, value) for value in values):
         raise WeightsError(
             f"{source}: metadata {key} must be JSON, three finite numbers"
-            f"{' above 0' if key == keys.STD else ''}. Received: {shown(metadata[key])}"
+            f"{' above 0' if key == keys.STD else ''}. Received: {excerpt(metadata[key])}"
         )
     red, green, blue = map(float, values)
     return red, green, blue

@@ -35,7 +35,7 @@ class Equivalence:
     margin: float
 
     @property
-    def shown(self) -> bool:
+    def is_equivalent(self) -> bool:
         """Whether the groups are equivalent within the margin."""
         return self.p_value < LEVEL
 
@@ -56,7 +56,7 @@ def equivalence(first: Sequence[float], second: Sequence[float], margin: float) 
         BackendUnavailable: SciPy is not installed.
 
     >>> result = equivalence([0.50, 0.51, 0.49, 0.50], [0.50, 0.52, 0.49, 0.51], margin=0.03)
-    >>> result.shown, round(result.difference, 3)
+    >>> result.is_equivalent, round(result.difference, 3)
     (True, 0.005)
     """
     if not margin > 0:

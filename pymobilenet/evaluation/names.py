@@ -16,7 +16,7 @@ from pymobilenet.data import Dataset
 from pymobilenet.errors import DataError, WeightsError
 from pymobilenet.files import read_text_file
 from pymobilenet.hub import imagenet_classes
-from pymobilenet.strict_json import shown
+from pymobilenet.strict_json import excerpt
 from pymobilenet.weights.state import truncate
 
 _CIFAR_10 = "airplane automobile bird cat deer dog frog horse ship truck"
@@ -134,7 +134,7 @@ def _from_metadata(text: str, source: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise WeightsError(
             f"{source}: metadata {keys.CLASSES} must be JSON, a list of names or one of "
-            f"{', '.join(OFFICIAL)}. Received: {shown(text)}"
+            f"{', '.join(OFFICIAL)}. Received: {excerpt(text)}"
         )
     return tuple(value)
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pymobilenet.errors import DataError
-from pymobilenet.strict_json import parse_object, shown
+from pymobilenet.strict_json import excerpt, parse_object
 
 LOG, CURVES = "log.jsonl", "curves.png"
 
@@ -104,7 +104,7 @@ def _row(line: bytes, last_epoch: float) -> dict[str, float]:
         raise ValueError(f"must have the keys {', '.join(FIELDS)}. Missing: {', '.join(missing)}")
     for key, rule in FIELDS.items():
         if not _is_valid(key, values[key], last_epoch):
-            raise ValueError(f"{key} must be {rule}. Received: {shown(values[key])}")
+            raise ValueError(f"{key} must be {rule}. Received: {excerpt(values[key])}")
     return {key: math.nan if values[key] is None else float(values[key]) for key in FIELDS}
 
 

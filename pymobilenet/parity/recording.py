@@ -60,7 +60,7 @@ class Recording:
         versions: Library -> version.
         machine: Operating system and processor architecture.
         digest: Of the inputs (`inputs_digest`).
-        observations: The results, thinned (`thin`).
+        observations: The results, a sample of their values (`subsample`).
         curves: Title -> losses (steps,).
     """
 
@@ -78,7 +78,7 @@ def recording_images() -> Dataset:
     return synthetic(num_images=4096, split="train", num_classes=100, seed=0)
 
 
-def thin(observations: Observations) -> Observations:
+def subsample(observations: Observations) -> Observations:
     """Return at most `MAX_ELEMENTS` evenly spaced elements of each tensor, and all logits."""
     return {
         key: value if key.name == "logits" or value.size <= MAX_ELEMENTS else _spaced(value)
@@ -133,7 +133,7 @@ def record(
             f"only the Julia backend can be recorded. Received: {backend.name}"
         )
     model = backend.build(scenario.config, dtype=scenario.dtype)
-    observations = thin(observe(model, inputs, shared_masks))
+    observations = subsample(observe(model, inputs, shared_masks))
     curves = {}
     for title in RECORDED_CURVES if scenario.dtype == "float64" else ():
         train = CURVE_RECIPES[title]

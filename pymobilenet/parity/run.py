@@ -24,7 +24,7 @@ from pymobilenet.parity.recording import (
     Recording,
     check_inputs,
     recording_images,
-    thin,
+    subsample,
 )
 from pymobilenet.parity.reference import Reference, compute_reference
 from pymobilenet.parity.report import ParityReport, ScenarioResult
@@ -178,9 +178,11 @@ def replay(
         inputs, masks = reference.inputs, reference.masks
         check_inputs(recording, inputs, masks)
         model = live.build(scenario.config, dtype=scenario.dtype)
-        by_name = {name: thin(observe(model, inputs, masks)), "julia": recording.observations}
-        programs = [program(model, inputs, masks, by_name[name], transform=thin)]
-        report.scenarios.append(_result(scenario, thin(reference.observations), by_name, programs))
+        by_name = {name: subsample(observe(model, inputs, masks)), "julia": recording.observations}
+        programs = [program(model, inputs, masks, by_name[name], transform=subsample)]
+        report.scenarios.append(
+            _result(scenario, subsample(reference.observations), by_name, programs)
+        )
         advance()
         for title, recorded_losses in recording.curves.items():
             train = CURVE_RECIPES[title]

@@ -24,7 +24,7 @@ from pymobilenet.config import RunConfig, TrainConfig
 from pymobilenet.data import Dataset, scaling_metadata
 from pymobilenet.errors import WeightsError
 from pymobilenet.formats.exchange import WeightsFile, read_weights, write_weights
-from pymobilenet.strict_json import parse_object, shown
+from pymobilenet.strict_json import excerpt, parse_object
 from pymobilenet.weights import OPTIMIZER_STEP
 
 LAST, BEST = "last.safetensors", "best.safetensors"
@@ -75,12 +75,12 @@ class TrainState:
         values = parse_object(text)
         types = {"step": int, "epoch_loss": float, "epoch_seconds": float, "log": list}
         if {name: type(value) for name, value in values.items()} != types:
-            raise ValueError(f"train_state must hold {', '.join(types)}. Received: {shown(text)}")
+            raise ValueError(f"train_state must hold {', '.join(types)}. Received: {excerpt(text)}")
         state = cls(**values)
         for number, line in enumerate(state.log, 1):
             accuracy = line.get("val_accuracy") if isinstance(line, dict) else None
             if not isinstance(accuracy, float) or line.get("epoch") != number:
-                raise ValueError(f"entry {number} of the log is invalid. Received: {shown(line)}")
+                raise ValueError(f"entry {number} of the log is invalid. Received: {excerpt(line)}")
             if "choices" in line:  # written by earlier versions
                 state.log[number - 1] = {_RENAMED_KEYS.get(k, k): v for k, v in line.items()}
         if state.step < 0:
