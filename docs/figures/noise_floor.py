@@ -89,7 +89,7 @@ def draw(axes, forward, errors, noise):
     axes.axhline(RTOL, color="tab:orange", ls="--", label=f"fixed rtol {RTOL:g}")
     axes.axvline(forward - 0.5, color="grey", lw=0.5)
     axes.set_xticks([forward / 2, forward + (len(noise) - forward) / 2])
-    axes.set_xticklabels(["activations, stem to logits", "gradients, classifier to stem"])
+    axes.set_xticklabels(["activations", "gradients"])
     axes.tick_params(axis="x", length=0)
     axes.set_yscale("log")
 
