@@ -1,12 +1,10 @@
 """The estimate of how long a comparison takes."""
 
-import sys
-
 import pytest
 
-import pymobilenet.backends.julia  # noqa: F401
 from pymobilenet import MobileNetConfig
 from pymobilenet.architecture import mult_adds
+from pymobilenet.backends.julia import project
 from pymobilenet.parity import estimate, read_recordings
 
 SMALL = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=100, stem_stride=2)
@@ -54,7 +52,6 @@ def test_a_sentence_has_seconds_or_minutes(monkeypatch):
 @pytest.mark.parametrize(("is_set_up", "words"), [(True, "compiling"), (False, "not installed")])
 def test_julias_installation_is_announced(monkeypatch, is_set_up, words):
     monkeypatch.setattr(estimate, "seconds_per_mult_add", lambda _: 1e-9)
-    start = sys.modules["pymobilenet.backends.julia.start"]
-    monkeypatch.setattr(start, "is_set_up", lambda: is_set_up)
+    monkeypatch.setattr(project, "is_set_up", lambda: is_set_up)
     names = ("torch", "julia")
     assert words in estimate.describe_duration(names, [SMALL], ["float64"], 5)

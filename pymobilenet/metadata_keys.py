@@ -13,6 +13,9 @@ CONFIG = "config"
 VERSIONS = "versions"
 """Library name -> version, of what wrote the file."""
 
+DIGEST = "tensors_sha256"
+"""The SHA-256, in hex (no JSON), of the tensors' bytes; see `formats.safetensors_file`."""
+
 PROBE = "probe"
 """Logits by which the file is verified; see `pymobilenet.backends.probe`."""
 

@@ -115,7 +115,7 @@ def julia_project(tmp_path_factory):
 
 
 def run_julia(code, project):
-    from pymobilenet.backends.julia.start import ensure_julia, julia_executable_and_project
+    from pymobilenet.backends.julia.project import ensure_julia, julia_executable_and_project
 
     ensure_julia()
     Path("blocks.jl").write_text(code)

@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pymobilenet.backends.julia import sysimage
+from pymobilenet.backends.julia import project, sysimage
 from pymobilenet.backends.julia.executable import SYSIMAGE_VARIABLE
 from pymobilenet.cli import app
-
-start = sys.modules["pymobilenet.backends.julia.start"]
 
 
 @pytest.fixture
@@ -29,7 +27,7 @@ def commands(monkeypatch):
         return subprocess.CompletedProcess(command, recorded.statuses[len(recorded) - 1])
 
     monkeypatch.setattr(sysimage.subprocess, "run", run)
-    monkeypatch.setattr(start, "unavailable", lambda: None)
+    monkeypatch.setattr(project, "unavailable", lambda: None)
     monkeypatch.setenv("PYTHON_JULIACALL_EXE", "my-julia")
     monkeypatch.setenv("PYTHON_JULIACALL_PROJECT", "my-project")
     monkeypatch.delenv(SYSIMAGE_VARIABLE, raising=False)
@@ -81,7 +79,7 @@ def test_an_impossible_path_is_refused_before_any_command_runs(commands, tmp_pat
 
 
 def test_without_julia_no_command_runs(commands, tmp_path, monkeypatch):
-    monkeypatch.setattr(start, "unavailable", lambda: "no Julia is installed")
+    monkeypatch.setattr(project, "unavailable", lambda: "no Julia is installed")
     result = build(tmp_path / "image.so")
     assert result.exit_code == 2
     assert "the Julia backend is unavailable: no Julia is installed" in result.stderr

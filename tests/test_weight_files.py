@@ -6,12 +6,15 @@ import struct
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from small_models import OPTIMIZERS, SMALL, assert_same_bits, batch
 
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.errors import WeightsError
-from pymobilenet.formats import safetensors_file
+from pymobilenet.formats import load_any, safetensors_file
 from pymobilenet.formats.exchange import read_weights, write_weights
+from pymobilenet.metadata_keys import DIGEST
 from pymobilenet.weights import initial_state
 
 VERSIONS = {"torch": "2.13.0", "numpy": "2.0"}
@@ -79,6 +82,36 @@ def test_a_truncated_file_is_refused(path, part, offset):
 
 def test_bytes_after_the_end_are_refused(path):
     assert_error(path, path.read_bytes() + b"\0", "is not a safetensors file")
+
+
+DATA_BITS = 8 * sum(tensor.nbytes for tensor in STATE.values())
+
+
+@settings(max_examples=60, deadline=None)
+@given(bit=st.integers(0, DATA_BITS - 1))
+def test_a_flipped_bit_in_any_tensor_is_refused(tmp_path_factory, bit):
+    path = tmp_path_factory.mktemp("bit") / "m.safetensors"
+    write_weights(path, SMALL, STATE, VERSIONS)
+    content = bytearray(path.read_bytes())
+    content[bit // 8 - DATA_BITS // 8] ^= 1 << bit % 8
+    assert_error(path, bytes(content), "the SHA-256 of its tensors must be")
+    for load in (load_any, lambda damaged: safetensors_file.read(damaged, mmap=True)):
+        with pytest.raises(WeightsError, match="the SHA-256 of its tensors must be"):
+            load(path)
+
+
+def test_a_file_without_a_digest_is_read(path, tmp_path):
+    tensors, metadata = safetensors_file.read(path)
+    size = sum(tensor.nbytes for tensor in STATE.values())
+    older = safetensors_file.encode(tensors, metadata) + path.read_bytes()[-size:]
+    (tmp_path / "older.safetensors").write_bytes(older)
+    assert_same_bits(read_weights(tmp_path / "older.safetensors").state, read_weights(path).state)
+
+
+def test_another_projects_metadata_of_that_name_are_left_alone(tmp_path):
+    metadata = {DIGEST: "its own", "format_version": "pt"}
+    safetensors_file.write(tmp_path / "a.safetensors", STATE, metadata)
+    assert safetensors_file.read(tmp_path / "a.safetensors")[1] == metadata
 
 
 FOREIGN = {

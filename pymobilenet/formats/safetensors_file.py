@@ -10,11 +10,15 @@ content means equal bytes, in Python and in Julia:
   with the keys dtype, shape, data_offsets; without spaces; in ASCII with ``\u`` escapes;
 - the header is padded with spaces to a multiple of eight bytes.
 
+Files whose metadata have both ``format_version`` and ``config`` have ``tensors_sha256`` too: the
+SHA-256, in hex, of all bytes after the header. Readers compare it where it is present.
+
 Format: https://github.com/huggingface/safetensors (README, "Format").
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from collections.abc import Mapping
@@ -24,11 +28,15 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from pymobilenet import metadata_keys as keys
 from pymobilenet.errors import WeightsError
 from pymobilenet.files import atomic_write
-from pymobilenet.strict_json import check_texts, parse_object
+from pymobilenet.strict_json import check_texts, parse_object, shown
 
 METADATA = "__metadata__"
+
+_MODEL_KEYS = {keys.FORMAT_VERSION, keys.CONFIG}
+"""The metadata keys of a file that has a digest."""
 
 _WRITTEN = {"float64": "F64", "float32": "F32", "int64": "I64", "uint8": "U8"}
 """NumPy's name of each dtype that `write` supports -> the format's name."""
@@ -74,6 +82,7 @@ def read(path: str | Path, mmap: bool = False) -> tuple[dict[str, np.ndarray], d
                         f"Received: {entry['dtype']}"
                     )
             content = np.memmap(path, np.uint8, "r")
+            _check_digest(content[start:], metadata)
             return {
                 name: _array(content, start, entry)
                 if mmap or entry["dtype"] == "BF16"
@@ -95,12 +104,17 @@ def write(path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping
     Raises:
         WeightsError: A tensor is not float64, float32, int64 or uint8, or is named __metadata__.
     """
+    little_endian = {
+        name: np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<"))
+        for name, tensor in tensors.items()
+    }
+    if metadata.keys() >= _MODEL_KEYS:
+        metadata = {**metadata, keys.DIGEST: _digest(little_endian)}
     header = encode(tensors, metadata)
     with atomic_write(path) as file:
         file.write(header)
         for name in _order(tensors):
-            little_endian = tensors[name].dtype.newbyteorder("<")
-            file.write(np.ascontiguousarray(tensors[name], little_endian).data)
+            file.write(little_endian[name].data)
 
 
 def encode(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
@@ -130,6 +144,35 @@ def encode(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> by
     text = json.dumps(header, separators=(",", ":")).encode("ascii")
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text
+
+
+def _digest(tensors: Mapping[str, np.ndarray]) -> str:
+    """Return the SHA-256, in hex, of the bytes of little-endian tensors in the file's order."""
+    sha256 = hashlib.sha256()
+    for name in _order(tensors):
+        sha256.update(tensors[name].reshape(-1).data)
+    return sha256.hexdigest()
+
+
+def _check_digest(content: np.ndarray, metadata: dict[str, str]) -> None:
+    """Compare the digest of a file that has one, and remove it from `metadata`.
+
+    Args:
+        content: The bytes of the tensors.
+        metadata: Of the file.
+
+    Raises:
+        ValueError: The bytes are not those that were written.
+    """
+    if not metadata.keys() >= _MODEL_KEYS | {keys.DIGEST}:
+        return
+    expected, received = metadata.pop(keys.DIGEST), hashlib.sha256(content.data).hexdigest()
+    if received != expected:
+        raise ValueError(
+            f"the SHA-256 of its tensors must be that of the metadata, {shown(expected)}. "
+            f"Received: {received}. The file was damaged after it was written: copy it from its "
+            "source again"
+        )
 
 
 def _header(path: Path) -> tuple[int, dict[str, Any]]:

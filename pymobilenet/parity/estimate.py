@@ -125,7 +125,7 @@ def _sentence(seconds: float) -> str:
 
 
 def _julia_setup() -> str:
-    from pymobilenet.backends.julia.start import is_set_up
+    from pymobilenet.backends.julia.project import is_set_up
 
     if is_set_up():
         return " Starting Julia and, after an update, compiling MobileNets.jl come on top."

@@ -11,7 +11,7 @@ using LinearAlgebra: norm
 using Mmap: Mmap
 using NNlib: NNlib
 using Optimisers: Optimisers
-using SHA: sha256
+using SHA: SHA, sha256
 using Zlib_jll: libz
 
 using ..Configs: ConfigError, FAMILY_DEFAULTS, MobileNetConfig, ROUNDINGS, TRUNKS, WeightsError,

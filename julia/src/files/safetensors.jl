@@ -8,9 +8,18 @@
 # - the header has `__metadata__` first, with its keys sorted, then the tensors in that order, each with the keys dtype,
 #   shape, data_offsets; no spaces; ASCII with \u escapes;
 # - the header is padded with spaces to a multiple of eight bytes.
+#
+# Files whose metadata have both `format_version` and `config` have `tensors_sha256` too: the SHA-256, in hex, of all
+# bytes after the header. Readers compare it where it is present.
 
 const WRITTEN_TYPES =
     Dict{Type,String}(Float64 => "F64", Float32 => "F32", Int64 => "I64", UInt8 => "U8")
+
+"The metadata key of the SHA-256, in hex, of the bytes of the tensors in the order of the file."
+const DIGEST = "tensors_sha256"
+
+"Whether a file with these metadata has a digest."
+describes_model(metadata) = haskey(metadata, "format_version") && haskey(metadata, "config")
 
 "The upper half of a `Float32`; read as a `Float32`."
 primitive type BFloat16 16 end
@@ -62,13 +71,24 @@ in the header, so that the file has torch's shapes and bytes. Throws a `WeightsE
 """
 function write_tensors(path, tensors, metadata=Dict{String,String}())
     tensors = Dict{String,AbstractArray}(tensors)
-    header = encode_header(tensors, Dict{String,String}(metadata))
+    metadata = Dict{String,String}(metadata)
+    describes_model(metadata) && (metadata[DIGEST] = tensors_digest(tensors))
+    header = encode_header(tensors, metadata)
     atomic_write(path) do file
         write(file, header)
         for name in file_order(tensors)
             write(file, collect(tensors[name]))
         end
     end
+end
+
+"The SHA-256, in hex, of the bytes of the tensors in the order of the file."
+function tensors_digest(tensors)
+    context = SHA.SHA256_CTX()
+    for name in file_order(tensors)
+        SHA.update!(context, collect(reinterpret(UInt8, vec(collect(tensors[name])))))
+    end
+    return bytes2hex(SHA.digest!(context))
 end
 
 """
@@ -106,6 +126,19 @@ function read_tensors(path; mmap=false)
     end
 end
 
+"Compare the digest of a file that has one with the bytes after its header, and remove it from `metadata`."
+function check_digest(file, metadata)
+    describes_model(metadata) && haskey(metadata, DIGEST) || return
+    expected, start = pop!(metadata, DIGEST), position(file)
+    received = bytes2hex(sha256(file))
+    seek(file, start)
+    require(
+        received == expected,
+        "the SHA-256 of its tensors must be that of the metadata, $(json_excerpt(expected)). Received: $received. " *
+        "The file was damaged after it was written: copy it from its source again",
+    )
+end
+
 function read_safetensors(file, mmap)
     total = filesize(file)
     require(total >= 8, "the eight bytes of the header's length are missing")
@@ -127,6 +160,7 @@ function read_safetensors(file, mmap)
     end
     available = total - 8 - Int(length)
     require(finish == available, "the tensors need $finish bytes, the file holds $available")
+    check_digest(file, metadata)
     tensors = Dict{String,Array}()
     for (; name, type, shape) in entries
         tensors[name] = mmap ? map_array(file, type, shape) : read_array(file, type, shape)

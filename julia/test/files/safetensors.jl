@@ -121,6 +121,22 @@ end
     @test readdir(folder) == ["file.safetensors"]
 end
 
+@testset "a changed bit in the tensors of a model's file is an error" begin
+    metadata = Dict("format_version" => "1", "config" => "{}")
+    write_tensors(path, Dict("a" => Float32[1 2 3]), metadata)
+    good = read(path)
+    @test read_tensors(path)[2] == metadata
+    for byte in (length(good) - 11, length(good)), bit in 0:7
+        damaged = copy(good)
+        damaged[byte] ⊻= 0x01 << bit
+        write(path, damaged)
+        @test occursin("the SHA-256 of its tensors must be", message(() -> read_tensors(path), WeightsError))
+    end
+    other = Dict("tensors_sha256" => "its own")
+    write_tensors(path, Dict("a" => Float32[1 2 3]), other)
+    @test read_tensors(path)[2] == other
+end
+
 const ELEMENTS = Dict("F64" => Float64, "F32" => Float32, "I64" => Int64, "U8" => UInt8)
 
 "The array of a tensor in the vectors."

@@ -5,7 +5,6 @@ The environment variables are listed in `pymobilenet.backends.julia`.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import signal
@@ -14,16 +13,15 @@ import threading
 import warnings
 from typing import Any
 
-from pymobilenet.backends.julia.environment import check_environment, environment_defaults
+from pymobilenet.backends.julia.environment import environment_defaults
 from pymobilenet.backends.julia.executable import (
-    HOW_TO_GET_JULIA,
     SYSIMAGE_VARIABLE,
     check_image,
     find_julia,
     record_start,
-    unavailable,
     was_started,
 )
+from pymobilenet.backends.julia.project import ensure_julia
 from pymobilenet.errors import BackendUnavailable
 
 IMPORT_CODE = """
@@ -91,29 +89,6 @@ def _check_image() -> None:
         check_image(path, image)
 
 
-def ensure_julia() -> None:
-    """Install Julia and its packages if they are missing.
-
-    Raises:
-        BackendUnavailable: Julia is not installed and cannot be downloaded, or its packages cannot
-            be installed.
-    """
-    check_environment()
-    reason = unavailable()
-    if reason is not None:
-        raise BackendUnavailable(f"the Julia backend is unavailable: {reason}. {HOW_TO_GET_JULIA}")
-    _resolve()
-
-
-def julia_executable_and_project() -> tuple[str, str]:
-    """Return the paths of the Julia executable and of the project; call `ensure_julia` first."""
-    if "PYTHON_JULIACALL_EXE" in os.environ:
-        return os.environ["PYTHON_JULIACALL_EXE"], os.environ.get("PYTHON_JULIACALL_PROJECT", "")
-    import juliapkg
-
-    return juliapkg.executable(), juliapkg.project()
-
-
 def import_packages() -> None:
     """Import MobileNets.jl, and with it the precompiled conversions of PythonCall.
 
@@ -169,42 +144,3 @@ def _import(names: str) -> str:
     lib = juliacall.CONFIG["lib"]
     lib.jl_string_ptr.argtypes, lib.jl_string_ptr.restype = [ctypes.c_void_p], ctypes.c_char_p
     return lib.jl_string_ptr(lib.jl_eval_string(IMPORT_CODE.format(names).encode())).decode()
-
-
-def is_set_up() -> bool:
-    """Return whether Julia's packages are installed, without starting Julia."""
-    if "PYTHON_JULIACALL_EXE" in os.environ:
-        return True
-    import juliapkg
-
-    with contextlib.redirect_stdout(sys.stderr):
-        return bool(juliapkg.resolve(dry_run=True))
-
-
-def _resolve() -> None:
-    """Install missing packages with juliapkg, after a message that this takes some minutes."""
-    if "PYTHON_JULIACALL_EXE" in os.environ:
-        return
-    import juliapkg
-
-    with contextlib.redirect_stdout(sys.stderr):
-        try:
-            if juliapkg.resolve(dry_run=True):
-                return
-            print_status(
-                "first use of the Julia backend in this environment: setting up "
-                f"{find_julia() or 'a downloaded Julia'} and compiling MobileNets.jl. "
-                "This takes some minutes and happens once. The output of Pkg follows"
-            )
-            juliapkg.resolve()
-        except Exception as error:
-            raise BackendUnavailable(
-                f"the Julia packages could not be installed: {error}. The output of Pkg is above. "
-                "Check the connection, or set PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT "
-                "to a Julia executable and a project that contains MobileNets and PythonCall"
-            ) from error
-
-
-def print_status(sentence: str) -> None:
-    """Print a status line to the standard error."""
-    print(f"pymobilenet: {sentence}.", file=sys.stderr, flush=True)  # noqa: T201

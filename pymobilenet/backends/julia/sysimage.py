@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from pymobilenet.backends.julia.executable import SYSIMAGE_VARIABLE
-from pymobilenet.backends.julia.start import ensure_julia, julia_executable_and_project
+from pymobilenet.backends.julia.project import ensure_julia, julia_executable_and_project
 from pymobilenet.errors import BackendUnavailable, ConfigError
 
 PACKAGES_FOLDER = Path(__file__).parents[3]
