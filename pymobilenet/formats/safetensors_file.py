@@ -31,7 +31,7 @@ from safetensors import SafetensorError, safe_open
 from pymobilenet import metadata_keys as keys
 from pymobilenet.errors import WeightsError
 from pymobilenet.files import atomic_write
-from pymobilenet.strict_json import check_texts, parse_object, shown
+from pymobilenet.strict_json import check_texts, excerpt, parse_object
 
 METADATA = "__metadata__"
 
@@ -169,7 +169,7 @@ def _check_digest(content: np.ndarray, metadata: dict[str, str]) -> None:
     expected, received = metadata.pop(keys.DIGEST), hashlib.sha256(content.data).hexdigest()
     if received != expected:
         raise ValueError(
-            f"the SHA-256 of its tensors must be that of the metadata, {shown(expected)}. "
+            f"the SHA-256 of its tensors must be that of the metadata, {excerpt(expected)}. "
             f"Received: {received}. The file was damaged after it was written: copy it from its "
             "source again"
         )
