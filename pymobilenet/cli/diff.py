@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 
-from pymobilenet.cli.common import console, exit_on_error, print_written
+from pymobilenet.cli.common import console, errors, exit_on_error, print_written
+
+if TYPE_CHECKING:
+    from pymobilenet.parity.diff import DiffReport, FailOn
+FORMATS = ("text", "json", "junit")
+"""In what form the result is printed."""
 
 
 def diff(
@@ -41,15 +47,32 @@ def diff(
     report: Annotated[
         Path | None, typer.Option(help="Folder for report.html, report.json and JUnit XML.")
     ] = None,
+    format_: Annotated[
+        str, typer.Option("--format", help="Of the result: text, json, or junit, which is XML.")
+    ] = "text",
+    out: Annotated[
+        Path | None, typer.Option(help="Write the result to this file and not to standard output.")
+    ] = None,
+    fail_on: Annotated[
+        str,
+        typer.Option(
+            help="What gives status 1: never; output, if the outputs differ; differ, if any layer "
+            "does, too; unmatched, also if a layer has no counterpart."
+        ),
+    ] = "differ",
 ) -> None:
-    """Compare models of any framework, layer by layer; status 1 if they differ.
+    """Compare models of any framework, layer by layer.
 
-    A module or a file with a function is run: compare only code that you trust.
+    The exit status is 0 if they agree, 1 if they differ (see --fail-on), and 2 if they could not be
+    compared. A module or a file with a function is run: compare only code that you trust.
     """
     from pymobilenet.errors import ConfigError
-    from pymobilenet.parity.diff import compare, participant, port_weights, save_report
+    from pymobilenet.parity.diff import FailOn, compare, participant, port_weights, save_report
 
+    notes = console if format_ == "text" or out is not None else errors
     with exit_on_error():
+        _check_choice("--format", format_, FORMATS)
+        _check_choice("--fail-on", fail_on, [each.value for each in FailOn])
         if len(models) < 2 or (port is not None and len(models) != 2):
             wanted = "two or more" if port is None else "two, for --port,"
             raise ConfigError(f"models must be {wanted}. Received: {len(models)}")
@@ -59,13 +82,39 @@ def diff(
         if port is not None:
             count = port_weights(participants[0], participants[1], values, names)
             code = participants[1].save_weights(port)
-            console.print(f"Carried over: {count} layers. Load them with", markup=False)
-            console.print(f"    {code}", soft_wrap=True, markup=False)
+            notes.print(f"Carried over: {count} layers. Load them with", markup=False)
+            notes.print(f"    {code}", soft_wrap=True, markup=False)
         result = compare(*participants, inputs=values, names=names)
-        console.print(str(result), soft_wrap=True, markup=False)
+        _print_result(_formatted(result, format_, FailOn(fail_on)), out)
         if report is not None:
-            print_written(save_report(result, report))
-    raise typer.Exit(0 if result.passed else 1)
+            print_written(save_report(result, report, FailOn(fail_on)), notes)
+    raise typer.Exit(1 if result.fails(FailOn(fail_on)) else 0)
+
+
+def _check_choice(option: str, value: str, choices: Sequence[str]) -> None:
+    from pymobilenet.errors import ConfigError
+
+    if value not in choices:
+        raise ConfigError(f"{option} must be one of {', '.join(choices)}. Received: {value}")
+
+
+def _formatted(result: DiffReport, format_: str, fail_on: FailOn) -> str:
+    from pymobilenet.parity.diff.report import as_json, as_junit
+
+    if format_ == "text":
+        return str(result)
+    return as_json(result) if format_ == "json" else as_junit(result, fail_on)
+
+
+def _print_result(text: str, out: Path | None) -> None:
+    """Print text as it is, or write it to a file."""
+    from pymobilenet.files import atomic_write
+
+    if out is None:
+        console.print(text, soft_wrap=True, markup=False)
+        return
+    with atomic_write(out) as file:
+        file.write(f"{text}\n".encode())
 
 
 def _read_inputs(path: Path) -> np.ndarray:

@@ -16,13 +16,14 @@ from pymobilenet.parity.diff.engine import compare_participants
 from pymobilenet.parity.diff.participants import julia, load_onnx, participant
 from pymobilenet.parity.diff.port import port_weights
 from pymobilenet.parity.diff.report import save_report
-from pymobilenet.parity.diff.result import Comparison, DiffReport, Fault, PairRow
+from pymobilenet.parity.diff.result import Comparison, DiffReport, FailOn, Fault, PairRow
 
 __all__ = [
     "DIFFERENCES",
     "Comparison",
     "DiffReport",
     "Difference",
+    "FailOn",
     "Fault",
     "PairRow",
     "assert_same_model",

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from pymobilenet.backends.trace import Layer
 from pymobilenet.parity.diff.diagnosis import Diagnosis
 from pymobilenet.parity.tolerances import MAX_RATIO, USUAL_RATIO
+
+
+class FailOn(StrEnum):
+    """What makes a comparison fail, from nothing to everything."""
+
+    NEVER = "never"
+    OUTPUT = "output"
+    DIFFER = "differ"
+    UNMATCHED = "unmatched"
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,17 @@ class PairRow:
     fault: Fault | None = None
 
     @property
+    def is_unmatched(self) -> bool:
+        """Whether only one of the models has this layer."""
+        return self.first is None or self.second is None
+
+    @property
+    def name(self) -> str:
+        """The names of both layers, or the one name of both."""
+        layers = [layer for layer in (self.first, self.second) if layer is not None]
+        return " / ".join(dict.fromkeys(layer.name for layer in layers))
+
+    @property
     def ratio(self) -> float:
         """The chained error in floors; 0 for a layer without counterpart."""
         return 0.0 if self.chained is None else self.chained / self.chained_floor
@@ -138,6 +159,34 @@ class Comparison:
         """Whether output and all paired layers are within `MAX_RATIO` floors and without fault."""
         ratios = [self.output_ratio, *(row.ratio for row in self.rows)]
         return max(ratios) <= MAX_RATIO and not any(row.fault for row in self.rows)
+
+    def fails(self, fail_on: FailOn) -> bool:
+        """Return whether the models fail by a rule.
+
+        Args:
+            fail_on: ``never``; ``output``, only if the outputs differ; ``differ``, if the output, a
+                layer or anything else that was compared does; ``unmatched``, also if a layer has no
+                counterpart.
+        """
+        if fail_on is FailOn.NEVER:
+            return False
+        if fail_on is FailOn.OUTPUT:
+            return not self.output_ratio <= MAX_RATIO
+        is_unmatched = fail_on is FailOn.UNMATCHED and any(row.is_unmatched for row in self.rows)
+        return not self.passed or is_unmatched
+
+    def faults_of(self, row: PairRow) -> list[Fault]:
+        """Return the faults that are at the layers of a row.
+
+        Args:
+            row: One of `rows`.
+        """
+        own = [layer for layer in (row.first, row.second) if layer is not None]
+        return [
+            fault
+            for fault in self.faults
+            if any(layer is each for layer in own for each in (fault.first, fault.second))
+        ]
 
     @property
     def first_divergence(self) -> PairRow | None:
@@ -189,6 +238,10 @@ class DiffReport:
     def passed(self) -> bool:
         """Whether all models agree."""
         return all(comparison.passed for comparison in self.comparisons)
+
+    def fails(self, fail_on: FailOn) -> bool:
+        """Return whether any two models fail by a rule; see `Comparison.fails`."""
+        return any(comparison.fails(fail_on) for comparison in self.comparisons)
 
     @property
     def odd_one_out(self) -> str | None:
