@@ -111,6 +111,21 @@ class Trace:
     output: np.ndarray
 
 
+@dataclass(frozen=True)
+class KnownFloors:
+    """Noise floors that were measured when a model ran, as fractions of each tensor's norm.
+
+    Attributes:
+        whole: Name of a layer -> floor of its output in the run of the whole model.
+        alone: Name of a layer -> floor of its output where the layer runs alone.
+        output: Floor of what the model returns.
+    """
+
+    whole: Mapping[str, float]
+    alone: Mapping[str, float]
+    output: float
+
+
 class Participant(ABC):
     """A model in any framework that a comparison runs.
 
@@ -119,12 +134,16 @@ class Participant(ABC):
         framework: Such as ``torch`` or ``Flux``.
         dtypes: The dtypes that it computes in, ``float64`` and ``float32`` or one of them.
         moves_weights: Whether `trace` can move weights for a draw.
+        runs_layers: Whether `run_layer` works: a recording has no layers to run.
+        floors: For a recording, the floors that were measured with it.
     """
 
     name: str
     framework: str
     dtypes: tuple[str, ...]
     moves_weights: bool = False
+    runs_layers: bool = True
+    floors: KnownFloors | None = None
 
     @abstractmethod
     def trace(self, inputs: np.ndarray, dtype: str, draw: int | None = None) -> Trace:

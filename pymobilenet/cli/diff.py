@@ -13,6 +13,9 @@ import typer
 from pymobilenet.cli.common import console, errors, exit_on_error, print_written
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pymobilenet.backends.trace import Participant
     from pymobilenet.parity.diff import DiffReport, FailOn
 FORMATS = ("text", "json", "junit")
 """In what form the result is printed."""
@@ -20,12 +23,12 @@ FORMATS = ("text", "json", "junit")
 
 def diff(
     models: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             help="Two or more: a file (.onnx or any format of `convert`), package.module:function, "
             "file.py:function, file.jl:function."
         ),
-    ],
+    ] = None,
     inputs: Annotated[
         Path | None,
         typer.Option(help="An .npy file, or an .npz file whose first array is (N, ...)."),
@@ -47,6 +50,21 @@ def diff(
     report: Annotated[
         Path | None, typer.Option(help="Folder for report.html, report.json and JUnit XML.")
     ] = None,
+    save_outputs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write what each layer of the first model computes to this npz file; there may "
+            "be no other model."
+        ),
+    ] = None,
+    load_outputs: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file of --save-outputs: the first model, and the inputs."),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="float64 or float32; by default the first that the models compute in."),
+    ] = None,
     format_: Annotated[
         str, typer.Option("--format", help="Of the result: text, json, or junit, which is XML.")
     ] = "text",
@@ -66,29 +84,64 @@ def diff(
     The exit status is 0 if they agree, 1 if they differ (see --fail-on), and 2 if they could not be
     compared. A module or a file with a function is run: compare only code that you trust.
     """
-    from pymobilenet.errors import ConfigError
-    from pymobilenet.parity.diff import FailOn, compare, participant, port_weights, save_report
+    from pymobilenet.parity.diff import (
+        FailOn,
+        RecordedOutputs,
+        compare,
+        participant,
+        record_outputs,
+        save_report,
+    )
 
     notes = console if format_ == "text" or out is not None else errors
     with exit_on_error():
         _check_choice("--format", format_, FORMATS)
         _check_choice("--fail-on", fail_on, [each.value for each in FailOn])
-        if len(models) < 2 or (port is not None and len(models) != 2):
-            wanted = "two or more" if port is None else "two, for --port,"
-            raise ConfigError(f"models must be {wanted}. Received: {len(models)}")
-        values = _read_inputs(inputs) if inputs is not None else _random_inputs(shape, batch, seed)
+        recorded = [RecordedOutputs(path) for path in load_outputs or ()]
+        _check_count(len(models or ()) + len(recorded), port, save_outputs)
+        if recorded:
+            values = recorded[0].inputs
+        else:
+            values = _read_inputs(inputs) if inputs else _random_inputs(shape, batch, seed)
         names = None if name_map is None else json.loads(name_map.read_text(encoding="utf-8"))
-        participants = [participant(model) for model in models]
+        participants = [*recorded, *(participant(model) for model in models or ())]
+        if save_outputs is not None:
+            print_written([record_outputs(participants[0], values, save_outputs, dtype)], notes)
+            if len(participants) == 1:
+                return
         if port is not None:
-            count = port_weights(participants[0], participants[1], values, names)
-            code = participants[1].save_weights(port)
-            notes.print(f"Carried over: {count} layers. Load them with", markup=False)
-            notes.print(f"    {code}", soft_wrap=True, markup=False)
-        result = compare(*participants, inputs=values, names=names)
+            _port(participants[0], participants[1], values, names, port, notes)
+        result = compare(*participants, inputs=values, names=names, dtype=dtype)
         _print_result(_formatted(result, format_, FailOn(fail_on)), out)
         if report is not None:
             print_written(save_report(result, report, FailOn(fail_on)), notes)
     raise typer.Exit(1 if result.fails(FailOn(fail_on)) else 0)
+
+
+def _check_count(count: int, port: Path | None, save_outputs: Path | None) -> None:
+    from pymobilenet.errors import ConfigError
+
+    if port is not None and count != 2:
+        raise ConfigError(f"models must be two, for --port. Received: {count}")
+    if count < (1 if save_outputs is not None else 2):
+        raise ConfigError(f"models must be two or more. Received: {count}")
+
+
+def _port(
+    first: Participant,
+    second: Participant,
+    values: np.ndarray,
+    names: dict[str, str] | None,
+    path: Path,
+    notes: Console,
+) -> None:
+    """Carry weights over, write them, and print how they are loaded."""
+    from pymobilenet.parity.diff import port_weights
+
+    count = port_weights(first, second, values, names)
+    code = second.save_weights(path)
+    notes.print(f"Carried over: {count} layers. Load them with", markup=False)
+    notes.print(f"    {code}", soft_wrap=True, markup=False)
 
 
 def _check_choice(option: str, value: str, choices: Sequence[str]) -> None:

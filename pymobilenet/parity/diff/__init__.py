@@ -15,6 +15,7 @@ from pymobilenet.parity.diff.differences import DIFFERENCES, Difference
 from pymobilenet.parity.diff.engine import compare_participants
 from pymobilenet.parity.diff.participants import julia, load_onnx, participant
 from pymobilenet.parity.diff.port import port_weights
+from pymobilenet.parity.diff.recorded import RecordedOutputs, record_outputs
 from pymobilenet.parity.diff.report import save_report
 from pymobilenet.parity.diff.result import Comparison, DiffReport, FailOn, Fault, PairRow
 
@@ -26,17 +27,24 @@ __all__ = [
     "FailOn",
     "Fault",
     "PairRow",
+    "RecordedOutputs",
     "assert_same_model",
     "compare",
     "julia",
     "load_onnx",
     "participant",
     "port_weights",
+    "record_outputs",
     "save_report",
 ]
 
 
-def compare(*models: Any, inputs: np.ndarray, names: Mapping[str, str] | None = None) -> DiffReport:
+def compare(
+    *models: Any,
+    inputs: np.ndarray,
+    names: Mapping[str, str] | None = None,
+    dtype: str | None = None,
+) -> DiffReport:
     """Compare models of any framework with the first of them, layer by layer, on the same inputs.
 
     Args:
@@ -46,6 +54,7 @@ def compare(*models: Any, inputs: np.ndarray, names: Mapping[str, str] | None = 
         inputs: (N, ...), floating; two to eight samples are enough.
         names: For two models, name of a layer in the first -> name in the second, where pairing by
             kind, shapes and order is not what you want.
+        dtype: ``float64`` or ``float32``; by default the first that both models compute in.
 
     Returns:
         Verdict, first divergence and faults, with the known differences that explain them.
@@ -68,20 +77,23 @@ def compare(*models: Any, inputs: np.ndarray, names: Mapping[str, str] | None = 
         'activation function'
     """
     participants = [participant(model) for model in models]
-    return compare_participants(_with_distinct_names(participants), inputs, names)
+    return compare_participants(_with_distinct_names(participants), inputs, names, dtype)
 
 
-def assert_same_model(*models: Any, inputs: np.ndarray) -> None:
+def assert_same_model(*models: Any, inputs: np.ndarray, **options: Any) -> None:
     """Assert that models compute the same; for tests.
 
     Args:
         models: See `compare`.
         inputs: See `compare`.
+        options: The other arguments of `compare`.
 
     Raises:
-        AssertionError: They differ. The message is the report.
+        AssertionError: They differ. The message is the report: the verdict, the first layer that
+            differs, and the known differences that explain it.
     """
-    report = compare(*models, inputs=inputs)
+    __tracebackhide__ = True
+    report = compare(*models, inputs=inputs, **options)
     if not report.passed:
         raise AssertionError(f"\n{report}")
 

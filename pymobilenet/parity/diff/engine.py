@@ -26,6 +26,7 @@ def compare_participants(
     participants: Sequence[Participant],
     inputs: np.ndarray,
     names: Mapping[str, str] | None = None,
+    dtype: str | None = None,
 ) -> DiffReport:
     """Compare models with the first of them, layer by layer.
 
@@ -34,6 +35,7 @@ def compare_participants(
         inputs: (N, ...), a few inputs, at least two so that the batch can be permuted.
         names: For two models, name of a layer in the first -> name in the second. By default
             layers are paired by kind, shapes and order.
+        dtype: ``float64`` or ``float32``; by default the first that both models compute in.
 
     Returns:
         The comparisons and the verdict.
@@ -45,26 +47,50 @@ def compare_participants(
         raise ConfigError(f"models must be at least two. Received: {len(participants)}")
     if names is not None and len(participants) > 2:
         raise ConfigError(f"a map of names is for two models. Received: {len(participants)}")
-    inputs = np.asarray(inputs)
-    if inputs.ndim < 2 or len(inputs) < 2 or inputs.dtype.kind != "f":
-        raise ConfigError(
-            "inputs must be a floating array with at least two samples along its first axis. "
-            f"Received: {inputs.dtype} of shape {inputs.shape}"
-        )
+    inputs = checked_inputs(inputs)
     first = participants[0]
     comparisons = []
     for second in participants[1:]:
-        dtype = next((d for d in first.dtypes if d in second.dtypes), None)
-        if dtype is None:
-            raise ConfigError(
-                f"{first.name} and {second.name} must have a common dtype. Received: "
-                f"{first.dtypes} and {second.dtypes}"
-            )
-        comparisons.append(_compare(first, second, inputs.astype(dtype), dtype, names))
+        common = _common_dtype(first, second, dtype)
+        comparisons.append(_compare(first, second, inputs.astype(common), common, names))
     versions = {p.name: p.versions() for p in participants}
     return DiffReport(
         tuple(p.name for p in participants), tuple(comparisons), versions, inputs.shape
     )
+
+
+def _common_dtype(first: Participant, second: Participant, dtype: str | None) -> str:
+    """Return the dtype in which both models are run."""
+    wanted = first.dtypes if dtype is None else (dtype,)
+    common = next((d for d in wanted if d in first.dtypes and d in second.dtypes), None)
+    if common is None:
+        raise ConfigError(
+            f"{first.name} and {second.name} must both compute in "
+            f"{'one dtype' if dtype is None else dtype}. Received: {first.dtypes} and "
+            f"{second.dtypes}"
+        )
+    return common
+
+
+def checked_inputs(inputs: np.ndarray) -> np.ndarray:
+    """Return inputs as an array.
+
+    Args:
+        inputs: (N, ...), floating, at least two so that the batch can be permuted.
+
+    Returns:
+        The same values.
+
+    Raises:
+        ConfigError: They are no such array.
+    """
+    values = np.asarray(inputs)
+    if values.ndim < 2 or len(values) < 2 or values.dtype.kind != "f":
+        raise ConfigError(
+            "inputs must be a floating array with at least two samples along its first axis. "
+            f"Received: {values.dtype} of shape {values.shape}"
+        )
+    return values
 
 
 def _compare(
@@ -120,7 +146,7 @@ def _row(
     floor = floors[_floor_name(a, own_layers[0])]
     chained = _distance(b.output, a.output)
     values = fitted(a.inputs, b)
-    if values is None or _is_folded(b, own_layers[1]):
+    if values is None or _is_folded(b, own_layers[1]) or not participants[1].runs_layers:
         return PairRow(a, b, chained, floor)
     if _is_folded(a, own_layers[0]):
         alone_floor = folded_floor(a, dtype)
