@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,6 +33,13 @@ def diff(
     inputs: Annotated[
         Path | None,
         typer.Option(help="An .npy file, or an .npz file whose first array is (N, ...)."),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Also compare a training step: an .npy file of N integers from 0, or `random`. An "
+            ".npz file of --inputs may have them as `labels`."
+        ),
     ] = None,
     shape: Annotated[
         str | None,
@@ -99,10 +107,13 @@ def diff(
         _check_choice("--fail-on", fail_on, [each.value for each in FailOn])
         recorded = [RecordedOutputs(path) for path in load_outputs or ()]
         _check_count(len(models or ()) + len(recorded), port, save_outputs)
+        targets = None
         if recorded:
             values = recorded[0].inputs
+        elif inputs is not None:
+            values, targets = _read_inputs(inputs)
         else:
-            values = _read_inputs(inputs) if inputs else _random_inputs(shape, batch, seed)
+            values = _random_inputs(shape, batch, seed)
         names = None if name_map is None else json.loads(name_map.read_text(encoding="utf-8"))
         participants = [*recorded, *(participant(model) for model in models or ())]
         if save_outputs is not None:
@@ -111,7 +122,9 @@ def diff(
                 return
         if port is not None:
             _port(participants[0], participants[1], values, names, port, notes)
-        result = compare(*participants, inputs=values, names=names, dtype=dtype)
+        if labels is not None:
+            targets = _labels(labels, participants[0], values, seed)
+        result = compare(*participants, inputs=values, names=names, labels=targets, dtype=dtype)
         _print_result(_formatted(result, format_, FailOn(fail_on)), out)
         if report is not None:
             print_written(save_report(result, report, FailOn(fail_on)), notes)
@@ -170,14 +183,38 @@ def _print_result(text: str, out: Path | None) -> None:
         file.write(f"{text}\n".encode())
 
 
-def _read_inputs(path: Path) -> np.ndarray:
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of an .npz file, or the one of an .npy file under the name `array`."""
     from pymobilenet.errors import ConfigError
+    from pymobilenet.formats import npz
 
+    if zipfile.is_zipfile(path):
+        return npz.read(path)[0]
     try:
         loaded = np.load(path, allow_pickle=False)
-    except ValueError as error:
+    except (ValueError, EOFError) as error:
         raise ConfigError(f"{path}: must be an .npy or .npz file. Received: {error}") from error
-    return loaded if isinstance(loaded, np.ndarray) else loaded[loaded.files[0]]
+    return {"array": loaded}
+
+
+def _read_inputs(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the inputs of a file, and its labels if it has some."""
+    from pymobilenet.errors import ConfigError
+
+    arrays = _read_arrays(path)
+    names = [name for name in arrays if name != "labels"]
+    if not names:
+        raise ConfigError(f"{path}: must have an array of inputs. Received: {list(arrays)}")
+    return arrays[names[0]], arrays.get("labels")
+
+
+def _labels(text: str, first: Participant, values: np.ndarray, seed: int) -> np.ndarray:
+    """Return the labels of a file, or random ones for as many classes as the model has."""
+    if text != "random":
+        return next(iter(_read_arrays(Path(text)).values()))
+    dtype = first.dtypes[0]
+    classes = first.trace(values.astype(dtype), dtype).output.shape[-1]
+    return np.random.default_rng(seed).integers(classes, size=len(values))
 
 
 def _random_inputs(shape: str | None, batch: int, seed: int) -> np.ndarray:

@@ -37,7 +37,8 @@ def as_junit(report: DiffReport, fail_on: FailOn = FailOn.DIFFER) -> str:
     """Return a report as JUnit XML.
 
     Each pair of layers is a test ``whole model`` and, where it was run alone, a test ``alone``; the
-    output of the models is a test, too. A layer without counterpart is a test that is skipped, or
+    output of the models is a test, too. With labels, so are the quantities of a training step, and
+    each fault in it (``training``). A layer without counterpart is a test that is skipped, or
     one that fails, by the rule.
 
     Args:
@@ -76,6 +77,14 @@ def _cases(comparison: Comparison) -> Iterator[Case]:
             yield Case("alone", row.name, row.alone_ratio, lines, is_fault)
     explanation = (comparison.explanation,) if comparison.explanation else ()
     yield Case("output", "output", comparison.output_ratio, explanation)
+    training = comparison.training
+    if training is None:
+        return
+    for each in training.rows:
+        yield Case(each.quantity, each.name, each.ratio)
+    for fault in training.faults:
+        name = f"{fault.location}: {fault.name}"
+        yield Case("training", name, 0.0, tuple(fault.describe(*names)), is_fault=True)
 
 
 def _add(suite: ET.Element, case: Case, fail_on: FailOn) -> None:
@@ -89,6 +98,7 @@ def _add(suite: ET.Element, case: Case, fail_on: FailOn) -> None:
         ET.SubElement(element, outcome, message=message).text = text
     elif not case.ratio <= MAX_RATIO or case.is_fault:
         words = f"{case.ratio:.3g} noise floors, at most {MAX_RATIO:g} are allowed"
+        words = next(iter(case.lines), words) if case.quantity == "training" else words
         ET.SubElement(element, "failure", message=words).text = text
 
 

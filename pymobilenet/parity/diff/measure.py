@@ -10,7 +10,7 @@ import numpy as np
 from pymobilenet.backends.trace import Layer, Participant, Trace
 from pymobilenet.parity.diff.ops import compute
 from pymobilenet.parity.floors import IMAGES_INDEX as INPUT_INDEX
-from pymobilenet.parity.floors import min_floor
+from pymobilenet.parity.floors import max_floor, min_floor
 from pymobilenet.parity.tolerances import DRAWS, LAYER_DRAWS, LAYER_MIN_ULPS
 from pymobilenet.weights.perturb import distance, draw_order, move_ulps
 
@@ -47,7 +47,8 @@ def trace_floors(
                 move = distance(outputs[layer.name][inverse], layer.output)
                 floors[layer.name] = max(floors[layer.name], move)
         output_floor = max(output_floor, distance(trace.output[inverse], base.output))
-    return floors, output_floor
+    largest = max_floor(dtype)  # of a model whose results depend on chance
+    return {name: min(floor, largest) for name, floor in floors.items()}, min(output_floor, largest)
 
 
 def layer_floor(participant: Participant, layer: Layer, dtype: str) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 from pymobilenet.files import atomic_write, make_folder
 from pymobilenet.parity.diff.junit import as_junit
 from pymobilenet.parity.diff.result import DiffReport, FailOn, PairRow
+from pymobilenet.parity.diff.training_result import Training
 from pymobilenet.parity.tolerances import MAX_RATIO, USUAL_RATIO
 
 BINS = 24
@@ -64,6 +65,7 @@ def as_html(report: DiffReport) -> str:
         {
             "result": comparison,
             "rows": [_cells(row) for row in comparison.rows],
+            "training": _training(comparison.training),
             "faults": [f.describe(comparison.first, comparison.second) for f in comparison.faults],
         }
         for comparison in report.comparisons
@@ -89,6 +91,15 @@ def _cells(row: PairRow) -> dict:
     if row.first is not None and row.second is not None:
         cells["histogram"] = _histogram(row.first.output, row.second.output)
     return cells
+
+
+def _training(training: Training | None) -> list[dict]:
+    """Return what the page shows of each quantity of a training step."""
+    rows = () if training is None else training.rows
+    return [
+        {"quantity": row.quantity, "name": row.name, "cell": _cell(row.error, row.ratio)}
+        for row in rows
+    ]
 
 
 def _cell(error: float | None, ratio: float | None) -> dict | None:
