@@ -100,6 +100,7 @@ def diff(
         record_outputs,
         save_report,
     )
+    from pymobilenet.parity.diff.loading_code import write_loading_code
 
     notes = console if format_ == "text" or out is not None else errors
     with exit_on_error():
@@ -121,7 +122,9 @@ def diff(
             if len(participants) == 1:
                 return
         if port is not None:
-            _port(participants[0], participants[1], values, names, port, notes)
+            _port(participants, values, names, port, notes)
+            spec = (models or [""])[-1]
+            print_written([port, write_loading_code(spec, port)], notes)
         if labels is not None:
             targets = _labels(labels, participants[0], values, seed)
         result = compare(*participants, inputs=values, names=names, labels=targets, dtype=dtype)
@@ -141,8 +144,7 @@ def _check_count(count: int, port: Path | None, save_outputs: Path | None) -> No
 
 
 def _port(
-    first: Participant,
-    second: Participant,
+    participants: Sequence[Participant],
     values: np.ndarray,
     names: dict[str, str] | None,
     path: Path,
@@ -151,8 +153,8 @@ def _port(
     """Carry weights over, write them, and print how they are loaded."""
     from pymobilenet.parity.diff import port_weights
 
-    count = port_weights(first, second, values, names)
-    code = second.save_weights(path)
+    count = port_weights(participants[0], participants[1], values, names)
+    code = participants[1].save_weights(path)
     notes.print(f"Carried over: {count} layers. Load them with", markup=False)
     notes.print(f"    {code}", soft_wrap=True, markup=False)
 

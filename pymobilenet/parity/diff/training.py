@@ -69,6 +69,9 @@ def compare_training(
 
     Returns:
         Errors, floors and faults; only a note if a model has no gradients.
+
+    Raises:
+        ConfigError: A label is no class of the first model.
     """
     without = [each.name for each in (first, second) if not each.has_gradients]
     if without:
