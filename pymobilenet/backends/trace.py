@@ -139,11 +139,13 @@ class KnownFloors:
         whole: Name of a layer -> floor of its output in the run of the whole model.
         alone: Name of a layer -> floor of its output where the layer runs alone.
         output: Floor of what the model returns.
+        training: (quantity, name of a layer, name of a parameter) -> floor in a training step.
     """
 
     whole: Mapping[str, float]
     alone: Mapping[str, float]
     output: float
+    training: Mapping[tuple[str, str, str], float] = field(default_factory=dict)
 
 
 class Participant(ABC):

@@ -110,23 +110,24 @@ def diff(
         _check_count(len(models or ()) + len(recorded), port, save_outputs)
         targets = None
         if recorded:
-            values = recorded[0].inputs
+            values, targets = recorded[0].inputs, recorded[0].labels
         elif inputs is not None:
             values, targets = _read_inputs(inputs)
         else:
             values = _random_inputs(shape, batch, seed)
         names = None if name_map is None else json.loads(name_map.read_text(encoding="utf-8"))
         participants = [*recorded, *(participant(model) for model in models or ())]
+        if labels is not None:
+            targets = _labels(labels, participants[0], values, seed)
         if save_outputs is not None:
-            print_written([record_outputs(participants[0], values, save_outputs, dtype)], notes)
+            record_outputs(participants[0], values, save_outputs, dtype, targets)
+            print_written([save_outputs], notes)
             if len(participants) == 1:
                 return
         if port is not None:
             _port(participants, values, names, port, notes)
             spec = (models or [""])[-1]
             print_written([port, write_loading_code(spec, port)], notes)
-        if labels is not None:
-            targets = _labels(labels, participants[0], values, seed)
         result = compare(*participants, inputs=values, names=names, labels=targets, dtype=dtype)
         _print_result(_formatted(result, format_, FailOn(fail_on)), out)
         if report is not None:

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from diff.nets import FAULTS, SHAPE, Net, images
+from diff.training_nets import LABELS, TRAINING_FAULTS, TrainedNet
+from diff.training_nets import images as training_images
 from torch import nn
 from typed_commands import refused, run
 
@@ -154,3 +156,73 @@ def test_weights_are_carried_over_from_a_recording(path, tmp_path):
     assert done.exit_code == 0, done.output
     state = torch.load(tmp_path / "ported.pt", weights_only=True)
     assert torch.equal(state["stem.weight"], Net().stem.weight)
+
+
+@pytest.fixture(scope="module")
+def trained_path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recorded") / "trained.npz"
+    return record_outputs(TrainedNet(), training_images(), path, labels=LABELS)
+
+
+def test_a_recorded_training_step_takes_the_models_place(trained_path):
+    recorded = RecordedOutputs(trained_path)
+    report = compare(recorded, TrainedNet(), inputs=recorded.inputs, labels=recorded.labels)
+    assert report.passed, str(report)
+    live = compare(TrainedNet(), TrainedNet(), inputs=training_images(), labels=LABELS)
+    assert report.comparisons[0].training == live.comparisons[0].training
+
+
+@pytest.mark.parametrize("fault", TRAINING_FAULTS[::2], ids=str)
+def test_a_fault_in_training_is_found_against_a_recording(trained_path, fault):
+    recorded = RecordedOutputs(trained_path)
+    report = compare(
+        *(recorded, fault.net()),
+        inputs=recorded.inputs,
+        labels=recorded.labels,
+        losses=[None, fault.loss],
+    )
+    comparison = report.comparisons[0]
+    faults = comparison.faults + comparison.training.faults
+    assert tuple(each.name for each in faults) == fault.differences
+
+
+def test_other_labels_are_refused(trained_path, path):
+    recorded = RecordedOutputs(trained_path)
+    with pytest.raises(ConfigError, match="no training step with these labels"):
+        compare(recorded, TrainedNet(), inputs=recorded.inputs, labels=LABELS[::-1])
+    report = compare(RecordedOutputs(path), Net(), inputs=images(), labels=np.array([0, 1, 2]))
+    assert report.comparisons[0].training.note == "Net (1) without gradients"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r.update(labels=r["output"]), "the labels are float64"),
+        (lambda r: r.update(loss="1"), "not of the type float"),
+        (lambda r: r.update(floors=[["loss", "", "", -1.0]]), "a floor is -1.0"),
+        (lambda r: r.update(floors=[["loss", "", 1.0]]), "not enough values"),
+        (lambda r: r.update(gradients={"conv": [1]}), "not of the type dict"),
+        (lambda r: r.pop("statistics"), "statistics"),
+        (lambda r: r["layers"][0].update(kind="shell"), "of the kind 'shell'"),
+    ],
+)
+def test_a_damaged_training_step_is_refused(trained_path, tmp_path, change, message):
+    with pytest.raises(WeightsError, match=message):
+        RecordedOutputs(changed(trained_path, tmp_path, lambda r: change(r["training"])))
+
+
+def test_the_commands_of_two_machines_in_training(tmp_path):
+    lines = ["from diff.training_nets import TrainedNet, with_norm", "from torch import nn"]
+    lines += ["def right(): return TrainedNet()"]
+    lines += ["def wrong(): return with_norm(nn.BatchNorm2d, momentum=0.9)", ""]
+    (tmp_path / "nets.py").write_text("\n".join(lines))
+    right, wrong = (f"{tmp_path}/nets.py:{name}" for name in ("right", "wrong"))
+    file = tmp_path / "right.npz"
+    done = run("diff", right, "--shape", "3,9,11", "--labels", "random", "--save-outputs", file)
+    assert done.exit_code == 0, done.output
+    done = run("diff", right, "--load-outputs", file)
+    assert done.exit_code == 0
+    assert "in a training step they agree" in done.output
+    done = run("diff", wrong, "--load-outputs", file)
+    assert done.exit_code == 1
+    assert "the batch has the weight 0.9 instead of 0.1" in done.output

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from diff.nets import Net
 from diff.nets import images as net_images
-from diff.training_nets import TRAINING_FAULTS, TrainedNet
+from diff.training_nets import LABELS, TRAINING_FAULTS, TrainedNet, images
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -20,12 +20,6 @@ from pymobilenet.errors import ConfigError
 from pymobilenet.parity.diff import compare, save_report
 from pymobilenet.parity.diff.junit import as_junit
 from pymobilenet.parity.diff.loss_forms import ARGUMENTS, REDUCTIONS, LossForm
-
-LABELS = np.array([1, 0, 9, 4, 4])
-
-
-def images(seed=0):
-    return np.random.default_rng(seed).standard_normal((5, 3, 9, 11))
 
 
 def training_of(report):

@@ -2,9 +2,17 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+LABELS = np.array([1, 0, 9, 4, 4])
+
+
+def images(seed=0):
+    """Inputs of a `TrainedNet` for `LABELS`."""
+    return np.random.default_rng(seed).standard_normal((5, 3, 9, 11))
 
 
 class TrainedNet(nn.Module):
@@ -124,7 +132,7 @@ class TrainingFault:
 
 
 MOMENTUM, BIASED = "momentum of a norm", "biased running variance"
-REDUCTION, SMOOTHING, LABELS = "reduction of the loss", "label smoothing", "labels counted from 1"
+REDUCTION, SMOOTHING, SHIFTED = "reduction of the loss", "label smoothing", "labels counted from 1"
 SOFTMAX = "softmax and loss"
 
 TRAINING_FAULTS = (
@@ -162,7 +170,7 @@ TRAINING_FAULTS = (
     ),
     TrainingFault("no softmax", "loss", (SOFTMAX,), loss=F.nll_loss),
     TrainingFault(
-        "labels from 1", "loss", (LABELS,), loss=lambda o, y: F.cross_entropy(o, (y - 1) % 10)
+        "labels from 1", "loss", (SHIFTED,), loss=lambda o, y: F.cross_entropy(o, (y - 1) % 10)
     ),
     TrainingFault("detached block", "block.1", ("structure",), DetachedNet),
     TrainingFault("frozen weight", "block.0", ("structure",), frozen),

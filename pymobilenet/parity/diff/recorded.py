@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pymobilenet.backends.trace import KnownFloors, Layer, Participant, Trace
+from pymobilenet.backends.trace import KnownFloors, Layer, Participant, Trace, TrainingStep
 from pymobilenet.errors import ConfigError, WeightsError
 from pymobilenet.formats import npz
 from pymobilenet.parity.diff import recorded_layers
@@ -36,6 +36,7 @@ class RecordedOutputs(Participant):
 
     Attributes:
         inputs: (N, ...), what the model was given.
+        labels: (N,), the labels of the recorded training step, or None.
     """
 
     framework = "recording"
@@ -56,7 +57,10 @@ class RecordedOutputs(Participant):
         self.inputs = content.inputs
         self.dtypes = (content.inputs.dtype.name,)
         self.floors = content.floors
+        self.labels = content.labels
+        self.has_gradients = content.step is not None
         self._trace = content.trace
+        self._step = content.step
         self._versions = content.versions
 
     def trace(self, inputs: np.ndarray, dtype: str, draw: int | None = None) -> Trace:
@@ -65,6 +69,24 @@ class RecordedOutputs(Participant):
         Raises:
             ConfigError: These are not the recorded inputs, or a draw is wanted.
         """
+        self._check(inputs, dtype, draw)
+        return self._trace
+
+    def train_step(
+        self, inputs: np.ndarray, labels: np.ndarray, dtype: str, draw: int | None = None
+    ) -> TrainingStep:
+        """Return the recorded training step; see `Participant.train_step`.
+
+        Raises:
+            ConfigError: None was recorded, or not with these inputs and labels.
+        """
+        self._check(inputs, dtype, draw)
+        is_recorded = self.labels is not None and np.array_equal(labels, self.labels)
+        if self._step is None or not is_recorded:
+            raise ConfigError(f"{self.name}: no training step with these labels was recorded")
+        return self._step
+
+    def _check(self, inputs: np.ndarray, dtype: str, draw: int | None) -> None:
         if draw is not None or dtype not in self.dtypes:
             raise ConfigError(
                 f"{self.name}: recorded outputs are of {self.dtypes[0]}, without draws. Received: "
@@ -75,7 +97,6 @@ class RecordedOutputs(Participant):
                 f"{self.name}: the inputs must be those that were recorded, of shape "
                 f"{self.inputs.shape}. Received: others, of shape {np.shape(inputs)}"
             )
-        return self._trace
 
     def run_layer(self, layer: Layer, inputs: Sequence[np.ndarray]) -> np.ndarray:
         """Raise an error: a recording has no layers to run.
@@ -100,7 +121,11 @@ class RecordedOutputs(Participant):
 
 
 def record_outputs(
-    model: Any, inputs: np.ndarray, path: str | Path, dtype: str | None = None
+    model: Any,
+    inputs: np.ndarray,
+    path: str | Path,
+    dtype: str | None = None,
+    labels: np.ndarray | None = None,
 ) -> Path:
     """Run a model and write what each of its layers computes, with its noise floors.
 
@@ -111,16 +136,18 @@ def record_outputs(
             pixels in a MobileNet V1 in float64.
         dtype: float64 or float32; by default float64 where the model computes in it. The other
             model must compute in the same.
+        labels: (N,), integers from 0: also a training step is recorded.
 
     Returns:
         The file.
 
     Raises:
         ConfigError: The model is of no known kind, the inputs are not floating, or the model does
-            not compute in `dtype`.
+            not compute in `dtype` or has no gradients.
     """
     from pymobilenet.parity.diff.engine import checked_inputs
     from pymobilenet.parity.diff.participants import participant
+    from pymobilenet.parity.diff.training import checked_labels, training_floors
 
     runner = participant(model)
     chosen = dtype or runner.dtypes[0]
@@ -132,8 +159,14 @@ def record_outputs(
     trace = runner.trace(values, chosen)
     whole, output = trace_floors(runner, values, chosen, trace)
     alone = {layer.name: layer_floor(runner, layer, chosen) for layer in trace.layers}
+    step, training = None, {}
+    if labels is not None:
+        labels = checked_labels(labels, len(values))
+        step = runner.train_step(values, labels, chosen)
+        training = training_floors(runner, values, labels, chosen, step)
+    floors = KnownFloors(whole, alone, output, training)
     content = recorded_layers.Content(
-        runner.name, values, trace, KnownFloors(whole, alone, output), runner.versions()
+        runner.name, values, trace, floors, runner.versions(), labels, step
     )
     arrays, metadata = recorded_layers.encode(content)
     npz.write(path, arrays, {"format": FORMAT, **metadata})

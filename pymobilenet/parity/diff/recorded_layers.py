@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pymobilenet.backends.trace import KINDS, KnownFloors, Layer, Trace
+from pymobilenet.backends.trace import KINDS, KnownFloors, Layer, Trace, TrainingStep
 from pymobilenet.strict_json import parse_object
 
 MOST_BYTES = 2**32
@@ -28,6 +28,8 @@ class Content:
         trace: What it computed from them.
         floors: Its noise floors.
         versions: Of the libraries that computed.
+        labels: (N,), int64, if a training step was recorded.
+        step: That training step.
     """
 
     name: str
@@ -35,6 +37,8 @@ class Content:
     trace: Trace
     floors: KnownFloors
     versions: dict[str, str]
+    labels: np.ndarray | None = None
+    step: TrainingStep | None = None
 
 
 class _Pool:
@@ -60,28 +64,54 @@ def encode(content: Content) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         content: What is to be written.
     """
     pool = _Pool()
-    layers = [
-        {
-            "name": layer.name,
-            "kind": layer.kind,
-            "inputs": [pool.number(value) for value in layer.inputs],
-            "output": pool.number(layer.output),
-            "params": {name: pool.number(value) for name, value in layer.params.items()},
-            "settings": {name: _encoded(value) for name, value in layer.settings.items()},
-            "floor": content.floors.whole[layer.name],
-            "alone": content.floors.alone[layer.name],
-        }
-        for layer in content.trace.layers
-    ]
+    floors = content.floors
     record = {
         "name": content.name,
         "inputs": pool.number(content.inputs),
         "output": pool.number(content.trace.output),
-        "floor": content.floors.output,
-        "layers": layers,
+        "floor": floors.output,
+        "layers": [
+            {
+                **_encoded_layer(layer, pool),
+                "floor": floors.whole[layer.name],
+                "alone": floors.alone[layer.name],
+            }
+            for layer in content.trace.layers
+        ],
         "versions": content.versions,
     }
+    if content.step is not None and content.labels is not None:
+        record["training"] = {
+            "labels": pool.number(content.labels),
+            "layers": [_encoded_layer(layer, pool) for layer in content.step.trace.layers],
+            "output": pool.number(content.step.trace.output),
+            "loss": content.step.loss,
+            "output_gradient": pool.number(content.step.output_gradient),
+            "gradients": _numbers(content.step.gradients, pool),
+            "statistics": _numbers(content.step.statistics, pool),
+            "floors": [[*key, floor] for key, floor in floors.training.items()],
+        }
     return pool.arrays, {"record": json.dumps(record, allow_nan=False)}
+
+
+def _encoded_layer(layer: Layer, pool: _Pool) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "kind": layer.kind,
+        "inputs": [pool.number(value) for value in layer.inputs],
+        "output": pool.number(layer.output),
+        "params": {name: pool.number(value) for name, value in layer.params.items()},
+        "settings": {name: _encoded(value) for name, value in layer.settings.items()},
+    }
+
+
+def _numbers(
+    tensors: Mapping[str, Mapping[str, np.ndarray]], pool: _Pool
+) -> dict[str, dict[str, int]]:
+    return {
+        layer: {name: pool.number(array) for name, array in arrays.items()}
+        for layer, arrays in tensors.items()
+    }
 
 
 def decode(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Content:
@@ -99,33 +129,71 @@ def decode(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Con
         KeyError: A field or an array is missing.
     """
     record = parse_object(metadata["record"])
-
-    def array(number: Any) -> np.ndarray:
-        return arrays[str(_typed(number, int))]
-
     layers, whole, alone = [], {}, {}
     for each in _typed(record["layers"], list):
-        layer = Layer(
-            _typed(each["name"], str),
-            _typed(each["kind"], str),
-            tuple(array(number) for number in _typed(each["inputs"], list)),
-            array(each["output"]),
-            {name: array(number) for name, number in _typed(each["params"], dict).items()},
-            {name: _decoded(value) for name, value in _typed(each["settings"], dict).items()},
-        )
-        _check(layer)
+        layer = _layer(each, arrays)
         layers.append(layer)
         whole[layer.name], alone[layer.name] = _floor(each["floor"]), _floor(each["alone"])
-    inputs = array(record["inputs"])
+    inputs = _array(record["inputs"], arrays)
     if inputs.dtype.name not in ("float32", "float64") or inputs.ndim < 2:
         raise ValueError(f"the inputs are {inputs.dtype} of shape {inputs.shape}")
+    labels, step, floors = None, None, {}
+    if "training" in record:
+        training = record["training"]
+        labels = _array(training["labels"], arrays)
+        if labels.dtype != np.int64 or labels.shape != inputs.shape[:1]:
+            raise ValueError(f"the labels are {labels.dtype} of shape {labels.shape}")
+        step = _step(training, arrays)
+        floors = dict(_training_floor(row) for row in _typed(training["floors"], list))
     return Content(
         _typed(record["name"], str),
         inputs,
-        Trace(tuple(layers), array(record["output"])),
-        KnownFloors(whole, alone, _floor(record["floor"])),
+        Trace(tuple(layers), _array(record["output"], arrays)),
+        KnownFloors(whole, alone, _floor(record["floor"]), floors),
         {name: _typed(value, str) for name, value in _typed(record["versions"], dict).items()},
+        labels,
+        step,
     )
+
+
+def _array(number: Any, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    return arrays[str(_typed(number, int))]
+
+
+def _layer(record: Any, arrays: Mapping[str, np.ndarray]) -> Layer:
+    layer = Layer(
+        _typed(record["name"], str),
+        _typed(record["kind"], str),
+        tuple(_array(number, arrays) for number in _typed(record["inputs"], list)),
+        _array(record["output"], arrays),
+        {name: _array(number, arrays) for name, number in _typed(record["params"], dict).items()},
+        {name: _decoded(value) for name, value in _typed(record["settings"], dict).items()},
+    )
+    _check(layer)
+    return layer
+
+
+def _step(record: Any, arrays: Mapping[str, np.ndarray]) -> TrainingStep:
+    def tensors(name: str) -> dict[str, dict[str, np.ndarray]]:
+        return {
+            layer: {key: _array(number, arrays) for key, number in _typed(numbers, dict).items()}
+            for layer, numbers in _typed(record[name], dict).items()
+        }
+
+    layers = tuple(_layer(each, arrays) for each in _typed(record["layers"], list))
+    return TrainingStep(
+        Trace(layers, _array(record["output"], arrays)),
+        _typed(record["loss"], float),
+        _array(record["output_gradient"], arrays),
+        tensors("gradients"),
+        tensors("statistics"),
+    )
+
+
+def _training_floor(row: Any) -> tuple[tuple[str, str, str], float]:
+    quantity, layer, name, floor = _typed(row, list)
+    key = _typed(quantity, str), _typed(layer, str), _typed(name, str)
+    return key, _floor(floor)
 
 
 def _encoded(value: Any) -> Any:

@@ -82,7 +82,7 @@ def compare_training(
             f"labels must be less than the number of classes, {classes}. Received: {labels.max()}"
         )
     steps = [each.train_step(inputs, labels, dtype) for each in (first, second)]
-    floors = _floors(first, inputs, labels, dtype, steps[0])
+    floors = training_floors(first, inputs, labels, dtype, steps[0])
     complete = [pair for pair in pairs if pair.is_complete]
     rows = list(_rows(complete, steps, floors))
     faults = training_faults(complete, traces, steps, labels, rows, floors)
@@ -100,10 +100,23 @@ def _values(step: TrainingStep) -> dict[Key, np.ndarray]:
     return values
 
 
-def _floors(
+def training_floors(
     first: Participant, inputs: np.ndarray, labels: np.ndarray, dtype: str, base: TrainingStep
 ) -> dict[Key, float]:
-    """Measure how much rounding alone changes each quantity of a step."""
+    """Measure how much rounding alone changes each quantity of a step.
+
+    Args:
+        first: The first model of a comparison.
+        inputs: (N, ...), of `dtype`.
+        labels: (N,), int64.
+        dtype: In which it computes.
+        base: Its step on these inputs.
+
+    Returns:
+        Quantity, layer and parameter -> floor, as a fraction of the tensor's norm.
+    """
+    if first.floors is not None:
+        return dict(first.floors.training)
     values = _values(base)
     norms = _gradient_norm(base)
     floors = dict.fromkeys(values, min_floor(dtype))
