@@ -16,10 +16,12 @@ from torch import nn
 from typed_commands import refused, run
 
 from pymobilenet.backends.torch.tracing import TorchParticipant
+from pymobilenet.backends.trace import Layer
 from pymobilenet.errors import ConfigError
 from pymobilenet.parity.diff import compare, save_report
 from pymobilenet.parity.diff.junit import as_junit
 from pymobilenet.parity.diff.loss_forms import ARGUMENTS, REDUCTIONS, LossForm
+from pymobilenet.parity.diff.norm_statistics import identify_rule
 
 
 def training_of(report):
@@ -130,6 +132,22 @@ def test_a_form_of_the_loss_has_the_gradient_that_differences_have(
         step[index] = 1e-6
         losses = [form.compute(outputs + sign * step, labels)[0] for sign in (1, -1)]
         assert abs((losses[0] - losses[1]) / 2e-6 - gradient[index]) < 1e-6
+
+
+@pytest.mark.parametrize(("dtype", "is_biased"), [("float64", False), ("float32", None)])
+def test_a_variance_that_rounding_hides_is_not_guessed(dtype, is_biased):
+    values = np.random.default_rng(0).standard_normal((64, 2, 40, 40)).astype(dtype)
+    params = {"running_mean": np.ones(2, dtype), "running_var": np.full(2, 2, dtype)}
+    norm = Layer("norm", "batch_norm", (values,), values, params)
+    torch_norm = nn.BatchNorm2d(2, momentum=1e-2).to(getattr(torch, dtype))
+    with torch.no_grad():
+        torch_norm.running_mean.fill_(1)
+        torch_norm.running_var.fill_(2)
+    torch_norm(torch.from_numpy(values))
+    after = {name: getattr(torch_norm, name).numpy() for name in params}
+    rule = identify_rule(norm, after)
+    assert rule.momentum == pytest.approx(1e-2, rel=1e-3)
+    assert rule.is_biased is is_biased
 
 
 def test_models_without_gradients_are_named(tmp_path):

@@ -37,7 +37,7 @@ class Recorder(TorchFunctionMode):
 
     Args:
         module: The module that will run.
-        drops_values: Whether functions such as ``F.dropout`` do anything.
+        drops_values: Whether dropout, as a layer or as a function, does anything.
 
     Attributes:
         layers: In order of execution.

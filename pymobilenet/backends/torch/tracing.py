@@ -72,9 +72,6 @@ class TorchParticipant(Participant):
                 that depends on its output.
         """
         module = self._copy(dtype, draw).train()
-        for each in module.modules():
-            if isinstance(each, nn.modules.dropout._DropoutNd):
-                each.eval()
         recorder = Recorder(module, drops_values=False)
         with recorder:
             output = module(torch.from_numpy(np.array(inputs, dtype, order="C")))
