@@ -164,6 +164,12 @@ TRAINING_FAULTS = (
         "mean over classes, too", "loss", (REDUCTION,), loss=lambda o, y: F.cross_entropy(o, y) / 10
     ),
     TrainingFault("smoothing", "loss", (SMOOTHING,), loss=loss(label_smoothing=0.1)),
+    TrainingFault(
+        "a Float32 smoothing",
+        "loss",
+        (SMOOTHING,),
+        loss=loss(label_smoothing=float(np.float32(0.17))),
+    ),
     TrainingFault("sum and smoothing", "loss", (REDUCTION, SMOOTHING), loss=sum_of_smoothed),
     TrainingFault(
         "softmax twice", "loss", (SOFTMAX,), loss=lambda o, y: F.cross_entropy(o.softmax(1), y)

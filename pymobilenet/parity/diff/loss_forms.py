@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,9 @@ TOLERANCES = {"float64": 1e-9, "float32": 1e-4}
 """Relative distance at which a form is recognised: far above rounding in that dtype, and far below
 the difference between any two forms."""
 
-SMOOTHINGS = (0.0, 0.1, 0.05, 0.2, 0.01, 0.02, 0.3)
+SIGNIFICANT = 1e-4
+"""Difference of two label smoothings that is one: in float32, they are known to some five digits."""
+
 SHIFTS = (0, 1, -1)
 
 
@@ -87,18 +89,24 @@ def identify_loss(step: TrainingStep, labels: np.ndarray) -> LossForm | None:
         return None
     tolerance = TOLERANCES[output.dtype.name]
     for form in _forms(bool((output > 0).all())):
-        loss, gradient = form.compute(output, labels)
-        if abs(loss - step.loss) > tolerance * max(abs(loss), 1e-3):
-            continue
-        if distance(step.output_gradient, gradient) <= tolerance:
-            return form
+        # the loss is linear in the smoothing
+        hard, soft = (replace(form, smoothing=s).compute(output, labels)[0] for s in (0.0, 1.0))
+        smoothing = (step.loss - hard) / (soft - hard) if soft != hard else 0.0
+        if abs(smoothing) <= SIGNIFICANT:
+            smoothing = 0.0
+        found = replace(form, smoothing=smoothing)
+        loss, gradient = found.compute(output, labels)
+        is_loss = abs(loss - step.loss) <= tolerance * max(abs(loss), 1e-3)
+        if is_loss and 0 <= smoothing < 1 and distance(step.output_gradient, gradient) <= tolerance:
+            return found
     return None
 
 
 def _forms(is_positive: bool) -> Iterator[LossForm]:
-    """Yield all forms, those with fewer departures from the default first."""
+    """Yield all forms without smoothing, those with fewer departures from the default first."""
     forms = [
-        LossForm(*values) for values in itertools.product(REDUCTIONS, ARGUMENTS, SMOOTHINGS, SHIFTS)
+        LossForm(reduction, argument, 0.0, shift)
+        for reduction, argument, shift in itertools.product(REDUCTIONS, ARGUMENTS, SHIFTS)
     ]
     for form in sorted(forms, key=_departures):
         if form.argument != "probabilities" or is_positive:
@@ -126,8 +134,8 @@ def departures(first: LossForm, second: LossForm) -> list[tuple[str, str]]:
     if first.argument != second.argument:
         words = f"the loss takes the outputs for {second.argument} instead of {first.argument}"
         found.append(("softmax and loss", words))
-    if first.smoothing != second.smoothing:
-        words = f"labels are smoothed by {second.smoothing:g} instead of {first.smoothing:g}"
+    if abs(first.smoothing - second.smoothing) > SIGNIFICANT:
+        words = f"labels are smoothed by {second.smoothing:.4g} instead of {first.smoothing:.4g}"
         found.append(("label smoothing", words))
     if first.shift != second.shift:
         words = f"labels count from {-second.shift} instead of {-first.shift}"
