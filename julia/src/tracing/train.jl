@@ -22,10 +22,11 @@ function train_step(model, x, labels; loss=nothing, draw=nothing)
     tape = Tape()
     Base.invokelatest(wrap(training_copy(model, eltype(x), draw), "", tape), x)
     trained = training_copy(model, eltype(x), draw)
-    (value, output), (gradient,) = Base.invokelatest(Flux.withgradient, trained) do m
+    function objective(m)
         output = m(x)
         return loss(output, one_hot(labels, output)), output
     end
+    (value, output), (gradient,) = Base.invokelatest(Flux.withgradient, objective, trained)
     only_output = Base.invokelatest(Flux.gradient, y -> loss(y, one_hot(labels, y)), output)
     records = filter(record -> !isempty(record.params), tape.records)
     return (;

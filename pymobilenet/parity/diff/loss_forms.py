@@ -17,7 +17,7 @@ TOLERANCES = {"float64": 1e-9, "float32": 1e-4}
 the difference between any two forms."""
 
 SIGNIFICANT = 1e-4
-"""Difference of two label smoothings that is one: in float32, they are known to some five digits."""
+"""Difference of two label smoothings that is one: float32 tells some five digits of them."""
 
 SHIFTS = (0, 1, -1)
 
