@@ -61,6 +61,13 @@ def test_the_same_net_in_another_memory_format_agrees(seed, dtype):
     assert report.passed, str(report)
 
 
+def test_a_dropout_that_drops_nothing_need_not_be_in_both():
+    nets = TrainedNet(), TrainedNet()
+    nets[0].dropout.p, nets[1].dropout = 0.0, nn.Identity()
+    report = compare(*nets, inputs=images(), labels=LABELS)
+    assert report.passed, str(report)
+
+
 def test_every_parameter_and_statistic_is_compared():
     training = training_of(compare(TrainedNet(), TrainedNet(), inputs=images(), labels=LABELS))
     names = [row.name for row in training.rows if row.quantity == "gradient"]

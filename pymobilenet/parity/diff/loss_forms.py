@@ -12,9 +12,10 @@ from pymobilenet.backends.trace import TrainingStep
 from pymobilenet.parity.diff.ops import log_softmax, softmax
 from pymobilenet.weights.perturb import distance
 
-TOLERANCES = {"float64": 1e-9, "float32": 1e-4}
-"""Relative distance at which a form is recognised: far above rounding in that dtype, and far below
-the difference between any two forms."""
+TOLERANCES = {"float64": 1e-6, "float32": 1e-4}
+"""Relative distance at which a form is recognised: far above rounding in that dtype and above that
+of float32 constants in a float64 loss (1e-8, as in ``Flux.label_smoothing(labels, 0.1f0)``), and
+far below the difference between any two forms. It decides no verdict."""
 
 SIGNIFICANT = 1e-4
 """Difference of two label smoothings that is one: float32 tells some five digits of them."""

@@ -170,7 +170,10 @@ def _gradient_faults(
 
 def _dropout_rates(traces: Sequence[Trace]) -> list[Fault]:
     """Find dropout layers with other rates, paired by their order; see `pairing` for all others."""
-    dropouts = [[x for x in trace.layers if x.kind == "dropout"] for trace in traces]
+    dropouts = [
+        [x for x in trace.layers if x.kind == "dropout" and x.settings.get("p") != 0]
+        for trace in traces
+    ]
     if len(dropouts[0]) != len(dropouts[1]):
         counts = " and ".join(str(len(each)) for each in dropouts)
         return [Fault(None, None, words=f"the models have {counts}", place="dropout layers")]
