@@ -14,7 +14,7 @@ const FILES = (
     "training/schedules", "training/optimizers", "training/micro_batches", "training/processes", "training/fit",
     "files/safetensors", "files/npz", "files/containers", "files/bson", "files/infer_config", "files/weights",
     "files/probe",
-    "tracing/trace", "tracing/port",
+    "tracing/trace", "tracing/port", "tracing/train",
     "precompile", "sysimage",
 )
 

@@ -111,6 +111,43 @@ class Trace:
     output: np.ndarray
 
 
+@dataclass(frozen=True)
+class TrainingStep:
+    """What one training step computes, before any optimizer. Dropout layers drop nothing.
+
+    Attributes:
+        trace: All layers in training mode.
+        loss: The loss of the batch.
+        output_gradient: Of the loss in the model's output, of the output's shape.
+        gradients: Name of a layer -> name of a parameter -> gradient, with the names and axes of
+            `Layer.params`. Zeros where the loss does not depend on it or it takes no gradient.
+        statistics: Name of a norm -> ``running_mean`` and ``running_var`` (C,) after the step.
+    """
+
+    trace: Trace
+    loss: float
+    output_gradient: np.ndarray
+    gradients: Mapping[str, Mapping[str, np.ndarray]]
+    statistics: Mapping[str, Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class KnownFloors:
+    """Noise floors that were measured when a model ran, as fractions of each tensor's norm.
+
+    Attributes:
+        whole: Name of a layer -> floor of its output in the run of the whole model.
+        alone: Name of a layer -> floor of its output where the layer runs alone.
+        output: Floor of what the model returns.
+        training: (quantity, name of a layer, name of a parameter) -> floor in a training step.
+    """
+
+    whole: Mapping[str, float]
+    alone: Mapping[str, float]
+    output: float
+    training: Mapping[tuple[str, str, str], float] = field(default_factory=dict)
+
+
 class Participant(ABC):
     """A model in any framework that a comparison runs.
 
@@ -119,12 +156,21 @@ class Participant(ABC):
         framework: Such as ``torch`` or ``Flux``.
         dtypes: The dtypes that it computes in, ``float64`` and ``float32`` or one of them.
         moves_weights: Whether `trace` can move weights for a draw.
+        runs_layers: Whether `run_layer` works: a recording has no layers to run.
+        floors: For a recording, the floors that were measured with it.
+        has_gradients: Whether `train_step` works.
+        loss: The model's own loss, a function of outputs and labels in its framework; None is cross
+            entropy of logits, the mean over the batch.
     """
 
     name: str
     framework: str
     dtypes: tuple[str, ...]
     moves_weights: bool = False
+    runs_layers: bool = True
+    floors: KnownFloors | None = None
+    has_gradients: bool = False
+    loss: Any = None
 
     @abstractmethod
     def trace(self, inputs: np.ndarray, dtype: str, draw: int | None = None) -> Trace:
@@ -148,6 +194,28 @@ class Participant(ABC):
             layer: A layer of that trace.
             inputs: As many arrays as `layer.inputs`, of the same shapes and dtype.
         """
+
+    def train_step(
+        self, inputs: np.ndarray, labels: np.ndarray, dtype: str, draw: int | None = None
+    ) -> TrainingStep:
+        """Run a copy of the model in training mode, without dropout, and compute gradients.
+
+        Args:
+            inputs: (N, ...), of `dtype`.
+            labels: (N,), int64, from 0.
+            dtype: One of `dtypes`.
+            draw: As in `trace`.
+
+        Returns:
+            Loss, gradients and running statistics.
+
+        Raises:
+            ConfigError: Models of this kind have no gradients here.
+        """
+        raise ConfigError(
+            f"{self.name}: a {self.framework} model has no gradients here. Received: {len(inputs)} "
+            f"inputs, {len(labels)} labels, {dtype}, draw {draw}"
+        )
 
     def load_params(self, layer: Layer, params: Mapping[str, np.ndarray]) -> None:
         """Copy parameters into a layer of the model itself.

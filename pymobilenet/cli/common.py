@@ -48,9 +48,9 @@ def exit_on_error() -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
-def print_written(paths: Iterable[Path]) -> None:
+def print_written(paths: Iterable[Path], output: Console = console) -> None:
     """Print the names of files that were written, as they are."""
-    console.print(f"Written: {', '.join(map(str, paths))}", soft_wrap=True, markup=False)
+    output.print(f"Written: {', '.join(map(str, paths))}", soft_wrap=True, markup=False)
 
 
 class ProgressLines:

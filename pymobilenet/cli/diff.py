@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 import json
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 
-from pymobilenet.cli.common import console, exit_on_error, print_written
+from pymobilenet.cli.common import console, errors, exit_on_error, print_written
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pymobilenet.backends.trace import Participant
+    from pymobilenet.parity.diff import DiffReport, FailOn
+FORMATS = ("text", "json", "junit")
+"""In what form the result is printed."""
 
 
 def diff(
     models: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             help="Two or more: a file (.onnx or any format of `convert`), package.module:function, "
             "file.py:function, file.jl:function."
         ),
-    ],
+    ] = None,
     inputs: Annotated[
         Path | None,
         typer.Option(help="An .npy file, or an .npz file whose first array is (N, ...)."),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Also compare a training step: an .npy file of N integers from 0, or `random`. An "
+            ".npz file of --inputs may have them as `labels`."
+        ),
     ] = None,
     shape: Annotated[
         str | None,
@@ -41,41 +58,166 @@ def diff(
     report: Annotated[
         Path | None, typer.Option(help="Folder for report.html, report.json and JUnit XML.")
     ] = None,
+    save_outputs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write what each layer of the first model computes to this npz file; there may "
+            "be no other model."
+        ),
+    ] = None,
+    load_outputs: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file of --save-outputs: the first model, and the inputs."),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="float64 or float32; by default the first that the models compute in."),
+    ] = None,
+    format_: Annotated[
+        str, typer.Option("--format", help="Of the result: text, json, or junit, which is XML.")
+    ] = "text",
+    out: Annotated[
+        Path | None, typer.Option(help="Write the result to this file and not to standard output.")
+    ] = None,
+    fail_on: Annotated[
+        str,
+        typer.Option(
+            help="What gives status 1: never; output, if the outputs differ; differ, if any layer "
+            "does, too; unmatched, also if a layer has no counterpart."
+        ),
+    ] = "differ",
 ) -> None:
-    """Compare models of any framework, layer by layer; status 1 if they differ.
+    """Compare models of any framework, layer by layer.
 
-    A module or a file with a function is run: compare only code that you trust.
+    The exit status is 0 if they agree, 1 if they differ (see --fail-on), and 2 if they could not be
+    compared. A module or a file with a function is run: compare only code that you trust.
     """
-    from pymobilenet.errors import ConfigError
-    from pymobilenet.parity.diff import compare, participant, port_weights, save_report
+    from pymobilenet.parity.diff import (
+        FailOn,
+        RecordedOutputs,
+        compare,
+        participant,
+        record_outputs,
+        save_report,
+    )
+    from pymobilenet.parity.diff.loading_code import write_loading_code
 
+    notes = console if format_ == "text" or out is not None else errors
     with exit_on_error():
-        if len(models) < 2 or (port is not None and len(models) != 2):
-            wanted = "two or more" if port is None else "two, for --port,"
-            raise ConfigError(f"models must be {wanted}. Received: {len(models)}")
-        values = _read_inputs(inputs) if inputs is not None else _random_inputs(shape, batch, seed)
+        _check_choice("--format", format_, FORMATS)
+        _check_choice("--fail-on", fail_on, [each.value for each in FailOn])
+        recorded = [RecordedOutputs(path) for path in load_outputs or ()]
+        _check_count(len(models or ()) + len(recorded), port, save_outputs)
+        targets = None
+        if recorded:
+            values, targets = recorded[0].inputs, recorded[0].labels
+        elif inputs is not None:
+            values, targets = _read_inputs(inputs)
+        else:
+            values = _random_inputs(shape, batch, seed)
         names = None if name_map is None else json.loads(name_map.read_text(encoding="utf-8"))
-        participants = [participant(model) for model in models]
+        participants = [*recorded, *(participant(model) for model in models or ())]
+        if labels is not None:
+            targets = _labels(labels, participants[0], values, seed)
+        if save_outputs is not None:
+            record_outputs(participants[0], values, save_outputs, dtype, targets)
+            print_written([save_outputs], notes)
+            if len(participants) == 1:
+                return
         if port is not None:
-            count = port_weights(participants[0], participants[1], values, names)
-            code = participants[1].save_weights(port)
-            console.print(f"Carried over: {count} layers. Load them with", markup=False)
-            console.print(f"    {code}", soft_wrap=True, markup=False)
-        result = compare(*participants, inputs=values, names=names)
-        console.print(str(result), soft_wrap=True, markup=False)
+            _port(participants, values, names, port, notes)
+            spec = (models or [""])[-1]
+            print_written([port, write_loading_code(spec, port)], notes)
+        result = compare(*participants, inputs=values, names=names, labels=targets, dtype=dtype)
+        _print_result(_formatted(result, format_, FailOn(fail_on)), out)
         if report is not None:
-            print_written(save_report(result, report))
-    raise typer.Exit(0 if result.passed else 1)
+            print_written(save_report(result, report, FailOn(fail_on)), notes)
+    raise typer.Exit(1 if result.fails(FailOn(fail_on)) else 0)
 
 
-def _read_inputs(path: Path) -> np.ndarray:
+def _check_count(count: int, port: Path | None, save_outputs: Path | None) -> None:
     from pymobilenet.errors import ConfigError
 
+    if port is not None and count != 2:
+        raise ConfigError(f"models must be two, for --port. Received: {count}")
+    if count < (1 if save_outputs is not None else 2):
+        raise ConfigError(f"models must be two or more. Received: {count}")
+
+
+def _port(
+    participants: Sequence[Participant],
+    values: np.ndarray,
+    names: dict[str, str] | None,
+    path: Path,
+    notes: Console,
+) -> None:
+    """Carry weights over, write them, and print how they are loaded."""
+    from pymobilenet.parity.diff import port_weights
+
+    count = port_weights(participants[0], participants[1], values, names)
+    code = participants[1].save_weights(path)
+    notes.print(f"Carried over: {count} layers. Load them with", markup=False)
+    notes.print(f"    {code}", soft_wrap=True, markup=False)
+
+
+def _check_choice(option: str, value: str, choices: Sequence[str]) -> None:
+    from pymobilenet.errors import ConfigError
+
+    if value not in choices:
+        raise ConfigError(f"{option} must be one of {', '.join(choices)}. Received: {value}")
+
+
+def _formatted(result: DiffReport, format_: str, fail_on: FailOn) -> str:
+    from pymobilenet.parity.diff.report import as_json, as_junit
+
+    if format_ == "text":
+        return str(result)
+    return as_json(result) if format_ == "json" else as_junit(result, fail_on)
+
+
+def _print_result(text: str, out: Path | None) -> None:
+    """Print text as it is, or write it to a file."""
+    from pymobilenet.files import atomic_write
+
+    if out is None:
+        console.print(text, soft_wrap=True, markup=False)
+        return
+    with atomic_write(out) as file:
+        file.write(f"{text}\n".encode())
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of an .npz file, or the one of an .npy file under the name `array`."""
+    from pymobilenet.errors import ConfigError
+    from pymobilenet.formats import npz
+
+    if zipfile.is_zipfile(path):
+        return npz.read(path)[0]
     try:
         loaded = np.load(path, allow_pickle=False)
-    except ValueError as error:
+    except (ValueError, EOFError) as error:
         raise ConfigError(f"{path}: must be an .npy or .npz file. Received: {error}") from error
-    return loaded if isinstance(loaded, np.ndarray) else loaded[loaded.files[0]]
+    return {"array": loaded}
+
+
+def _read_inputs(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the inputs of a file, and its labels if it has some."""
+    from pymobilenet.errors import ConfigError
+
+    arrays = _read_arrays(path)
+    names = [name for name in arrays if name != "labels"]
+    if not names:
+        raise ConfigError(f"{path}: must have an array of inputs. Received: {list(arrays)}")
+    return arrays[names[0]], arrays.get("labels")
+
+
+def _labels(text: str, first: Participant, values: np.ndarray, seed: int) -> np.ndarray:
+    """Return the labels of a file, or random ones for as many classes as the model has."""
+    if text != "random":
+        return next(iter(_read_arrays(Path(text)).values()))
+    dtype = first.dtypes[0]
+    classes = first.trace(values.astype(dtype), dtype).output.shape[-1]
+    return np.random.default_rng(seed).integers(classes, size=len(values))
 
 
 def _random_inputs(shape: str | None, batch: int, seed: int) -> np.ndarray:

@@ -13,13 +13,27 @@ from pymobilenet.cli.common import console, exit_on_error, print_written, show_p
 from pymobilenet.terminal import folded_table
 
 
-def doctor() -> None:
-    """Report on the environment: libraries, threads, and the speed of matrix products."""
-    from pymobilenet.doctor import environment_report
+def doctor(
+    topic: Annotated[
+        str | None,
+        typer.Argument(help="`port`: the known differences between frameworks that hold here."),
+    ] = None,
+) -> None:
+    """Report on the environment: libraries, threads, and the speed of matrix products.
 
-    table = folded_table("", "", "")
+    With `port`, try each known difference between torch, Flux, NNlib, Keras and ONNX Runtime on the
+    installed versions.
+    """
+    from pymobilenet.doctor import environment_report
+    from pymobilenet.errors import ConfigError
+    from pymobilenet.parity.diff.installed import port_report
+
     with exit_on_error():
-        for row in environment_report():
+        if topic not in (None, "port"):
+            raise ConfigError(f"the topic must be port. Received: {topic}")
+        rows = environment_report() if topic is None else port_report()
+        table = folded_table(*(("", "", "") if topic is None else ("difference", "in", "result")))
+        for row in rows:
             table.add_row(*map(escape, row))
     console.print(table)
 

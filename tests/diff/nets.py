@@ -77,6 +77,17 @@ class Net(nn.Module):
         return self.finish(self.classifier(self.square(x)))
 
 
+class Softened(nn.Module):
+    """A net with one more activation, which changes nothing."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.bound = net, nn.Hardtanh(-1e9, 1e9)
+
+    def forward(self, x):
+        return self.bound(self.net(x))
+
+
 @dataclass(frozen=True)
 class NetFault:
     """A fault: what it does to a `Net`, the layer it is in, and the difference that explains it."""

@@ -1,6 +1,6 @@
 """
 What each layer of a Flux model computes: [`trace`](@ref) wraps every leaf layer of a copy of the model, runs it and
-returns a record for each layer, with inputs, output, weights and settings. Custom layers work, too: they are taken
+returns a record for each layer, with inputs, output, weights and settings. [`train_step`](@ref) also computes gradients. Custom layers work, too: they are taken
 apart with Functors, down to layers that Flux defines and to functions.
 """
 module Tracing
@@ -15,5 +15,6 @@ include("records.jl")
 include("describe.jl")
 include("wrap.jl")
 include("port.jl")
+include("train.jl")
 
 end

@@ -47,7 +47,7 @@ steps(layer::Flux.Dense) = with_activation(
     Step("dense", without_activation(layer, :σ); params=arrays("weight" => layer.weight, "bias" => layer.bias)),
     layer.σ, layer,
 )
-steps(::Flux.Dropout) = [Step("dropout", identity)]
+steps(layer::Flux.Dropout) = [Step("dropout", identity; settings=setting("p" => Float64(layer.p)))]
 steps(layer::Union{Flux.GlobalMeanPool,Flux.AdaptiveMeanPool}) = [adaptive("mean_pool", layer)]
 steps(layer::Union{Flux.GlobalMaxPool,Flux.AdaptiveMaxPool}) = [adaptive("max_pool", layer)]
 steps(layer::Flux.MaxPool) = [pool("max_pool", layer)]
@@ -58,6 +58,7 @@ function steps(layer::Norm)
     params = arrays("weight" => layer.γ, "bias" => layer.β, "running_mean" => layer.μ, "running_var" => layer.σ²)
     uses_batch = layer.μ === nothing || layer.active === true
     settings = setting("eps" => Float64(layer.ϵ), "training" => uses_batch)
+    layer isa Flux.BatchNorm && append!(settings, setting("momentum" => Float64(layer.momentum)))
     layer isa Flux.GroupNorm && append!(settings, setting("groups" => layer.G))
     return with_activation(Step(kind, without_activation(layer, :λ); params, settings), layer.λ, layer)
 end

@@ -10,7 +10,7 @@ import numpy as np
 
 from pymobilenet.backends.julia.interop import named_views, translate_julia_errors, view
 from pymobilenet.backends.julia.runtime import backend_with_jld2, running_backend
-from pymobilenet.backends.trace import Layer, Participant, Trace
+from pymobilenet.backends.trace import Layer, Participant, Trace, TrainingStep
 from pymobilenet.errors import ConfigError
 
 LISTS = ("stride", "dilation", "size", "output_size", "output_padding")
@@ -25,14 +25,17 @@ class FluxParticipant(Participant):
     Args:
         model: A Julia object, callable with an array whose last axis is the batch.
         name: How reports call it.
+        loss: A Julia function of outputs and one-hot columns; by default ``logitcrossentropy``.
     """
 
     framework = "Flux"
     dtypes = ("float64", "float32")
     moves_weights = True
+    has_gradients = True
 
-    def __init__(self, model: Any, name: str = "julia") -> None:
+    def __init__(self, model: Any, name: str = "julia", loss: Any = None) -> None:
         self.name = name
+        self.loss = loss
         self._model = model
         self._backend = running_backend()
         self._tracing = self._backend.julia.Tracing
@@ -45,7 +48,8 @@ class FluxParticipant(Participant):
 
         Args:
             path: A ``.jl`` file, which is run in a module of its own.
-            function: A function of that file without arguments.
+            function: A function of that file without arguments, which returns a model, or a model
+                and its loss.
             name: How reports call the model; by default ``path:function``.
 
         Raises:
@@ -57,8 +61,9 @@ class FluxParticipant(Participant):
             raise ConfigError(f"the Julia file must exist. Received: {path}")
         tracing = running_backend().julia.Tracing
         with translate_julia_errors():
-            model = tracing.from_file(str(path.resolve()), function)
-        return cls(model, name or f"{path.name}:{function}")
+            built = tracing.from_file(str(path.resolve()), function)
+            model, loss = tracing.model_and_loss(built)
+        return cls(model, name or f"{path.name}:{function}", loss)
 
     @classmethod
     def stock(cls, model: Any, name: str) -> FluxParticipant:
@@ -93,6 +98,42 @@ class FluxParticipant(Participant):
             wrapped = tuple(self._backend.wrap(value) for value in arrays)
             output = self._tracing.run_layer(self._records[layer.name], wrapped)
             return np.array(view(output), order="C")
+
+    def train_step(
+        self, inputs: np.ndarray, labels: np.ndarray, dtype: str, draw: int | None = None
+    ) -> TrainingStep:
+        """Run a copy of the model in training mode; see `Participant.train_step`."""
+        array = np.array(inputs, dtype, order="C")
+        numbers = np.array(labels, np.int64)
+        options = {} if draw is None else {"draw": draw}
+        if self.loss is not None:
+            options["loss"] = self.loss
+        with translate_julia_errors():
+            step = self._tracing.train_step(
+                self._model, self._backend.wrap(array), self._backend.wrap(numbers), **options
+            )
+            records = {str(record.name): record for record in step.records}
+            gradients = {}
+            for key, pairs in step.gradients:
+                record = records[str(key)]
+                flipped = bool(dict(record.settings).get("flipped", False))
+                gradients[str(key)] = {
+                    name: _param(str(record.kind), name, value, flipped)
+                    for name, value in named_views(pairs)
+                }
+            return TrainingStep(
+                Trace(
+                    tuple(_layer(record) for record in step.records),
+                    np.array(view(step.output), order="C"),
+                ),
+                float(step.loss),
+                np.array(view(step.output_gradient), order="C"),
+                gradients,
+                {
+                    str(name): {key: np.array(value) for key, value in named_views(pairs)}
+                    for name, pairs in step.statistics
+                },
+            )
 
     def load_params(self, layer: Layer, params: Mapping[str, np.ndarray]) -> None:
         """Copy parameters into a layer of the Julia model; see `Participant.load_params`."""

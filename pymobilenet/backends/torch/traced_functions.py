@@ -144,6 +144,7 @@ def _batch_norm(args: tuple, kwargs: dict, _output: torch.Tensor) -> FunctionDes
     settings = {
         "eps": float(_argument(args, kwargs, 7, "eps", 1e-5)),
         "training": bool(_argument(args, kwargs, 5, "training", False)),
+        "momentum": float(_argument(args, kwargs, 6, "momentum", 0.1)),
     }
     return "batch_norm", params, settings, 1
 

@@ -92,7 +92,8 @@ def _norm(kind: str) -> Callable[[Any], Description]:
         names = ("weight", "bias", "running_mean", "running_var")
         params = {name: getattr(module, name, None) for name in names}
         uses_batch = module.training or params["running_mean"] is None
-        return kind, params, {"eps": float(module.eps), "training": uses_batch}
+        settings = {"eps": float(module.eps), "training": uses_batch}
+        return kind, params, {**settings, "momentum": getattr(module, "momentum", None)}
 
     return describe
 

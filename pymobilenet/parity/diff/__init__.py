@@ -6,36 +6,50 @@ judges their differences by noise floors, and looks for known differences that e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from pymobilenet.parity.diff.differences import DIFFERENCES, Difference
+from pymobilenet.errors import ConfigError
+from pymobilenet.parity.diff.difference import Difference
+from pymobilenet.parity.diff.differences import DIFFERENCES
 from pymobilenet.parity.diff.engine import compare_participants
+from pymobilenet.parity.diff.fault import Fault
 from pymobilenet.parity.diff.participants import julia, load_onnx, participant
 from pymobilenet.parity.diff.port import port_weights
+from pymobilenet.parity.diff.recorded import RecordedOutputs, record_outputs
 from pymobilenet.parity.diff.report import save_report
-from pymobilenet.parity.diff.result import Comparison, DiffReport, Fault, PairRow
+from pymobilenet.parity.diff.result import Comparison, DiffReport, FailOn, PairRow
 
 __all__ = [
     "DIFFERENCES",
     "Comparison",
     "DiffReport",
     "Difference",
+    "FailOn",
     "Fault",
     "PairRow",
+    "RecordedOutputs",
     "assert_same_model",
     "compare",
     "julia",
     "load_onnx",
     "participant",
     "port_weights",
+    "record_outputs",
     "save_report",
 ]
 
 
-def compare(*models: Any, inputs: np.ndarray, names: Mapping[str, str] | None = None) -> DiffReport:
+def compare(
+    *models: Any,
+    inputs: np.ndarray,
+    names: Mapping[str, str] | None = None,
+    labels: np.ndarray | None = None,
+    losses: Sequence[Any] | None = None,
+    dtype: str | None = None,
+) -> DiffReport:
     """Compare models of any framework with the first of them, layer by layer, on the same inputs.
 
     Args:
@@ -45,12 +59,18 @@ def compare(*models: Any, inputs: np.ndarray, names: Mapping[str, str] | None = 
         inputs: (N, ...), floating; two to eight samples are enough.
         names: For two models, name of a layer in the first -> name in the second, where pairing by
             kind, shapes and order is not what you want.
+        labels: (N,), integers from 0. With them, a training step is compared, too: outputs in
+            training mode without dropout, loss, gradients, running statistics.
+        losses: For each model its loss, a function of outputs and labels in its framework, or None
+            for cross entropy of logits, the mean over the batch. A loss in Flux gets labels as
+            one-hot columns.
+        dtype: ``float64`` or ``float32``; by default the first that both models compute in.
 
     Returns:
         Verdict, first divergence and faults, with the known differences that explain them.
 
     Raises:
-        ConfigError: A model is of no known kind, or the inputs are not floating samples.
+        ConfigError: A model is of no known kind, or inputs, labels or losses do not fit.
         BackendUnavailable: A framework is not installed.
 
     Example:
@@ -67,20 +87,31 @@ def compare(*models: Any, inputs: np.ndarray, names: Mapping[str, str] | None = 
         'activation function'
     """
     participants = [participant(model) for model in models]
-    return compare_participants(_with_distinct_names(participants), inputs, names)
+    if losses is not None:
+        if len(losses) != len(participants):
+            raise ConfigError(
+                f"losses must be one for each of {len(participants)} models. Received: "
+                f"{len(losses)}"
+            )
+        for each, loss in zip(participants, losses, strict=True):
+            each.loss = loss
+    return compare_participants(_with_distinct_names(participants), inputs, names, dtype, labels)
 
 
-def assert_same_model(*models: Any, inputs: np.ndarray) -> None:
+def assert_same_model(*models: Any, inputs: np.ndarray, **options: Any) -> None:
     """Assert that models compute the same; for tests.
 
     Args:
         models: See `compare`.
         inputs: See `compare`.
+        options: The other arguments of `compare`.
 
     Raises:
-        AssertionError: They differ. The message is the report.
+        AssertionError: They differ. The message is the report: the verdict, the first layer that
+            differs, and the known differences that explain it.
     """
-    report = compare(*models, inputs=inputs)
+    __tracebackhide__ = True
+    report = compare(*models, inputs=inputs, **options)
     if not report.passed:
         raise AssertionError(f"\n{report}")
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pymobilenet.backends.trace import Layer
-from pymobilenet.parity.diff.differences import DIFFERENCES, Difference
+from pymobilenet.parity.diff.difference import Difference
+from pymobilenet.parity.diff.differences import DIFFERENCES
 from pymobilenet.parity.diff.ops import OPERATIONS, compute
 from pymobilenet.parity.diff.variants import VARIANTS
 from pymobilenet.parity.tolerances import MAX_RATIO
@@ -59,6 +60,7 @@ def diagnose(layer: Layer, other: Layer, output: np.ndarray, floor: float) -> Di
             Diagnosis(difference, what, _error(variant, output))
             for difference in DIFFERENCES
             if difference.is_general == is_general
+            and difference.name in VARIANTS
             and layer.kind in difference.kinds
             and layer.kind in OPERATIONS
             for what, variant in VARIANTS[difference.name](layer, other)

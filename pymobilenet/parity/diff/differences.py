@@ -1,39 +1,17 @@
 """The known differences between frameworks, and what a layer computes under each of them.
 
-`variants.VARIANTS` has, under the same names, what a layer computes under each of them. The
-diagnosis tries them and reports the one that gives the other model's output.
+For those that show in evaluation mode, `variants.VARIANTS` has, under the same names, what a layer
+computes under each of them. The diagnosis tries them and reports the one that gives the other
+model's output.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pymobilenet.parity.diff.difference import Difference
+from pymobilenet.parity.diff.training_differences import TRAINING_DIFFERENCES
 
 CONVS = ("conv", "conv_transpose")
 NORMS = ("batch_norm", "instance_norm", "group_norm", "layer_norm")
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A known difference.
-
-    Attributes:
-        name: Such as ``kernel flip``.
-        kinds: The kinds of layers that it concerns.
-        explanation: What differs, in one sentence.
-        source: Where this is documented or discussed.
-        torch: What to write in torch.
-        flux: What to write in Flux.
-        is_general: Whether it only says which values differ: tried after all others.
-    """
-
-    name: str
-    kinds: tuple[str, ...]
-    explanation: str
-    source: str
-    torch: str
-    flux: str
-    is_general: bool = False
-
 
 DIFFERENCES = (
     Difference(
@@ -248,5 +226,6 @@ DIFFERENCES = (
         "Flux.loadmodel!(model, ...)",
         is_general=True,
     ),
+    *TRAINING_DIFFERENCES,
 )
 """Specific differences first: the first that explains an output is reported."""

@@ -10,10 +10,13 @@ import numpy as np
 from pymobilenet.backends.trace import Layer, Participant, Trace
 from pymobilenet.errors import ConfigError
 from pymobilenet.parity.diff.diagnosis import diagnose, diagnose_output
+from pymobilenet.parity.diff.fault import Fault
 from pymobilenet.parity.diff.measure import fitted, folded_floor, layer_floor, trace_floors
 from pymobilenet.parity.diff.ops import ACTIVATIONS, compute
 from pymobilenet.parity.diff.pairing import Pair, align, fold_norms, has_norms, pair_by_names
-from pymobilenet.parity.diff.result import Comparison, DiffReport, Fault, PairRow
+from pymobilenet.parity.diff.result import Comparison, DiffReport, PairRow
+from pymobilenet.parity.diff.training import checked_labels, compare_training
+from pymobilenet.parity.diff.training_faults import active_dropouts
 from pymobilenet.parity.diff.wiring import annotate, wiring_faults
 from pymobilenet.parity.tolerances import MAX_RATIO
 from pymobilenet.weights.perturb import distance
@@ -26,6 +29,8 @@ def compare_participants(
     participants: Sequence[Participant],
     inputs: np.ndarray,
     names: Mapping[str, str] | None = None,
+    dtype: str | None = None,
+    labels: np.ndarray | None = None,
 ) -> DiffReport:
     """Compare models with the first of them, layer by layer.
 
@@ -34,6 +39,8 @@ def compare_participants(
         inputs: (N, ...), a few inputs, at least two so that the batch can be permuted.
         names: For two models, name of a layer in the first -> name in the second. By default
             layers are paired by kind, shapes and order.
+        dtype: ``float64`` or ``float32``; by default the first that both models compute in.
+        labels: (N,), integers from 0: also a training step is compared.
 
     Returns:
         The comparisons and the verdict.
@@ -45,26 +52,51 @@ def compare_participants(
         raise ConfigError(f"models must be at least two. Received: {len(participants)}")
     if names is not None and len(participants) > 2:
         raise ConfigError(f"a map of names is for two models. Received: {len(participants)}")
-    inputs = np.asarray(inputs)
-    if inputs.ndim < 2 or len(inputs) < 2 or inputs.dtype.kind != "f":
-        raise ConfigError(
-            "inputs must be a floating array with at least two samples along its first axis. "
-            f"Received: {inputs.dtype} of shape {inputs.shape}"
-        )
+    inputs = checked_inputs(inputs)
+    labels = None if labels is None else checked_labels(labels, len(inputs))
     first = participants[0]
     comparisons = []
     for second in participants[1:]:
-        dtype = next((d for d in first.dtypes if d in second.dtypes), None)
-        if dtype is None:
-            raise ConfigError(
-                f"{first.name} and {second.name} must have a common dtype. Received: "
-                f"{first.dtypes} and {second.dtypes}"
-            )
-        comparisons.append(_compare(first, second, inputs.astype(dtype), dtype, names))
+        common = _common_dtype(first, second, dtype)
+        comparisons.append(_compare(first, second, inputs.astype(common), common, names, labels))
     versions = {p.name: p.versions() for p in participants}
     return DiffReport(
         tuple(p.name for p in participants), tuple(comparisons), versions, inputs.shape
     )
+
+
+def _common_dtype(first: Participant, second: Participant, dtype: str | None) -> str:
+    """Return the dtype in which both models are run."""
+    wanted = first.dtypes if dtype is None else (dtype,)
+    common = next((d for d in wanted if d in first.dtypes and d in second.dtypes), None)
+    if common is None:
+        raise ConfigError(
+            f"{first.name} and {second.name} must both compute in "
+            f"{'one dtype' if dtype is None else dtype}. Received: {first.dtypes} and "
+            f"{second.dtypes}"
+        )
+    return common
+
+
+def checked_inputs(inputs: np.ndarray) -> np.ndarray:
+    """Return inputs as an array.
+
+    Args:
+        inputs: (N, ...), floating, at least two so that the batch can be permuted.
+
+    Returns:
+        The same values.
+
+    Raises:
+        ConfigError: They are no such array.
+    """
+    values = np.asarray(inputs)
+    if values.ndim < 2 or len(values) < 2 or values.dtype.kind != "f":
+        raise ConfigError(
+            "inputs must be a floating array with at least two samples along its first axis. "
+            f"Received: {values.dtype} of shape {values.shape}"
+        )
+    return values
 
 
 def _compare(
@@ -73,6 +105,7 @@ def _compare(
     inputs: np.ndarray,
     dtype: str,
     names: Mapping[str, str] | None,
+    labels: np.ndarray | None,
 ) -> Comparison:
     traces = [annotate(p.trace(inputs, dtype), inputs) for p in (first, second)]
     floors, output_floor = trace_floors(first, inputs, dtype, traces[0])
@@ -88,12 +121,22 @@ def _compare(
     rows = [_row(pair, (first, second), own_layers, floors, dtype) for pair in pairs]
     output_error = _distance(traces[1].output, traces[0].output)
     structural = _structural_faults(rows, folded, inputs, output_error / output_floor)
-    if not structural:
+    dropouts = active_dropouts(traces)
+    if not structural and not dropouts:
         _explain_hidden(rows)
-    faults = [*(row.fault for row in rows if row.fault is not None), *structural]
+    faults = [
+        *dropouts,
+        *(row.fault for row in rows if row.fault is not None),
+        *structural,
+    ]
     explanation = None
     if output_error > MAX_RATIO * output_floor and not faults:
         explanation = diagnose_output(traces[0].output, traces[1].output, output_floor)
+    training = None
+    if labels is not None:
+        training = compare_training(
+            first, second, inputs, labels, dtype, pairs, (traces[0], traces[1])
+        )
     return Comparison(
         first.name,
         second.name,
@@ -103,6 +146,7 @@ def _compare(
         output_floor,
         tuple(faults),
         explanation,
+        training,
     )
 
 
@@ -120,7 +164,7 @@ def _row(
     floor = floors[_floor_name(a, own_layers[0])]
     chained = _distance(b.output, a.output)
     values = fitted(a.inputs, b)
-    if values is None or _is_folded(b, own_layers[1]):
+    if values is None or _is_folded(b, own_layers[1]) or not participants[1].runs_layers:
         return PairRow(a, b, chained, floor)
     if _is_folded(a, own_layers[0]):
         alone_floor = folded_floor(a, dtype)
@@ -129,6 +173,8 @@ def _row(
     output = participants[1].run_layer(b, values)
     alone = _distance(output, a.output)
     fault = None
+    if a.kind == "dropout":  # drops nothing, or `active_dropouts` says so
+        return PairRow(a, b, chained, floor, alone, alone_floor)
     if alone > MAX_RATIO * alone_floor:
         fault = Fault(a, b, diagnosis=diagnose(a, b, output, alone_floor), error=alone)
     elif not _is_same_function(a, b):

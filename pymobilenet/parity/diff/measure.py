@@ -10,7 +10,7 @@ import numpy as np
 from pymobilenet.backends.trace import Layer, Participant, Trace
 from pymobilenet.parity.diff.ops import compute
 from pymobilenet.parity.floors import IMAGES_INDEX as INPUT_INDEX
-from pymobilenet.parity.floors import min_floor
+from pymobilenet.parity.floors import max_floor, min_floor
 from pymobilenet.parity.tolerances import DRAWS, LAYER_DRAWS, LAYER_MIN_ULPS
 from pymobilenet.weights.perturb import distance, draw_order, move_ulps
 
@@ -32,6 +32,8 @@ def trace_floors(
     Returns:
         Name of a layer -> floor, and the floor of the output, as fractions of the tensor's norm.
     """
+    if participant.floors is not None:
+        return dict(participant.floors.whole), participant.floors.output
     floors = {layer.name: min_floor(dtype) for layer in base.layers}
     output_floor = min_floor(dtype)
     for draw in range(DRAWS):
@@ -45,7 +47,8 @@ def trace_floors(
                 move = distance(outputs[layer.name][inverse], layer.output)
                 floors[layer.name] = max(floors[layer.name], move)
         output_floor = max(output_floor, distance(trace.output[inverse], base.output))
-    return floors, output_floor
+    largest = max_floor(dtype)  # of a model whose results depend on chance
+    return {name: min(floor, largest) for name, floor in floors.items()}, min(output_floor, largest)
 
 
 def layer_floor(participant: Participant, layer: Layer, dtype: str) -> float:
@@ -59,6 +62,8 @@ def layer_floor(participant: Participant, layer: Layer, dtype: str) -> float:
     Returns:
         The floor, as a fraction of the output's norm.
     """
+    if participant.floors is not None:
+        return participant.floors.alone[layer.name]
     if layer.kind in ELEMENTWISE:
         floor = LAYER_MIN_ULPS * float(np.finfo(dtype).eps)
     else:

@@ -101,7 +101,7 @@ def participant(model: Any, name: str | None = None) -> Participant:
     """Return a model in any form as a `Participant`.
 
     Args:
-        model: See `HOW`.
+        model: See `HOW`; or a tuple of a model and its loss, a function of outputs and labels.
         name: How reports call it; by default its class, file or function.
 
     Raises:
@@ -109,6 +109,10 @@ def participant(model: Any, name: str | None = None) -> Participant:
     """
     if isinstance(model, Participant):
         return model
+    if isinstance(model, tuple) and len(model) == 2 and callable(model[1]):
+        found = participant(model[0], name)
+        found.loss = model[1]
+        return found
     if isinstance(model, str | Path):
         return _from_text(str(model), name)
     if isinstance(model, Model):
@@ -181,7 +185,10 @@ def _module_of_file(path: Path) -> Any:
 
 
 def _call(module: Any, function: str, spec: str) -> Any:
-    """Return what a function without arguments builds, or the object itself if it is a model."""
+    """Return what a function without arguments builds, or the object itself if it is a model.
+
+    A function may also return a model and its loss.
+    """
     value = getattr(module, function, None)
     if value is None:
         raise ConfigError(f"{spec}: {module.__name__} has no {function!r}")

@@ -1,17 +1,18 @@
-"""Write a comparison of models to files: JSON, one HTML page, JUnit XML."""
+"""Write a comparison of models to files: JSON and one HTML page, beside JUnit XML."""
 
 from __future__ import annotations
 
 import json
 import platform
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import jinja2
 import numpy as np
 
 from pymobilenet.files import atomic_write, make_folder
-from pymobilenet.parity.diff.result import DiffReport, PairRow
+from pymobilenet.parity.diff.junit import as_junit
+from pymobilenet.parity.diff.result import DiffReport, FailOn, PairRow
+from pymobilenet.parity.diff.training_result import Training
 from pymobilenet.parity.tolerances import MAX_RATIO, USUAL_RATIO
 
 BINS = 24
@@ -21,12 +22,15 @@ CLASSES = ((USUAL_RATIO, "within"), (MAX_RATIO, "doubtful"), (1e3, "off"), (floa
 """Largest ratio -> class of a cell of the heat map."""
 
 
-def save_report(report: DiffReport, folder: str | Path) -> list[Path]:
+def save_report(
+    report: DiffReport, folder: str | Path, fail_on: FailOn = FailOn.DIFFER
+) -> list[Path]:
     """Write ``report.json``, ``report.html`` and ``report.xml`` (JUnit).
 
     Args:
         report: The result of `compare`.
         folder: Where to; it is created.
+        fail_on: See `as_junit`.
 
     Returns:
         The written files.
@@ -37,14 +41,19 @@ def save_report(report: DiffReport, folder: str | Path) -> list[Path]:
     folder = Path(folder)
     make_folder(folder)
     contents = {
-        "report.json": json.dumps(_finite(report.as_dict()), indent=1),
+        "report.json": as_json(report),
         "report.html": as_html(report),
-        "report.xml": as_junit(report),
+        "report.xml": as_junit(report, fail_on),
     }
     for name, text in contents.items():
         with atomic_write(folder / name) as file:
             file.write(text.encode())
     return [folder / name for name in contents]
+
+
+def as_json(report: DiffReport) -> str:
+    """Return the report as JSON; infinities are text."""
+    return json.dumps(_finite(report.as_dict()), indent=1)
 
 
 def as_html(report: DiffReport) -> str:
@@ -56,6 +65,7 @@ def as_html(report: DiffReport) -> str:
         {
             "result": comparison,
             "rows": [_cells(row) for row in comparison.rows],
+            "training": _training(comparison.training),
             "faults": [f.describe(comparison.first, comparison.second) for f in comparison.faults],
         }
         for comparison in report.comparisons
@@ -66,32 +76,6 @@ def as_html(report: DiffReport) -> str:
         machine=f"{platform.machine()}, Python {platform.python_version()}",
         limits={"usual": USUAL_RATIO, "largest": MAX_RATIO},
     )
-
-
-def as_junit(report: DiffReport) -> str:
-    """Return the report as JUnit XML: a test for each pair of layers and for the output."""
-    suites = ET.Element("testsuites", name="pymobilenet diff")
-    for comparison in report.comparisons:
-        cases = [(_title(row), row.ratio, row.fault) for row in comparison.rows]
-        suite = ET.SubElement(
-            suites, "testsuite", name=f"{comparison.first} and {comparison.second}"
-        )
-        failures = 0
-        for title, ratio, fault in [*cases, ("output", comparison.output_ratio, None)]:
-            case = ET.SubElement(suite, "testcase", classname=comparison.second, name=title)
-            if ratio > MAX_RATIO or fault is not None:
-                failures += 1
-                words = f"{ratio:.3g} noise floors, at most {MAX_RATIO:g} are allowed"
-                lines = [] if fault is None else fault.describe(comparison.first, comparison.second)
-                ET.SubElement(case, "failure", message=words).text = "\n".join(lines)
-        suite.set("tests", str(len(cases) + 1))
-        suite.set("failures", str(failures))
-    return ET.tostring(suites, encoding="unicode", xml_declaration=True)
-
-
-def _title(row: PairRow) -> str:
-    names = [layer.name for layer in (row.first, row.second) if layer is not None]
-    return " / ".join(dict.fromkeys(names))
 
 
 def _cells(row: PairRow) -> dict:
@@ -107,6 +91,15 @@ def _cells(row: PairRow) -> dict:
     if row.first is not None and row.second is not None:
         cells["histogram"] = _histogram(row.first.output, row.second.output)
     return cells
+
+
+def _training(training: Training | None) -> list[dict]:
+    """Return what the page shows of each quantity of a training step."""
+    rows = () if training is None else training.rows
+    return [
+        {"quantity": row.quantity, "name": row.name, "cell": _cell(row.error, row.ratio)}
+        for row in rows
+    ]
 
 
 def _cell(error: float | None, ratio: float | None) -> dict | None:

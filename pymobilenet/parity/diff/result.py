@@ -3,71 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from pymobilenet.backends.trace import Layer
-from pymobilenet.parity.diff.diagnosis import Diagnosis
+from pymobilenet.parity.diff.fault import Fault
+from pymobilenet.parity.diff.training_result import Training
 from pymobilenet.parity.tolerances import MAX_RATIO, USUAL_RATIO
 
 
-@dataclass(frozen=True)
-class Fault:
-    """Something that one model does differently from the other.
+class FailOn(StrEnum):
+    """What makes a comparison fail, from nothing to everything."""
 
-    Attributes:
-        first: The layer of the first model, or None where it has none.
-        second: Its counterpart.
-        diagnosis: The known difference that explains it, or None.
-        words: For a fault of the structure, what differs.
-        error: For a layer that differs on the same inputs, the relative error.
-        is_hidden: Whether the layers agree on the same inputs, so that the difference is in an
-            operation before them that is not recorded as a layer.
-    """
-
-    first: Layer | None
-    second: Layer | None
-    diagnosis: Diagnosis | None = None
-    words: str = ""
-    error: float = 0.0
-    is_hidden: bool = False
-
-    @property
-    def name(self) -> str:
-        """The name of the known difference, ``structure``, or ``unknown``."""
-        if self.diagnosis is not None:
-            return self.diagnosis.difference.name
-        return "structure" if self.words else "unknown"
-
-    def describe(self, first_name: str, second_name: str) -> list[str]:
-        """Return lines that say what differs, and what to write instead.
-
-        Args:
-            first_name: The name of the first model.
-            second_name: The name of the other.
-        """
-        if self.words and self.first is not None and self.second is not None:
-            return [f"{self.first} / {self.second}: {self.words}"]
-        if self.words:
-            layer = self.first or self.second
-            owner, lacks = (first_name, second_name) if self.first else (second_name, first_name)
-            return [f"{layer} of {owner}: {lacks} {self.words}"]
-        place = f"{self.first} / {self.second}"
-        if self.diagnosis is None and self.is_hidden:
-            return [
-                f"{place}: differs by {self.error:.1e} in the whole model and not alone: the cause "
-                "is an operation before it that is not recorded as a layer"
-            ]
-        if self.diagnosis is None:
-            return [
-                f"{place}: differs by {self.error:.1e} on the same inputs; no known difference "
-                "explains it"
-            ]
-        difference = self.diagnosis.difference
-        return [
-            f"{place}: {difference.name}: in {second_name}, {self.diagnosis.what}",
-            f"    torch: {difference.torch}",
-            f"    Flux:  {difference.flux}",
-        ]
+    NEVER = "never"
+    OUTPUT = "output"
+    DIFFER = "differ"
+    UNMATCHED = "unmatched"
 
 
 @dataclass(frozen=True)
@@ -94,6 +45,17 @@ class PairRow:
     fault: Fault | None = None
 
     @property
+    def is_unmatched(self) -> bool:
+        """Whether only one of the models has this layer."""
+        return self.first is None or self.second is None
+
+    @property
+    def name(self) -> str:
+        """The names of both layers, or the one name of both."""
+        layers = [layer for layer in (self.first, self.second) if layer is not None]
+        return " / ".join(dict.fromkeys(layer.name for layer in layers))
+
+    @property
     def ratio(self) -> float:
         """The chained error in floors; 0 for a layer without counterpart."""
         return 0.0 if self.chained is None else self.chained / self.chained_floor
@@ -117,6 +79,7 @@ class Comparison:
         output_floor: Noise floor of what the first returns.
         faults: What differs, in order of execution; then differences of the structure.
         explanation: What was done to the output, if no layer differs.
+        training: A training step of both, if labels were given.
     """
 
     first: str
@@ -127,6 +90,7 @@ class Comparison:
     output_floor: float
     faults: tuple[Fault, ...]
     explanation: str | None
+    training: Training | None = None
 
     @property
     def output_ratio(self) -> float:
@@ -136,13 +100,47 @@ class Comparison:
     @property
     def passed(self) -> bool:
         """Whether output and all paired layers are within `MAX_RATIO` floors and without fault."""
+        return self.passed_evaluation and (self.training is None or self.training.passed)
+
+    @property
+    def passed_evaluation(self) -> bool:
+        """The same, without training."""
         ratios = [self.output_ratio, *(row.ratio for row in self.rows)]
-        return max(ratios) <= MAX_RATIO and not any(row.fault for row in self.rows)
+        is_faulty = any(row.fault for row in self.rows) or any(f.diagnosis for f in self.faults)
+        return max(ratios) <= MAX_RATIO and not is_faulty
+
+    def fails(self, fail_on: FailOn) -> bool:
+        """Return whether the models fail by a rule.
+
+        Args:
+            fail_on: ``never``; ``output``, only if the outputs differ; ``differ``, if the output, a
+                layer or anything else that was compared does; ``unmatched``, also if a layer has no
+                counterpart.
+        """
+        if fail_on is FailOn.NEVER:
+            return False
+        if fail_on is FailOn.OUTPUT:
+            return not self.output_ratio <= MAX_RATIO
+        is_unmatched = fail_on is FailOn.UNMATCHED and any(row.is_unmatched for row in self.rows)
+        return not self.passed or is_unmatched
+
+    def faults_of(self, row: PairRow) -> list[Fault]:
+        """Return the faults that are at the layers of a row.
+
+        Args:
+            row: One of `rows`.
+        """
+        own = [layer for layer in (row.first, row.second) if layer is not None]
+        return [
+            fault
+            for fault in self.faults
+            if any(layer is each for layer in own for each in (fault.first, fault.second))
+        ]
 
     @property
     def first_divergence(self) -> PairRow | None:
         """The first pair that is outside `USUAL_RATIO` floors; None if the models agree."""
-        if self.passed:
+        if self.passed_evaluation:
             return None
         return next((row for row in self.rows if row.ratio > USUAL_RATIO), None)
 
@@ -150,7 +148,7 @@ class Comparison:
         """Return the verdict, the first divergence and the faults, as text."""
         pairs = [row for row in self.rows if row.chained is not None]
         worst = max((row.ratio for row in pairs), default=0.0)
-        verdict = "agree" if self.passed else "DIFFER"
+        verdict = "agree" if self.passed_evaluation else "DIFFER"
         lines = [
             f"{self.first} and {self.second} {verdict}: {len(pairs)} layers in {self.dtype}, the "
             f"worst at {worst:.3g} noise floors (limit {MAX_RATIO:g}), the output at "
@@ -166,6 +164,8 @@ class Comparison:
             lines.append(f"  {self.explanation}")
         for fault in self.faults:
             lines += [f"  {line}" for line in fault.describe(self.first, self.second)]
+        if self.training is not None:
+            lines += self.training.lines(self.first, self.second)
         return lines
 
 
@@ -189,6 +189,10 @@ class DiffReport:
     def passed(self) -> bool:
         """Whether all models agree."""
         return all(comparison.passed for comparison in self.comparisons)
+
+    def fails(self, fail_on: FailOn) -> bool:
+        """Return whether any two models fail by a rule; see `Comparison.fails`."""
+        return any(comparison.fails(fail_on) for comparison in self.comparisons)
 
     @property
     def odd_one_out(self) -> str | None:
@@ -232,6 +236,25 @@ def _comparison_dict(comparison: Comparison) -> dict[str, Any]:
             for fault in comparison.faults
         ],
         "layers": [_row_dict(row) for row in comparison.rows],
+        "training": None
+        if comparison.training is None
+        else _training_dict(comparison.training, comparison.first, comparison.second),
+    }
+
+
+def _training_dict(training: Training, first: str, second: str) -> dict[str, Any]:
+    return {
+        "passed": training.passed,
+        "note": training.note,
+        "loss": list(training.losses),
+        "rows": [
+            {"quantity": row.quantity, "name": row.name, "error": row.error, "floor": row.floor}
+            for row in training.rows
+        ],
+        "faults": [
+            {"name": fault.name, "lines": fault.describe(first, second)}
+            for fault in training.faults
+        ],
     }
 
 

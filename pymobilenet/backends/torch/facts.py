@@ -1,0 +1,121 @@
+"""What torch does where frameworks differ."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pymobilenet.backends.facts import Fact
+
+_MAP = torch.arange(16.0).reshape(1, 1, 4, 4)
+_LOGITS, _LABELS = torch.tensor([[1.0, 2.0, 0.0], [0.0, 0.0, 3.0]]), torch.tensor([0, 2])
+
+
+def _stepped() -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Return the tensors of a new norm after one step, and what it was given."""
+    norm, values = nn.BatchNorm2d(1), torch.arange(8.0).reshape(2, 1, 2, 2)
+    norm(values)
+    return norm.state_dict(), values
+
+
+def _correlates() -> bool:
+    kernel = torch.tensor([[[[0.0, 1.0]]]])  # picks the right one of two pixels
+    return torch.equal(F.conv2d(_MAP, kernel), _MAP[..., 1:])
+
+
+def _momentum() -> bool:
+    norm, values = _stepped()
+    return torch.allclose(norm["running_mean"], 0.1 * values.mean())
+
+
+def _unbiased() -> bool:
+    norm, values = _stepped()
+    return torch.allclose(norm["running_var"], 0.9 + 0.1 * values.var(unbiased=True))
+
+
+def _layer_norm() -> bool:
+    values = torch.tensor([[1.0, 2.0, 4.0]])
+    centred = values - values.mean()
+    expected = centred / torch.sqrt(values.var(unbiased=False) + 1.0)
+    return torch.allclose(F.layer_norm(values, (3,), eps=1.0), expected)
+
+
+def _cross_entropy() -> bool:
+    expected = -F.log_softmax(_LOGITS, 1)[[0, 1], _LABELS].mean()
+    return torch.allclose(F.cross_entropy(_LOGITS, _LABELS), expected)
+
+
+FACTS = tuple(
+    Fact(difference, "torch", statement, check)
+    for difference, statement, check in (
+        ("kernel flip", "conv2d does not flip the kernel", _correlates),
+        (
+            "kernel height and width exchanged",
+            "the weight of Conv2d is (out, in, height, width)",
+            lambda: nn.Conv2d(3, 4, (5, 7)).weight.shape == (4, 3, 5, 7),
+        ),
+        (
+            "input and output channels exchanged",
+            "the weight of ConvTranspose2d is (in, out, height, width)",
+            lambda: nn.ConvTranspose2d(3, 4, 2).weight.shape == (3, 4, 2, 2),
+        ),
+        (
+            "dense weight transposed",
+            "the weight of Linear is (out, in)",
+            lambda: nn.Linear(3, 4).weight.shape == (4, 3),
+        ),
+        (
+            "flatten order",
+            "Flatten keeps the order (C, H, W)",
+            lambda: torch.equal(
+                nn.Flatten()(torch.arange(8.0).view(1, 2, 2, 2))[0].diff(), torch.ones(7)
+            ),
+        ),
+        (
+            "padding of a max pool",
+            "the border of MaxPool2d never is the maximum",
+            lambda: bool((F.max_pool2d(-_MAP - 1, 2, 2, 1) < 0).all()),
+        ),
+        (
+            "padding counted in an average pool",
+            "AvgPool2d counts the zeros of the border",
+            lambda: bool(F.avg_pool2d(torch.ones(1, 1, 2, 2), 2, 2, 1).flatten()[0] == 0.25),
+        ),
+        ("eps of a norm", "eps of BatchNorm2d is 1e-5", lambda: nn.BatchNorm2d(1).eps == 1e-5),
+        ("form of layer norm", "layer_norm adds eps to the biased variance", _layer_norm),
+        (
+            "activation function",
+            "the slope of LeakyReLU is 0.01",
+            lambda: nn.LeakyReLU().negative_slope == 0.01,
+        ),
+        (
+            "activation function",
+            "GELU is exact",
+            lambda: torch.allclose(F.gelu(torch.ones(1)), torch.tensor(0.8413447), atol=1e-6),
+        ),
+        ("momentum of a norm", "the momentum is the weight of the batch, 0.1", _momentum),
+        ("biased running variance", "the running variance is unbiased", _unbiased),
+        (
+            "dropout active",
+            "F.dropout drops values unless it gets training=False",
+            lambda: bool((F.dropout(torch.ones(1000), 0.5) == 0).any()),
+        ),
+        ("reduction of the loss", "cross_entropy is the mean over the batch", _cross_entropy),
+        ("softmax and loss", "cross_entropy takes logits", _cross_entropy),
+        (
+            "labels counted from 1",
+            "labels count from 0",
+            lambda: torch.equal(F.one_hot(torch.tensor([0])), torch.tensor([[1]])),
+        ),
+        (
+            "label smoothing",
+            "label_smoothing spreads over all classes, the true one too",
+            lambda: torch.allclose(
+                F.cross_entropy(_LOGITS, _LABELS, label_smoothing=0.3),
+                0.7 * F.cross_entropy(_LOGITS, _LABELS) - 0.3 * F.log_softmax(_LOGITS, 1).mean(),
+            ),
+        ),
+    )
+)
+"""In the order of the known differences."""

@@ -1,0 +1,78 @@
+"""Something that one model does differently from the other, and how it is printed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pymobilenet.backends.trace import Layer
+from pymobilenet.parity.diff.diagnosis import Diagnosis
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that one model does differently from the other.
+
+    Attributes:
+        first: The layer of the first model, or None where it has none.
+        second: Its counterpart.
+        diagnosis: The known difference that explains it, or None.
+        words: For a fault of the structure, what differs.
+        error: For a layer that differs on the same inputs, the relative error.
+        is_hidden: Whether the layers agree on the same inputs, so that the difference is in an
+            operation before them that is not recorded as a layer.
+        place: Where it is, if that is no pair of layers.
+    """
+
+    first: Layer | None
+    second: Layer | None
+    diagnosis: Diagnosis | None = None
+    words: str = ""
+    error: float = 0.0
+    is_hidden: bool = False
+    place: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of the known difference, ``structure``, or ``unknown``."""
+        if self.diagnosis is not None:
+            return self.diagnosis.difference.name
+        return "structure" if self.words else "unknown"
+
+    @property
+    def location(self) -> str:
+        """The names of the layers, or where else it is."""
+        layers = [layer for layer in (self.first, self.second) if layer is not None]
+        return self.place or " / ".join(dict.fromkeys(layer.name for layer in layers))
+
+    def describe(self, first_name: str, second_name: str) -> list[str]:
+        """Return lines that say what differs, and what to write instead.
+
+        Args:
+            first_name: The name of the first model.
+            second_name: The name of the other.
+        """
+        layers = [str(layer) for layer in (self.first, self.second) if layer is not None]
+        place = self.place or " / ".join(layers)
+        if self.words and (self.place or len(layers) == 2):
+            return [f"{place}: {self.words}"]
+        if self.words:
+            layer = self.first or self.second
+            owner, lacks = (first_name, second_name) if self.first else (second_name, first_name)
+            return [f"{layer} of {owner}: {lacks} {self.words}"]
+        if self.diagnosis is None and self.is_hidden:
+            return [
+                f"{place}: differs by {self.error:.1e} in the whole model and not alone: the cause "
+                "is an operation before it that is not recorded as a layer"
+            ]
+        if self.diagnosis is None:
+            return [
+                f"{place}: differs by {self.error:.1e} on the same inputs; no known difference "
+                "explains it"
+            ]
+        difference = self.diagnosis.difference
+        owner = first_name if self.second is None and self.first is not None else second_name
+        return [
+            f"{place}: {difference.name}: in {owner}, {self.diagnosis.what}",
+            f"    torch: {difference.torch}",
+            f"    Flux:  {difference.flux}",
+        ]
