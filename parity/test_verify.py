@@ -47,9 +47,7 @@ def test_a_file_agrees_with_its_probe_in_every_backend(path, name):
 @pytest.mark.parametrize("name", EVERY)
 def test_one_wrong_running_mean_is_found_in_both_dtypes(path, name):
     moved = read_weights(path).state["blocks.9.expand.norm.running_mean"].copy()
-    moved[0] += (
-        0.1  # 0.01 is 26 floors of Julia in float32, and the limit is 30
-    )
+    moved[0] += 0.1  # 0.01 is 26 floors of Julia in float32, and the limit is 30
     file = rewritten(path, **{"blocks.9.expand.norm.running_mean": moved})
     assert not any(check.passed for check in verify(file, [name], "file"))
 
