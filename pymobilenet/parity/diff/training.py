@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -118,7 +118,7 @@ def training_floors(
     if first.floors is not None:
         return dict(first.floors.training)
     values = _values(base)
-    norms = _gradient_norm(base)
+    scales = _scales(base)
     floors = dict.fromkeys(values, min_floor(dtype))
     for draw in range(DRAWS):
         order = draw_order(draw, 0, len(inputs))
@@ -133,35 +133,46 @@ def training_floors(
             other = drawn[key]
             if by_sample and len(other) == len(inverse):
                 other = other[inverse]
-            floors[key] = max(floors[key], _error(key, other, value, norms, dtype))
+            floors[key] = max(floors[key], _error(key, other, value, scales, dtype))
     return {key: min(floor, max_floor(dtype)) for key, floor in floors.items()}
 
 
-def _gradient_norm(step: TrainingStep) -> float:
-    """Return the root mean square of the norms of all gradients."""
-    squares = [
-        float(np.square(np.asarray(array, np.float64)).sum())
-        for arrays in step.gradients.values()
-        for array in arrays.values()
-    ]
-    return float(np.sqrt(sum(squares)))
+def _scales(step: TrainingStep) -> dict[Key, float]:
+    """Return what quantities that are zero but for rounding are compared with.
+
+    These are the gradient of a bias before a batch norm, and the running mean behind a convolution
+    of values with mean zero: the norm of all gradients, and of the running standard deviations.
+    """
+    squares = {
+        (GRADIENT, layer, name): float(np.square(np.asarray(array, np.float64)).sum())
+        for layer, arrays in step.gradients.items()
+        for name, array in arrays.items()
+    }
+    scales = dict.fromkeys(squares, float(np.sqrt(sum(squares.values()))))
+    for layer, arrays in step.statistics.items():
+        variance = np.asarray(arrays["running_var"], np.float64)
+        scales[STATISTICS, layer, "running_mean"] = float(np.sqrt(np.abs(variance).sum()))
+    return scales
 
 
 def _error(
-    key: Key, value: np.ndarray, reference: np.ndarray, gradient_norm: float, dtype: str
+    key: Key,
+    value: np.ndarray,
+    reference: np.ndarray,
+    scales: Mapping[Key, float],
+    dtype: str,
 ) -> float:
     """Return the relative distance.
 
-    The gradient of a bias before a batch norm is zero but for rounding. So a gradient that is
-    smaller than all gradients together by half of the digits is compared relative to these.
+    A quantity that is smaller than its scale by half of the digits is compared relative to that.
     """
     if value.shape != reference.shape and value.size == reference.size:
         value = value.reshape(reference.shape)
-    if key[0] == GRADIENT and key[1]:
+    if key in scales and value.shape == reference.shape:
         size = float(np.linalg.norm(np.asarray(reference, np.float64)))
-        if size < np.sqrt(np.finfo(dtype).eps) * gradient_norm and value.shape == reference.shape:
+        if size < np.sqrt(np.finfo(dtype).eps) * scales[key]:
             difference = np.asarray(value, np.float64) - reference
-            return float(np.linalg.norm(difference)) / gradient_norm
+            return float(np.linalg.norm(difference)) / scales[key]
     return distance(value, reference)
 
 
@@ -170,11 +181,11 @@ def _rows(
 ) -> Iterator[TrainingRow]:
     """Yield the errors forward, then backward, then of the statistics."""
     first, second = map(_values, steps)
-    norms = _gradient_norm(steps[0])
+    scales = _scales(steps[0])
     dtype = steps[0].trace.output.dtype.name
 
     def row(key: Key, other: Key, name: str) -> TrainingRow:
-        error = _error(key, second[other], first[key], norms, dtype)
+        error = _error(key, second[other], first[key], scales, dtype)
         return TrainingRow(key[0], name, error, floors[key])
 
     for a, b in paired_layers(pairs):
