@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from peer_nets import net
+from peer_nets import images, net, outputs
 
-from pymobilenet.errors import ConfigError
+from pymobilenet.errors import ConfigError, WeightsError
 from pymobilenet.formats import load_any
 from pymobilenet.training import load_recipe
 from pymobilenet.training.setup import first_state
@@ -50,6 +50,17 @@ def test_a_run_starts_with_a_map_of_names(tmp_path):
         del recipe.model[name]
     _, state, _ = first_state(recipe)
     assert np.array_equal(state["stem.conv.weight"], module.conv1.weight.detach().numpy())
+
+
+def test_a_run_starts_with_the_settings_that_a_sample_determines(tmp_path):
+    module, x = net("kuangliu"), images(32)
+    tensors = {f"tensor{n}": t for n, t in enumerate(module.state_dict().values())}
+    torch.save(tensors, tmp_path / "a.pt")
+    np.savez(tmp_path / "s.npz", inputs=x.numpy(), outputs=outputs(module, x))
+    with pytest.raises(WeightsError, match="neither its tensors nor the file state stem_stride"):
+        start_run(f"start={tmp_path / 'a.pt'}")
+    config, _ = start_run(f"start={tmp_path / 'a.pt'}", f"start_sample={tmp_path / 's.npz'}")
+    assert (config.stem_stride, config.activation, config.norm_eps) == (1, "relu", 1e-5)
 
 
 def test_options_of_a_start_require_one():
