@@ -1,7 +1,7 @@
 """
-What each layer of a Flux model computes: [`trace`](@ref) wraps every leaf layer of a copy of the model, runs it and
-returns a record for each layer, with inputs, output, weights and settings. [`train_step`](@ref) also computes gradients. Custom layers work, too: they are taken
-apart with Functors, down to layers that Flux defines and to functions.
+What each layer of a Flux model computes: `trace` wraps every leaf layer of a copy of the model, runs it and returns a
+record for each layer, with inputs, output, weights and settings. `train_step` also computes gradients. Custom layers
+work, too: they are taken apart with Functors, down to layers that Flux defines and to functions.
 """
 module Tracing
 

@@ -10,9 +10,9 @@ Take one training step of a copy of a Flux model, without dropout and without op
 
 `labels` are integers from 0. `loss` is a function of the outputs and of one-hot columns, by default
 `Flux.logitcrossentropy`. With a number as `draw`, every weight is moved by one unit in the last place, as in
-[`trace`](@ref). The result has the fields
+`trace`. The result has the fields
 
-- `records`: a [`LayerRecord`](@ref) for each layer, in training mode;
+- `records`: a `LayerRecord` for each layer, in training mode;
 - `output`, `loss`, and `output_gradient`, that of the loss in the output;
 - `gradients`: name of a record => name of a parameter => gradient, zeros where the loss does not depend on it;
 - `statistics`: name of a norm => `running_mean` and `running_var` after the step.

@@ -4,7 +4,7 @@
     trace(model, x; draw=nothing) -> (records, output)
 
 Run a copy of a Flux model in test mode on `x`, converted to the element type of `x`, and return a
-[`LayerRecord`](@ref) for each layer, in order of execution, and what the model returns. With a number as `draw`, every
+`LayerRecord` for each layer, in order of execution, and what the model returns. With a number as `draw`, every
 weight is moved up or down by one unit in the last place, at random.
 """
 function trace(model, x; draw=nothing)
