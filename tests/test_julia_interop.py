@@ -270,3 +270,12 @@ except BackendUnavailable as error:
     exe = juliapkg.executable()
     message = run(code, PYTHON_JULIACALL_EXE=exe, PYTHON_JULIACALL_PROJECT=str(tmp_path))
     assert "MobileNets.jl could not be loaded: InitError: older than the project" in message
+
+
+@pytest.mark.parametrize("function", ["backend_with_jld2", "sysimage", "blas"])
+def test_whatever_uses_julia_first_starts_it_with_this_projects_options(function):
+    # an import of juliacall starts Julia with its own, and warns where torch was imported before
+    code = f"import torch; from pymobilenet.backends.julia import runtime; runtime.{function}()"
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

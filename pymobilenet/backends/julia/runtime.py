@@ -74,9 +74,9 @@ def blas() -> dict[str, str]:
 
 def sysimage() -> str | None:
     """Return the path of the custom system image in use, or None for Julia's default image."""
-    import juliacall
-
     running_backend()
+    import juliacall  # after the start, which sets its options
+
     return juliacall.CONFIG["opt_sysimage"]
 
 
@@ -99,9 +99,9 @@ def backend_with_jld2() -> JuliaBackend:
     Raises:
         BackendUnavailable: Julia is not available, or JLD2.jl is not in its project.
     """
-    import juliacall
-
     julia_backend = running_backend()
+    import juliacall  # after the start, which sets its options
+
     try:
         julia_backend.main.seval("import JLD2")
     except juliacall.JuliaError as error:
