@@ -137,7 +137,8 @@ EXPRESSIONS = (
 
 
 def _holds(expression: str) -> bool:
-    return running_backend().main.seval(f"let; {expression}; end") is True
+    code = f"let Flux = MobileNets.Flux; {expression}; end"
+    return running_backend().main.seval(code) is True
 
 
 def _fact(difference: str, library: str, statement: str, expression: str) -> Fact:
