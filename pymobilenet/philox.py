@@ -83,7 +83,7 @@ def raw_words(seed: int, stream: Stream, epoch: int, index: int, count: int) -> 
     Raises:
         ConfigError: An argument is not an integer in its range, or not a `Stream`.
 
-    Example:
+    Examples:
         >>> raw_words(0, Stream.INIT, epoch=0, index=0, count=2).dtype
         dtype('uint64')
     """

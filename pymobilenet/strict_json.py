@@ -26,7 +26,7 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
         ValueError: Not UTF-8, not JSON, not an object, a duplicate name, NaN or infinity, or half
             a surrogate pair.
 
-    Example:
+    Examples:
         >>> parse_object('{"a":1}')
         {'a': 1}
         >>> parse_object("[1]")

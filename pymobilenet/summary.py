@@ -126,7 +126,7 @@ def summary(config: MobileNetConfig, size: tuple[int, int] | None = None) -> Sum
     Returns:
         The rows and totals.
 
-    Example:
+    Examples:
         >>> table = summary(MobileNetConfig())
         >>> table.rows[2].name, table.rows[2].output_shape, table.rows[2].mult_adds
         ('blocks.0.pointwise', (64, 112, 112), 25690112)

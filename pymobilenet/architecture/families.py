@@ -160,7 +160,7 @@ def layers(config: MobileNetConfig) -> tuple[Layer, ...]:
     Raises:
         ConfigError: The width multiplier leaves a layer without channels.
 
-    Example:
+    Examples:
         >>> [layer.name for layer in layers(MobileNetConfig())][:3]
         ['stem', 'blocks.0.depthwise', 'blocks.0.pointwise']
         >>> [layer.name for layer in layers(MobileNetConfig("v2"))][3:6]
@@ -221,7 +221,7 @@ def blocks_of_stages(config: MobileNetConfig) -> list[tuple[int, int]]:
     Args:
         config: The architecture.
 
-    Example:
+    Examples:
         >>> blocks_of_stages(MobileNetConfig("v2"))[:4]
         [(0, 0), (1, 0), (1, 1), (2, 0)]
     """

@@ -26,7 +26,7 @@ def parameter_shapes(config: MobileNetConfig) -> dict[str, tuple[int, ...]]:
     Returns:
         Canonical name -> shape, in the order of the layers.
 
-    Example:
+    Examples:
         >>> parameter_shapes(MobileNetConfig())["stem.conv.weight"]
         (32, 3, 3, 3)
     """
@@ -62,7 +62,7 @@ def activation_names(config: MobileNetConfig) -> tuple[str, ...]:
     Args:
         config: The architecture.
 
-    Example:
+    Examples:
         >>> activation_names(MobileNetConfig())[:3]
         ('stem.conv', 'stem.norm', 'stem.act')
     """
@@ -80,7 +80,7 @@ def num_params(config: MobileNetConfig) -> int:
     Args:
         config: The architecture.
 
-    Example:
+    Examples:
         >>> num_params(MobileNetConfig())
         4231976
     """
@@ -94,7 +94,7 @@ def mult_adds(config: MobileNetConfig, size: tuple[int, int] | None = None) -> i
         config: The architecture.
         size: (height, width) in pixels. Default: the config's resolution.
 
-    Example:
+    Examples:
         >>> mult_adds(MobileNetConfig())  # the paper prints 569 million
         568740352
     """

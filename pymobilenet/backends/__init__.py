@@ -41,7 +41,7 @@ def backend(name: str) -> Backend:
         BackendUnavailable: The framework is not installed or does not load. The message says how
             to install it.
 
-    Example:
+    Examples:
         >>> backend("numpy").name
         'numpy'
     """
@@ -59,7 +59,7 @@ def available_backends() -> dict[str, str]:
         Name -> "available ...", or "unavailable: " and the reason; for a Julia that was never
         started "not started yet ..." or "not installed ...".
 
-    Example:
+    Examples:
         >>> sorted(available_backends())
         ['julia', 'numpy', 'torch']
     """

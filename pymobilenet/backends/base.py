@@ -86,7 +86,7 @@ class Backend(abc.ABC):
             ConfigError: An argument is invalid, or the backend does not have the option.
             BackendUnavailable: The device or a package that an option requires is not available.
 
-        Example:
+        Examples:
             >>> from pymobilenet import MobileNetConfig, backend
             >>> config = MobileNetConfig("v1", width_mult=0.25, num_classes=10)
             >>> model = backend("numpy").build(config, seed=0, dtype="float64")

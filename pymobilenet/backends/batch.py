@@ -46,7 +46,7 @@ def activation_masks(norm: np.ndarray, activation: str) -> np.ndarray:
         uint8 of the same shape: 0 where the function is the constant 0, 1 where it is the identity,
         2 where it is the constant 6 (ReLU6 only).
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> activation_masks(np.array([-1.0, 0.0, 3.0, 6.0]), "relu6")
         array([0, 0, 1, 2], dtype=uint8)

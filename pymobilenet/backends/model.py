@@ -88,7 +88,7 @@ class Model(abc.ABC):
         Raises:
             DataError: The images have another shape or dtype, or contain NaN or infinity.
 
-        Example:
+        Examples:
             >>> import numpy as np
             >>> from pymobilenet import MobileNetConfig, backend
             >>> config = MobileNetConfig("v1", width_mult=0.25, resolution=32, num_classes=10)

@@ -71,7 +71,7 @@ def rounded(channels: int, width_mult: float, rounding: str) -> int:
             nearest multiple of 8, at least 8, and the next multiple if that would lose more than
             10 %.
 
-    Example:
+    Examples:
         >>> [rounded(24, 0.35, rounding) for rounding in ROUNDINGS]
         [8, 8, 8]
         >>> [rounded(32, 0.55, rounding) for rounding in ROUNDINGS]
@@ -123,7 +123,7 @@ class MobileNetConfig(Record):
     Raises:
         ConfigError: A value is outside its range. The message names field, rule and value.
 
-    Example:
+    Examples:
         >>> from dataclasses import replace
         >>> config = MobileNetConfig("v1", num_classes=100)
         >>> config.rounding, replace(config, family="v2").rounding
@@ -225,7 +225,7 @@ class MobileNetConfig(Record):
         Raises:
             ConfigError: A value is outside its range.
 
-        Example:
+        Examples:
             >>> MobileNetConfig.from_multipliers(0.5, 6 / 7).resolution
             192
         """

@@ -79,7 +79,7 @@ class BatchPlan:
     Raises:
         ConfigError: A value is outside its range.
 
-    Example:
+    Examples:
         >>> BatchPlan(seed=0, num_images=10, batch_size=4).batch(0).indices.shape
         (4,)
     """

@@ -59,7 +59,7 @@ def open_data(
             Missing images are never replaced by synthetic ones.
         ConfigError: An argument is outside its range.
 
-    Example:
+    Examples:
         >>> open_data("synthetic", "test").synthetic
         True
     """

@@ -145,7 +145,7 @@ def preprocess(
         DataError: The images have another shape or dtype, or values outside [0, 255].
         ConfigError: An unknown preprocessing or another dtype.
 
-    Example:
+    Examples:
         >>> float(preprocess(np.full((1, 2, 2, 3), 255, np.uint8))[0, 0, 0, 0])
         1.0
     """

@@ -67,7 +67,7 @@ def pretrained_models(file: Path | None = None) -> dict[str, PretrainedModel]:
     Raises:
         ConfigError: `file` is not a registry.
 
-    Example:
+    Examples:
         >>> pretrained_models()["v1-0.25-224.keras"].resolution
         224
     """
@@ -90,7 +90,7 @@ def pretrained_models(file: Path | None = None) -> dict[str, PretrainedModel]:
 def imagenet_classes() -> tuple[str, ...]:
     """Return the names of ImageNet's 1000 classes in their order.
 
-    Example:
+    Examples:
         >>> imagenet_classes()[285]
         'Egyptian cat'
     """

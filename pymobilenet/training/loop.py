@@ -71,7 +71,7 @@ def fit(
         DataError: Another kind of data, or data that do not fit the model.
         ConfigError: `start` is not 0 and the model's optimizer is not that of `config`.
 
-    Example:
+    Examples:
         >>> from pymobilenet import MobileNetConfig, TrainConfig, backend
         >>> from pymobilenet.data import synthetic
         >>> config = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5)

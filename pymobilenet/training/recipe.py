@@ -107,7 +107,7 @@ def load_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
     Raises:
         ConfigError: An unknown recipe, table or field, or a value outside its range.
 
-    Example:
+    Examples:
         >>> load_recipe("smoke", ["epochs=3"]).run.epochs
         3
     """

@@ -25,7 +25,7 @@ def rate_at(config: TrainConfig, step: int) -> float:
         config: Schedule, rate and warm-up.
         step: Number of the step, from 0.
 
-    Example:
+    Examples:
         >>> [rate_at(TrainConfig(rate=1.0, warmup_steps=3), step) for step in range(5)]
         [0.25, 0.5, 0.75, 1.0, 1.0]
     """

@@ -67,7 +67,7 @@ def initial_state(
     Raises:
         ConfigError: An unknown scheme or an invalid seed.
 
-    Example:
+    Examples:
         >>> from pymobilenet import MobileNetConfig
         >>> initial_state(MobileNetConfig(), seed=0)["stem.conv.weight"].shape
         (32, 3, 3, 3)

@@ -143,7 +143,7 @@ def truncate(names: Sequence[str], most: int = 5) -> str:
         names: The names.
         most: Number of names to list.
 
-    Example:
+    Examples:
         >>> truncate(["a", "b", "c"], most=2)
         'a, b and 1 more'
     """

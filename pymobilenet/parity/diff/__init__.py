@@ -73,7 +73,7 @@ def compare(
         ConfigError: A model is of no known kind, or inputs, labels or losses do not fit.
         BackendUnavailable: A framework is not installed.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from torch import nn
         >>> images = np.random.default_rng(0).standard_normal((2, 3, 8, 8))
