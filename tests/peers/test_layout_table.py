@@ -12,7 +12,10 @@ for package in ("keras", "timm", "torchvision", "transformers"):
 
 from layout_table import ROOT, errors, rows  # noqa: E402  # it imports these packages
 
-pytestmark = pytest.mark.peers
+pytestmark = [
+    pytest.mark.peers,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:keras"),
+]
 
 ROUNDING = 1e-5
 """Of float32 outputs, relative: two orders of summation differ by some 1e-7 in each layer."""
