@@ -186,14 +186,22 @@ class Participant(ABC):
             Its layers and its output.
         """
 
-    @abstractmethod
     def run_layer(self, layer: Layer, inputs: Sequence[np.ndarray]) -> np.ndarray:
         """Run one layer of the latest `trace` without a draw on other inputs.
 
         Args:
             layer: A layer of that trace.
             inputs: As many arrays as `layer.inputs`, of the same shapes and dtype.
+
+        Returns:
+            The layer's output.
+
+        Raises:
+            ConfigError: The participant has no layers that it can run.
         """
+        raise ConfigError(
+            f"{self.name} has no layers to run. Received: {layer}, {len(inputs)} inputs"
+        )
 
     def train_step(
         self, inputs: np.ndarray, labels: np.ndarray, dtype: str, draw: int | None = None

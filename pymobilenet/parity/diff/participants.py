@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pymobilenet.backends.base import Model
-from pymobilenet.backends.trace import Layer, Participant, Trace
+from pymobilenet.backends.trace import Participant, Trace
 from pymobilenet.errors import ConfigError
 
 HOW = (
@@ -32,6 +32,7 @@ class FunctionParticipant(Participant):
 
     framework = "Python"
     dtypes = ("float64", "float32")
+    runs_layers = False
 
     def __init__(self, function: Callable[[np.ndarray], Any], name: str) -> None:
         self.name = name
@@ -40,21 +41,6 @@ class FunctionParticipant(Participant):
     def trace(self, inputs: np.ndarray, dtype: str, draw: int | None = None) -> Trace:  # noqa: ARG002
         """Call the function; see `Participant.trace`."""
         return Trace((), np.array(self._function(inputs.astype(dtype)), dtype))
-
-    def run_layer(self, layer: Layer, inputs: Sequence[np.ndarray]) -> np.ndarray:
-        """Raise an error: there are no layers.
-
-        Args:
-            layer: Any layer.
-            inputs: Any arrays.
-
-        Returns:
-            Nothing.
-
-        Raises:
-            ConfigError: Always.
-        """
-        raise ConfigError(f"{self.name} has no layers. Received: {layer}, {len(inputs)} inputs")
 
     def versions(self) -> dict[str, str]:
         """Return Python's version."""

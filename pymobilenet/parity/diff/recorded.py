@@ -8,13 +8,12 @@ arrays are stored once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pymobilenet.backends.trace import KnownFloors, Layer, Participant, Trace, TrainingStep
+from pymobilenet.backends.trace import KnownFloors, Participant, Trace, TrainingStep
 from pymobilenet.errors import ConfigError, WeightsError
 from pymobilenet.formats import npz
 from pymobilenet.parity.diff import recorded_layers
@@ -97,23 +96,6 @@ class RecordedOutputs(Participant):
                 f"{self.name}: the inputs must be those that were recorded, of shape "
                 f"{self.inputs.shape}. Received: others, of shape {np.shape(inputs)}"
             )
-
-    def run_layer(self, layer: Layer, inputs: Sequence[np.ndarray]) -> np.ndarray:
-        """Raise an error: a recording has no layers to run.
-
-        Args:
-            layer: Any layer.
-            inputs: Any arrays.
-
-        Returns:
-            Nothing.
-
-        Raises:
-            ConfigError: Always.
-        """
-        raise ConfigError(
-            f"{self.name} was recorded and cannot run {layer} on {len(inputs)} other inputs"
-        )
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the libraries that computed."""
