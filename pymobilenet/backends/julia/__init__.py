@@ -30,10 +30,12 @@ from typing import Any, NoReturn
 import numpy as np
 
 from pymobilenet.backends.base import Backend
+from pymobilenet.backends.julia.calls import Calls, Handle
 from pymobilenet.backends.julia.executable import HOW_TO_GET_JULIA, status, unavailable
 from pymobilenet.backends.julia.interop import translate_julia_errors
 from pymobilenet.backends.julia.model import JuliaModel
-from pymobilenet.backends.julia.start import import_optional_packages, import_packages, start
+from pymobilenet.backends.julia.start import import_optional_packages, start
+from pymobilenet.backends.julia.threads import THREADS
 from pymobilenet.config import MobileNetConfig
 
 __all__ = [
@@ -49,7 +51,6 @@ __all__ = [
 EXIT_TIMEOUT_SECONDS = 600.0
 """How long a process waits at its exit for the other processes of a distributed run. The main
 process may still be writing its files."""
-
 
 INTERRUPTED = (130, 143)
 """The statuses of a command that SIGINT or SIGTERM has ended."""
@@ -79,7 +80,6 @@ class JuliaBackend(Backend):
 
     def __init__(self) -> None:
         self.main = main = start()
-        import_packages()
         self.julia = main.MobileNets
         self.element_types = {
             np.dtype("float32"): main.Float32,
@@ -88,7 +88,12 @@ class JuliaBackend(Backend):
             np.dtype("uint8"): main.UInt8,
         }
         self._array_at = self.julia.array_at
-        self._processes: Any = None
+        with translate_julia_errors():
+            address, names = self.julia.c_call_address(), str(self.julia.c_operation_names())
+        self.calls = Calls(int(address), names.split(","))
+        objects = (self.main, self.julia, self._array_at, *self.element_types.values())
+        THREADS.immortal_in_forks += objects
+        self._processes: tuple[int, int, Handle] | None = None
         self._exit_status: Any = None
 
     def versions(self) -> dict[str, str]:
@@ -116,13 +121,13 @@ class JuliaBackend(Backend):
         multiply, keep_alive = getattr(self.main, "*"), (a, b)
         return lambda: (multiply(left, right), keep_alive)
 
-    def join_processes(self) -> Any:
+    def join_processes(self) -> tuple[int, int, Handle]:
         """Initialize MPI and return the group of processes that mpiexec has started.
 
         The first call waits for the other processes; later calls return the same object.
 
         Returns:
-            A ``Processes`` of MobileNets.jl.
+            Their number, the rank of this process, and a ``Processes`` of MobileNets.jl.
 
         Raises:
             BackendUnavailable: MPI.jl is not in the Julia project.
@@ -131,10 +136,17 @@ class JuliaBackend(Backend):
         if self._processes is None:
             import_optional_packages(("MPI",), "distributed=True")
             with translate_julia_errors():
-                self._processes = self.julia.join_processes()
+                group = self.julia.join_processes()
+                handle = self.calls.handle(int(self.julia.c_handle(group)))
+                self._processes = int(group.count), int(group.rank), handle
             self._record_exit_status()
             atexit.register(self._leave_processes)
         return self._processes
+
+    def object(self, handle: Handle | None) -> Any:
+        """Return the Julia object of a handle, through juliacall."""
+        with translate_julia_errors():
+            return None if handle is None else self.julia.object_of(handle.number)
 
     def _leave_processes(self) -> None:
         """Wait at exit for the other processes; abort all if they do not arrive in time.
@@ -166,24 +178,6 @@ class JuliaBackend(Backend):
             sys_exit(status)
 
         sys.exit = record_and_exit
-
-    def workspace(self, model: Any, device: str) -> Any:
-        """Allocate the buffers in which a Julia model computes.
-
-        Args:
-            model: A ``MobileNet`` of MobileNets.jl.
-            device: "cpu", or "cuda" for a copy of the model on CUDA.jl's GPU.
-
-        Returns:
-            A ``Workspace`` or a ``DeviceWorkspace`` of MobileNets.jl.
-
-        Raises:
-            JuliaError: The device is unknown or not available.
-        """
-        with translate_julia_errors():
-            if device == "cpu":
-                return self.julia.Workspace()
-            return self.julia.DeviceWorkspace(model, device)
 
     def new_dict(self) -> Any:
         """Return an empty ``Dict{String,Array}``."""
