@@ -21,10 +21,10 @@ __all__ = [
 
 BACKENDS = ("numpy", "torch", "julia")
 
-_loaded: dict[str, Backend] = {}
+_loaded: dict[tuple[Any, ...], Backend] = {}
 
 
-def backend(name: str) -> Backend:
+def backend(name: str, **options: Any) -> Backend:
     """Return a backend by name.
 
     There is no current backend: several can be used side by side in one process. The Julia backend
@@ -32,12 +32,16 @@ def backend(name: str) -> Backend:
 
     Args:
         name: "torch", "julia" or "numpy".
+        options: Of "julia" only. ``isolated=True`` runs Julia in a process of its own: a crash of
+            Julia raises `BackendCrashed` and this process goes on. With it, ``executable`` and
+            ``project`` choose another Julia, ``threads`` the number of its threads, and ``timeout``
+            is the number of seconds after which a call is given up. See docs/julia-backend.md.
 
     Returns:
-        The backend; the same object on every call.
+        The backend; the same object on every call with the same arguments.
 
     Raises:
-        ConfigError: No backend has this name.
+        ConfigError: No backend has this name, or it does not have these options.
         BackendUnavailable: The framework is not installed or does not load. The message says how
             to install it.
 
@@ -47,9 +51,12 @@ def backend(name: str) -> Backend:
     """
     if name not in BACKENDS:
         raise ConfigError(f"backend must be one of {', '.join(BACKENDS)}. Received: {name!r}")
-    if name not in _loaded:
-        _loaded[name] = _module(name).load_backend()
-    return _loaded[name]
+    if options and name != "julia":
+        raise ConfigError(f"the {name} backend has no options. Received: {', '.join(options)}")
+    key = (name, *sorted((option, str(value)) for option, value in options.items()))
+    if key not in _loaded:
+        _loaded[key] = _module(name).load_backend(**options)
+    return _loaded[key]
 
 
 def available_backends() -> dict[str, str]:

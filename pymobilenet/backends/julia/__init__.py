@@ -37,6 +37,7 @@ from pymobilenet.backends.julia.model import JuliaModel
 from pymobilenet.backends.julia.start import import_optional_packages, start
 from pymobilenet.backends.julia.threads import THREADS
 from pymobilenet.config import MobileNetConfig
+from pymobilenet.errors import ConfigError
 
 __all__ = [
     "HOW_TO_GET_JULIA",
@@ -202,10 +203,29 @@ class JuliaBackend(Backend):
         return JuliaModel(self, config, dtype, device=device, **options)
 
 
-def load_backend() -> JuliaBackend:
+def load_backend(isolated: bool = False, **options: Any) -> Backend:
     """Return the backend, after starting Julia.
 
+    Args:
+        isolated: Whether Julia runs in a process of its own.
+        **options: Of `isolated.IsolatedBackend`; only with `isolated`.
+
     Raises:
+        ConfigError: An option without `isolated`, or an unknown one.
         BackendUnavailable: Julia or its packages are not installed or do not load.
     """
+    if isolated:
+        from pymobilenet.backends.julia.isolated import OPTIONS, IsolatedBackend
+
+        unknown = sorted(set(options) - set(OPTIONS))
+        if unknown:
+            raise ConfigError(
+                f"an option must be one of isolated, {', '.join(OPTIONS)}. Received: {unknown[0]}"
+            )
+        return IsolatedBackend(**options)
+    if options:
+        raise ConfigError(
+            f"{', '.join(options)} requires isolated=True: Julia runs once in a process, as the "
+            "environment says"
+        )
     return JuliaBackend()
