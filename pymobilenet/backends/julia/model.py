@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pymobilenet.backends.julia import JuliaBackend
 
 
-KERNELS, DEVICES = ("fast", "reference"), ("cpu", "cuda")
+KERNELS = ("fast", "reference")
 
 
 class JuliaModel(Model):
@@ -45,9 +45,8 @@ class JuliaModel(Model):
         distributed: bool = False,
     ) -> None:
         super().__init__(config, dtype)
-        for name, value, values in (("kernels", kernels, KERNELS), ("device", device, DEVICES)):
-            if value not in values:
-                raise ConfigError(f"{name} must be one of {', '.join(values)}. Received: {value!r}")
+        if kernels not in KERNELS:
+            raise ConfigError(f"kernels must be one of {', '.join(KERNELS)}. Received: {kernels!r}")
         self.backend: JuliaBackend = backend
         self.kernels, self.device = kernels, device
         self.processes, self._processes = 1, None
