@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ from julia_processes import run
 
 from pymobilenet import MobileNetConfig, TrainConfig, backend
 from pymobilenet.backends.julia.isolated import blocks
+from pymobilenet.backends.julia.project import julia_executable_and_project
 from pymobilenet.data import synthetic
 from pymobilenet.errors import BackendCrashed, ConfigError, DataError, JuliaError
+from pymobilenet.parity import run_parity
 
 CONFIG = MobileNetConfig("v1", 0.1, resolution=32, num_classes=10)
 X = np.random.default_rng(0).standard_normal((8, 3, 32, 32)).astype(np.float32)
@@ -34,6 +37,12 @@ def test_an_option_that_needs_isolation_is_refused_without_it():
         backend("julia", isolated=True, speed=1)
     with pytest.raises(ConfigError, match="the torch backend has no options"):
         backend("torch", isolated=True)
+    with pytest.raises(ConfigError, match=r"must be one of numpy.*Received: 'torch@/somewhere'"):
+        backend("torch@/somewhere")
+    with pytest.raises(ConfigError, match=r"a folder with a Project\.toml. Received: '/nowhere'"):
+        backend("julia@/nowhere")
+    with pytest.raises(ConfigError, match="executable requires project"):
+        backend("julia", isolated=True, executable="julia")
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +97,35 @@ def test_a_call_that_takes_too_long_is_given_up():
     with pytest.raises(BackendCrashed, match=r"did not answer within 0\.5 s and was ended"):
         model.predict(X)
     made.close()
+
+
+@pytest.mark.julia
+def test_an_interrupt_ends_the_wait_alone():
+    code = """
+model = backend("julia", isolated=True).build(config); expected = model.predict(x)
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+interrupted = 0
+for number in range(40):
+    signal.setitimer(signal.ITIMER_REAL, 1e-4 * (1 + number))
+    try:
+        while True: model.loss_and_grads(x, y)
+    except KeyboardInterrupt:
+        interrupted += 1
+    assert np.array_equal(model.predict(x), expected)
+print(json.dumps(interrupted))
+"""
+    assert run(code) == 40
+
+
+@pytest.mark.julia
+def test_two_julias_are_compared():
+    _, project = julia_executable_and_project()
+    pair = [backend("julia", isolated=True), backend(f"julia@{project}")]
+    data = synthetic(64, num_classes=10)
+    report = run_parity(pair, data, 0, ["float64"], [replace(CONFIG, stem_stride=2)])
+    assert report.passed, report.first_divergence
+    assert report.backends == ("julia", f"julia@{project}")
+    pair[1].close()
 
 
 @pytest.mark.julia

@@ -17,7 +17,8 @@ Reading evaluates nothing that the file names, and builds none of its types. By 
   (reconstructing_datatypes.jl, `jltype`);
 - looks up the element type of arrays of references, also with `plain` (datasets.jl, `read_data`): `only_any` returns
   `Any` for every name;
-- follows addresses in a memory-mapped file without bounds checks: therefore `IOStream`.
+- follows addresses in a memory-mapped file without bounds checks, and leaves the lock of an `IOStream` locked where a
+  read fails, so that closing the file would wait for ever: therefore an `IOBuffer`.
 
 JLD2 allocates the claimed size of an array before it reads it; if that fails, the error is reported as any other.
 """
@@ -25,7 +26,7 @@ only_any(file, name, parameters) = Any
 
 function Files.read_container(::Val{:jld2}, path)
     try
-        return JLD2.jldopen(read_model, path, "r"; plain=true, typemap=only_any, iotype=IOStream)
+        return JLD2.jldopen(read_model, IOBuffer(read(path)), "r"; plain=true, typemap=only_any)
     catch error
         error isa Union{InterruptException,ArgumentError} && rethrow()
         throw(ArgumentError(first(split(sprint(showerror, error), '\n'))))

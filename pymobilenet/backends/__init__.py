@@ -31,7 +31,8 @@ def backend(name: str, **options: Any) -> Backend:
     starts Julia on its first use.
 
     Args:
-        name: "torch", "julia" or "numpy".
+        name: "torch", "julia" or "numpy". ``julia@PROJECT`` and ``julia@PROJECT@EXECUTABLE`` are
+            "julia" with the options ``isolated``, ``project`` and ``executable``.
         options: Of "julia" only. ``isolated=True`` runs Julia in a process of its own: a crash of
             Julia raises `BackendCrashed` and this process goes on. With it, ``executable`` and
             ``project`` choose another Julia, ``threads`` the number of its threads, and ``timeout``
@@ -49,13 +50,16 @@ def backend(name: str, **options: Any) -> Backend:
         >>> backend("numpy").name
         'numpy'
     """
-    if name not in BACKENDS:
+    kind, *places = name.split("@", 2)
+    if places and kind == "julia":
+        options |= {"isolated": True} | dict(zip(("project", "executable"), places, strict=False))
+    elif name not in BACKENDS:
         raise ConfigError(f"backend must be one of {', '.join(BACKENDS)}. Received: {name!r}")
-    if options and name != "julia":
+    if options and kind != "julia":
         raise ConfigError(f"the {name} backend has no options. Received: {', '.join(options)}")
-    key = (name, *sorted((option, str(value)) for option, value in options.items()))
+    key = (kind, *sorted((option, str(value)) for option, value in options.items()))
     if key not in _loaded:
-        _loaded[key] = _module(name).load_backend(**options)
+        _loaded[key] = _module(kind).load_backend(**options)
     return _loaded[key]
 
 
@@ -73,14 +77,15 @@ def available_backends() -> dict[str, str]:
     return {name: _status(name) for name in BACKENDS}
 
 
-def why_unavailable(name: str) -> str | None:
+def why_unavailable(name: str, **options: Any) -> str | None:
     """Load a backend, which starts Julia, and return why that fails, or None if it does not.
 
     Args:
         name: See `backend`.
+        options: See `backend`.
     """
     try:
-        backend(name)
+        backend(name, **options)
     except BackendUnavailable as error:
         return str(error)
     return None
