@@ -76,7 +76,7 @@ def parity(session):
     """Run the parity suite with both backends, and then the comparison on CIFAR-100."""
     session.install(*CONSTRAINTS, "-e", ".[all]", "--group", "test")
     session.run("pymobilenet", "doctor")  # sets Julia up before several processes need it
-    session.run("pytest", *SHARED, "-m", "julia and not peers", env=ONE_THREAD)
+    session.run("pytest", *SHARED, "-m", "julia and not peers and not soak", env=ONE_THREAD)
     args = session.posargs or ("--steps", "200")
     session.run("pymobilenet", "parity", "--backends", "torch,julia", "--report", "report", *args)
 
@@ -87,6 +87,13 @@ def mutation(session):
     session.install(*CONSTRAINTS, "-e", ".[all]", "--group", "test")
     env = {**ONE_THREAD, "PYTHONPATH": "tests"}
     session.run("python", "-m", "parity.mutation_score", *session.posargs, env=env)
+
+
+@nox.session
+def soak(session):
+    """Call Julia from threads for ten minutes and from a web server; measure speed and memory."""
+    session.install(*CONSTRAINTS, "-e", ".[all]", "--group", "test")
+    session.run("pytest", "-rP", "-m", "soak", *session.posargs, env=ONE_THREAD)
 
 
 @nox.session

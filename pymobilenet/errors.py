@@ -31,3 +31,7 @@ class TrainingDiverged(PymobilenetError, ArithmeticError):
 
 class RunLocked(PymobilenetError, RuntimeError):
     """The folder of a run is in use by another process."""
+
+
+class BackendCrashed(PymobilenetError, RuntimeError):
+    """The process of an isolated backend has ended, or did not answer in time."""

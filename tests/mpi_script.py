@@ -56,14 +56,14 @@ def run_lockstep(train, steps=3, plant=lambda _model: None):
 
 def no_averaging(model):
     """Planted fault: gradients are not averaged over the processes."""
-    model._process_options = {}
+    model._processes = None
 
 
 def same_shard(model):
     """Planted fault: every process takes the shard of the main process."""
-    processes = model._process_options["processes"]
-    first = model.backend.julia.Processes(0, processes.count, processes.backend)
-    model._process_options = {"processes": first}
+    julia, processes = model.backend.julia, model.backend.object(model._processes)
+    first = julia.Processes(0, processes.count, processes.backend)
+    model._processes = model.backend.calls.handle(int(julia.c_handle(first)))
 
 
 def run_fit():

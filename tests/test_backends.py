@@ -126,7 +126,8 @@ def test_a_backend_implements_the_abstract_methods_and_overrides_no_check(name, 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_a_backend_module_has_status_and_load_backend(name):
     module = module_of(name)
-    for function in ("status", "load_backend"):
-        assert not inspect.signature(getattr(module, function)).parameters
+    assert not inspect.signature(module.status).parameters
+    for parameter in inspect.signature(module.load_backend).parameters.values():
+        assert parameter.kind is parameter.VAR_KEYWORD or parameter.default is not parameter.empty
     assert isinstance(module.status(), str)
     assert subclass_of(name, Backend).name == name

@@ -124,6 +124,7 @@ def test_a_julia_is_available_only_after_a_start_that_worked(only, tmp_path):
 def test_a_value_that_would_end_the_process_is_refused_before_the_start(
     monkeypatch, variable, value, rule
 ):
+    monkeypatch.delenv("PYTHON_JULIACALL_PROJECT", raising=False)
     monkeypatch.setenv(variable, value)
     with pytest.raises(BackendUnavailable, match=rule) as raised:
         environment.check_environment()

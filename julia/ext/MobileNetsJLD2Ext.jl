@@ -17,7 +17,9 @@ Reading evaluates nothing that the file names, and builds none of its types. By 
   (reconstructing_datatypes.jl, `jltype`);
 - looks up the element type of arrays of references, also with `plain` (datasets.jl, `read_data`): `only_any` returns
   `Any` for every name;
-- follows addresses in a memory-mapped file without bounds checks: therefore `IOStream`.
+- follows addresses in a memory-mapped file without bounds checks, and fills an `IOBuffer` with zeros up to any address:
+  therefore `IOStream`. Its lock is not used: a stack overflow within a read would leave it locked by a task that has
+  ended, and the finalizer of the stream would wait for that task.
 
 JLD2 allocates the claimed size of an array before it reads it; if that fails, the error is reported as any other.
 """
@@ -37,6 +39,7 @@ The state and, in a file written by MobileNets, the metadata. Other files may ha
 as Lux's `ps` and `st`.
 """
 function read_model(file)
+    file.io._dolock = false
     check_types(file)
     metadata = Dict{String,String}()
     haskey(file, "format_version") || return FluxState(only_state(file)), metadata

@@ -66,6 +66,7 @@ using .Files: ProbeCheck, container, infer_config, load, read_tensors, read_weig
     write_tensors, write_weights
 
 include("sysimage.jl")
+include("c_calls.jl")
 include("precompile.jl")
 
 end

@@ -27,7 +27,47 @@ function precompile_workload(@nospecialize(images), @nospecialize(config), path)
         train_step!(model, optimizer, images, labels, 0.0; workspace)
         set_state!(model, optimizer, get_state(model, optimizer))
     end
+    precompile_c_calls(to_json(config), images)
     return set_state!(model, Dict{String,Array}(get_state(model)))
+end
+
+"Every operation of c_calls.jl that a model on the CPU needs."
+function precompile_c_calls(config, images)
+    dtype = findfirst(==(eltype(images)), C_TYPES) - 1
+    labels, logits = [0, 1], zeros(eltype(images), 2, 2)
+    function call(operation, objects=(), arrays=Pair{String,Array}[]; number=0.0, flag=0, text="")
+        tensors = [c_tensor(first(pair), last(pair)) for pair in arrays]
+        handles = ntuple(k -> k <= length(objects) ? objects[k] : 0, 4)
+        position = findfirst(==(operation), C_OPERATIONS) - 1
+        GC.@preserve arrays tensors text begin
+            argument = Ref(CCall(
+                position, handles, number, flag, Cstring(pointer(text)), length(arrays), pointer(tensors),
+                0, 0.0, 0, Ptr{CTensor}(), Cstring(C_NULL),
+            ))
+            GC.@preserve argument c_call(Base.unsafe_convert(Ptr{CCall}, argument))
+            return argument[].result
+        end
+    end
+    c_call_address()
+    model = call(c_new_model; text="fast $dtype $config")
+    workspace = call(c_new_workspace, (model,); text="cpu")
+    optimizer = call(c_new_optimizer, (model,); text=to_json(TrainConfig()))
+    state = [name => array for (name, array) in get_state(object_of(model))]
+    call(c_set_state, (model,), Pair{String,Array}[name => copy(array) for (name, array) in state])
+    batch = Pair{String,Array}["" => images, "" => labels]
+    results = [
+        call(c_predict, (model, workspace), ["" => images, "" => logits]),
+        call(c_freeze, (model,)),
+        call(c_activations, (model,), ["" => images]; flag=1),
+        call(c_loss_and_grads, (model, workspace), batch),
+        call(c_step, (model, workspace, optimizer), batch),
+        call(c_get_state, (model, optimizer)),
+        call(c_new_optimizer, (model,); text="{"), # an error
+    ]
+    handles = filter(!=(0), [model, workspace, optimizer, results...])
+    call(c_drop, (), ["" => handles])
+    call(c_collect)
+    return nothing
 end
 
 function precompile_frozen_call(call, images)

@@ -15,7 +15,7 @@ const FILES = (
     "files/safetensors", "files/npz", "files/containers", "files/bson", "files/infer_config", "files/weights",
     "files/probe",
     "tracing/trace", "tracing/port", "tracing/train",
-    "precompile", "sysimage",
+    "c_calls", "precompile", "sysimage",
 )
 
 "Run a test file in a module of its own, so that its global names do not affect the other files."

@@ -21,23 +21,28 @@ __all__ = [
 
 BACKENDS = ("numpy", "torch", "julia")
 
-_loaded: dict[str, Backend] = {}
+_loaded: dict[tuple[Any, ...], Backend] = {}
 
 
-def backend(name: str) -> Backend:
+def backend(name: str, **options: Any) -> Backend:
     """Return a backend by name.
 
     There is no current backend: several can be used side by side in one process. The Julia backend
     starts Julia on its first use.
 
     Args:
-        name: "torch", "julia" or "numpy".
+        name: "torch", "julia" or "numpy". ``julia@PROJECT`` and ``julia@PROJECT@EXECUTABLE`` are
+            "julia" with the options ``isolated``, ``project`` and ``executable``.
+        options: Of "julia" only. ``isolated=True`` runs Julia in a process of its own: a crash of
+            Julia raises `BackendCrashed` and this process goes on. With it, ``executable`` and
+            ``project`` choose another Julia, ``threads`` the number of its threads, and ``timeout``
+            is the number of seconds after which a call is given up. See docs/julia-backend.md.
 
     Returns:
-        The backend; the same object on every call.
+        The backend; the same object on every call with the same arguments.
 
     Raises:
-        ConfigError: No backend has this name.
+        ConfigError: No backend has this name, or it does not have these options.
         BackendUnavailable: The framework is not installed or does not load. The message says how
             to install it.
 
@@ -45,11 +50,17 @@ def backend(name: str) -> Backend:
         >>> backend("numpy").name
         'numpy'
     """
-    if name not in BACKENDS:
+    kind, *places = name.split("@", 2)
+    if places and kind == "julia":
+        options |= {"isolated": True} | dict(zip(("project", "executable"), places, strict=False))
+    elif name not in BACKENDS:
         raise ConfigError(f"backend must be one of {', '.join(BACKENDS)}. Received: {name!r}")
-    if name not in _loaded:
-        _loaded[name] = _module(name).load_backend()
-    return _loaded[name]
+    if options and kind != "julia":
+        raise ConfigError(f"the {name} backend has no options. Received: {', '.join(options)}")
+    key = (kind, *sorted((option, str(value)) for option, value in options.items()))
+    if key not in _loaded:
+        _loaded[key] = _module(kind).load_backend(**options)
+    return _loaded[key]
 
 
 def available_backends() -> dict[str, str]:
@@ -66,14 +77,15 @@ def available_backends() -> dict[str, str]:
     return {name: _status(name) for name in BACKENDS}
 
 
-def why_unavailable(name: str) -> str | None:
+def why_unavailable(name: str, **options: Any) -> str | None:
     """Load a backend, which starts Julia, and return why that fails, or None if it does not.
 
     Args:
         name: See `backend`.
+        options: See `backend`.
     """
     try:
-        backend(name)
+        backend(name, **options)
     except BackendUnavailable as error:
         return str(error)
     return None

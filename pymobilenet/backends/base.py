@@ -25,7 +25,7 @@ class Backend(abc.ABC):
     """A framework that runs MobileNets. Returned by `pymobilenet.backend`.
 
     Attributes:
-        name (str): "numpy", "torch" or "julia".
+        name (str): "numpy", "torch", "julia", or ``julia@PROJECT`` for an isolated Julia.
         options (tuple of str): The keyword options of `build`, `from_state` and `load`.
     """
 

@@ -33,6 +33,11 @@ from pymobilenet.terminal import folded_table
 DTYPES = ("float64", "float32")
 
 
+IsolatedOption = Annotated[
+    bool, typer.Option("--isolated", help="Run Julia in a process of its own.")
+]
+
+
 def backends() -> None:
     """List the backends, and the reason where one is not available."""
     with exit_on_error():
@@ -41,7 +46,12 @@ def backends() -> None:
 
 
 def parity(
-    backends: Annotated[str, typer.Option(help="Two of: " + ", ".join(BACKENDS))] = "torch,julia",
+    backends: Annotated[
+        str,
+        typer.Option(
+            help="Two of: " + ", ".join(BACKENDS) + ", julia@PROJECT, julia@PROJECT@EXECUTABLE"
+        ),
+    ] = "torch,julia",
     data: DataOption = None,
     steps: Annotated[int, typer.Option(min=0, help="Steps of each training curve.")] = 200,
     report: Annotated[Path | None, typer.Option(help="Folder for JSON and plots.")] = None,
@@ -56,10 +66,13 @@ def parity(
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Print tables of the details, too.")
     ] = False,
+    isolated: IsolatedOption = False,
 ) -> None:
     """Compare two backends on CIFAR-100, level by level; status 1 if they differ.
 
     Where Julia is not installed and cannot be downloaded, recordings of its results are used.
+    `julia,julia@PROJECT` compares two versions of Flux or Julia: PROJECT is a Julia project that
+    contains MobileNets and PythonCall, and EXECUTABLE another Julia.
     """
     from pymobilenet.config import MobileNetConfig
     from pymobilenet.data import open_cifar100
@@ -73,7 +86,8 @@ def parity(
         names = _names(backends)
         if report is not None:
             make_folder(report)
-        reason = why_unavailable("julia") if "julia" in names else None
+        options = {"isolated": True} if isolated else {}
+        reason = why_unavailable("julia", **options) if "julia" in names else None
         if reason is not None:
             recordings = read_recordings()
             other = next((name for name in names if name != "julia"), "torch")
@@ -98,7 +112,8 @@ def parity(
             ]
             duration = describe_duration(names, configs, dtype, steps)
             errors.print(duration, soft_wrap=True, markup=False)
-            result = run_parity(names, images, steps, dtype, configs, seed, progress)
+            pair = [backend(name, **options if name == "julia" else {}) for name in names]
+            result = run_parity(pair, images, steps, dtype, configs, seed, progress)
     print_report(result, console, verbose)
     if report is not None:
         with exit_on_error():
@@ -141,6 +156,7 @@ def verify(
     sample: SampleOption = None,
     which: WhichOption = None,
     name_map: MapOption = None,
+    isolated: IsolatedOption = False,
 ) -> None:
     """Recompute the logits that a saved model carries, in each backend; status 1 if they differ."""
     from pymobilenet.formats import Sample
@@ -148,18 +164,20 @@ def verify(
     from pymobilenet.parity.verify import verify_sample
 
     with exit_on_error():
+        options = {"isolated": True} if isolated else {}
         if backends is not None:
             names = list(_names(backends))
         else:
-            reason = why_unavailable("julia")
+            reason = why_unavailable("julia", **options)
             names = [name for name in BACKENDS if name != "julia" or reason is None]
             if reason is not None:
                 console.print(f"[bold]julia is skipped:[/] {escape(reason)}", soft_wrap=True)
         loaded = read_model(file, ReadingOptions(changes, config, sample, which, name_map))
+        chosen = [backend(name, **options if name == "julia" else {}) for name in names]
         if sample is None:
-            checks = verify_probe(loaded, names, str(file))
+            checks = verify_probe(loaded, chosen, str(file))
         else:
-            checks = verify_sample(loaded, Sample.read(sample), names)
+            checks = verify_sample(loaded, Sample.read(sample), chosen)
     table = folded_table("backend", "dtype", "error", "allowed", "")
     for check in checks:
         verdict = "agrees" if check.passed else "[bold red]differs[/]"

@@ -57,7 +57,8 @@ def describe_duration(
     seconds = COMPARISON * runs * Scenario(configs[0], "float64").batch_size * per_image
     if steps:
         seconds += _level4_and_6(configs[0], leader, follower, steps)
-    return _sentence(seconds) + ("" if "julia" not in names else _julia_setup())
+    has_julia = any(name.startswith("julia") for name in names)
+    return _sentence(seconds) + (_julia_setup() if has_julia else "")
 
 
 def describe_replay_duration(recordings: Sequence[Recording], name: str) -> str:
@@ -97,7 +98,7 @@ def seconds_per_mult_add(name: str) -> float:
 
 def _measurable(names: Sequence[str]) -> list[str]:
     """Return the backends whose step is timed: the oracle, and torch in place of Julia."""
-    return list(dict.fromkeys(["numpy", *("torch" if n == "julia" else n for n in names)]))
+    return list(dict.fromkeys(["numpy", *("torch" if n.startswith("julia") else n for n in names)]))
 
 
 def _level4_and_6(config: MobileNetConfig, leader: float, follower: float, steps: int) -> float:

@@ -51,7 +51,7 @@ def no_progress(_title: str, _total: int) -> Callable[[], None]:
 
 
 def run_parity(
-    names: Sequence[str],
+    names: Sequence[str | Backend],
     data: Dataset,
     steps: int = 200,
     dtypes: Iterable[str] = ("float64", "float32"),
@@ -66,8 +66,8 @@ def run_parity(
     float64 for the first config.
 
     Args:
-        names: Two backends, such as ``("torch", "julia")``. The first is the leader: floors and
-            envelopes are measured with it.
+        names: Two backends or their names, such as ``("torch", "julia")``. The first is the leader:
+            floors and envelopes are measured with it.
         data: Training images. CIFAR-100 or synthetic images of the configs' size.
         steps: Steps of each run of level 4; with 0, levels 4 and 6 are left out.
         dtypes: float64, float32 or both.
@@ -83,12 +83,13 @@ def run_parity(
             by a backend.
         BackendUnavailable: A backend is not installed.
     """
-    if len(names) != 2 or names[0] == names[1]:
-        raise ConfigError(
-            f"backends must be the names of two different ones. Received: {', '.join(names)}"
-        )
     kinds = [checks.dtype(kind).name for kind in dtypes]
-    pair = [backend(name) for name in names]
+    pair = [backend(one) if isinstance(one, str) else one for one in names]
+    received = [one.name for one in pair]
+    if len(pair) != 2 or received[0] == received[1]:
+        raise ConfigError(
+            f"backends must be the names of two different ones. Received: {', '.join(received)}"
+        )
     for one, kind in itertools.product(pair, kinds):
         if not one.supports_dtype(kind):
             raise ConfigError(

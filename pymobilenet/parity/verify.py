@@ -51,14 +51,16 @@ class ProbeCheck:
         return self.error <= self.allowed
 
 
-def verify(file: WeightsFile | Loaded, names: Sequence[str], source: str) -> list[ProbeCheck]:
+def verify(
+    file: WeightsFile | Loaded, names: Sequence[str | Backend], source: str
+) -> list[ProbeCheck]:
     """Recompute the logits of a file's probe in some backends.
 
     The probe is a seeded input of two images, saved with its logits in float64 and float32.
 
     Args:
         file: The weights, the config and the metadata that were read.
-        names: The names of the backends.
+        names: The backends or their names.
         source: The name of the file, for messages.
 
     Returns:
@@ -88,19 +90,21 @@ def verify(file: WeightsFile | Loaded, names: Sequence[str], source: str) -> lis
             f"{source}: the probe's images are not those of its seed {probe.seed}: "
             f"their digest must be {digest(pixels)}. Received: {probe.digest}"
         )
-    pairs = [(backend(name), dtype) for name in names for dtype in PROBE_DTYPES]
+    pairs = [(one, dtype) for one in _backends(names) for dtype in PROBE_DTYPES]
     return [
         _check(one, dtype, file, probe, pixels) for one, dtype in pairs if one.supports_dtype(dtype)
     ]
 
 
-def verify_sample(loaded: Loaded, sample: Sample, names: Sequence[str]) -> list[ProbeCheck]:
+def verify_sample(
+    loaded: Loaded, sample: Sample, names: Sequence[str | Backend]
+) -> list[ProbeCheck]:
     """Compare the outputs that the original net gave with those of backends.
 
     Args:
         loaded: The model.
         sample: Inputs and outputs of the net it comes from.
-        names: The backends.
+        names: The backends or their names.
 
     Returns:
         A check for each backend and dtype. Its floor is how far rounding moves the outputs in the
@@ -113,14 +117,16 @@ def verify_sample(loaded: Loaded, sample: Sample, names: Sequence[str]) -> list[
     weights = {k: v for k, v in loaded.state.items() if _is_weight(k)}
     config = replace(loaded.config, softmax=False)
     floor = sample_floor(config, weights, sample)
-    for name in names:
-        for dtype in PROBE_DTYPES:
-            if not (chosen := backend(name)).supports_dtype(dtype):
-                continue
+    for chosen in _backends(names):
+        for dtype in filter(chosen.supports_dtype, PROBE_DTYPES):
             model = chosen.from_state(config, {k: v.astype(dtype) for k, v in weights.items()})
             error = output_distance(model.predict(sample.inputs.astype(dtype)), sample.outputs)
-            checks.append(ProbeCheck(name, dtype, error, floor))
+            checks.append(ProbeCheck(chosen.name, dtype, error, floor))
     return checks
+
+
+def _backends(names: Sequence[str | Backend]) -> list[Backend]:
+    return [backend(one) if isinstance(one, str) else one for one in names]
 
 
 def _is_weight(name: str) -> bool:

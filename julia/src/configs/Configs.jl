@@ -8,6 +8,7 @@ module Configs
 using JSON: JSON
 
 include("errors.jl")
+include("own_stack.jl")
 include("json.jl")
 include("checked_values.jl")
 include("model_config.jl")

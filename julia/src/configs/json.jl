@@ -83,7 +83,7 @@ end
 function parse_object(text::AbstractString)
     isvalid(text) || throw(ArgumentError("not valid UTF-8"))
     value = try
-        JSON.parse(text; dicttype=UniqueNames)
+        on_own_stack(() -> JSON.parse(text; dicttype=UniqueNames))
     catch error
         error isa InterruptException && rethrow()
         error isa JSONNameError && throw(ArgumentError(error.msg))

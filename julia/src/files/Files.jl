@@ -15,8 +15,8 @@ using SHA: SHA, sha256
 using Zlib_jll: libz
 
 using ..Configs: ConfigError, FAMILY_DEFAULTS, MobileNetConfig, ROUNDINGS, TRUNKS, WeightsError,
-    checked_string_dict, from_json, json_excerpt, json_text, layers, parse_object, to_json, truncated,
-    with_fields
+    checked_string_dict, from_json, json_excerpt, json_text, layers, on_own_stack, parse_object, to_json,
+    truncated, with_fields
 using ..Models: MobileNet, check_state, eval_logits, flux_leaves, from_flux_state, get_state, model_from_state,
     slots_of, state_shapes
 using ..Philox: STREAM, raw_words, uniform64

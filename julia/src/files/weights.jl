@@ -86,7 +86,9 @@ see [`MobileNets.infer_config`](@ref). `assumed` has the fields that change outp
 
 All content is checked; throws a `WeightsError` that names the file and the tensor or rule.
 """
-function read_weights(path; config=nothing)
+read_weights(path; config=nothing) = on_own_stack(() -> read_any_file(path, config))
+
+function read_any_file(path, config)
     contents, metadata = read_file(path)
     version = pop!(metadata, "format_version", nothing)
     is_flux_file = contents isa FluxState && isnothing(version)

@@ -1,4 +1,4 @@
-using MobileNets.Configs: json_text, parse_object
+using MobileNets.Configs: json_text, on_own_stack, parse_object
 
 @testset "numbers, strings and objects have the text of Python's json.dumps" begin
     floats = [
@@ -24,4 +24,11 @@ end
     for text in ("", "[1]", "{", "{}}", "{\"a\":}", "nul", "\xff")
         @test_throws ArgumentError parse_object(text)
     end
+end
+
+@testset "a function on a stack of its own" begin
+    overflow(n) = Any[overflow(n)]
+    @test on_own_stack(() -> nothing) === nothing
+    @test_throws DimensionMismatch on_own_stack(() -> throw(DimensionMismatch("x")))
+    @test_throws StackOverflowError on_own_stack(() -> overflow(0))
 end

@@ -30,11 +30,14 @@ from typing import Any, NoReturn
 import numpy as np
 
 from pymobilenet.backends.base import Backend
+from pymobilenet.backends.julia.calls import Calls, Handle
 from pymobilenet.backends.julia.executable import HOW_TO_GET_JULIA, status, unavailable
 from pymobilenet.backends.julia.interop import translate_julia_errors
 from pymobilenet.backends.julia.model import JuliaModel
-from pymobilenet.backends.julia.start import import_optional_packages, import_packages, start
+from pymobilenet.backends.julia.start import import_optional_packages, start
+from pymobilenet.backends.julia.threads import THREADS
 from pymobilenet.config import MobileNetConfig
+from pymobilenet.errors import ConfigError
 
 __all__ = [
     "HOW_TO_GET_JULIA",
@@ -49,7 +52,6 @@ __all__ = [
 EXIT_TIMEOUT_SECONDS = 600.0
 """How long a process waits at its exit for the other processes of a distributed run. The main
 process may still be writing its files."""
-
 
 INTERRUPTED = (130, 143)
 """The statuses of a command that SIGINT or SIGTERM has ended."""
@@ -79,7 +81,6 @@ class JuliaBackend(Backend):
 
     def __init__(self) -> None:
         self.main = main = start()
-        import_packages()
         self.julia = main.MobileNets
         self.element_types = {
             np.dtype("float32"): main.Float32,
@@ -88,7 +89,12 @@ class JuliaBackend(Backend):
             np.dtype("uint8"): main.UInt8,
         }
         self._array_at = self.julia.array_at
-        self._processes: Any = None
+        with translate_julia_errors():
+            address, names = self.julia.c_call_address(), str(self.julia.c_operation_names())
+        self.calls = Calls(int(address), names.split(","))
+        objects = (self.main, self.julia, self._array_at, *self.element_types.values())
+        THREADS.immortal_in_forks += objects
+        self._processes: tuple[int, int, Handle] | None = None
         self._exit_status: Any = None
 
     def versions(self) -> dict[str, str]:
@@ -116,13 +122,13 @@ class JuliaBackend(Backend):
         multiply, keep_alive = getattr(self.main, "*"), (a, b)
         return lambda: (multiply(left, right), keep_alive)
 
-    def join_processes(self) -> Any:
+    def join_processes(self) -> tuple[int, int, Handle]:
         """Initialize MPI and return the group of processes that mpiexec has started.
 
         The first call waits for the other processes; later calls return the same object.
 
         Returns:
-            A ``Processes`` of MobileNets.jl.
+            Their number, the rank of this process, and a ``Processes`` of MobileNets.jl.
 
         Raises:
             BackendUnavailable: MPI.jl is not in the Julia project.
@@ -131,10 +137,17 @@ class JuliaBackend(Backend):
         if self._processes is None:
             import_optional_packages(("MPI",), "distributed=True")
             with translate_julia_errors():
-                self._processes = self.julia.join_processes()
+                group = self.julia.join_processes()
+                handle = self.calls.handle(int(self.julia.c_handle(group)))
+                self._processes = int(group.count), int(group.rank), handle
             self._record_exit_status()
             atexit.register(self._leave_processes)
         return self._processes
+
+    def object(self, handle: Handle | None) -> Any:
+        """Return the Julia object of a handle, through juliacall."""
+        with translate_julia_errors():
+            return None if handle is None else self.julia.object_of(handle.number)
 
     def _leave_processes(self) -> None:
         """Wait at exit for the other processes; abort all if they do not arrive in time.
@@ -167,24 +180,6 @@ class JuliaBackend(Backend):
 
         sys.exit = record_and_exit
 
-    def workspace(self, model: Any, device: str) -> Any:
-        """Allocate the buffers in which a Julia model computes.
-
-        Args:
-            model: A ``MobileNet`` of MobileNets.jl.
-            device: "cpu", or "cuda" for a copy of the model on CUDA.jl's GPU.
-
-        Returns:
-            A ``Workspace`` or a ``DeviceWorkspace`` of MobileNets.jl.
-
-        Raises:
-            JuliaError: The device is unknown or not available.
-        """
-        with translate_julia_errors():
-            if device == "cpu":
-                return self.julia.Workspace()
-            return self.julia.DeviceWorkspace(model, device)
-
     def new_dict(self) -> Any:
         """Return an empty ``Dict{String,Array}``."""
         return self.main.Dict[self.main.String, self.main.Array]()
@@ -208,10 +203,29 @@ class JuliaBackend(Backend):
         return JuliaModel(self, config, dtype, device=device, **options)
 
 
-def load_backend() -> JuliaBackend:
+def load_backend(isolated: bool = False, **options: Any) -> Backend:
     """Return the backend, after starting Julia.
 
+    Args:
+        isolated: Whether Julia runs in a process of its own.
+        **options: Of `isolated.IsolatedBackend`; only with `isolated`.
+
     Raises:
+        ConfigError: An option without `isolated`, or an unknown one.
         BackendUnavailable: Julia or its packages are not installed or do not load.
     """
+    if isolated:
+        from pymobilenet.backends.julia.isolated import OPTIONS, IsolatedBackend
+
+        unknown = sorted(set(options) - set(OPTIONS))
+        if unknown:
+            raise ConfigError(
+                f"an option must be one of isolated, {', '.join(OPTIONS)}. Received: {unknown[0]}"
+            )
+        return IsolatedBackend(**options)
+    if options:
+        raise ConfigError(
+            f"{', '.join(options)} requires isolated=True: Julia runs once in a process, as the "
+            "environment says"
+        )
     return JuliaBackend()

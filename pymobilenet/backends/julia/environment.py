@@ -71,6 +71,9 @@ def check_environment() -> None:
 def environment_defaults() -> Iterator[None]:
     """Set environment defaults that juliacall reads at import; restore the environment after."""
     defaults = {
+        # The extension copies Julia's output to a notebook by tasks of Julia, which call Python.
+        # They run in Julia's first thread, which does not hold Python's lock.
+        "PYTHON_JULIACALL_AUTOLOAD_IPYTHON_EXTENSION": "no",
         "PYTHON_JULIACALL_HANDLE_SIGNALS": "yes",
         "PYTHON_JULIACALL_HEAP_SIZE_HINT": str(heap_size_hint()),
         "JULIA_THREAD_SLEEP_THRESHOLD": SLEEP_THRESHOLD,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from pymobilenet.backends.julia.calls import Calls, Result
+from pymobilenet.backends.julia.threads import THREADS
 from pymobilenet.errors import JuliaError, WeightsError
 
 
@@ -31,57 +33,35 @@ def named_views(vector: Any) -> Iterator[tuple[str, np.ndarray]]:
     return ((str(name), view(array)) for name, array in vector)
 
 
-class JuliaArrays(Mapping[str, np.ndarray]):
-    """A read-only mapping over a Julia vector of ``name => array``.
-
-    The NumPy views are created on first access.
-    """
-
-    def __init__(self, vector: Any) -> None:
-        self._vector = vector
-
-    @cached_property
-    def _views(self) -> dict[str, np.ndarray]:
-        return dict(named_views(self._vector))
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self._views[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._views)
-
-    def __len__(self) -> int:
-        return len(self._views)
-
-
 class FrozenCall:
     """Call a frozen model through a C function pointer instead of juliacall.
 
     juliacall wraps each argument in an object, which takes as long as a small model's forward pass.
     A call takes images (N, C, H, W), C-contiguous and of `dtype`, and returns logits (N, classes).
 
+    Calls of several threads wait for each other.
+
     Args:
-        julia_call: A ``FrozenCall`` of MobileNets.jl, which is kept alive.
-        addresses: The addresses of the C function and of the object it is called with.
+        calls: Of the backend.
+        frozen: Of the operation ``freeze``: a ``FrozenCall`` of MobileNets.jl and the addresses of
+            the C function and of the object it is called with.
         classes: Number of classes.
         dtype: float32 or float64, the dtype of images and logits.
     """
 
-    _SIGNATURE = ctypes.PYFUNCTYPE(
+    _SIGNATURE = ctypes.CFUNCTYPE(  # releases the GIL
         ctypes.c_int,
         ctypes.c_void_p,
         ctypes.c_void_p,
         ctypes.c_void_p,
         ctypes.POINTER(ctypes.c_ssize_t),
     )
-    """PYFUNCTYPE holds the GIL during the call: Julia's garbage collector may release Python
-    objects."""
 
-    def __init__(
-        self, julia_call: Any, addresses: tuple[int, int], classes: int, dtype: np.dtype
-    ) -> None:
-        self._julia_call, self._classes, self._dtype = julia_call, classes, dtype
-        self._function, self._object_address = self._SIGNATURE(addresses[0]), addresses[1]
+    def __init__(self, calls: Calls, frozen: Result, classes: int, dtype: np.dtype) -> None:
+        self._calls, self._handle, self._classes, self._dtype = calls, frozen.handle, classes, dtype
+        function, self._object = map(int, frozen.message.split())
+        self._function = self._SIGNATURE(function)
+        self._lock = threading.Lock()
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Return the logits (N, classes) of images.
@@ -95,24 +75,35 @@ class FrozenCall:
         count, _, height, width = images.shape
         logits = np.empty((count, self._classes), self._dtype)
         shape = (ctypes.c_ssize_t * 3)(count, height, width)
-        if self._function(self._object_address, images.ctypes.data, logits.ctypes.data, shape):
-            raise JuliaError(f"Julia: {self._julia_call.message}")
+        addresses = self._object, images.ctypes.data, logits.ctypes.data
+        with self._lock:
+            if THREADS.run(self._function, *addresses, shape):
+                message = self._calls("frozen_message", [self._handle]).message
+                raise JuliaError(f"Julia: {message}")
         return logits
+
+
+_juliacall_lock = threading.RLock()
+"""Held while juliacall is used. It runs Python code inside Julia: a second thread could take the
+GIL there, and wait in Julia's garbage collector for the first, which waits for the GIL."""
 
 
 @contextlib.contextmanager
 def translate_julia_errors() -> Iterator[None]:
-    """Raise errors of Julia as `JuliaError` with Julia's text, inside a ``with`` block.
+    """Use juliacall inside a ``with`` block, one thread at a time.
 
     Raises:
         WeightsError: MobileNets.jl has refused a file, which needs no stack trace.
-        JuliaError: Julia has thrown another exception.
+        JuliaError: Julia has thrown another exception; with its text.
+        BackendUnavailable: This process is a fork of the one that started Julia.
     """
     import juliacall
 
-    try:
-        yield
-    except juliacall.JuliaError as error:
-        if str(juliacall.Main.nameof(juliacall.Main.typeof(error.exception))) == "WeightsError":
-            raise WeightsError(str(error.exception.msg)) from None
-        raise JuliaError(f"Julia: {error}") from error
+    THREADS.check()
+    with _juliacall_lock:
+        try:
+            yield
+        except juliacall.JuliaError as error:
+            if str(juliacall.Main.nameof(juliacall.Main.typeof(error.exception))) == "WeightsError":
+                raise WeightsError(str(error.exception.msg)) from None
+            raise JuliaError(f"Julia: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -9,13 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pymobilenet.backends.base import Model
-from pymobilenet.backends.julia.interop import (
-    FrozenCall,
-    JuliaArrays,
-    named_views,
-    translate_julia_errors,
-    view,
-)
+from pymobilenet.backends.julia.calls import DTYPES, Handle, LazyArrays, Result
+from pymobilenet.backends.julia.interop import FrozenCall
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import ConfigError
 from pymobilenet.weights import OPTIMIZER_STEP, State
@@ -24,18 +20,19 @@ if TYPE_CHECKING:
     from pymobilenet.backends.julia import JuliaBackend
 
 
+KERNELS = ("fast", "reference")
+
+
 class JuliaModel(Model):
-    """A MobileNets.jl model.
+    """A MobileNets.jl model. Any thread may call it; calls of one model wait for each other.
 
     With `distributed`, `step` averages gradients over all processes, and every process must call
     it. All other methods compute in this process alone.
 
     Attributes:
-        model: The Julia object, a ``MobileNet`` of MobileNets.jl.
         kernels (str): "fast" or "reference".
         device (str): "cpu" or "cuda".
         processes (int): The number of processes that train this model.
-        julia_optimizer: The optimizer of MobileNets.jl, or None before `set_optimizer`.
     """
 
     def __init__(
@@ -48,23 +45,30 @@ class JuliaModel(Model):
         distributed: bool = False,
     ) -> None:
         super().__init__(config, dtype)
+        if kernels not in KERNELS:
+            raise ConfigError(f"kernels must be one of {', '.join(KERNELS)}. Received: {kernels!r}")
         self.backend: JuliaBackend = backend
-        self._julia = backend.julia
-        self._process_options = {"processes": backend.join_processes()} if distributed else {}
-        with translate_julia_errors():
-            julia_config = self._julia.from_json(self._julia.MobileNetConfig, config.to_json())
-            element_type = backend.element_types[dtype]
-            self.model = self._julia.MobileNet(julia_config, dtype=element_type, kernels=kernels)
-            self.processes = 1
-            if distributed:
-                processes = self._process_options["processes"]
-                self.processes = int(processes.count)
-                self.is_main_process = int(processes.rank) == 0
         self.kernels, self.device = kernels, device
-        self._workspace = backend.workspace(self.model, device)
-        self._device_options = {} if device == "cpu" else {"workspace": self._workspace}
+        self.processes, self._processes = 1, None
+        if distributed:
+            self.processes, rank, self._processes = backend.join_processes()
+            self.is_main_process = rank == 0
+        self._lock = threading.RLock()
+        text = f"{kernels} {DTYPES.index(dtype)} {config.to_json()}"
+        self._model = self._call("new_model", text=text).handle
+        self._workspace = self._call("new_workspace", self._model, text=device).handle
+        self._optimizer: Handle | None = None
         self._is_fitting = False
-        self.julia_optimizer: Any = None
+
+    @property
+    def model(self) -> Any:
+        """The Julia object, a ``MobileNet`` of MobileNets.jl, through juliacall."""
+        return self.backend.object(self._model)
+
+    @property
+    def julia_optimizer(self) -> Any:
+        """The ``Optimizer`` of MobileNets.jl, or None before `set_optimizer`."""
+        return None if self._optimizer is None else self.backend.object(self._optimizer)
 
     @property
     def compute_options(self) -> dict[str, str]:
@@ -74,39 +78,40 @@ class JuliaModel(Model):
 
     def get_state(self) -> State:
         """Return a copy of the state; see `Model.get_state`."""
-        with translate_julia_errors():
-            moments = (self.julia_optimizer,) if self.slots else ()
-            state = self._julia.get_state(self.model, *moments)
-            return {name: np.array(tensor, order="C") for name, tensor in named_views(state)}
+        with self._lock:
+            state = self._call("get_state", self._model, self._optimizer if self.slots else None)
+            return {name: tensor.copy() for name, tensor in state.arrays.items()}
 
     def _set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        with translate_julia_errors():
-            if OPTIMIZER_STEP in state:
-                self._julia.set_state_b(self.model, self.julia_optimizer, self._dict(state))
-            else:
-                self._julia.set_state_b(self.model, self._dict(state))
+        with self._lock:
+            optimizer = self._optimizer if OPTIMIZER_STEP in state else None
+            self._call("set_state", self._model, optimizer, named=state)
 
     def _reset_optimizer(self, config: TrainConfig) -> None:
-        with translate_julia_errors():
-            julia_config = self._julia.from_json(self._julia.TrainConfig, config.to_json())
-            self.julia_optimizer = self._julia.setup_optimizer(julia_config, self.model)
+        with self._lock:
+            optimizer = self._call("new_optimizer", self._model, text=config.to_json())
+            self._optimizer = optimizer.handle
 
     def _predict(self, images: np.ndarray) -> np.ndarray:
-        with translate_julia_errors():
-            logits = self._julia.predict(self.model, self._array(images), workspace=self._workspace)
-            return view(logits)
+        logits = np.empty((len(images), self.config.num_classes), self.dtype)
+        with self._lock:
+            self._call("predict", self._model, self._workspace, inputs=(images, logits))
+        return logits
 
     def _freeze(self) -> Callable[[np.ndarray], np.ndarray]:
-        with translate_julia_errors():
-            frozen = self._julia.freeze(self.model, *self._device_options.values())
+        classes, dtype = self.config.num_classes, self.dtype
+        with self._lock:
             if self.device == "cpu":
-                call = self._julia.FrozenCall(frozen)
-                addresses = self._julia.addresses(call)
-                return FrozenCall(call, addresses, self.config.num_classes, self.dtype)
+                frozen = self._call("freeze", self._model)
+                return FrozenCall(self.backend.calls, frozen, classes, dtype)
+            frozen = self._call("freeze_on_device", self._model, self._workspace)
+        lock = threading.Lock()
 
         def predict(images: np.ndarray) -> np.ndarray:
-            with translate_julia_errors():
-                return view(frozen(self._array(images)))
+            logits = np.empty((len(images), classes), dtype)
+            with lock:
+                self._call("call_frozen", frozen.handle, inputs=(images, logits))
+            return logits
 
         return predict
 
@@ -116,49 +121,36 @@ class JuliaModel(Model):
                 "activations is supported with device='cpu' only. "
                 f"Received: a model with device={self.device!r}"
             )
-        with translate_julia_errors():
-            activations = self._julia.activations(
-                self.model, self._array(images), train=train, masks=self._masks_to_julia(masks)
+        with self._lock:
+            result = self._call(
+                "activations", self._model, inputs=(images,), named=masks, flag=train
             )
-            return dict(named_views(activations))
+        return dict(result.arrays)
 
     def _loss_and_grads(
         self, images: np.ndarray, labels: np.ndarray, masks: dict[str, np.ndarray]
     ) -> tuple[float, State]:
-        with translate_julia_errors():
-            loss, grads = self._julia.loss_and_grads(
-                self.model,
-                self._array(images),
-                self._array(labels),
-                masks=self._masks_to_julia(masks),
-                **self._device_options,
-            )
-            return float(loss), dict(named_views(grads))
+        with self._lock:
+            objects = (self._model, self._workspace)
+            result = self._call("loss_and_grads", *objects, inputs=(images, labels), named=masks)
+        return result.value, dict(result.arrays)
 
     def _step(
         self, images: np.ndarray, labels: np.ndarray, rate: float, masks: dict[str, np.ndarray]
     ) -> tuple[float, Mapping[str, np.ndarray]]:
-        with translate_julia_errors():
-            loss, grads = self._julia.train_step_b(
-                self.model,
-                self.julia_optimizer,
-                self._array(images),
-                self._array(labels),
-                rate,
-                masks=self._masks_to_julia(masks),
-                workspace=self._workspace,
-                **self._process_options,
-            )
+        with self._lock:
+            objects = (self._model, self._workspace, self._optimizer, self._processes)
+            inputs = (images, labels)
+            result = self._call("step", *objects, inputs=inputs, named=masks, number=rate)
             if self._is_fitting:
-                return float(loss), JuliaArrays(grads)
-            return float(loss), {name: array.copy() for name, array in named_views(grads)}
+                return result.value, LazyArrays(result)
+            return result.value, {name: grad.copy() for name, grad in result.arrays.items()}
 
     def any_rank(self, flag: bool) -> bool:
         """Return whether `flag` is true in any process; see `Model.any_rank`."""
         if self.processes == 1:
             return flag
-        with translate_julia_errors():
-            return bool(self._julia.any_rank(self._process_options["processes"], flag))
+        return bool(self._call("any_rank", self._processes, flag=flag).value)
 
     @contextmanager
     def fitting(self) -> Iterator[None]:
@@ -169,14 +161,5 @@ class JuliaModel(Model):
         finally:
             self._is_fitting = False
 
-    def _masks_to_julia(self, masks: dict[str, np.ndarray]) -> Any:
-        return self._dict(masks) if masks else None
-
-    def _dict(self, arrays: Mapping[str, np.ndarray]) -> Any:
-        tensors = self.backend.new_dict()
-        for name, array in arrays.items():
-            tensors[name] = self._array(array)
-        return tensors
-
-    def _array(self, array: np.ndarray) -> Any:
-        return self.backend.wrap(array)
+    def _call(self, operation: str, *objects: Handle | None, **arguments: Any) -> Result:
+        return self.backend.calls(operation, objects, **arguments)

@@ -5,12 +5,15 @@ The environment variables are listed in `pymobilenet.backends.julia`.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import ctypes
 import os
 import signal
 import sys
 import threading
 import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pymobilenet.backends.julia.environment import environment_defaults
@@ -21,7 +24,10 @@ from pymobilenet.backends.julia.executable import (
     record_start,
     was_started,
 )
+from pymobilenet.backends.julia.interop import translate_julia_errors
 from pymobilenet.backends.julia.project import ensure_julia
+from pymobilenet.backends.julia.signals import SignalHandlers
+from pymobilenet.backends.julia.threads import THREADS
 from pymobilenet.errors import BackendUnavailable
 
 IMPORT_CODE = """
@@ -42,10 +48,66 @@ OPTIONAL_PACKAGE_UUIDS = {
 """Julia packages that are not dependencies: users who need them add them to the project."""
 
 
-def start() -> Any:
-    """Start Julia, or return it if it is running.
+_start_lock = threading.Lock()
+_starter: _Starter | None = None
 
-    Installs Julia and its packages on first use. Python's handlers of signals stay in place.
+
+class _Starter(threading.Thread):
+    """The thread that starts Julia, and is Julia's first thread for the life of the process.
+
+    libjulia changes the signal mask of the thread that starts it, and that thread runs Julia's
+    event loop: without it, Julia code that prints, sleeps or waits for a task would wait for ever.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name="julia", daemon=True)
+        self.ended = threading.Event()
+        self.handlers = SignalHandlers()
+        self.error: BackendUnavailable | None = None
+        self._run_event_loop: Callable[[], None] = lambda: None
+
+    def run(self) -> None:
+        try:
+            self._start()
+        except BackendUnavailable as error:
+            self.error = error
+        except BaseException as error:
+            self.error = BackendUnavailable(f"Julia did not start: {error!r}")
+            self.error.__cause__ = error
+        self.handlers.restore()
+        self.ended.set()
+        self._run_event_loop()
+        if "juliacall" in sys.modules:
+            threading.Event().wait()  # an end of Julia's first thread is not supported
+
+    def _start(self) -> None:
+        with environment_defaults(), warnings.catch_warnings():
+            # Both import orders are tested in fresh processes, so the warning does not apply.
+            warnings.filterwarnings("ignore", message="torch was imported before juliacall")
+            try:
+                with _exit_hooks_captured(self.handlers) as hooks:
+                    import juliacall  # noqa: F401
+            except ValueError as error:  # an option that juliacall checks
+                raise BackendUnavailable(f"Julia was not started: {error}") from error
+            except Exception as error:
+                raise BackendUnavailable(
+                    f"Julia is installed but did not start: {error}. Run `python -m juliapkg "
+                    "resolve --force` in this environment to set up its packages again"
+                ) from error
+            atexit.register(_end_julia, hooks)
+            try:
+                import_packages()
+                address = evaluate_number("MobileNets.event_loop_address()")
+                self._run_event_loop = ctypes.CFUNCTYPE(None)(address)  # releases the GIL
+            finally:
+                leave_julia()
+
+
+def start() -> Any:
+    """Start Julia, or return it if it is running. Any thread may call this.
+
+    Installs Julia and its packages on first use. Python's signal handlers stay in place, and an
+    interrupt while Julia starts is a KeyboardInterrupt; the start goes on in its own thread.
 
     Returns:
         Julia's ``Main`` module.
@@ -54,32 +116,81 @@ def start() -> Any:
         BackendUnavailable: Julia is not installed and cannot be downloaded, its packages cannot be
             installed, or it does not start.
     """
-    ensure_julia()
-    if "juliacall" not in sys.modules:
-        _check_image()
-    interrupt_handler = signal.getsignal(signal.SIGINT)
-    mask = (
-        signal.pthread_sigmask(signal.SIG_BLOCK, [])
-        if hasattr(signal, "pthread_sigmask")
-        else set()
-    )
-    with environment_defaults(), warnings.catch_warnings():
-        # Both import orders are tested in fresh processes, so the warning does not apply.
-        warnings.filterwarnings("ignore", message="torch was imported before juliacall")
+    global _starter
+    THREADS.check()
+    with _start_lock:
+        was_running, THREADS.is_started = THREADS.is_started, True  # a fork from here on is refused
         try:
-            import juliacall
-        except ValueError as error:  # an option that juliacall checks
-            raise BackendUnavailable(f"Julia was not started: {error}") from error
-        except Exception as error:
-            raise BackendUnavailable(
-                f"Julia is installed but did not start: {error}. Run `python -m juliapkg resolve "
-                "--force` in this environment to set up its packages again"
-            ) from error
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, interrupt_handler)
-        if hasattr(signal, "pthread_sigmask"):  # Julia blocks the signals that end a process
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            if _starter is None and "juliacall" in sys.modules:
+                return _adopt_running_julia()
+            if _starter is None:
+                ensure_julia()
+                _check_image()
+                _starter = _Starter()
+                _starter.start()
+        except BaseException:
+            THREADS.is_started = was_running
+            raise
+    _starter.ended.wait()
+    if _starter.error is not None:
+        raise _starter.error
+    import juliacall
+
+    objects = vars(juliacall).values()
+    THREADS.immortal_in_forks += [one for one in objects if isinstance(one, juliacall.ValueBase)]
+    record_start(find_julia() or juliacall.CONFIG["exepath"])
     return juliacall.Main
+
+
+def _adopt_running_julia() -> Any:
+    """Use a Julia that the program has started by importing juliacall in the main thread."""
+    import juliacall
+
+    if not hasattr(juliacall, "Main"):
+        raise BackendUnavailable("juliacall was imported, but has not started Julia")
+    import_packages()
+    if threading.current_thread() is threading.main_thread():
+        leave_julia()
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED_BY_JULIA)
+        signal.signal(signal.SIGINT, signal.getsignal(signal.SIGINT))
+    return juliacall.Main
+
+
+_BLOCKED_BY_JULIA = {signal.SIGINT, signal.SIGTERM} | {
+    getattr(signal, name) for name in ("SIGQUIT", "SIGUSR1") if hasattr(signal, name)
+}
+"""``sigwait_sigs`` of Julia's src/signals-unix.c."""
+
+
+def leave_julia() -> None:
+    """Tell Julia's garbage collector not to wait for this thread, which has started Julia.
+
+    A later call of a C function of Julia's, as juliacall's types make, enters Julia and leaves it
+    again. ``jl_eval_string`` does not.
+    """
+    ctypes.PYFUNCTYPE(ctypes.c_int8)(evaluate_number("cglobal(:jl_gc_safe_enter)"))()
+
+
+def evaluate_number(code: str) -> int:
+    """Return the value of Julia code, in the thread that has started Julia.
+
+    Calls libjulia directly: juliacall would compile conversions for this one call.
+
+    Args:
+        code: An expression that is a whole number or an address.
+
+    Raises:
+        BackendUnavailable: Julia throws an error, since another version of a package is loaded.
+    """
+    import juliacall
+
+    lib = juliacall.CONFIG["lib"]
+    lib.jl_unbox_int64.argtypes, lib.jl_unbox_int64.restype = [ctypes.c_void_p], ctypes.c_int64
+    value = lib.jl_eval_string(f"Int64({code})".encode())
+    if not value:
+        raise BackendUnavailable(f"{code} is not in the project {juliacall.CONFIG['project']}")
+    return lib.jl_unbox_int64(value)
 
 
 def _check_image() -> None:
@@ -87,6 +198,39 @@ def _check_image() -> None:
     image, path = os.environ.get(SYSIMAGE_VARIABLE), find_julia()
     if image and path is not None and not was_started(path):
         check_image(path, image)
+
+
+@contextlib.contextmanager
+def _exit_hooks_captured(handlers: SignalHandlers) -> Iterator[list[Callable[[], None]]]:
+    """Take over what a block registers with `atexit`.
+
+    juliacall's hook ends Julia whatever is running, and in forks too. It is registered when
+    libjulia has been initialized: the signal handlers are restored then, so that a signal that
+    comes while packages are loaded reaches Python.
+    """
+    hooks: list[Callable[[], None]] = []
+    register = atexit.register
+
+    def capture(function: Callable[[], None]) -> Callable[[], None]:
+        if threading.current_thread() is starter:
+            handlers.restore()
+            hooks.append(function)
+            return function
+        return register(function)
+
+    starter = threading.current_thread()
+    atexit.register = capture  # type: ignore[assignment]
+    try:
+        yield hooks
+    finally:
+        atexit.register = register  # type: ignore[assignment]
+
+
+def _end_julia(hooks: list[Callable[[], None]]) -> None:
+    """End Julia with the process, unless calls are still running or this is a fork."""
+    if THREADS.close():
+        for hook in reversed(hooks):
+            hook()
 
 
 def import_packages() -> None:
@@ -106,7 +250,6 @@ def import_packages() -> None:
             f"Julia started, but MobileNets.jl could not be loaded: {error}. The project "
             f"{juliacall.CONFIG['project']} must contain MobileNets and PythonCall"
         )
-    record_start(find_julia() or juliacall.CONFIG["exepath"])
 
 
 def import_optional_packages(names: tuple[str, ...], option: str) -> None:
@@ -121,7 +264,8 @@ def import_optional_packages(names: tuple[str, ...], option: str) -> None:
     """
     import juliacall
 
-    error = _import(", ".join(names))
+    with translate_julia_errors():
+        error = str(juliacall.Main.seval(IMPORT_CODE.format(", ".join(names))))
     if error:
         commands = ", ".join(
             f"`python -m juliapkg add {name} --uuid {OPTIONAL_PACKAGE_UUIDS[name]}`"

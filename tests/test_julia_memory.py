@@ -1,0 +1,71 @@
+"""Memory of a long-lived process does not grow, and Julia's lack of it is a Python exception."""
+
+import sys
+
+import pytest
+from julia_processes import run
+
+pytestmark = pytest.mark.julia
+
+RESIDENT = """
+def resident():
+    pages = int(open("/proc/self/statm").read().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+"""
+
+
+@pytest.mark.parametrize("count", [600, pytest.param(2500, marks=pytest.mark.soak)])
+def test_models_that_are_dropped_are_collected(count):
+    code = (
+        RESIDENT
+        + f"""
+small = MobileNetConfig("v1", 0.25, resolution=32, num_classes=10)
+julia, state = backend("julia"), backend("numpy").build(small, dtype="float64").get_state()
+state = {{name: tensor.astype(np.float32) for name, tensor in state.items()}}
+grown = []
+for number in range({count} + 1):
+    julia.from_state(small, state).predict(x[:1])
+    if number in (100, {count}): grown.append(resident())
+print(json.dumps(grown[1] - grown[0]))
+"""
+    )
+    assert_flat(run(code, timeout=900))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    "call", ["model.predict(x)", "frozen(x)", "model.loss_and_grads(x, y)", "model.step(x, y, 0.0)"]
+)
+def test_calls_leave_no_memory_behind(call):
+    code = (
+        RESIDENT
+        + f"""
+model = backend("julia").build(config); frozen = model.freeze(); model.set_optimizer(TrainConfig())
+x, y, grown = x[:2], y[:2], []
+for number in range(10001):
+    {call}
+    if number in (100, 10000): grown.append(resident())
+print(json.dumps(grown[1] - grown[0]))
+"""
+    )
+    assert_flat(run(code, timeout=900))
+
+
+def assert_flat(megabytes):
+    sys.stdout.write(f"resident memory above that of the first hundred: {megabytes:.0f} MB\n")
+    assert megabytes < 150
+
+
+def test_a_lack_of_memory_in_julia_is_an_exception_and_the_backend_lives_on():
+    code = """
+from pymobilenet.errors import JuliaError
+julia = backend("julia"); model = julia.build(config)
+from pymobilenet.backends.julia.interop import translate_julia_errors
+try:
+    with translate_julia_errors(): julia.main.zeros(julia.main.Float32, 2**45)
+except JuliaError as error: said = str(error)
+print(json.dumps([said, model.predict(x).shape]))
+"""
+    said, shape = run(code)
+    assert "OutOfMemoryError" in said
+    assert shape == [8, 10]
