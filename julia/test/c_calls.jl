@@ -64,24 +64,26 @@ end
     drop(results.result, objects...)
 end
 
-@testset "a dropped handle is given again, and its object may be collected" begin
-    weak, handle = let object = Ref(1)
-        WeakRef(object), c_handle(object)
-    end
-    GC.gc()
-    @test object_of(handle) === weak.value
+@testset "a dropped handle keeps no object, and is given again" begin
+    handle = c_handle(TINY)
+    @test object_of(handle) === TINY
     @test first(drop(handle)) == 0
+    @test HANDLES[handle] === nothing
     @test first(call("get_state", (handle,))) == 1
-    GC.gc()
-    @test weak.value === nothing
+    count, again = length(HANDLES), c_handle(TINY_V2)
+    @test object_of(again) === TINY_V2
+    @test length(HANDLES) == count
+    drop(again)
 end
 
 @testset "a thread that Julia has not started may call" begin
     objects, logits = model_and_workspace(), zeros(TINY.num_classes, length(LABELS))
     joined, _ = with_call("predict", objects, ["" => X, "" => logits]) do pointer
         thread = Ref{UInt}(0)
-        signature = (Ref{UInt}, Ptr{Cvoid}, Ptr{Cvoid}, Ptr{CCall})
-        @test ccall(:pthread_create, Cint, signature, thread, C_NULL, FUNCTION, pointer) == 0
+        created = ccall(
+            :pthread_create, Cint, (Ref{UInt}, Ptr{Cvoid}, Ptr{Cvoid}, Ptr{CCall}), thread, C_NULL, FUNCTION, pointer,
+        )
+        @test created == 0
         @threadcall(:pthread_join, Cint, (UInt, Ptr{Cvoid}), thread[], C_NULL)
     end
     @test joined == 0
