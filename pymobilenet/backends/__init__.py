@@ -50,7 +50,7 @@ def backend(name: str, **options: Any) -> Backend:
         >>> backend("numpy").name
         'numpy'
     """
-    kind, *places = name.split("@", 2)
+    kind, *places = str(name).split("@", 2)
     if places and kind == "julia":
         options |= {"isolated": True} | dict(zip(("project", "executable"), places, strict=False))
     elif name not in BACKENDS:
