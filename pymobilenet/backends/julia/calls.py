@@ -161,20 +161,7 @@ class Calls:
             JuliaError: Julia has thrown an exception.
             BackendUnavailable: This process is a fork, or ends.
         """
-        if self._dropped:
-            self._drop()
-        return self._call(operation, objects, inputs, named or {}, number, flag, text)
-
-    def _call(
-        self,
-        operation: str,
-        objects: Sequence[Handle | None] = (),
-        inputs: Sequence[np.ndarray] = (),
-        named: Mapping[str, np.ndarray] | None = None,
-        number: float = 0.0,
-        flag: bool = False,
-        text: str = "",
-    ) -> Result:
+        self._drop()
         named = named or {}
         count = len(inputs) + len(named)
         tensors = (CTensor * count)()
@@ -215,7 +202,7 @@ class Calls:
             while True:
                 handles.append(self._dropped.popleft())
         if handles:
-            self._call("drop", inputs=[np.array(handles, np.int64)])
+            self("drop", inputs=[np.array(handles, np.int64)])
 
 
 def _describe(tensor: CTensor, array: np.ndarray) -> None:
