@@ -1,33 +1,169 @@
 """Julia in a process of its own: the same numbers, and Python outlives its crash."""
 
+import errno
+import itertools
 import os
 import signal
-from dataclasses import replace
+import socket
+import sys
+import tempfile
+import threading
+import time
 
 import numpy as np
 import pytest
 from julia_processes import run
+from typer.testing import CliRunner
 
 from pymobilenet import MobileNetConfig, TrainConfig, backend
+from pymobilenet.backends.julia import isolated as isolated_backend
 from pymobilenet.backends.julia.isolated import blocks
+from pymobilenet.backends.julia.isolated.channel import CONTROL, Channel, new_control
 from pymobilenet.backends.julia.project import julia_executable_and_project
+from pymobilenet.cli import app
 from pymobilenet.data import synthetic
 from pymobilenet.errors import BackendCrashed, ConfigError, DataError, JuliaError
-from pymobilenet.parity import run_parity
 
 CONFIG = MobileNetConfig("v1", 0.1, resolution=32, num_classes=10)
 X = np.random.default_rng(0).standard_normal((8, 3, 32, 32)).astype(np.float32)
 Y = np.arange(8)
+ARRAYS = {"a": np.arange(6.0).reshape(2, 3), "b": np.array(7), "c": np.ones((0, 3), np.uint8)}
 
 
-def test_arrays_travel_in_a_block_and_outlive_its_file(tmp_path):
-    arrays = {"a": np.arange(6.0).reshape(2, 3), "b": np.array(7), "c": np.ones((0, 3), np.uint8)}
-    received = blocks.read(blocks.Blocks(tmp_path, "x").write(arrays))
-    assert os.listdir(tmp_path) == []
-    for name, array in arrays.items():
-        assert np.array_equal(received[name], array)
-        assert received[name].dtype == array.dtype
-    assert blocks.read(blocks.Blocks(tmp_path, "x").write({})) == {}
+@pytest.fixture
+def ends(tmp_path):
+    """Both ends of a channel: the one that asks and the one that answers."""
+    new_control(tmp_path)
+    made = [
+        Channel(connection, tmp_path, is_worker)
+        for connection, is_worker in zip(socket.socketpair(), (False, True), strict=True)
+    ]
+    yield made
+    for end in made:
+        end.close()
+
+
+def turn(sender, receiver, value, arrays):
+    sender.send(value, arrays)
+    return receiver.receive(10)
+
+
+def address(array):
+    return array.__array_interface__["data"][0]
+
+
+def test_values_and_arrays_arrive_and_leave_no_file(ends, tmp_path):
+    for sender, receiver in (ends, ends[::-1]):
+        value, arrays = turn(sender, receiver, ["what", {"rate": 0.5}], ARRAYS)
+        assert value == ["what", {"rate": 0.5}]
+        for name, array in ARRAYS.items():
+            assert np.array_equal(arrays[name], array)
+            assert arrays[name].dtype == array.dtype
+    assert os.listdir(tmp_path) == [CONTROL]
+
+
+def test_a_block_is_used_again_when_its_arrays_are_dropped_and_not_before(ends):
+    asking, answering = ends
+    addresses = []
+    kept = None
+    for number in range(4):
+        _, arrays = turn(asking, answering, number, {})
+        _, arrays = turn(answering, asking, None, {"x": np.full(10_000, number)})
+        addresses.append(address(arrays["x"]))
+        if number == 0:
+            kept = arrays["x"][5:]
+        del arrays
+    assert (kept == 0).all()
+    assert len(set(addresses)) == 2  # one that is kept, and one for all others
+    del kept
+    turn(asking, answering, None, {})
+    _, arrays = turn(answering, asking, None, {"x": np.ones(10_000)})
+    assert address(arrays["x"]) in addresses
+
+
+def test_blocks_that_are_not_used_are_given_up(ends):
+    asking, answering = ends
+    for number in range(40):
+        turn(asking, answering, None, {"x": np.zeros(4096 * 2**number if number < 12 else 1)})
+        turn(answering, asking, None, {})
+    assert len(asking._written._free) <= blocks.MAX_FREE
+    assert len(answering._read._memory) <= blocks.MAX_FREE + 1
+
+
+def echo(end):
+    """Answer every message with what it says."""
+    while True:
+        try:
+            value, arrays = end.receive()
+        except EOFError:
+            return
+        end.send(value, arrays)
+        del arrays
+
+
+def interrupt_at(number):
+    """A trace function that raises KeyboardInterrupt at a line, counted, of the channel's code."""
+    lines = itertools.count(1)
+
+    def trace(frame, event, _):
+        code = frame.f_code
+        if not code.co_filename.endswith(("channel.py", "blocks.py")) or code.co_name == "__del__":
+            return None
+        if event == "line" and next(lines) == number:
+            raise KeyboardInterrupt
+        return trace
+
+    return trace
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # files not closed
+def test_an_interrupt_at_any_line_loses_no_message(ends):
+    asking, answering = ends
+    thread = threading.Thread(target=echo, args=(answering,))
+    thread.start()
+
+    def ask(value, size):
+        asking.finish(10)
+        asking.send(value, {"x": np.full(size, value)})
+        return asking.receive(10)
+
+    interrupted = 0
+    for number in itertools.count(1):
+        sys.settrace(interrupt_at(number))
+        try:
+            ask(number, 100 * number)  # which needs new blocks from time to time
+            break
+        except KeyboardInterrupt:
+            interrupted += 1
+        finally:
+            sys.settrace(None)
+        value, arrays = ask(-number, 50)
+        assert value == -number
+        assert (arrays["x"] == -number).all()
+    asking.close()
+    thread.join(10)
+    assert interrupted > 40
+
+
+def test_where_shared_memory_is_full_the_temporary_folder_is_used(ends, tmp_path, monkeypatch):
+    allocate, elsewhere = os.posix_fallocate, tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+
+    def full(descriptor, offset, length):
+        name = os.readlink(f"/proc/self/fd/{descriptor}")
+        if length > space[str(elsewhere) in name]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        allocate(descriptor, offset, length)
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    space = {False: 0, True: 10**6}
+    _, arrays = turn(*ends, None, {"x": np.arange(1000)})
+    assert np.array_equal(arrays["x"], np.arange(1000))
+    space[True] = 0
+    with pytest.raises(OSError, match=f"no space for .* bytes.*{elsewhere}"):
+        ends[1].send(None, {"x": np.zeros(10**6)})
+    assert os.listdir(elsewhere) == []
 
 
 def test_an_option_that_needs_isolation_is_refused_without_it():
@@ -43,6 +179,24 @@ def test_an_option_that_needs_isolation_is_refused_without_it():
         backend("julia@/nowhere")
     with pytest.raises(ConfigError, match="executable requires project"):
         backend("julia", isolated=True, executable="julia")
+
+
+def test_options_reach_the_process(tmp_path, monkeypatch):
+    started = []
+
+    class Recorder:
+        owner, about = -1, {}
+
+        def __init__(self, *arguments):
+            started.append(arguments)
+
+    monkeypatch.setattr(isolated_backend, "Process", Recorder)
+    (tmp_path / "Project.toml").touch()
+    isolated_backend.IsolatedBackend("my-julia", tmp_path, threads=3, timeout=5.0)
+    names = ("EXE", "PROJECT", "THREADS")
+    variables = dict(zip(names, ("my-julia", str(tmp_path), "3"), strict=True))
+    expected = {f"PYTHON_JULIACALL_{name}": value for name, value in variables.items()}
+    assert started == [(expected, 5.0)]
 
 
 @pytest.fixture(scope="module")
@@ -74,35 +228,59 @@ def test_errors_keep_their_class_and_text(isolated):
         model.predict(X[:, :2])
     with pytest.raises(JuliaError, match=r"images must be.*Received"):
         model._predict(np.zeros((2, 4, 32, 32), np.float32))
+    with pytest.raises(ConfigError, match=r"kernels must be one of fast, reference.*'nope'"):
+        isolated.build(CONFIG, kernels="nope")
     assert model.predict(X).shape == (8, 10)
 
 
 @pytest.mark.julia
-def test_a_crash_is_an_error_and_the_backend_goes_on(isolated):
+def test_commands_use_an_isolated_julia(isolated, tmp_path, monkeypatch):
+    path = tmp_path / "m.safetensors"
+    isolated.build(CONFIG).save(path)
+    words = ["verify", str(path), "--backends", "julia", "--isolated"]
+    verified = CliRunner().invoke(app, words)
+    assert verified.exit_code == 0, verified.output
+    assert verified.output.count("agrees") == 2
+    monkeypatch.setattr("pymobilenet.data.open_cifar100", lambda *_: synthetic(64, num_classes=10))
+    _, project = julia_executable_and_project()
+    small = ["--dtype", "float64", "--width-mult", "0.1", "--stem-stride", "2", "--steps", "0"]
+    words = ["parity", "--isolated", "--backends", f"julia,julia@{project}", *small]
+    compared = CliRunner().invoke(app, words)
+    backend(f"julia@{project}").close()
+    assert compared.exit_code == 0, compared.output
+    assert f"julia@{project}" in "".join(compared.output.split())
+
+
+@pytest.mark.julia
+def test_a_crash_is_an_error_with_julias_last_words_and_the_backend_goes_on(isolated):
     model = isolated.build(CONFIG)
+    folder = isolated._process.folder
     os.kill(isolated._process.process.pid, signal.SIGSEGV)
-    with pytest.raises(BackendCrashed, match="has ended"):
+    with pytest.raises(BackendCrashed, match="has ended, by SIGSEGV") as crashed:
         model.predict(X)
+    assert "Segmentation fault" in str(crashed.value)
     with pytest.raises(BackendCrashed, match="Build or load the model again"):
         model.predict(X)
+    assert isolated.build(CONFIG).predict(X).shape == (8, 10)
+    assert not folder.exists()
+
+
+@pytest.mark.julia
+def test_a_call_that_takes_too_long_is_given_up_and_restart_starts_anew(isolated, monkeypatch):
+    model = isolated.build(CONFIG)
+    os.kill(isolated._process.process.pid, signal.SIGSTOP)
+    monkeypatch.setattr(isolated._process, "_timeout", 0.5)
+    with pytest.raises(BackendCrashed, match=r"did not answer within 0\.5 s and was ended"):
+        model.predict(X)
+    isolated.restart()
     assert isolated.build(CONFIG).predict(X).shape == (8, 10)
 
 
 @pytest.mark.julia
-def test_a_call_that_takes_too_long_is_given_up():
-    made = backend("julia", isolated=True, timeout=60.0)
-    model = made.build(CONFIG)
-    os.kill(made._process.process.pid, signal.SIGSTOP)
-    made._process._timeout = 0.5
-    with pytest.raises(BackendCrashed, match=r"did not answer within 0\.5 s and was ended"):
-        model.predict(X)
-    made.close()
-
-
-@pytest.mark.julia
-def test_an_interrupt_ends_the_wait_alone():
+def test_interrupts_end_the_wait_alone_and_forks_are_refused_and_a_kill_leaves_nothing():
     code = """
-model = backend("julia", isolated=True).build(config); expected = model.predict(x)
+made = backend("julia", isolated=True)
+model = made.build(config); expected = model.predict(x)
 signal.signal(signal.SIGALRM, signal.default_int_handler)
 interrupted = 0
 for number in range(40):
@@ -112,30 +290,20 @@ for number in range(40):
     except KeyboardInterrupt:
         interrupted += 1
     assert np.array_equal(model.predict(x), expected)
-print(json.dumps(interrupted))
+pid = os.fork()
+if pid == 0:
+    try: model.predict(x)
+    except BackendUnavailable as error: sys.exit('get_context("spawn")' not in str(error))
+status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+assert np.array_equal(model.predict(x), expected)
+process = made._process
+print(json.dumps([interrupted, status, process.process.pid, str(process.folder)]), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
 """
-    assert run(code) == 40
-
-
-@pytest.mark.julia
-def test_two_julias_are_compared():
-    _, project = julia_executable_and_project()
-    pair = [backend("julia", isolated=True), backend(f"julia@{project}")]
-    data = synthetic(64, num_classes=10)
-    report = run_parity(pair, data, 0, ["float64"], [replace(CONFIG, stem_stride=2)])
-    assert report.passed, report.first_divergence
-    assert report.backends == ("julia", f"julia@{project}")
-    pair[1].close()
-
-
-@pytest.mark.julia
-def test_the_folder_of_an_isolated_julia_is_removed():
-    code = """
-made = backend("julia", isolated=True)
-folder = made._process.folder
-made.build(config).predict(x)
-print(json.dumps([os.path.isdir(folder), str(folder)]))
-"""
-    there, folder = run(code)
-    assert there
-    assert not os.path.isdir(folder)
+    interrupted, fork_status, pid, folder = run(code, -signal.SIGKILL)
+    assert (interrupted, fork_status) == (40, 0)
+    end = time.monotonic() + 20
+    while (os.path.exists(folder) or os.path.exists(f"/proc/{pid}")) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not os.path.exists(folder)
+    assert not os.path.exists(f"/proc/{pid}")

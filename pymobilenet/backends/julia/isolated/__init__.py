@@ -6,6 +6,7 @@ Several can run side by side, of different versions of Julia and Flux.
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -18,11 +19,18 @@ from pymobilenet.backends.base import Backend
 from pymobilenet.backends.julia.executable import HOW_TO_GET_JULIA, find_julia
 from pymobilenet.backends.julia.isolated.model import IsolatedModel
 from pymobilenet.backends.julia.isolated.process import Process
+from pymobilenet.backends.julia.project import ensure_julia
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import BackendCrashed, BackendUnavailable, ConfigError
 
 OPTIONS = ("executable", "project", "threads", "timeout")
 """What `IsolatedBackend` takes."""
+
+IN_FORK = (
+    "this process is a fork of the one that started the isolated Julia, and cannot use it. Start "
+    'processes with multiprocessing.get_context("spawn") or "forkserver", or use the Julia backend '
+    "in the first process only"
+)
 
 
 class IsolatedBackend(Backend):
@@ -68,13 +76,15 @@ class IsolatedBackend(Backend):
             "PYTHON_JULIACALL_THREADS": threads,
         }
         self._environment = {name: str(value) for name, value in chosen.items() if value}
+        if project is None:
+            ensure_julia()  # here, where its messages are seen
         self._timeout = timeout
         self._lock = threading.Lock()
         self._dropped: deque[tuple[int, int]] = deque()
         self._process: Process | None = None
         self._generation = 0
         atexit.register(self.close)
-        self._about, _ = self.request("versions")
+        self._about = self._started().about
 
     def versions(self) -> dict[str, str]:
         """Return the versions in the other process; see `JuliaBackend.versions`."""
@@ -85,16 +95,17 @@ class IsolatedBackend(Backend):
         return self._about["threads"]
 
     def restart(self) -> None:
-        """End the process; the next call starts another. Models of the old one are lost."""
+        """End the process and start another. Models of the old one are lost."""
         self.close()
-        self._about, _ = self.request("versions")
+        with self._lock:
+            self._about = self._started().about
 
     def close(self) -> None:
         """End the process."""
+        if self._process is None or self._process.owner != os.getpid():
+            return
         with self._lock:
-            if self._process is not None:
-                self._process.end()
-                self._process = None
+            self._end_process()
 
     def request(
         self,
@@ -117,22 +128,24 @@ class IsolatedBackend(Backend):
 
         Raises:
             BackendCrashed: The process has ended, or was ended after the timeout.
-            BackendUnavailable: Julia does not start there.
+            BackendUnavailable: Julia does not start there, or this process is a fork.
         """
+        if self._process is not None and self._process.owner != os.getpid():
+            raise BackendUnavailable(IN_FORK)
         with self._lock:
             if self._process is not None and not self._process.is_alive:
-                self._process.end()
-                self._process = None
+                self._end_process()
             if generation is not None and (self._process is None or generation != self._generation):
                 raise BackendCrashed(
                     "the process of this isolated model has ended, and the model with it. Build or "
                     "load the model again"
                 )
-            if self._process is None:
-                self._generation += 1
-                self._process = Process(self._environment, self._timeout)
-            self._send_drops()
-            return self._process.request(operation, arrays or {}, arguments)
+            process, numbers = self._started(), []
+            while self._dropped:
+                of_generation, number = self._dropped.popleft()
+                if of_generation == self._generation:
+                    numbers.append(number)
+            return process.request(operation, arrays or {}, arguments, numbers)
 
     @property
     def generation(self) -> int:
@@ -148,14 +161,17 @@ class IsolatedBackend(Backend):
         """
         self._dropped.append((generation, number))
 
-    def _send_drops(self) -> None:
-        numbers = []
-        while self._dropped:
-            generation, number = self._dropped.popleft()
-            if generation == self._generation:
-                numbers.append(number)
-        if numbers and self._process is not None:
-            self._process.request("drop", {}, {"models": numbers})
+    def _started(self) -> Process:
+        """The process, started if none is running."""
+        if self._process is None:
+            self._generation += 1
+            self._process = Process(self._environment, self._timeout)
+        return self._process
+
+    def _end_process(self) -> None:
+        if self._process is not None:
+            self._process.end()
+            self._process = None
 
     def _new(self, config: MobileNetConfig, dtype: np.dtype, **options: Any) -> IsolatedModel:
         return IsolatedModel(self, config, dtype, options)

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from multiprocessing.connection import Connection, Listener
+from collections.abc import Mapping
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
 from pymobilenet import errors
-from pymobilenet.backends.julia.isolated import blocks
-from pymobilenet.backends.julia.isolated.worker import KEY_VARIABLE, receive, send
+from pymobilenet.backends.julia.isolated.blocks import new_folder
+from pymobilenet.backends.julia.isolated.channel import Channel, new_control
+from pymobilenet.backends.julia.project import print_status
 from pymobilenet.errors import BackendCrashed
 
 WORKER = "pymobilenet.backends.julia.isolated.worker"
@@ -30,66 +28,73 @@ WORKER = "pymobilenet.backends.julia.isolated.worker"
 START_SECONDS = 1800.0
 """How long a worker may take to start: its first start may resolve and compile packages."""
 
+NOTICE_SECONDS = 20.0
+"""How long it may take without a message."""
+
 LAST_LINES = 15
 """Lines of a crashed Julia's output that the error quotes."""
 
 
-_Answer = tuple[Any, dict[str, np.ndarray]]
-
-
-class _Exchange:
-    """A request, sent and answered by `run`."""
-
-    def __init__(self, run: Callable[[], _Answer]) -> None:
-        self.run, self.answer = run, Future[_Answer]()
-
-
-def _exchange_in_order(exchanges: SimpleQueue[_Exchange | None]) -> None:
-    """Run exchanges until there is a None."""
-    while (exchange := exchanges.get()) is not None:
-        try:
-            exchange.answer.set_result(exchange.run())
-        except BaseException as error:
-            exchange.answer.set_exception(error)
-        del exchange  # and its arrays
-
-
 class Process:
-    """A worker process, its connection and its folder of blocks."""
+    """A worker process, its connection and its folder of blocks.
+
+    Args:
+        environment: Variables that it has in addition to those of this process.
+        timeout: Seconds after which a request is given up and the process ended; None: never.
+
+    Raises:
+        BackendCrashed: The process ends while it starts.
+        BackendUnavailable: Julia does not start there.
+
+    Attributes:
+        about (dict): What the operation ``versions`` returns.
+        owner (int): The number of the process that may use this object; its forks may not.
+    """
 
     def __init__(self, environment: Mapping[str, str], timeout: float | None) -> None:
-        self.folder, self._timeout = blocks.new_folder(), timeout
-        self._exchanges: SimpleQueue[_Exchange | None] = SimpleQueue()
-        threading.Thread(target=_exchange_in_order, args=(self._exchanges,), daemon=True).start()
-        self._blocks = blocks.Blocks(self.folder, "python-")
+        self.folder, self.owner, self._timeout = new_folder(), os.getpid(), timeout
         self._output = (self.folder / "output").open("wb+")
-        key = secrets.token_bytes(32)
-        address = str(self.folder / "socket")
-        with Listener(address, "AF_UNIX", authkey=key) as listener:
+        new_control(self.folder)
+        own, other = socket.socketpair()
+        self._channel = Channel(own, self.folder, is_worker=False)
+        with other:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", WORKER, address, str(self.folder)],
-                env={**os.environ, **environment, KEY_VARIABLE: key.hex()},
+                [sys.executable, "-m", WORKER, str(other.fileno()), str(self.folder)],
+                env={**os.environ, **environment},
+                pass_fds=[other.fileno()],
+                process_group=0,  # Ctrl-C is for this process alone
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
                 stderr=self._output,
             )
-            ending = (self.process, self.folder, self._exchanges)
-            self._release = weakref.finalize(self, _end, *ending)
-            self.connection = self._accept(listener)
-        self._answer(START_SECONDS)
+        self._release = weakref.finalize(self, _end, self.process, self.folder, self.owner)
+        notice = threading.Timer(NOTICE_SECONDS, print_status, [self._notice()])
+        notice.daemon = True
+        notice.start()
+        try:
+            self.about, _ = self._exchange("versions", {}, {}, [], START_SECONDS)
+        except BaseException:
+            self.end()
+            raise
+        finally:
+            notice.cancel()
 
     def request(
-        self, operation: str, arrays: Mapping[str, np.ndarray], arguments: Mapping[str, Any]
+        self,
+        operation: str,
+        arrays: Mapping[str, np.ndarray],
+        arguments: Mapping[str, Any],
+        dropped: list[int],
     ) -> tuple[Any, dict[str, np.ndarray]]:
         """Send a request and wait for its answer.
 
-        This is done in a thread of its own, so that an interrupt ends the wait alone: the next
-        request begins when this one has been answered.
+        An interrupt ends the wait alone: the next request begins when this one has been answered.
 
         Args:
             operation: The name of an operation of the worker.
             arrays: Name -> array, copied into shared memory.
             arguments: Values of JSON's types.
+            dropped: Numbers of models that are not used any more.
 
         Returns:
             A value, and arrays in shared memory.
@@ -97,9 +102,7 @@ class Process:
         Raises:
             BackendCrashed: The other process has ended or does not answer in time.
         """
-        exchange = _Exchange(lambda: self._exchange(operation, arrays, arguments))
-        self._exchanges.put(exchange)
-        return exchange.answer.result()
+        return self._exchange(operation, arrays, arguments, dropped, self._timeout)
 
     @property
     def is_alive(self) -> bool:
@@ -110,35 +113,30 @@ class Process:
         """End the process and remove its folder."""
         self._release()
         self._output.close()
+        self._channel.close()
+
+    def _notice(self) -> str:
+        return (
+            "the isolated Julia has not started yet. It takes minutes where packages must be "
+            f"compiled. Its output: {self._output.name}"
+        )
 
     def _exchange(
-        self, operation: str, arrays: Mapping[str, np.ndarray], arguments: Mapping[str, Any]
-    ) -> _Answer:
+        self,
+        operation: str,
+        arrays: Mapping[str, np.ndarray],
+        arguments: Mapping[str, Any],
+        dropped: list[int],
+        timeout: float | None,
+    ) -> tuple[Any, dict[str, np.ndarray]]:
         try:
-            request = (operation, dict(arguments), self._blocks.write(arrays))
-            send(self.connection, request)
-        except (OSError, ValueError):
-            raise self._crash("has ended") from None
-        return self._answer(self._timeout)
-
-    def _accept(self, listener: Listener) -> Connection:
-        """Wait for the worker to connect; it might end before it does."""
-        accepted: list[Connection] = []
-        thread = threading.Thread(target=_accept_one, args=(listener, accepted), daemon=True)
-        thread.start()
-        while thread.is_alive():
-            thread.join(0.1)
-            if not self.is_alive and thread.is_alive():
-                raise self._crash("has ended")
-        return accepted[0]
-
-    def _answer(self, timeout: float | None) -> _Answer:
-        try:
-            if not self.connection.poll(timeout):
-                self.process.kill()
-                raise self._crash(f"did not answer within {timeout:g} s and was ended")
-            is_done, value, description = receive(self.connection)
-        except (EOFError, OSError):
+            self._channel.finish(timeout)
+            self._channel.send([operation, arguments, dropped], arrays)
+            (is_done, value), results = self._channel.receive(timeout)
+        except TimeoutError:
+            self.process.kill()
+            raise self._crash(f"did not answer within {timeout:g} s and was ended") from None
+        except (EOFError, ConnectionError):
             raise self._crash("has ended") from None
         if not is_done:
             name, text = value
@@ -146,7 +144,7 @@ class Process:
             if error_class is None:
                 raise errors.JuliaError(f"{name}: {text}")
             raise error_class(text)
-        return value, blocks.read(description)
+        return value, results
 
     def _crash(self, what: str) -> BackendCrashed:
         """The error of a worker that has ended, with how it ended and what it wrote last."""
@@ -162,13 +160,9 @@ class Process:
         return BackendCrashed(f"the process of the isolated Julia {what}{how}{said}")
 
 
-def _accept_one(listener: Listener, accepted: list[Connection]) -> None:
-    with contextlib.suppress(OSError):
-        accepted.append(listener.accept())
-
-
-def _end(process: subprocess.Popen, folder: Path, exchanges: SimpleQueue[_Exchange | None]) -> None:
-    exchanges.put(None)
+def _end(process: subprocess.Popen, folder: Path, owner: int) -> None:
+    if os.getpid() != owner:  # a fork that ends
+        return
     process.kill()
     process.wait()
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,28 +1,23 @@
 """The process in which an isolated Julia runs: ``python -m ...worker SOCKET FOLDER``.
 
-It answers requests, one after the other, until the other process closes the connection. Requests
-and answers are JSON; arrays travel in `blocks`.
+It answers requests, one after the other, until the other process closes the connection.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
-import os
-import signal
+import shutil
+import socket
 import sys
 from collections.abc import Mapping
-from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pymobilenet.backends.base import Model
-from pymobilenet.backends.julia.isolated import blocks
+from pymobilenet.backends.julia.isolated.channel import Channel
 from pymobilenet.config import MobileNetConfig, TrainConfig
-
-KEY_VARIABLE = "PYMOBILENET_WORKER_KEY"
 
 
 class _Worker:
@@ -43,15 +38,15 @@ class _Worker:
         self, arrays: dict[str, np.ndarray], config: str, options: dict[str, Any]
     ) -> tuple[Any, Any]:
         number = next(self._numbers)
-        model = self.backend.from_state(MobileNetConfig.from_json(config), arrays, **options)
+        parsed = MobileNetConfig.from_json(config)
+        model = self.backend.from_checked_state(parsed, arrays, **options)
         self._models[number] = model
         return {"model": number, "compute_options": model.compute_options}, {}
 
-    def drop(self, _arrays: Any, models: list[int]) -> tuple[Any, Any]:
+    def drop(self, models: list[int]) -> None:
         for number in models:
             self._models.pop(number, None)
             self._last_grads.pop(number, None)
-        return None, {}
 
     def freeze(self, _arrays: Any, model: int) -> tuple[Any, Any]:
         number = next(self._numbers)
@@ -103,71 +98,33 @@ class _Worker:
         return self._models[number]
 
 
-def serve(connection: Connection, folder: Path) -> None:
-    """Answer requests (operation, arguments, arrays) with (status, value or error, arrays).
+def serve(channel: Channel) -> None:
+    """Answer requests: a value and arrays, or an error's class and text.
 
     Args:
-        connection: To the process that started this one.
-        folder: For the blocks of this process.
+        channel: To the process that started this one.
     """
-    own_blocks = blocks.Blocks(folder, "worker-")
-    try:
-        worker = _Worker()
-    except Exception as error:
-        send(connection, (False, error_of(error), None))
-        return
-    send(connection, (True, None, None))
+    worker: _Worker | None = None
     while True:
         try:
-            operation, arguments, description = receive(connection)
-        except EOFError:
+            (operation, arguments, dropped), arrays = channel.receive()
+        except (EOFError, ConnectionError):
             return
-        arrays = blocks.read(description)
         try:
+            worker = worker or _Worker()
+            worker.drop(dropped)
             value, results = getattr(worker, operation)(arrays, **arguments)
-            answer = (True, value, own_blocks.write(results))
+            del arrays
+            channel.send((True, value), results)
         except Exception as error:
-            answer = (False, error_of(error), None)
-        del arrays
-        send(connection, answer)
-
-
-def send(connection: Connection, values: tuple[Any, ...]) -> None:
-    """Send values.
-
-    Args:
-        connection: To the other process.
-        values: Of JSON's types.
-    """
-    connection.send_bytes(json.dumps(values).encode())
-
-
-def receive(connection: Connection) -> list[Any]:
-    """Receive what `send` has sent.
-
-    Args:
-        connection: To the other process.
-
-    Returns:
-        The values.
-    """
-    return json.loads(connection.recv_bytes())
-
-
-def error_of(error: Exception) -> tuple[str, str]:
-    """Describe an error.
-
-    Args:
-        error: Of any class.
-
-    Returns:
-        The name of its class, and its text.
-    """
-    return type(error).__name__, str(error)
+            channel.send((False, (type(error).__name__, str(error))), {})
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process is interrupted, and asks
-    address, path = sys.argv[1:]
-    key = bytes.fromhex(os.environ.pop(KEY_VARIABLE))
-    serve(Client(address, authkey=key), Path(path))
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    connection.set_inheritable(False)
+    folder = Path(sys.argv[2])
+    try:
+        serve(Channel(connection, folder, is_worker=True))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
