@@ -140,6 +140,25 @@ MAX_TEXT_BYTES = 16 << 20
 """Largest text file that is read: a thousand times the longest list of class names."""
 
 
+def check_regular(path: str | Path) -> os.stat_result:
+    """Check that a path is that of a regular file: a pipe or a device might never end.
+
+    Args:
+        path: Of the file; links are followed.
+
+    Returns:
+        Its status.
+
+    Raises:
+        ConfigError: A folder, pipe, device or socket.
+        OSError: There is no such file.
+    """
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigError(f"{path} must be a regular file. Received: {_file_kind(status.st_mode)}")
+    return status
+
+
 def read_text_file(path: str | Path) -> str:
     """Read a UTF-8 text file that a user names.
 
@@ -150,14 +169,12 @@ def read_text_file(path: str | Path) -> str:
         The text.
 
     Raises:
-        ConfigError: A folder, pipe, device or socket, which might never end, or a larger file.
+        ConfigError: A folder, pipe, device or socket, or a larger file.
         OSError: The file cannot be read.
         UnicodeDecodeError: The file is not UTF-8.
     """
     path = Path(path)
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise ConfigError(f"{path} must be a regular file. Received: {_file_kind(status.st_mode)}")
+    status = check_regular(path)
     with path.open("rb") as file:
         content = file.read(MAX_TEXT_BYTES + 1)
     if len(content) > MAX_TEXT_BYTES:

@@ -42,7 +42,10 @@ def test_a_backend_is_a_singleton(name):
     assert set(backend(name).versions()) >= {"numpy", name}
 
 
-@pytest.mark.parametrize("error", [ImportError("No module named 'torch'"), OSError("libc10.so")])
+@pytest.mark.parametrize(
+    "error",
+    [ImportError("No module named 'torch'"), OSError("libc10.so"), RuntimeError("a broken build")],
+)
 def test_a_framework_that_does_not_import_is_reported_with_the_reason(monkeypatch, error):
     def fail(_):
         raise error
@@ -52,6 +55,16 @@ def test_a_framework_that_does_not_import_is_reported_with_the_reason(monkeypatc
     with pytest.raises(BackendUnavailable, match=f"the torch backend.*{error}.*Install"):
         backend("torch")
     assert available_backends()["torch"].startswith("unavailable: the torch backend needs")
+
+
+def test_the_commands_list_a_torch_that_raises_on_import_and_go_on(tmp_path):
+    (tmp_path / "torch.py").write_text("raise RuntimeError('a broken build')")
+    program = "import sys; from pymobilenet.cli import app; sys.argv[1:] = ['backends']; app()"
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    said = " ".join(run_fresh(program, PYTHONPATH=path).split())
+    assert "torch unavailable: the torch backend needs a package that does not import" in said
+    assert "a broken build" in said
+    assert "numpy available" in said
 
 
 @pytest.mark.parametrize(

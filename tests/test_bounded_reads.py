@@ -2,24 +2,32 @@
 memory."""
 
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 from small_models import SMALL
+from typer.testing import CliRunner
 
-from pymobilenet import files
+from pymobilenet import backend, files
+from pymobilenet.cli import app
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import ConfigError
 from pymobilenet.evaluation.names import class_names
 from pymobilenet.files import read_text_file
+from pymobilenet.formats import parse_settings
 from pymobilenet.training import load_recipe
+from pymobilenet.training.checkpoint import LAST
 
 
 @pytest.fixture
 def pipe(tmp_path):
     os.mkfifo(tmp_path / "pipe.toml")
-    return tmp_path / "pipe.toml"
+    handler = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it waits for the pipe"))
+    yield tmp_path / "pipe.toml"
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, handler)
 
 
 def test_a_device_and_a_pipe_are_refused_at_once(pipe, tmp_path):
@@ -32,6 +40,39 @@ def test_a_device_and_a_pipe_are_refused_at_once(pipe, tmp_path):
             MobileNetConfig.from_toml(path)
     with pytest.raises(ConfigError, match="must be a regular file"):
         load_recipe(pipe)
+
+
+def test_every_command_refuses_a_pipe_in_place_of_a_file(pipe, tmp_path, monkeypatch):
+    model, folder = tmp_path / "m.safetensors", tmp_path / "folder"
+    backend("numpy").build(SMALL, dtype="float64").save(model)
+    folder.mkdir()
+    for name in ("model.safetensors.index.json", "log.jsonl", LAST):
+        os.mkfifo(folder / name)
+    monkeypatch.chdir(tmp_path)
+    for words in (
+        ["convert", pipe, "a.npz"],
+        ["convert", folder, "a.npz"],
+        *(
+            ["convert", model, "a.npz", option, pipe]
+            for option in ("--map", "--config", "--sample")
+        ),
+        ["verify", pipe, "--backends", "numpy"],
+        ["evaluate", model, "--data", pipe],
+        ["predict", model, pipe],
+        ["predict", model, model, "--classes", pipe],
+        ["compare", folder],
+        ["train", "smoke", "--set", f"start={model}", "--map", pipe],
+        ["train", "smoke", "--data", pipe],
+        ["train", "--resume", folder],
+        ["quantize", pipe, "a.onnx"],
+        ["diff", model, model, "--inputs", pipe],
+        ["diff", model, model, "--shape", "3,32,32", "--map", pipe],
+        ["diff", model, model, "--load-outputs", pipe],
+    ):
+        signal.alarm(20)
+        refused = CliRunner().invoke(app, list(map(str, words)))
+        signal.alarm(0)
+        assert refused.exit_code == 2, (words, refused.output, refused.exception)
 
 
 def test_a_text_larger_than_the_limit_is_refused(tmp_path, monkeypatch):
@@ -62,6 +103,14 @@ def test_a_command_refuses_a_pipe_in_one_line(pipe, words):
     assert "Traceback" not in completed.stderr
 
 
-def test_a_number_of_too_many_digits_is_refused():
+def test_a_number_of_too_many_digits_is_refused(tmp_path):
+    digits = "1" * 5000
     with pytest.raises(ConfigError, match="Exceeds the limit"):
-        load_recipe("smoke", ["seed=" + "1" * 5000])
+        load_recipe("smoke", [f"seed={digits}"])
+    with pytest.raises(ConfigError, match="Exceeds the limit"):
+        parse_settings([f"resolution={digits}"])
+    (tmp_path / "config.toml").write_text(f"[model]\nresolution = {digits}\n")
+    with pytest.raises(ConfigError, match=r"not TOML \(Exceeds the limit"):
+        MobileNetConfig.from_toml(tmp_path / "config.toml")
+    with pytest.raises(ConfigError, match=r"not JSON \(Exceeds the limit"):
+        MobileNetConfig.from_json(f'{{"resolution":{digits}}}')

@@ -1,14 +1,20 @@
 """Loading of data sets by name or path; the type of a path is detected by its content."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from cifar10_files import write_archive as write_archive_10
 from cifar10_files import write_binary_layout as write_binary_10
 from cifar_files import write_archive, write_binary_layout
 from image_files import FORMS, pixels_of, png, split_files, write_folder, write_tar
+from known_model import Known
 
-from pymobilenet.data import download, loading, open_data, synthetic, write_binary
+from pymobilenet.config import RunConfig
+from pymobilenet.data import Dataset, download, loading, open_data, synthetic, write_binary
 from pymobilenet.errors import ConfigError, DataError
+from pymobilenet.evaluation import evaluate
+from pymobilenet.training import setup
 
 
 @pytest.fixture(autouse=True)
@@ -130,5 +136,26 @@ def test_a_range_of_images_shares_their_memory():
     for indices in (range(20), range(3, 9), [5]):
         assert np.shares_memory(data.subset(indices).images, data.images)
     reordered = data.subset([3, 2])
-    assert not np.shares_memory(reordered.images, data.images)
-    assert np.array_equal(reordered.images, data.images[[3, 2]])
+    assert np.array_equal(np.asarray(reordered.images), data.images[[3, 2]])
+
+
+class Zeros(Known):
+    def predict(self, images):
+        return self.logits[: len(images)]
+
+
+def test_the_splits_of_a_run_and_their_evaluation_copy_no_more_than_a_batch(monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (12_000, 3, 32, 32), np.uint8)
+    labels, names = np.arange(12_000) % 2, ("a", "b")
+    data = Dataset(pixels, labels, None, names, (), "images", False)
+    monkeypatch.setattr(setup, "open_data", lambda *_, **__: data)
+    run = RunConfig(data="images", validation=2000, train_eval_images=10_000)
+    tracemalloc.start()
+    images = setup.open_images(run, 32, seed=0)
+    assert [len(each) for each in (images.train, images.validation)] == [10_000, 2000]
+    for part in (images.train_eval, images.validation):
+        assert len(evaluate(Zeros(np.zeros((256, 2))), part).predicted) == len(part)
+    images.digests()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < pixels.nbytes / 2

@@ -1,6 +1,7 @@
 """Synthetic images: the same bytes everywhere, learnable, and marked as synthetic."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -95,6 +96,11 @@ def test_a_subset_keeps_order_labels_and_the_warning():
     assert subset.labels.tolist() == [7, 3, 3]
     assert subset.coarse.tolist() == [1, 0, 0]
     assert (subset.images[0] == data.images[7]).all()
+    assert (np.asarray(subset.images) == data.images[[7, 3, 3]]).all()
+    assert (subset.images[1:, :, 2:5, ::-1] == data.images[[3, 3], :, 2:5, ::-1]).all()
+    assert (subset.subset([2, 0]).images[1] == data.images[7]).all()
+    assert subset.digest() == replace(subset, images=data.images[[7, 3, 3]]).digest()
+    assert [image.sum() for image in subset.images] == [data.images[k].sum() for k in (7, 3, 3)]
     assert subset.source.startswith("SYNTHETIC")
     assert "3 of 50" in subset.source
 

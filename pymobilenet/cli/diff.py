@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,6 +91,7 @@ def diff(
     The exit status is 0 if they agree, 1 if they differ (see --fail-on), and 2 if they could not be
     compared. A module or a file with a function is run: compare only code that you trust.
     """
+    from pymobilenet.formats.settings import read_map
     from pymobilenet.parity.diff import (
         FailOn,
         RecordedOutputs,
@@ -115,7 +115,7 @@ def diff(
             values, targets = _read_inputs(inputs)
         else:
             values = _random_inputs(shape, batch, seed)
-        names = None if name_map is None else json.loads(name_map.read_text(encoding="utf-8"))
+        names = None if name_map is None else read_map(name_map)
         participants = [*recorded, *(participant(model) for model in models or ())]
         if labels is not None:
             targets = _labels(labels, participants[0], values, seed)
@@ -189,8 +189,10 @@ def _print_result(text: str, out: Path | None) -> None:
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Return the arrays of an .npz file, or the one of an .npy file under the name `array`."""
     from pymobilenet.errors import ConfigError
+    from pymobilenet.files import check_regular
     from pymobilenet.formats import npz
 
+    check_regular(path)
     if zipfile.is_zipfile(path):
         return npz.read(path)[0]
     try:

@@ -10,16 +10,17 @@ from numpy.typing import DTypeLike, NDArray
 
 from pymobilenet import philox
 from pymobilenet.data.batch_plan import MIXED, BatchSpec
+from pymobilenet.data.dataset import SelectedImages
 from pymobilenet.errors import DataError
 
 _CHUNK_PIXELS = 2**16  # rotated at a time, so that intermediate arrays fit the cache
 
 
-def apply(images: NDArray[np.uint8], batch: BatchSpec) -> NDArray[np.uint8]:
+def apply(images: NDArray[np.uint8] | SelectedImages, batch: BatchSpec) -> NDArray[np.uint8]:
     """Return the augmented images of a batch.
 
     Args:
-        images: uint8 (N, C, H, W), the whole data set.
+        images: uint8 (N, C, H, W), the whole data set; an array or `SelectedImages`.
         batch: From `BatchPlan.batch`.
 
     Returns:
@@ -44,7 +45,9 @@ def apply(images: NDArray[np.uint8], batch: BatchSpec) -> NDArray[np.uint8]:
     return pixels
 
 
-def crop_and_flip(images: NDArray[np.uint8], batch: BatchSpec) -> NDArray[np.uint8]:
+def crop_and_flip(
+    images: NDArray[np.uint8] | SelectedImages, batch: BatchSpec
+) -> NDArray[np.uint8]:
     """Return the images of a batch, zero-padded, cropped to their size, then flipped.
 
     Args:
@@ -184,7 +187,7 @@ def targets(
     return result
 
 
-def check_images(images: np.ndarray) -> None:
+def check_images(images: np.ndarray | SelectedImages) -> None:
     """Check that images are uint8 with four axes.
 
     Args:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,8 +19,56 @@ Channels = tuple[float, float, float]
 Statistics = tuple[Channels, Channels]
 """Mean and standard deviation of red, green and blue, in [0, 1] units."""
 
+CHUNK = 256
+"""Images that are read at a time."""
+
 Known = Statistics | Callable[[], Statistics]
 """Statistics, or a function that computes them on demand, because it may read images."""
+
+
+class SelectedImages:
+    """Some images of an array, which are copied when they are indexed, and not before.
+
+    `numpy.asarray` copies all of them.
+
+    Args:
+        images: uint8 (M, 3, H, W).
+        positions: (N,), indices into `images`.
+
+    Attributes:
+        shape (tuple): (N, 3, H, W).
+        dtype (numpy.dtype): uint8.
+        ndim (int): 4.
+        size (int): The number of values.
+    """
+
+    def __init__(self, images: NDArray[np.uint8], positions: NDArray[np.integer]) -> None:
+        self._images, self._positions = images, positions
+        self.shape = (len(positions), *images.shape[1:])
+        self.dtype, self.ndim, self.size = images.dtype, images.ndim, math.prod(self.shape)
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        return (self._images[position] for position in self._positions)
+
+    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
+        """Return images as an array does, copied where the first index is not an integer."""
+        first, *others = key if isinstance(key, tuple) else (key,)
+        positions = self._positions[first]
+        return self._images[positions][(*(slice(None),) * positions.ndim, *others)]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype)
+
+    def select(self, positions: NDArray[np.integer]) -> SelectedImages:
+        """Return some of these images.
+
+        Args:
+            positions: Indices into these images, one axis.
+        """
+        return SelectedImages(self._images, self._positions[positions])
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +76,8 @@ class Dataset:
     """Labelled images in memory. The arrays are read-only.
 
     Attributes:
-        images: uint8 (N, 3, H, W), C-contiguous, channels red, green, blue.
+        images: uint8 (N, 3, H, W), C-contiguous, channels red, green, blue; `SelectedImages` of
+            those of another data set after `subset`.
         labels: int64 (N,), the fine labels, indices into `class_names`.
         coarse: int64 (N,), indices into `coarse_names`, or None.
         class_names: The names of the classes.
@@ -43,7 +93,7 @@ class Dataset:
             contradicts `synthetic`.
     """
 
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | SelectedImages
     labels: NDArray[np.int64]
     coarse: NDArray[np.int64] | None
     class_names: tuple[str, ...]
@@ -53,13 +103,14 @@ class Dataset:
     statistics: Known | None = None
 
     def __post_init__(self) -> None:
-        images = np.asarray(self.images)
+        is_selected = isinstance(self.images, SelectedImages)
+        images: Any = self.images if is_selected else np.asarray(self.images)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3 or not images.size:
             raise DataError(
                 "images must be uint8 of shape (N, 3, H, W) with at least one image. "
                 f"Received: {images.dtype} {images.shape}"
             )
-        object.__setattr__(self, "images", _read_only(images))
+        object.__setattr__(self, "images", images if is_selected else _read_only(images))
         labels = _labels("labels", self.labels, len(images), len(self.class_names))
         object.__setattr__(self, "labels", labels)
         if self.coarse is not None:
@@ -83,8 +134,8 @@ class Dataset:
     def _sums(self) -> list[tuple[int, int]]:
         """The exact sum of the bytes and of their squares, for each channel."""
         counts = np.zeros((3, 256), np.int64)
-        for start in range(0, len(self), 1024):
-            chunk = self.images[start : start + 1024]
+        for start in range(0, len(self), CHUNK):
+            chunk = self.images[start : start + CHUNK]
             for channel in range(3):
                 counts[channel] += np.bincount(chunk[:, channel].ravel(), minlength=256)
         values = np.arange(256)
@@ -109,7 +160,9 @@ class Dataset:
 
     def digest(self) -> str:
         """Return the SHA-256, in hexadecimal, of `images` and then `labels` (little-endian)."""
-        hasher = hashlib.sha256(self.images.data)
+        hasher = hashlib.sha256()
+        for start in range(0, len(self), CHUNK):
+            hasher.update(self.images[start : start + CHUNK].data)
         hasher.update(self.labels.astype("<i8", copy=False).data)
         return hasher.hexdigest()
 
@@ -120,8 +173,7 @@ class Dataset:
             indices: Integers in [0, N), one axis.
 
         Returns:
-            A data set. Images at consecutive ascending indices share the memory of this one;
-            others are copied.
+            A data set, which shares the memory of this one.
 
         Raises:
             DataError: No index, or one that is not an integer in [0, N).
@@ -137,10 +189,16 @@ class Dataset:
             raise DataError(f"indices must be in [0, {len(self)}). Received: {wrong[0]}")
         first, stop = positions[0], positions[0] + len(positions)
         is_range = np.array_equal(positions, np.arange(first, stop))
-        selection = slice(first, stop) if is_range else positions
+        images: NDArray[np.uint8] | SelectedImages
+        if isinstance(self.images, SelectedImages):
+            images = self.images.select(positions)
+        elif is_range:
+            images = self.images[first:stop]
+        else:
+            images = SelectedImages(self.images, positions)
         return replace(
             self,
-            images=self.images[selection],
+            images=images,
             labels=self.labels[positions],
             coarse=None if self.coarse is None else self.coarse[positions],
             source=f"{self.source}, {len(positions)} of {len(self)} images",

@@ -145,7 +145,7 @@ def write_binary(dataset: Dataset, folder: str | Path, split: Split = "train") -
         raise DataError("the binary layout needs coarse labels. Received: coarse None")
     records = np.empty((len(dataset), 2 + PIXEL_BYTES), np.uint8)
     records[:, 0], records[:, 1] = dataset.coarse, dataset.labels
-    records[:, 2:] = dataset.images.reshape(len(dataset), -1)
+    records[:, 2:] = np.asarray(dataset.images).reshape(len(dataset), -1)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     contents: dict[str, bytes | memoryview] = {

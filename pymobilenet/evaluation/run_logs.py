@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pymobilenet.errors import DataError
+from pymobilenet.files import read_text_file
 from pymobilenet.strict_json import excerpt, parse_object
 
 LOG, CURVES = "log.jsonl", "curves.png"
@@ -85,8 +86,11 @@ def read_runs(folders: Sequence[str | Path]) -> list[RunLog]:
 def _read(path: Path) -> dict[str, NDArray[np.float64]]:
     if not path.is_file():
         raise DataError(f"{path}: no such file; a run is a folder with a {LOG}")
-    lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
-    if lines == [b""]:
+    try:
+        lines = read_text_file(path).removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text: {error}") from None
+    if lines == [""]:
         raise DataError(f"{path}: has no epochs")
     rows: list[dict[str, float]] = []
     for number, line in enumerate(lines, 1):
@@ -97,7 +101,7 @@ def _read(path: Path) -> dict[str, NDArray[np.float64]]:
     return {key: np.array([row[key] for row in rows]) for key in FIELDS}
 
 
-def _row(line: bytes, last_epoch: float) -> dict[str, float]:
+def _row(line: str, last_epoch: float) -> dict[str, float]:
     values = parse_object(line)
     missing = [key for key in FIELDS if key not in values]
     if missing:

@@ -16,7 +16,7 @@ import numpy as np
 
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import ConfigError, WeightsError
-from pymobilenet.files import atomic_write, make_folder
+from pymobilenet.files import atomic_write, make_folder, read_text_file
 from pymobilenet.formats import safetensors_file
 from pymobilenet.formats.origin import CONFIG, PREPROCESSOR
 from pymobilenet.strict_json import parse_object
@@ -64,7 +64,7 @@ def read_parts(index: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             or a tensor is not in the file that the index states.
     """
     try:
-        table: Any = parse_object(index.read_text(encoding="utf-8")).get("weight_map")
+        table: Any = parse_object(read_text_file(index)).get("weight_map")
     except ValueError as error:
         raise WeightsError(f"{index}: {error}") from None
     if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):

@@ -16,6 +16,7 @@ from typing import Any
 from pymobilenet import metadata_keys as keys
 from pymobilenet.config import ACTIVATIONS
 from pymobilenet.errors import WeightsError
+from pymobilenet.files import read_text_file
 from pymobilenet.formats.unit_names import scaled_by
 from pymobilenet.hub import PretrainedModel
 from pymobilenet.strict_json import parse_object
@@ -92,7 +93,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return parse_object(path.read_text(encoding="utf-8"))
+        return parse_object(read_text_file(path))
     except ValueError as error:
         raise WeightsError(f"{path}: {error}") from None
 

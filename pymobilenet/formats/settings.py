@@ -13,6 +13,7 @@ from typing import Any
 
 from pymobilenet.config import ACTIVATIONS, PADDINGS, MobileNetConfig, read_toml
 from pymobilenet.errors import ConfigError, WeightsError
+from pymobilenet.files import read_text_file
 from pymobilenet.formats.layout import Layout
 from pymobilenet.strict_json import check_texts, parse_object
 
@@ -109,8 +110,9 @@ def read_map(path: str | Path) -> dict[str, str]:
         ConfigError: The file is missing, or not a JSON object of texts.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        return dict(check_texts(parse_object(text), str(path)))
+        return dict(check_texts(parse_object(read_text_file(path)), str(path)))
+    except ConfigError:
+        raise
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: {error}") from None
 
@@ -192,3 +194,5 @@ def _value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    except ValueError as error:  # an integer of more digits than Python converts
+        raise ConfigError(f"{error}. Received: {text[:40]!r}...") from None

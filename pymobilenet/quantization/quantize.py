@@ -29,7 +29,7 @@ from pymobilenet.backends import checks
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.data import Dataset, normalise, scaling
 from pymobilenet.errors import DataError, WeightsError
-from pymobilenet.files import atomic_write
+from pymobilenet.files import atomic_write, check_regular
 from pymobilenet.formats.onnx_export import load_package, versions
 from pymobilenet.formats.registry import check_destination
 from pymobilenet.quantization.graph import InputMeans, correct_biases, fold_norms
@@ -203,6 +203,7 @@ def _read(path: str | Path) -> tuple[MobileNetConfig, onnx.ModelProto, dict[str,
     onnx = load_package("onnx")
     protobuf = load_package("google.protobuf.message")
     try:
+        check_regular(path)
         graph = onnx.load(path, load_external_data=False)
     except (protobuf.DecodeError, OSError) as error:
         raise WeightsError(f"{path}: a damaged or missing ONNX file: {error}") from None

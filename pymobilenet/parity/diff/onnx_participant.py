@@ -11,6 +11,7 @@ import numpy as np
 
 from pymobilenet.backends.trace import Layer, Participant, Trace
 from pymobilenet.errors import BackendUnavailable, ConfigError
+from pymobilenet.files import check_regular
 from pymobilenet.parity.diff.ops import same_padding
 
 ACTIVATIONS = {
@@ -54,6 +55,7 @@ class OnnxParticipant(Participant):
         self.name = name or path.name
         self._runtime = onnxruntime
         try:
+            check_regular(path)
             self._model = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
             onnx.checker.check_model(self._model)
         except Exception as error:  # protobuf's and onnx's own classes
