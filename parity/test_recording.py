@@ -52,6 +52,14 @@ def test_a_recording_is_read_as_it_was_written(recorded, golden):
     assert [one.digest for one in read_recordings(golden.parent)] == [recorded.digest]
 
 
+def test_a_changed_bit_of_a_recording_is_noticed(golden):
+    content = bytearray(golden.read_bytes())
+    content[-1000] ^= 1
+    golden.write_bytes(content)
+    with pytest.raises(WeightsError, match="the SHA-256 of its tensors must be that of the meta"):
+        read_recording(golden)
+
+
 def test_a_recording_is_replayed_against_torch(recorded):
     report = replay([dataclasses.replace(recorded, curves={})])
     assert report.to_dict()["verdict"] == "agree"

@@ -307,3 +307,31 @@ os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(0.05)
     assert not os.path.exists(folder)
     assert not os.path.exists(f"/proc/{pid}")
+
+
+@pytest.mark.soak
+def test_a_step_takes_at_most_15_percent_longer_than_in_this_process(isolated):
+    config = MobileNetConfig("v1", 0.25, resolution=32, num_classes=100, stem_stride=1)
+    images = np.random.default_rng(0).standard_normal((128, 3, 32, 32)).astype(np.float32)
+    labels = np.arange(128) % 100
+    models = [each.build(config) for each in (backend("julia"), isolated)]
+    times = {"step": ([], []), "predict": ([], [])}
+    for model in models:
+        model.set_optimizer(TrainConfig(optimizer="adam"))
+    for _ in range(25):
+        for place, model in enumerate(models):
+            for name, call in (
+                ("step", lambda model=model: model.step(images, labels, 1e-4)),
+                ("predict", lambda model=model: model.predict(images)),
+            ):
+                call()
+                start = time.perf_counter()
+                call()
+                times[name][place].append(time.perf_counter() - start)
+    ratios = {}
+    for name, pair in times.items():
+        own, other = (1e3 * sorted(each)[len(each) // 2] for each in pair)
+        ratios[name] = other / own
+        sys.stdout.write(f"{name}: {own:.1f} ms in this process, {other:.1f} ms isolated\n")
+    sys.stdout.write(f"load {os.getloadavg()[0]}\n")
+    assert ratios["step"] <= 1.15

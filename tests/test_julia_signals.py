@@ -16,34 +16,27 @@ NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGQUIT", "SIGALR
 
 
 @pytest.mark.parametrize("order", ["before", "after"])
-def test_handlers_are_called_whether_set_before_or_after_the_start(order):
+def test_handlers_are_called_whenever_they_were_set_and_masks_stay_as_they_are(order):
     code = f"""
-seen, numbers = [], [getattr(signal, name) for name in {NAMES}]
+import subprocess
+def mask(): return signal.pthread_sigmask(signal.SIG_BLOCK, [])
+seen, numbers, mask_before = [], [getattr(signal, name) for name in {NAMES}], mask()
 def install():
     for number in numbers: signal.signal(number, lambda number, _: seen.append(int(number)))
 if {order!r} == "before": install()
 model = backend("julia").build(config); model.predict(x)
+sleeper = subprocess.Popen(["sleep", "60"]); sleeper.terminate()
+children = [mask() == mask_before, sleeper.wait(20)]
 if {order!r} == "after": install()
 for number in numbers:
     os.kill(os.getpid(), number)
     end = time.monotonic() + 20
     while number not in seen and time.monotonic() < end: model.predict(x)
-print(json.dumps([sorted(set(seen)), sorted(map(int, numbers))]))
+print(json.dumps([sorted(set(seen)), sorted(map(int, numbers)), children]))
 """
-    seen, expected = run(code)
+    seen, expected, children = run(code)
     assert seen == expected
-
-
-def test_the_masks_of_this_process_and_of_children_are_as_before():
-    code = """
-import subprocess
-before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-backend("julia").build(config).predict(x)
-sleeper = subprocess.Popen(["sleep", "60"]); sleeper.terminate()
-after = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-print(json.dumps([before == after, sleeper.wait(20)]))
-"""
-    assert run(code) == [True, -signal.SIGTERM]
+    assert children == [True, -signal.SIGTERM]
 
 
 @pytest.mark.parametrize("seconds", [0.5, 3.0])

@@ -83,14 +83,13 @@ def test_sigterm_saves_within_two_seconds_and_ends_with_143(tmp_path, images, na
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    interrupt_time = time.monotonic()
-    output, errors = process.communicate(timeout=60)
+    start = time.time()
+    assert "and saved" in next(line for line in process.stdout if line.startswith("Stopped"))
+    assert (folder / LAST).stat().st_mtime - start < 2
+    _, errors = process.communicate(timeout=60)
+    assert time.time() - start < 5  # on a busy machine, with the end of the interpreter
     assert process.returncode == 143, errors
-    assert "and saved" in output
-    assert "signal (15)" not in errors
-    assert (
-        time.monotonic() - interrupt_time < 10
-    )  # with the end of the interpreter, on a busy machine
+    assert not re.search(r"signal \(?15", errors)
     assert read_checkpoint(folder / LAST).state.step >= 8
 
 

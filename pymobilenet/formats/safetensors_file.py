@@ -109,7 +109,7 @@ def write(path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping
         for name, tensor in tensors.items()
     }
     if metadata.keys() >= _MODEL_KEYS:
-        metadata = {**metadata, keys.DIGEST: _digest(little_endian)}
+        metadata = {**metadata, keys.DIGEST: digest(little_endian)}
     header = encode(tensors, metadata)
     with atomic_write(path) as file:
         file.write(header)
@@ -146,8 +146,12 @@ def encode(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> by
     return struct.pack("<Q", len(text)) + text
 
 
-def _digest(tensors: Mapping[str, np.ndarray]) -> str:
-    """Return the SHA-256, in hex, of the bytes of little-endian tensors in the file's order."""
+def digest(tensors: Mapping[str, np.ndarray]) -> str:
+    """Return the SHA-256, in hex, of the bytes of tensors in the file's order.
+
+    Args:
+        tensors: Name -> array, little-endian and C-contiguous.
+    """
     sha256 = hashlib.sha256()
     for name in _order(tensors):
         sha256.update(tensors[name].reshape(-1).data)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pymobilenet import metadata_keys as keys
 from pymobilenet.backends.base import Backend
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.data import Dataset, synthetic
@@ -165,6 +166,7 @@ def _write(path: str | Path, recording: Recording) -> None:
         "order": [str(key) for key in recording.observations],
     }
     metadata = {name: json.dumps(value, sort_keys=True) for name, value in values.items()}
+    metadata[keys.DIGEST] = safetensors_file.digest(tensors)
     safetensors_file.write(path, tensors, metadata)
 
 
@@ -178,9 +180,15 @@ def read_recording(path: str | Path) -> Recording:
         The recording.
 
     Raises:
-        WeightsError: The file is not a recording, or is incomplete.
+        WeightsError: The file is not a recording, is incomplete, or was damaged after writing.
     """
     tensors, metadata = safetensors_file.read(path)
+    expected = metadata.pop(keys.DIGEST, None)
+    if expected is not None and safetensors_file.digest(tensors) != expected:
+        raise WeightsError(
+            f"{path}: the SHA-256 of its tensors must be that of the metadata, {expected}. "
+            f"Received: {safetensors_file.digest(tensors)}. Copy the file from its source again"
+        )
     try:
         values = {name: json.loads(text) for name, text in metadata.items()}
         if values["format"] != FORMAT:

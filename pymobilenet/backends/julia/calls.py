@@ -161,7 +161,8 @@ class Calls:
             JuliaError: Julia has thrown an exception.
             BackendUnavailable: This process is a fork, or ends.
         """
-        self._drop()
+        if self._dropped:
+            self._drop()
         named = named or {}
         count = len(inputs) + len(named)
         tensors = (CTensor * count)()
@@ -198,7 +199,7 @@ class Calls:
 
     def _drop(self) -> None:
         handles = []
-        with contextlib.suppress(IndexError):
+        with contextlib.suppress(IndexError):  # another thread may have been faster
             while True:
                 handles.append(self._dropped.popleft())
         if handles:

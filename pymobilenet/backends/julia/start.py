@@ -90,9 +90,12 @@ class _Starter(threading.Thread):
             except ValueError as error:  # an option that juliacall checks
                 raise BackendUnavailable(f"Julia was not started: {error}") from error
             except Exception as error:
+                remedy = problem_of_home() or (
+                    "Run `python -m juliapkg resolve --force` in this environment to set up its "
+                    "packages again"
+                )
                 raise BackendUnavailable(
-                    f"Julia is installed but did not start: {error}. Run `python -m juliapkg "
-                    "resolve --force` in this environment to set up its packages again"
+                    f"Julia is installed but did not start: {error}. {remedy}"
                 ) from error
             atexit.register(_end_julia, hooks)
             try:
@@ -101,6 +104,17 @@ class _Starter(threading.Thread):
                 self._run_event_loop = ctypes.CFUNCTYPE(None)(address)  # releases the GIL
             finally:
                 leave_julia()
+
+
+def problem_of_home() -> str | None:
+    """Return why Julia finds no packages in the user's folder, or None."""
+    home = os.environ.get("HOME")
+    if home is None or "JULIA_DEPOT_PATH" in os.environ or os.path.isdir(home):
+        return None
+    return (
+        "Julia looks for its packages in the folder .julia of HOME, which must be a folder that "
+        f"exists. Received: HOME={home}. Set it, or JULIA_DEPOT_PATH to the folder of the packages"
+    )
 
 
 def start() -> Any:
