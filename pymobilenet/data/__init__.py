@@ -6,7 +6,7 @@ from pymobilenet.data.cache import cache_dir
 from pymobilenet.data.cifar import find_cifar, load_cifar10, load_cifar100
 from pymobilenet.data.cifar_table import CIFAR10_MEAN, CIFAR10_STD, CIFAR100_MEAN, CIFAR100_STD
 from pymobilenet.data.conversion import to_dataset
-from pymobilenet.data.dataset import Dataset
+from pymobilenet.data.dataset import Dataset, SelectedImages
 from pymobilenet.data.download import download_cifar
 from pymobilenet.data.file_metadata import preprocessing_of, scaling_metadata, statistics_of
 from pymobilenet.data.image_folder import load_image_folder
@@ -23,6 +23,7 @@ __all__ = [
     "BatchPlan",
     "BatchSpec",
     "Dataset",
+    "SelectedImages",
     "apply",
     "cache_dir",
     "download_cifar",
