@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from accounts import CAN_USE_ANOTHER_ACCOUNT, as_another_account
 from typer.testing import CliRunner
 
 from pymobilenet.backends.julia import environment, executable, project
@@ -451,16 +452,10 @@ def test_an_account_without_a_home_folder_lists_and_starts_backends(monkeypatch)
     assert not executable.was_started(sys.executable)
 
 
-SETPRIV = shutil.which("setpriv")
-
-
-@pytest.mark.skipif(os.geteuid() != 0 or SETPRIV is None, reason="requires root and setpriv")
+@pytest.mark.skipif(not CAN_USE_ANOTHER_ACCOUNT, reason="requires root and setpriv")
 def test_the_command_runs_in_an_account_that_does_not_exist():
-    capability = "+dac_read_search"  # to read Python, where it is in a home folder
-    identity = ["--reuid=54321", "--regid=54321", "--clear-groups"]
-    identity += [f"--inh-caps={capability}", f"--ambient-caps={capability}"]
     done = subprocess.run(
-        [SETPRIV, *identity, sys.executable, "-m", "pymobilenet.cli", "backends"],
+        as_another_account([sys.executable, "-m", "pymobilenet.cli", "backends"]),
         env={
             "PATH": os.environ["PATH"],
             "PYTHONPATH": os.pathsep.join(sys.path),
