@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 from pymobilenet.backends import BACKENDS, backend, why_unavailable
+from pymobilenet.backends.julia.bundle.installed import BUNDLE_VARIABLE
 from pymobilenet.backends.julia.runtime import blas, sysimage
 from pymobilenet.bench.peak import gemm_peak
 from pymobilenet.bench.report import cores, processor
@@ -13,6 +14,7 @@ from pymobilenet.bench.report import cores, processor
 ENVIRONMENT_VARIABLES = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE"),
     *("JULIA_NUM_THREADS", "PYTHON_JULIACALL_THREADS", "PYTHON_JULIACALL_HANDLE_SIGNALS"),
+    BUNDLE_VARIABLE,
 )
 """Environment variables that change what the backends compute with."""
 
@@ -43,7 +45,9 @@ def environment_report() -> Iterator[tuple[str, str, str]]:
         yield (
             "Julia system image",
             image or "Julia's own",
-            "" if image else "`pymobilenet sysimage` builds one with which Julia starts faster",
+            ""
+            if image or BUNDLE_VARIABLE in os.environ
+            else "`pymobilenet sysimage` builds one with which Julia starts faster",
         )
         library = blas()
         yield (

@@ -93,7 +93,30 @@ def test_commands_work_without_julia_if_it_does_not_run(only, tmp_path):
         completed = command(*words)
         assert completed.returncode == 0, completed.stdout + completed.stderr
         assert result in completed.stdout
-        assert "version 1.6.7" in " ".join(completed.stdout.split())
+        text = " ".join(completed.stdout.split())
+        assert "version 1.6.7" in text
+        assert words != ("backends",) or "Install Julia 1.10 or later from https://" in text
+
+
+REPLAY = """
+import sys
+from pymobilenet.cli import app
+from pymobilenet.errors import ConfigError
+from pymobilenet.parity import run
+
+def replay(recordings, other, progress):
+    raise ConfigError(f"replayed {len(recordings)} recordings with {other}")
+
+run.replay = replay
+app(["parity"])
+"""
+
+
+def test_parity_compares_with_recordings_if_julia_does_not_run(only):
+    only(SCRIPTS["old"][0])
+    done = subprocess.run([sys.executable, "-c", REPLAY], capture_output=True, text=True)
+    assert "is julia version 1.6.7, and Julia 1.10 or later is required" in done.stdout
+    assert re.search(r"replayed \d+ recordings with torch", done.stderr), done.stderr
 
 
 def test_a_julia_is_available_only_after_a_start_that_worked(only, tmp_path):

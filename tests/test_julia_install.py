@@ -4,18 +4,20 @@ environment. A script takes the place of Julia."""
 import json
 import os
 import signal
-import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from accounts import CAN_USE_ANOTHER_ACCOUNT, as_another_account
 
 JULIA = """#!/bin/sh
 case "$*" in
   --version) echo julia version 1.10.8 ;;
   *Sys.BINDIR*) printf '/lib/libjulia.so\\0/bin' ;;
-  *) touch "$PROJECT/Manifest.toml"; echo install >> "$INSTALLS"; exec sleep "$SECONDS" ;;
+  *) touch "$PROJECT/Manifest.toml"; echo install >> "$INSTALLS"
+    echo "  Installed Flux" >&2; sleep "$SECONDS"; echo "Precompiling" >&2 ;;
 esac
 """
 
@@ -31,7 +33,7 @@ def environment(tmp_path):
     julia = tmp_path / "bin" / "julia"
     julia.parent.mkdir()
     julia.write_text(JULIA)
-    julia.chmod(julia.stat().st_mode | stat.S_IXUSR)
+    julia.chmod(0o755)
     environment = {
         **os.environ,
         "PATH": f"{julia.parent}:{os.environ['PATH']}",
@@ -45,9 +47,9 @@ def environment(tmp_path):
     return environment
 
 
-def start(environment):
+def start(environment, account=list):
     return subprocess.Popen(
-        [sys.executable, "-c", ENSURE],
+        account([sys.executable, "-c", ENSURE]),
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -89,6 +91,19 @@ def test_an_installation_that_was_killed_is_done_again(environment):
     assert installs(environment) == 3
 
 
+def test_the_words_of_juliapkg_and_pkg_arrive_while_they_are_said(environment):
+    process = start(environment | {"SECONDS": "4"})
+    times = [(line.strip(), time.monotonic()) for line in process.stderr]
+    process.communicate()
+    lines = [line for line, _ in times]
+    assert lines[0].startswith("pymobilenet: first use of the Julia backend in this environment")
+    assert "takes some minutes" in lines[0]
+    juliapkg = next(n for n, line in enumerate(lines) if line.startswith("[juliapkg] Locating"))
+    installed, compiled = lines.index("Installed Flux"), lines.index("Precompiling")
+    assert 0 < juliapkg < installed < compiled
+    assert times[compiled][1] - times[installed][1] > 3
+
+
 def test_a_damaged_record_is_written_again(environment):
     end(start(environment))
     record = os.path.join(environment["PROJECT"], "pyjuliapkg", "meta.json")
@@ -107,3 +122,16 @@ def test_an_environment_that_is_set_up_is_neither_locked_nor_written(environment
     before = {entry.path: entry.stat().st_mtime_ns for entry in os.scandir(project)}
     assert end(start(environment))[0][:2] == ["True", "True"]
     assert {entry.path: entry.stat().st_mtime_ns for entry in os.scandir(project)} == before
+
+
+@pytest.mark.skipif(not CAN_USE_ANOTHER_ACCOUNT, reason="requires root and setpriv")
+def test_an_environment_that_is_set_up_is_used_by_an_account_that_may_not_write(environment):
+    end(start(environment))
+    os.chmod(environment["PROJECT"], 0o555)
+    assert end(start(environment, as_another_account))[0][:2] == ["True", "True"]
+    julia = Path(environment["PATH"].split(":")[0]) / "julia"
+    julia.write_text(julia.read_text().replace("1.10.8", "1.10.9"))  # so that it is not set up
+    process = start(environment, as_another_account)
+    _, errors = process.communicate(timeout=120)
+    assert "BackendUnavailable: the Julia packages could not be installed" in errors
+    assert "Check the connection and that the folder can be written" in errors

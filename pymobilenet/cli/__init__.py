@@ -34,6 +34,7 @@ COMMANDS = (
     results.compare,
     machine.doctor,
     machine.sysimage,
+    machine.bundle,
     machine.bench,
 )
 for command in COMMANDS:

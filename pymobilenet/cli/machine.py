@@ -1,7 +1,9 @@
-"""This machine: `doctor`, `sysimage` and `bench`."""
+"""This machine: `doctor`, `sysimage`, `bundle` and `bench`."""
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -49,6 +51,58 @@ def sysimage(
         build_sysimage(path)
     message = f"To use it, set {SYSIMAGE_VARIABLE}={path.absolute()}."
     console.print(message, soft_wrap=True, markup=False)
+
+
+def bundle(
+    archive: Annotated[
+        Path, typer.Argument(help="The bundle: a file that ends with .tar, .tar.gz or .tgz.")
+    ],
+    folder: Annotated[
+        Path | None, typer.Argument(help="With --use: a new or empty folder.")
+    ] = None,
+    use: Annotated[
+        bool, typer.Option("--use", help="Unpack the bundle into the folder, and start Julia.")
+    ] = False,
+    sha256: Annotated[
+        str | None,
+        typer.Option(help="With --use: the digest that was printed where the bundle was made."),
+    ] = None,
+) -> None:
+    """Pack Julia and its compiled packages into one file, for machines without network.
+
+    Making a bundle takes minutes: its packages are compiled again. With --use, the bundle is
+    checked, unpacked and tried on this machine, in seconds.
+    """
+    from pymobilenet.backends.julia.bundle.make import make_bundle
+    from pymobilenet.errors import ConfigError
+
+    with exit_on_error():
+        if use and folder is not None:
+            _use_bundle(archive, folder, sha256)
+            return
+        if use or folder is not None or sha256 is not None:
+            raise ConfigError(
+                "with --use, a bundle and a folder are required; without it, only a bundle is "
+                f"allowed. Received: {archive} {folder or ''}"
+            )
+        _, digest = make_bundle(archive)
+    print_written([archive])
+    message = f"To unpack it: pymobilenet bundle --use {shlex.quote(archive.name)} DIR --sha256 "
+    console.print(message + digest, soft_wrap=True, markup=False)
+
+
+def _use_bundle(archive: Path, folder: Path, sha256: str | None) -> None:
+    from pymobilenet.backends.julia.bundle.installed import BUNDLE_VARIABLE
+    from pymobilenet.backends.julia.bundle.use import use_bundle
+
+    with show_progress() as progress:
+        installed = use_bundle(archive, folder, progress, sha256)
+    info = installed.info()
+    console.print(f"Julia {info.julia} was started from {folder}.", soft_wrap=True, markup=False)
+    choice = f"export {BUNDLE_VARIABLE}={shlex.quote(str(installed.folder))}"
+    console.print(f"To use it: {choice}", soft_wrap=True, markup=False)
+    if "PYTHON_JULIACALL_EXE" in os.environ:
+        console.print("PYTHON_JULIACALL_EXE is set and comes first: unset it.", soft_wrap=True)
 
 
 def bench(

@@ -20,6 +20,9 @@ def cache_dir() -> Path:
 
     The user's cache folder is $XDG_CACHE_HOME or ~/.cache, %LOCALAPPDATA% on Windows,
     ~/Library/Caches on macOS. The returned folder need not exist.
+
+    Raises:
+        DataError: The account has no home folder.
     """
     if folder := os.environ.get("PYMOBILENET_DATA"):
         return Path(folder).expanduser()
@@ -29,7 +32,12 @@ def cache_dir() -> Path:
         base = "~/Library/Caches"
     else:
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "pymobilenet"
+    try:
+        return Path(base).expanduser() / "pymobilenet"
+    except RuntimeError:
+        raise DataError(
+            "this account has no home folder to keep data in: set PYMOBILENET_DATA to a folder"
+        ) from None
 
 
 def unpacked(archive: Path, names: Collection[str], check: Callable[[Path], object]) -> Path:

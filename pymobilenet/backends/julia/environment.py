@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from pymobilenet.backends.julia.bundle.installed import BUNDLE_VARIABLE, chosen_bundle
 from pymobilenet.errors import BackendUnavailable
 
 SLEEP_THRESHOLD = "1000000"
@@ -65,11 +66,19 @@ def check_environment() -> None:
             "executable, and a project that contains MobileNets and PythonCall. "
             f"Received: only PYTHON_JULIACALL_{present}={executable or project}"
         )
+    if chosen_bundle() is not None and "PYTHON_JULIACALL_SYSIMAGE" in os.environ:
+        raise BackendUnavailable(
+            f"{BUNDLE_VARIABLE} and PYTHON_JULIACALL_SYSIMAGE must not be set together: the "
+            "compiled packages of a bundle are for its own Julia. Unset one of them"
+        )
 
 
 @contextlib.contextmanager
-def environment_defaults() -> Iterator[None]:
-    """Set environment defaults that juliacall reads at import; restore the environment after."""
+def environment_of_start() -> Iterator[None]:
+    """Set what juliacall and Julia read when they start; restore the environment after.
+
+    That is the chosen bundle, and defaults for what is not set.
+    """
     defaults = {
         # The extension copies Julia's output to a notebook by tasks of Julia, which call Python.
         # They run in Julia's first thread, which does not hold Python's lock.
@@ -80,13 +89,19 @@ def environment_defaults() -> Iterator[None]:
     }
     if "JULIA_NUM_THREADS" not in os.environ:
         defaults["PYTHON_JULIACALL_THREADS"] = "auto"
-    added = [name for name in defaults if name not in os.environ]
-    os.environ.update({name: defaults[name] for name in added})
+    bundle = chosen_bundle()
+    changes = {name: value for name, value in defaults.items() if name not in os.environ}
+    changes |= bundle.environment() if bundle is not None else {}
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
     try:
         yield
     finally:
-        for name in added:
-            os.environ.pop(name, None)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def heap_size_hint() -> int:

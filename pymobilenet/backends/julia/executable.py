@@ -19,8 +19,15 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from pymobilenet.backends.julia.bundle.info import processor_features
+from pymobilenet.backends.julia.bundle.installed import (
+    BUNDLE_VARIABLE,
+    chosen_bundle,
+    chosen_julia,
+)
+from pymobilenet.backends.julia.bundle.processes import check_processor
 from pymobilenet.data.cache import cache_dir
-from pymobilenet.errors import BackendUnavailable
+from pymobilenet.errors import BackendUnavailable, DataError
 from pymobilenet.files import atomic_write
 
 DOWNLOAD_URL = "https://julialang-s3.julialang.org"
@@ -86,6 +93,9 @@ def problem(path: str) -> str | None:
     Args:
         path: Path or name of the Julia executable.
     """
+    bundle = chosen_bundle()
+    if bundle is not None and path == bundle.executable and (reason := bundle.problem()):
+        return f"{BUNDLE_VARIABLE}: {reason}"
     resolved = shutil.which(path)
     if resolved is None:
         origin = "PYTHON_JULIACALL_EXE: " if path == os.environ.get("PYTHON_JULIACALL_EXE") else ""
@@ -116,6 +126,8 @@ def status() -> str:
         )
     if "juliacall" in sys.modules or _recorded().get(path) == _record(path):
         return f"available ({path})"
+    if chosen_bundle() is not None:
+        return f"not started yet ({path}, of a bundle)"
     return f"not started yet ({path}); the first use sets up its packages, which takes minutes once"
 
 
@@ -128,7 +140,7 @@ def record_start(path: str) -> None:
         cache_dir().mkdir(parents=True, exist_ok=True)
         with atomic_write(cache_dir() / STARTS) as file:
             file.write(json.dumps({**_recorded(), path: record}, sort_keys=True).encode())
-    except OSError:
+    except (OSError, DataError):  # no home folder
         return
 
 
@@ -150,7 +162,8 @@ def _record(path: str) -> list[object]:
     resolved = shutil.which(path) or path
     stamp, image = _stamp(resolved), os.environ.get(SYSIMAGE_VARIABLE, "")
     project = os.environ.get("PYTHON_JULIACALL_PROJECT", "")
-    return [_version(resolved, *stamp), *stamp, project, image, *_stamp(image)]
+    record = [_version(resolved, *stamp), *stamp, project, image, *_stamp(image)]
+    return record if chosen_bundle() is None else [*record, processor_features()]
 
 
 def _stamp(path: str) -> tuple[int, int]:
@@ -199,7 +212,24 @@ def _candidates() -> Iterator[str]:
 def _configured() -> str | None:
     from juliapkg.state import STATE
 
-    return os.environ.get("PYTHON_JULIACALL_EXE") or STATE["override_executable"]
+    chosen = chosen_julia()
+    return chosen[0] if chosen is not None else STATE["override_executable"]
+
+
+def try_new_julia() -> None:
+    """Try a system image or a bundle in another process, unless it has worked here before.
+
+    Raises:
+        BackendUnavailable: Julia does not start with the image, or would compile the packages of
+            the bundle for this processor.
+    """
+    image, path, bundle = os.environ.get(SYSIMAGE_VARIABLE), find_julia(), chosen_bundle()
+    if path is None or was_started(path):
+        return
+    if image:
+        check_image(path, image)
+    if bundle is not None:
+        check_processor(bundle)
 
 
 def check_image(path: str, image: str) -> None:

@@ -7,6 +7,11 @@ import os
 import sys
 from pathlib import Path
 
+from pymobilenet.backends.julia.bundle.installed import (
+    BUNDLE_VARIABLE,
+    chosen_bundle,
+    chosen_julia,
+)
 from pymobilenet.backends.julia.environment import check_environment
 from pymobilenet.backends.julia.executable import HOW_TO_GET_JULIA, find_julia, unavailable
 from pymobilenet.errors import BackendUnavailable
@@ -33,11 +38,9 @@ def ensure_julia() -> None:
     check_environment()
     reason = unavailable()
     if reason is not None:
-        hint = HOW_TO_GET_JULIA
-        if "PYTHON_JULIACALL_EXE" in os.environ:
-            hint = "Set PYTHON_JULIACALL_EXE to a Julia that works, or unset it"
+        hint = HOW_TO_GET_JULIA if chosen_julia() is None else remedy()
         raise BackendUnavailable(f"the Julia backend is unavailable: {reason}. {hint}")
-    if "PYTHON_JULIACALL_EXE" in os.environ or is_set_up():
+    if is_set_up():
         return
     try:
         with contextlib.redirect_stdout(sys.stderr):
@@ -51,10 +54,22 @@ def ensure_julia() -> None:
         ) from error
 
 
+def remedy() -> str:
+    """Return what may help if the chosen Julia does not start, as a sentence without its dot."""
+    if "PYTHON_JULIACALL_EXE" in os.environ:
+        return "Set PYTHON_JULIACALL_EXE to a Julia that works, or unset it"
+    if chosen_bundle() is not None:
+        return f"Unpack the bundle again, or unset {BUNDLE_VARIABLE} to use another Julia"
+    return (
+        "Run `python -m juliapkg resolve --force` in this environment to set up its packages again"
+    )
+
+
 def julia_executable_and_project() -> tuple[str, str]:
     """Return the paths of the Julia executable and of the project; call `ensure_julia` first."""
-    if "PYTHON_JULIACALL_EXE" in os.environ:
-        return os.environ["PYTHON_JULIACALL_EXE"], os.environ.get("PYTHON_JULIACALL_PROJECT", "")
+    chosen = chosen_julia()
+    if chosen is not None:
+        return chosen
     import juliapkg
 
     return juliapkg.executable(), juliapkg.project()
@@ -66,7 +81,7 @@ def is_set_up() -> bool:
     Nothing is locked or written, so that the environment may be read-only. What an earlier
     installation has recorded is handed to juliapkg, which then does not look again.
     """
-    if "PYTHON_JULIACALL_EXE" in os.environ:
+    if chosen_julia() is not None:
         return True
     from juliapkg import deps
     from juliapkg.compat import Version

@@ -8,7 +8,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
-import os
 import signal
 import sys
 import threading
@@ -16,16 +15,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pymobilenet.backends.julia.environment import environment_defaults
-from pymobilenet.backends.julia.executable import (
-    SYSIMAGE_VARIABLE,
-    check_image,
-    find_julia,
-    record_start,
-    was_started,
-)
+from pymobilenet.backends.julia.bundle.installed import chosen_bundle
+from pymobilenet.backends.julia.environment import environment_of_start
+from pymobilenet.backends.julia.executable import find_julia, record_start, try_new_julia
 from pymobilenet.backends.julia.interop import translate_julia_errors
-from pymobilenet.backends.julia.project import ensure_julia
+from pymobilenet.backends.julia.project import ensure_julia, remedy
 from pymobilenet.backends.julia.signals import SignalHandlers
 from pymobilenet.backends.julia.threads import THREADS
 from pymobilenet.errors import BackendUnavailable
@@ -47,7 +41,6 @@ OPTIONAL_PACKAGE_UUIDS = {
 }
 """Julia packages that are not dependencies: users who need them add them to the project."""
 
-
 _start_lock = threading.Lock()
 _starter: _Starter | None = None
 
@@ -63,6 +56,7 @@ class _Starter(threading.Thread):
         super().__init__(name="julia", daemon=True)
         self.ended = threading.Event()
         self.handlers = SignalHandlers()
+        self.bundle, self.remedy = chosen_bundle(), remedy()
         self.error: BackendUnavailable | None = None
         self._run_event_loop: Callable[[], None] = lambda: None
 
@@ -81,21 +75,18 @@ class _Starter(threading.Thread):
             threading.Event().wait()  # an end of Julia's first thread is not supported
 
     def _start(self) -> None:
-        with environment_defaults(), warnings.catch_warnings():
+        with environment_of_start(), warnings.catch_warnings():
             # Both import orders are tested in fresh processes, so the warning does not apply.
             warnings.filterwarnings("ignore", message="torch was imported before juliacall")
             try:
-                with _exit_hooks_captured(self.handlers) as hooks:
+                with _exit_hooks_captured(self._continue_start) as hooks:
                     import juliacall  # noqa: F401
             except ValueError as error:  # an option that juliacall checks
                 raise BackendUnavailable(f"Julia was not started: {error}") from error
             except Exception as error:
-                remedy = problem_of_home() or (
-                    "Run `python -m juliapkg resolve --force` in this environment to set up its "
-                    "packages again"
-                )
+                advice = problem_of_home() or self.remedy
                 raise BackendUnavailable(
-                    f"Julia is installed but did not start: {error}. {remedy}"
+                    f"Julia is installed but did not start: {error}. {advice}"
                 ) from error
             atexit.register(_end_julia, hooks)
             try:
@@ -104,6 +95,12 @@ class _Starter(threading.Thread):
                 self._run_event_loop = ctypes.CFUNCTYPE(None)(address)  # releases the GIL
             finally:
                 leave_julia()
+
+    def _continue_start(self) -> None:
+        """What is done when libjulia has been initialized, before packages are loaded."""
+        self.handlers.restore()  # so that a signal that comes from now on reaches Python
+        if self.bundle is not None:
+            self.bundle.set_program()
 
 
 def problem_of_home() -> str | None:
@@ -139,7 +136,7 @@ def start() -> Any:
                 return _adopt_running_julia()
             if _starter is None:
                 ensure_julia()
-                _check_image()
+                try_new_julia()
                 _starter = _Starter()
                 _starter.start()
         except BaseException:
@@ -207,27 +204,19 @@ def evaluate_number(code: str) -> int:
     return lib.jl_unbox_int64(value)
 
 
-def _check_image() -> None:
-    """Try the system image of the environment in another process, unless it has worked before."""
-    image, path = os.environ.get(SYSIMAGE_VARIABLE), find_julia()
-    if image and path is not None and not was_started(path):
-        check_image(path, image)
-
-
 @contextlib.contextmanager
-def _exit_hooks_captured(handlers: SignalHandlers) -> Iterator[list[Callable[[], None]]]:
+def _exit_hooks_captured(initialized: Callable[[], None]) -> Iterator[list[Callable[[], None]]]:
     """Take over what a block registers with `atexit`.
 
     juliacall's hook ends Julia whatever is running, and in forks too. It is registered when
-    libjulia has been initialized: the signal handlers are restored then, so that a signal that
-    comes while packages are loaded reaches Python.
+    libjulia has been initialized; `initialized` is called then, before packages are loaded.
     """
     hooks: list[Callable[[], None]] = []
     register = atexit.register
 
     def capture(function: Callable[[], None]) -> Callable[[], None]:
         if threading.current_thread() is starter:
-            handlers.restore()
+            initialized()
             hooks.append(function)
             return function
         return register(function)
