@@ -9,6 +9,7 @@ import faults
 import pytest
 
 from pymobilenet import TrainConfig, backend
+from pymobilenet.parity.arbiter import arbitrate_curves
 from pymobilenet.parity.curves import free_curves
 from pymobilenet.parity.handover import hand_over
 from pymobilenet.parity.lockstep import lockstep
@@ -129,7 +130,8 @@ class Lab:
         batches = self.batches(train, leader.dtype)
         start = initial_state(self.config, 0, leader.dtype)
         names, models = ("leader", "follower"), (leader, follower)
-        report.curves.append(free_curves("free", names, models, start, batches, steps))
+        curves = free_curves("free", names, models, start, batches, steps)
+        report.curves.append(arbitrate_curves(curves, start, batches))
         return report
 
 

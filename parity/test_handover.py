@@ -2,7 +2,7 @@
 
 import pytest
 import transfer_faults as faults
-from faults import Wrapper
+from faults import BiasedVariance, RateOff, Wrapper
 from lab import DTYPES, Place, assert_agree, assert_divergence
 
 from pymobilenet.parity.handover import BEFORE, HANDOVERS, optimizer_name
@@ -85,6 +85,22 @@ TAKING_OVER = [
 @pytest.mark.parametrize(("train", "plant", "place"), PLANTED.values(), ids=PLANTED)
 def test_a_fault_of_the_transfer_is_located(lab, name, train, plant, place, dtype):
     assert_divergence(run_handover(lab, train, "torch", name, dtype, plant), place, "follower")
+
+
+@pytest.mark.parametrize(
+    ("plant", "dtype", "place"),
+    [
+        (BiasedVariance, "float64", updated("statistic", "stem.norm.running_var")),
+        (RateOff, "float64", updated("parameter", FIRST)),
+        (RateOff, "float32", updated("parameter", FIRST)),
+    ],
+)
+def test_a_fault_of_the_backend_that_hands_over_is_not_charged_to_the_other(
+    lab, plant, dtype, place
+):
+    leader, replica = (plant(lab.build("torch", dtype)) for _ in range(2))
+    follower = lab.build("torch", dtype)
+    assert_divergence(lab.hand_over(SGD, leader, follower, replica), place, "leader")
 
 
 @by_dtype

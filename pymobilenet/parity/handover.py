@@ -20,9 +20,10 @@ from pymobilenet.backends.base import Model
 from pymobilenet.config import RunConfig, TrainConfig
 from pymobilenet.data import Dataset
 from pymobilenet.parity.judge import Row, Verdict, compare_observations
-from pymobilenet.parity.lockstep import StepInputs, compare_step, observe_step, take_step
+from pymobilenet.parity.locate import TakenStep, locate
 from pymobilenet.parity.observe import Key, Observations, masks_of_activations
-from pymobilenet.parity.tolerances import MAX_RATIO
+from pymobilenet.parity.steps import StepInputs, compare_step, observe_step, take_step
+from pymobilenet.parity.tolerances import MAX_RATIO, USUAL_RATIO
 from pymobilenet.training import Batches, rate_at
 from pymobilenet.training.checkpoint import (
     Checkpoint,
@@ -89,6 +90,7 @@ def hand_over(
     follower.set_state(checkpoint.file.state)
     title = f"hand-over to {names[1]}, {optimizer_name(train)}"
     rows = _compare_bytes(leader.get_state(), follower.get_state(), names[1])
+    outside: list[TakenStep] = []
     follower_batches = Batches(data, checkpoint.train, follower.config, follower.dtype)
     for offset in range(AFTER):
         step = BEFORE + offset
@@ -106,13 +108,21 @@ def hand_over(
         rate = rate_at(checkpoint.train, follower_step)
         received = {names[1]: observe_step(follower, follower_batch, rate, step)}
         expected = take_step(leader, inputs)
-        rows += compare_step(expected, received, replicas, inputs, has_failed=False)
+        step_rows = compare_step(expected, received, replicas, inputs, has_failed=False)
+        rows += step_rows
+        if not outside and any(row.ratio > USUAL_RATIO for row in step_rows):
+            outside = [TakenStep(inputs, {names[0]: expected} | received, step_rows)]
         advance()
         if any(row.ratio > MAX_RATIO for row in rows):
             break  # from here on the follower's state is another one
     scenario = f"{title}, {leader.dtype}"
     at_level = [replace(row, key=row.key._replace(level=6)) for row in rows]
-    return Verdict(scenario, 6, "hand-over", tuple(at_level))
+    verdict = Verdict(scenario, 6, "hand-over", tuple(at_level))
+    divergence = verdict.first_divergence
+    if divergence is None or divergence.direction == "hand-over":
+        return verdict
+    located = locate(scenario, outside[0], leader)
+    return replace(verdict, located=replace(located, level=6))
 
 
 def optimizer_name(train: TrainConfig) -> str:

@@ -113,12 +113,21 @@ class Divergence:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The rows of one level in one scenario, and whether they pass."""
+    """The rows of one level in one scenario, and whether they pass.
+
+    Attributes:
+        scenario: The name of the scenario, or the title of the run.
+        level: 0 to 4 or 6 of the ladder.
+        title: What the level compares.
+        rows: The compared quantities.
+        located: Where the backends begin to differ, if the oracle was asked; None otherwise.
+    """
 
     scenario: str
     level: int
     title: str
     rows: tuple[Row, ...]
+    located: Divergence | None = None
 
     @property
     def fraction_within(self) -> float:
@@ -146,7 +155,7 @@ class Verdict:
         """
         if self.passed or not self.rows:
             return None
-        return divergence(self.scenario, first_outside(self.rows))
+        return self.located or divergence(self.scenario, first_outside(self.rows))
 
 
 def first_outside(rows: Iterable[Row]) -> Row:

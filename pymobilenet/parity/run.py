@@ -11,6 +11,7 @@ from pymobilenet.backends.base import Backend, Model
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.data import Dataset
 from pymobilenet.errors import ConfigError
+from pymobilenet.parity.arbiter import arbitrate_curves
 from pymobilenet.parity.curves import free_curves, free_losses, with_envelope
 from pymobilenet.parity.figures import activation_errors, median_gradient, row_error
 from pymobilenet.parity.floors import Floors, Program, floors, program, with_unmasked
@@ -195,7 +196,7 @@ def replay(
             curves = with_envelope(
                 label, (name, "julia"), both, model, inputs.state, batches, advance=advance
             )
-            report.curves.append(curves)
+            report.curves.append(arbitrate_curves(curves, inputs.state, batches))
     return report
 
 
@@ -225,7 +226,8 @@ def _level4(
         label = _title(title, train, scenario)
         advance = progress(f"level 4, {label}", (2 + FIRST_DRAWS) * steps)
         models = (leader, follower)
-        report.curves.append(free_curves(label, names, models, start, batches, steps, advance))
+        curves = free_curves(label, names, models, start, batches, steps, advance)
+        report.curves.append(arbitrate_curves(curves, start, batches))
 
 
 def _level6(
