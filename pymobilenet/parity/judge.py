@@ -1,7 +1,7 @@
 """Errors compared with floors: rows, verdicts, and the first divergence.
 
-A level passes when 99.9 % of its tensors are within 10 floors and all of them within 30 (see
-`pymobilenet.parity.tolerances`).
+A level passes when all its tensors are within 30 floors, and no more of them outside 10 than
+rounding explains (see `pymobilenet.parity.tolerances` and `pymobilenet.parity.false_alarms`).
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pymobilenet.parity.false_alarms import allowed_outside, independent_error
 from pymobilenet.parity.floors import distance, max_floor
 from pymobilenet.parity.observe import REPORTED_ONLY, UNMASKED, Key, Observations
 from pymobilenet.parity.tolerances import (
     MAX_RATIO,
     REMEASURE_RATIO,
-    REQUIRED_FRACTION,
     USUAL_RATIO,
 )
 
@@ -135,16 +135,26 @@ class Verdict:
         return float(np.mean([row.ratio <= USUAL_RATIO for row in self.rows]))
 
     @property
+    def outside(self) -> int:
+        """How many independent errors are outside `USUAL_RATIO` floors."""
+        return len({independent_error(row.key) for row in self.rows if row.ratio > USUAL_RATIO})
+
+    @property
+    def allowed_outside(self) -> int:
+        """How many independent errors may be outside `USUAL_RATIO` floors."""
+        return allowed_outside(len({independent_error(row.key) for row in self.rows}))
+
+    @property
     def worst(self) -> Row:
         """The row with the largest ratio."""
         return max(self.rows, key=lambda row: row.ratio)
 
     @property
     def passed(self) -> bool:
-        """Whether enough rows are within `USUAL_RATIO` floors and all within `MAX_RATIO`."""
+        """Whether all rows are within `MAX_RATIO` floors, and few outside `USUAL_RATIO`."""
         if not self.rows or self.worst.ratio > MAX_RATIO:
             return False
-        return self.fraction_within >= REQUIRED_FRACTION
+        return self.outside <= self.allowed_outside
 
     @property
     def first_divergence(self) -> Divergence | None:

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from pymobilenet.backends.base import Model
+from pymobilenet.parity.false_alarms import allowed_outside, independent_error
 from pymobilenet.parity.judge import Divergence, Row, Verdict
 from pymobilenet.parity.locate import TakenStep, locate_activation
 from pymobilenet.parity.observe import Key, activations_by_micro_batch, masks_of_activations
 from pymobilenet.parity.steps import StepInputs, compare_step, take_step
-from pymobilenet.parity.tolerances import MAX_RATIO, REQUIRED_FRACTION, USUAL_RATIO
+from pymobilenet.parity.tolerances import MAX_RATIO, USUAL_RATIO
 from pymobilenet.training import Batches
 
 
@@ -32,6 +33,8 @@ class LockstepResult:
         losses: The leader's loss at each step.
         ratios: The largest ratio of any tensor at each step, in floors.
         fraction_within: The fraction of all tensors of all steps within `USUAL_RATIO` floors.
+        outside: How many independent errors of all steps are outside `USUAL_RATIO` floors.
+        allowed_outside: How many may be outside.
         divergence: Where the backends begin to differ; None if they agree.
     """
 
@@ -39,6 +42,8 @@ class LockstepResult:
     losses: list[float]
     ratios: list[float]
     fraction_within: float
+    outside: int
+    allowed_outside: int
     divergence: Divergence | None
 
     @property
@@ -79,7 +84,8 @@ def lockstep(
     title = f"lockstep, {train.optimizer} {train.rate:g}"
     scenario = f"{title}, batch {train.batch_size}, {leader.dtype}"
     worst: dict[tuple[str, str], Row] = {}
-    losses, ratios, within_count, row_count = [], [], 0, 0
+    losses, ratios, within = [], [], []
+    errors, errors_outside = 0, 0
     outside: dict[float, TakenStep] = {}
     leader.set_optimizer(train)
     for step in range(steps):
@@ -98,8 +104,11 @@ def lockstep(
             worst[tensor] = max(worst.get(tensor, row), row, key=lambda row: row.ratio)
         losses.append(float(expected[Key(4, "loss", "loss", step)]))
         ratios.append(max(row.ratio for row in rows))
-        within_count += sum(row.ratio <= USUAL_RATIO for row in rows)
-        row_count += len(rows)
+        within += [row.ratio <= USUAL_RATIO for row in rows]
+        errors += len({independent_error(row.key) for row in rows})
+        errors_outside += len(
+            {independent_error(row.key) for row in rows if row.ratio > USUAL_RATIO}
+        )
         for bound in (MAX_RATIO, USUAL_RATIO):
             if ratios[-1] > bound:
                 both = {names[0]: expected} | received
@@ -108,10 +117,10 @@ def lockstep(
         if not all(np.isfinite(value).all() for value in expected.values()):
             break  # no state to continue from
     verdict = Verdict(scenario, 4, title, tuple(worst.values()))
-    fraction = within_count / row_count if row_count else 0.0
     bound = MAX_RATIO if MAX_RATIO in outside else USUAL_RATIO
-    first = None
-    if bound in outside and (bound == MAX_RATIO or fraction < REQUIRED_FRACTION):
+    allowed, first = allowed_outside(errors), None
+    if bound in outside and (bound == MAX_RATIO or errors_outside > allowed):
         models = (leader, follower, replicas[0])
         first = locate_activation(scenario, outside[bound], models)
-    return LockstepResult(verdict, losses, ratios, fraction, first)
+    fraction = float(np.mean(within)) if within else 0.0
+    return LockstepResult(verdict, losses, ratios, fraction, errors_outside, allowed, first)
