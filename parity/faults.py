@@ -11,6 +11,7 @@ import numpy as np
 import torch.nn.functional as F
 
 from pymobilenet.architecture import layers
+from pymobilenet.backends import backend
 from pymobilenet.backends.base import Model
 from pymobilenet.backends.batch import Batch
 
@@ -92,6 +93,24 @@ class BiasedVariance(Wrapper):
             after[name] = biased.astype(self.dtype)
         self.inner.set_state(after)
         return result
+
+
+class LessExact(Wrapper):
+    """Activations `factor` times as far from the oracle: a mean that loses two bits."""
+
+    def __init__(self, inner, factor):
+        super().__init__(inner)
+        self.factor = factor
+
+    def _activations(self, images, train, masks):
+        values = super()._activations(images, train, masks)
+        state = {name: tensor.astype(np.float64) for name, tensor in self.get_state().items()}
+        oracle = backend("numpy").from_state(self.config, state)
+        exact = oracle.activations(images.astype(np.float64), train)
+        return {
+            name: (exact[name] + self.factor * (value - exact[name])).astype(self.dtype)
+            for name, value in values.items()
+        }
 
 
 class SwappedBatches(Wrapper):

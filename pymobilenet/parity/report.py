@@ -15,6 +15,7 @@ import numpy as np
 from pymobilenet.backends.base import Backend
 from pymobilenet.data import Dataset
 from pymobilenet.files import atomic_write
+from pymobilenet.parity.accuracy import Accuracy
 from pymobilenet.parity.curves import Curves
 from pymobilenet.parity.judge import Divergence, Flips, Row, Verdict
 from pymobilenet.parity.lockstep import LockstepResult
@@ -37,6 +38,7 @@ class ScenarioResult:
         logits: The largest distance of an image's logits.
         gradients: The median distance of a gradient.
         activations: Activation -> distance.
+        accuracies: In float32, the activations of each backend beside torch's.
         compute_options: Backend -> `Model.compute_options`, for models that were run.
     """
 
@@ -46,6 +48,7 @@ class ScenarioResult:
     logits: dict[str, float]
     gradients: dict[str, float]
     activations: dict[str, dict[str, float]]
+    accuracies: list[Accuracy] = field(default_factory=list)
     compute_options: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
@@ -121,9 +124,15 @@ class ParityReport:
         return levels + self.handovers
 
     @property
+    def accuracies(self) -> list[Accuracy]:
+        """The accuracies of all scenarios in float32."""
+        return [accuracy for result in self.scenarios for accuracy in result.accuracies]
+
+    @property
     def passed(self) -> bool:
         """Whether anything was compared, and everything agrees."""
         passed = [verdict.passed for verdict in self.verdicts]
+        passed += [accuracy.passed for accuracy in self.accuracies]
         passed += [result.passed for result in self.lockstep]
         passed += [run.passed for run in self.curves]
         return bool(passed) and all(passed)
@@ -135,6 +144,7 @@ class ParityReport:
         Those of higher levels may follow from it.
         """
         candidates = [verdict.first_divergence for verdict in self.verdicts]
+        candidates += [accuracy.divergence for accuracy in self.accuracies]
         candidates += [result.divergence for result in self.lockstep]
         candidates += [run.divergence for run in self.curves]
         divergences = [divergence for divergence in candidates if divergence is not None]
@@ -180,8 +190,19 @@ def _scenario(result: ScenarioResult) -> dict[str, Any]:
         "logits_row_error": result.logits,
         "median_gradient_error": result.gradients,
         "activation_errors": result.activations,
+        "activation_accuracy": {one.backend: _accuracy(one) for one in result.accuracies},
         "computed_by": result.compute_options,
         "levels": [_verdict(verdict) for verdict in result.verdicts],
+    }
+
+
+def _accuracy(accuracy: Accuracy) -> dict[str, Any]:
+    name, ratio = accuracy.largest
+    return {
+        "verdict": "agree" if accuracy.passed else "differ",
+        "median_of_contiguous": accuracy.typical,
+        "largest": name,
+        "largest_of_either_layout": ratio,
     }
 
 

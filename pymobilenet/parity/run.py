@@ -11,6 +11,7 @@ from pymobilenet.backends.base import Backend, Model
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.data import Dataset
 from pymobilenet.errors import ConfigError
+from pymobilenet.parity.accuracy import activation_accuracies
 from pymobilenet.parity.arbiter import arbitrate_curves
 from pymobilenet.parity.curves import free_curves, free_losses, with_envelope
 from pymobilenet.parity.figures import activation_errors, median_gradient, row_error
@@ -18,7 +19,7 @@ from pymobilenet.parity.floors import Floors, Program, floors, program, with_unm
 from pymobilenet.parity.handover import AFTER, BEFORE, HANDOVERS, hand_over, optimizer_name
 from pymobilenet.parity.judge import Row, compare_observations, flips, is_doubtful, verdicts
 from pymobilenet.parity.lockstep import lockstep
-from pymobilenet.parity.observe import Observations, observe, observe_outputs
+from pymobilenet.parity.observe import Observations, observe
 from pymobilenet.parity.recording import (
     CURVE_RECIPES,
     CURVE_STEPS,
@@ -125,13 +126,6 @@ def compare_live(scenario: Scenario, pair: Sequence[Backend], data: Dataset) -> 
     models = {b.name: b.build(scenario.config, dtype=scenario.dtype) for b in pair}
     result = compare_models(reference, models)
     result.compute_options = {name: model.compute_options for name, model in models.items()}
-    if scenario.dtype == "float32" and "torch" in models:
-        channels_last = backend("torch").build(
-            scenario.config, dtype="float32", memory_format="channels_last"
-        )
-        outputs = observe_outputs(channels_last, reference.inputs, reference.masks)
-        errors = activation_errors(outputs, reference.observations)
-        result.activations["torch channels_last"] = errors
     return result
 
 
@@ -148,7 +142,7 @@ def compare_models(reference: Reference, models: Mapping[str, Model]) -> Scenari
     inputs, masks = reference.inputs, reference.masks
     by_name = {name: observe(model, inputs, masks) for name, model in models.items()}
     programs = [program(model, inputs, masks, by_name[name]) for name, model in models.items()]
-    return _result(reference.scenario, reference.observations, by_name, programs)
+    return _result(reference, by_name, programs)
 
 
 def replay(
@@ -182,9 +176,7 @@ def replay(
         model = live.build(scenario.config, dtype=scenario.dtype)
         by_name = {name: subsample(observe(model, inputs, masks)), "julia": recording.observations}
         programs = [program(model, inputs, masks, by_name[name], transform=subsample)]
-        report.scenarios.append(
-            _result(scenario, subsample(reference.observations), by_name, programs)
-        )
+        report.scenarios.append(_result(reference, by_name, programs, subsample))
         advance()
         for title, recorded_losses in recording.curves.items():
             train = CURVE_RECIPES[title]
@@ -258,12 +250,16 @@ def _title(title: str, train: TrainConfig, scenario: Scenario) -> str:
 
 
 def _result(
-    scenario: Scenario,
-    oracle: Observations,
+    reference: Reference,
     by_name: dict[str, Observations],
     programs: Sequence[Program],
+    transform: Callable[[Observations], Observations] = lambda observations: observations,
 ) -> ScenarioResult:
-    """Compare two backends with the oracle; the first of the programs is the leader."""
+    """Compare two backends with the oracle; the first of the programs is the leader.
+
+    The observations of both are already transformed.
+    """
+    scenario, oracle = reference.scenario, transform(reference.observations)
 
     def rows_by(floors: Floors) -> list[Row]:
         return compare_observations(oracle, by_name, with_unmasked(floors))
@@ -276,11 +272,18 @@ def _result(
     first, second = by_name
     pairs = {name: (observations, oracle) for name, observations in by_name.items()}
     pairs[f"{second} against {first}"] = (by_name[second], by_name[first])
+    activations = {name: activation_errors(*two) for name, two in pairs.items()}
+    accuracies = activation_accuracies(
+        reference, {name: activations[name] for name in by_name}, transform
+    )
+    if accuracies:
+        activations["torch channels_last"] = dict(accuracies[0].channels_last)
     return ScenarioResult(
         scenario=scenario,
         verdicts=verdicts(scenario.name, rows),
         flips={name: flips(observations) for name, observations in by_name.items()},
         logits={name: row_error(*two) for name, two in pairs.items()},
         gradients={name: median_gradient(*two) for name, two in pairs.items()},
-        activations={name: activation_errors(*two) for name, two in pairs.items()},
+        activations=activations,
+        accuracies=accuracies,
     )

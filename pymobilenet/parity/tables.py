@@ -31,7 +31,8 @@ def print_report(report: ParityReport, console: Console, verbose: bool = False) 
     console.print(lines)
     console.print(
         "worst: the largest error of a tensor, in noise floors (at most 30), or of a\n"
-        "curve, in envelopes (at most 10).",
+        "curve, in envelopes (at most 10); of accuracy, the distance of activations from\n"
+        "the oracle, in torch's own (at most 1.5).",
         soft_wrap=True,
     )
     if verbose:
@@ -56,6 +57,9 @@ def _lines(report: ParityReport) -> Iterator[tuple[str, str, float, bool]]:
         for verdict in result.verdicts:
             level = f"{verdict.level} {verdict.title}"
             yield result.scenario.name, level, verdict.worst.ratio, verdict.passed
+        for one in result.accuracies:
+            ratio = max(one.typical, one.largest[1])
+            yield result.scenario.name, f"1 accuracy, {one.backend}", ratio, one.passed
     for run in report.lockstep:
         yield _run_name(run.verdict), "4 lockstep", run.verdict.worst.ratio, run.passed
     for curves in report.curves:
