@@ -26,9 +26,9 @@ Reason: Among thousands of tensors, rounding alone takes single ones further tha
 makes them lost (`MAX_FLOOR`). The value is above the 95 % interval of the measured rate.
 Measured: In lockstep in float64, SGD at 0.1 and Adam at 1e-3, V1 alpha 0.125, stem stride 2, torch
 2.13.0, NumPy 2.4.6, one thread of an AMD EPYC without AVX-512, torch and channels_last, NumPy and
-torch, torch and NumPy: none of 41,700 errors of two steps (`parity/false_alarm_rate.py`: seeds 100
-to 119 with batch 8, 200 to 204 with batch 32) and one of 34,611 of three steps (seeds 0 to 15,
-batches of 8 to 128), which is lost. One of 76,311 is at most 6.2e-5 with 95 % confidence. torch and
+torch, torch and NumPy: none of 58,380 errors of two steps (`parity/false_alarm_rate.py`: seeds 100
+to 129 with batch 8, 200 to 204 with batch 32) and one of 34,611 of three steps (seeds 0 to 15,
+batches of 8 to 128), which is lost. One of 92,991 is at most 5.1e-5 with 95 % confidence. torch and
 Julia: none of 27,800 in 200 steps of SGD (9.98 floors at most) or of 8,896 in 64 steps of Adam.
 """
 
@@ -38,8 +38,8 @@ FALSE_ALARM_RATE = 1e-3
 Reason: The command has 44 such verdicts, so that fewer than one run in twenty gives a false alarm
 even if every verdict had this probability. The number of errors that may be outside is a whole one,
 so that most verdicts have a lower one: 3.8e-4 for the 278 errors of two lockstep steps.
-Measured: None of 150 verdicts on two lockstep steps fails (`OUTSIDE_RATE`, the first measurement),
-which bounds the rate by 2 % with 95 % confidence; the rest follows from the binomial distribution.
+Measured: None of 210 verdicts on two lockstep steps fails (`OUTSIDE_RATE`, the first measurement),
+which bounds the rate by 1.4 % with 95 % confidence; the rest follows from the binomial law.
 Planted faults that few tensors show, such as a Float32 eps, are still found (`parity/faults.py`).
 """
 
@@ -141,10 +141,10 @@ Reason: The distance of a single activation varies with the order of sums, the m
 does; a mean that loses two bits triples it. 1.5 is chosen between the two.
 Measured: torch 2.13.0 against itself with permuted batches and inputs moved by one ulp, seeds 0 to
 9, V1 alpha 0.125, stem stride 2, batch 16; 0 to 5, V1 0.25, 2, batch 32; 0 to 2, V1 0.25, 1, batch
-16; 0 to 4, V2 0.35, 2, batch 16; two draws each, one thread of an AMD EPYC: medians of 0.90 to 1.17,
-and no activation beyond 1.18 times that of channels_last. Recordings of Julia 1.10.8 with Flux
-0.16.10: medians of 1.03, 1.06 and 0.91, at most 1.02 times channels_last. torch without oneDNN,
-which sums in another order: medians of 4.9 to 9.2.
+16; 0 to 4, V2 0.35, 2, batch 16; two draws each, one thread of an AMD EPYC: medians of 0.90 to
+1.17, and no activation beyond 1.18 times that of channels_last. Recordings of Julia 1.10.8 and
+Flux 0.16.10: medians of 1.03, 1.06 and 0.91, at most 1.02 times channels_last. torch without
+oneDNN, which sums in another order: medians of 4.9 to 9.2.
 """
 
 # Training curves
