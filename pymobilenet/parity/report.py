@@ -18,6 +18,7 @@ from pymobilenet.files import atomic_write
 from pymobilenet.parity.accuracy import Accuracy
 from pymobilenet.parity.curves import Curves
 from pymobilenet.parity.judge import Divergence, Flips, Row, Verdict
+from pymobilenet.parity.kinks import Exercised
 from pymobilenet.parity.lockstep import LockstepResult
 from pymobilenet.parity.plots import write_loss_curves
 from pymobilenet.parity.recording import Recording
@@ -39,6 +40,7 @@ class ScenarioResult:
         gradients: The median distance of a gradient.
         activations: Activation -> distance.
         accuracies: In float32, the activations of each backend beside torch's.
+        kinks: Which kinks the oracle's values passed, for each activation.
         compute_options: Backend -> `Model.compute_options`, for models that were run.
     """
 
@@ -49,6 +51,7 @@ class ScenarioResult:
     gradients: dict[str, float]
     activations: dict[str, dict[str, float]]
     accuracies: list[Accuracy] = field(default_factory=list)
+    kinks: list[Exercised] = field(default_factory=list)
     compute_options: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
@@ -190,6 +193,7 @@ def _scenario(result: ScenarioResult) -> dict[str, Any]:
         "logits_row_error": result.logits,
         "median_gradient_error": result.gradients,
         "activation_errors": result.activations,
+        "kinks": [asdict(one) for one in result.kinks],
         "activation_accuracy": {one.backend: _accuracy(one) for one in result.accuracies},
         "computed_by": result.compute_options,
         "levels": [_verdict(verdict) for verdict in result.verdicts],

@@ -18,6 +18,7 @@ from pymobilenet.parity.figures import activation_errors, median_gradient, row_e
 from pymobilenet.parity.floors import Floors, Program, floors, program, with_unmasked
 from pymobilenet.parity.handover import AFTER, BEFORE, HANDOVERS, hand_over, optimizer_name
 from pymobilenet.parity.judge import Row, compare_observations, flips, is_doubtful, verdicts
+from pymobilenet.parity.kinks import exercised_kinks
 from pymobilenet.parity.lockstep import lockstep
 from pymobilenet.parity.observe import Observations, observe
 from pymobilenet.parity.recording import (
@@ -286,4 +287,12 @@ def _result(
         gradients={name: median_gradient(*two) for name, two in pairs.items()},
         activations=activations,
         accuracies=accuracies,
+        kinks=exercised_kinks(
+            {
+                key.name: values
+                for key, values in reference.observations.items()
+                if key.quantity == "train"
+            },
+            scenario.config.activation,
+        ),
     )

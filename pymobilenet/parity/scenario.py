@@ -12,6 +12,7 @@ from pymobilenet.architecture import parameter_shapes
 from pymobilenet.backends.base import Model
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.data import Dataset
+from pymobilenet.parity.kinks import past_kinks
 from pymobilenet.philox import Stream, raw_words, uniform64
 from pymobilenet.training import Batches
 from pymobilenet.weights import OPTIMIZER_STEP, State, initial_state
@@ -70,7 +71,7 @@ class Scenario:
         arrays = [batches.at(step) for step in range(self.steps)]
         return Inputs(
             config=self.config,
-            state=start_state(self.config, self.seed, self.dtype),
+            state=past_kinks(start_state(self.config, self.seed, self.dtype), self.config),
             images=tuple(batch.images for batch in arrays),
             labels=tuple(batch.labels for batch in arrays),
         )
