@@ -83,10 +83,10 @@ class BiasedVariance(Wrapper):
         before = self.inner.get_state()
         result = super()._step(images, labels, rate, masks)
         after = self.inner.get_state()
-        count, size = len(images), images.shape[2]
+        count, (rows, columns) = len(images), images.shape[2:]
         for layer in layers(self.config):
-            size = layer.output_size(size)
-            values = count * size * size
+            rows, columns = layer.output_size(rows), layer.output_size(columns)
+            values = count * rows * columns
             name = f"{layer.name}.norm.running_var"
             decayed = (1 - self.config.norm_momentum) * before[name].astype(np.float64)
             biased = decayed + (after[name] - decayed) * (values - 1) / values
@@ -106,7 +106,8 @@ class LessExact(Wrapper):
         values = super()._activations(images, train, masks)
         state = {name: tensor.astype(np.float64) for name, tensor in self.get_state().items()}
         oracle = backend("numpy").from_state(self.config, state)
-        exact = oracle.activations(images.astype(np.float64), train)
+        images, _, masks = Batch(images, images, masks).astype(np.float64)
+        exact = oracle.activations(images, train, masks)
         return {
             name: (exact[name] + self.factor * (value - exact[name])).astype(self.dtype)
             for name, value in values.items()
@@ -229,10 +230,10 @@ class ShiftedLabels(Wrapper):
     """
 
     def _loss_and_grads(self, images, labels, masks):
-        return super()._loss_and_grads(images, np.roll(labels, 1), masks)
+        return super()._loss_and_grads(images, np.roll(labels, 1, axis=0), masks)
 
     def _step(self, images, labels, rate, masks):
-        return super()._step(images, np.roll(labels, 1), rate, masks)
+        return super()._step(images, np.roll(labels, 1, axis=0), rate, masks)
 
 
 def keras_eps(model):

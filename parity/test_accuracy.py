@@ -59,11 +59,11 @@ def test_a_backend_that_is_less_exact_than_torch_is_named(lab, is_leader):
 
 def test_a_backend_as_exact_as_torch_passes(lab):
     other = faults.LessExact(lab.build("torch", "float32"), factor=1.3)
-    report = lab.levels("float32", torch=lab.build("torch", "float32"), other=other)
+    report = lab.levels("float32", other=other)
     assert_agree(report)
     assert [one.backend for one in report.scenarios[0].accuracies] == ["torch", "other"]
 
 
 def test_the_oracle_has_nothing_to_judge_float64_by(lab):
-    models = {name: lab.build(name, "float64") for name in ("torch", "numpy")}
-    assert lab.levels("float64", **models).scenarios[0].accuracies == []
+    report = lab.levels("float64", other=lab.build("numpy", "float64"))
+    assert report.scenarios[0].accuracies == []

@@ -26,7 +26,7 @@ from lab import (
 @by_fault
 def test_a_follower_with_a_fault_is_found(lab, name, dtype, fault):
     follower = fault.plant(lab.build(name, dtype))
-    report = lab.levels(dtype, torch=lab.build("torch", dtype), faulty=follower)
+    report = lab.levels(dtype, faulty=follower)
     assert_divergence(report, fault.levels, "faulty")
 
 
@@ -48,14 +48,14 @@ def test_a_leader_with_shifted_labels_does_not_hide_in_float32_either(lab):
 @by_backend
 def test_a_float32_eps_is_found_in_float64(lab, name):
     follower = faults.float32_eps(lab.build(name, "float64"))
-    report = lab.levels("float64", torch=lab.build("torch", "float64"), faulty=follower)
+    report = lab.levels("float64", faulty=follower)
     assert_divergence(report, FLOAT32_EPS.levels, "faulty")
     assert 10 < report.verdicts[1].rows[1].ratio < 1000  # two units of float32 off, no more
 
 
 def test_a_float32_eps_is_no_fault_in_float32(lab):
     follower = faults.float32_eps(lab.build("torch", "float32"))
-    assert_agree(lab.levels("float32", torch=lab.build("torch", "float32"), other=follower))
+    assert_agree(lab.levels("float32", other=follower))
 
 
 @by_dtype

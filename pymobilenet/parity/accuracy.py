@@ -106,7 +106,7 @@ def torch_errors(
     model = backend("torch").build(
         scenario.config, dtype=scenario.dtype, memory_format=memory_format
     )
-    outputs = observe_outputs(model, reference.inputs, reference.masks)
+    outputs = observe_outputs(model, reference.inputs)
     return activation_errors(transform(outputs), transform(reference.observations))
 
 

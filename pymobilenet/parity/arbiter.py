@@ -15,7 +15,6 @@ import numpy as np
 
 from pymobilenet.backends import backend
 from pymobilenet.backends.base import Model
-from pymobilenet.backends.batch import Batch
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.parity.curves import Curves, relative
 from pymobilenet.parity.judge import Row, key_distance
@@ -34,33 +33,16 @@ def build_oracle(config: MobileNetConfig) -> Model:
     return backend("numpy").build(config, dtype="float64")
 
 
-def exact(array: np.ndarray) -> np.ndarray:
-    """Return floating-point values as float64, and all others unchanged.
-
-    Args:
-        array: Of any shape and dtype.
-    """
-    array = np.asarray(array)
-    return array.astype(np.float64) if array.dtype.kind == "f" else array
-
-
 def exact_state(state: State) -> State:
     """Return a state in float64.
 
     Args:
         state: Name -> array; ``optimizer.step`` stays an integer.
     """
-    return {name: exact(tensor) for name, tensor in state.items()}
-
-
-def exact_batch(batch: Batch) -> Batch:
-    """Return a batch in float64; labels and masks that are integers stay so.
-
-    Args:
-        batch: Images (N, C, H, W), labels (N,) or (N, classes), and masks.
-    """
-    masks = {name: exact(mask) for name, mask in batch.masks.items()}
-    return Batch(exact(batch.images), exact(batch.labels), masks)
+    return {
+        name: tensor.astype(np.float64) if tensor.dtype.kind == "f" else tensor
+        for name, tensor in state.items()
+    }
 
 
 def exact_inputs(inputs: StepInputs) -> StepInputs:
@@ -69,8 +51,7 @@ def exact_inputs(inputs: StepInputs) -> StepInputs:
     Args:
         inputs: In either dtype.
     """
-    start, batch = exact_state(inputs.start), exact_batch(inputs.batch)
-    return inputs._replace(start=start, batch=batch)
+    return inputs._replace(start=exact_state(inputs.start), batch=inputs.batch.astype("float64"))
 
 
 def oracle_step(config: MobileNetConfig, inputs: StepInputs) -> Observations:
@@ -137,7 +118,7 @@ def arbitrate_curves(curves: Curves, start: State, batches: Batches) -> Curves:
     loss: Any = np.nan
     with np.errstate(all="ignore"):
         for number in range(step + 1):
-            images, labels, masks = exact_batch(batches.at(number))
+            images, labels, masks = batches.at(number).astype("float64")
             loss = oracle.step(images, labels, rate_at(batches.train, number), masks)[0]
     errors = [float(relative(losses[step], loss)) for losses in curves.losses]
     return replace(curves, culprit=curves.names[int(np.argmax(errors))])

@@ -25,10 +25,12 @@ DIRECTIONS = {
     "eval": "forward",
     "train": "forward",
     "predict": "forward",
+    "frozen": "forward",
     "loss": "forward",
     "free_loss": "forward",
     "grad": "backward",
     "free_grad": "backward",
+    "initial": "hand-over",
     "handed": "hand-over",
 }
 """Quantity -> the phase of a step that computes it; other quantities belong to the update."""

@@ -11,7 +11,13 @@ import numpy as np
 from pymobilenet.backends.base import Model
 from pymobilenet.backends.batch import Batch
 from pymobilenet.parity.arbiter import arbitrate, oracle_activations, oracle_step
-from pymobilenet.parity.floors import Program, distance, floors, move_parameters
+from pymobilenet.parity.floors import (
+    Program,
+    distance,
+    floors,
+    move_parameters,
+    perturbed_batch,
+)
 from pymobilenet.parity.judge import (
     Divergence,
     Row,
@@ -20,7 +26,7 @@ from pymobilenet.parity.judge import (
     first_outside,
 )
 from pymobilenet.parity.observe import Key, Observations, activations_by_micro_batch
-from pymobilenet.parity.steps import StepInputs, perturbed_batch
+from pymobilenet.parity.steps import StepInputs
 from pymobilenet.parity.tolerances import USUAL_RATIO
 from pymobilenet.weights import State
 

@@ -31,17 +31,13 @@ from pymobilenet.parity.recording import (
 )
 from pymobilenet.parity.reference import Reference, compute_reference
 from pymobilenet.parity.report import ParityReport, ScenarioResult
-from pymobilenet.parity.scenario import WORKING_RECIPES, Scenario
+from pymobilenet.parity.scenario import STANDARD_CONFIGS, WORKING_RECIPES, Scenario, resized
 from pymobilenet.parity.tolerances import FIRST_DRAWS
 from pymobilenet.training import Batches
 from pymobilenet.weights import initial_state
 
-STANDARD_CONFIGS = tuple(
-    MobileNetConfig(width_mult=w, resolution=32, num_classes=100, stem_stride=s)
-    for w in (0.25, 1.0)
-    for s in (1, 2)
-)
-"""The default nets of levels 0 to 3."""
+QUICK_STEPS = 5
+"""Steps of each run of level 4 by default."""
 
 Progress = Callable[[str, int], Callable[[], None]]
 """Receives the title of a part of the work and its number of steps, and returns the function to
@@ -56,7 +52,7 @@ def no_progress(_title: str, _total: int) -> Callable[[], None]:
 def run_parity(
     names: Sequence[str | Backend],
     data: Dataset,
-    steps: int = 200,
+    steps: int = QUICK_STEPS,
     dtypes: Iterable[str] = ("float64", "float32"),
     configs: Sequence[MobileNetConfig] = STANDARD_CONFIGS,
     seed: int = 0,
@@ -71,10 +67,10 @@ def run_parity(
     Args:
         names: Two backends or their names, such as ``("torch", "julia")``. The first is the leader:
             floors and envelopes are measured with it.
-        data: Training images. CIFAR-100 or synthetic images of the configs' size.
+        data: Training images, such as CIFAR-100's. They are brought to `scenario.IMAGE_SIZE`.
         steps: Steps of each run of level 4; with 0, levels 4 and 6 are left out.
         dtypes: float64, float32 or both.
-        configs: Nets for square images of `data`.
+        configs: The nets; levels 4 and 6 use the first.
         seed: Of weights and batches.
         progress: Is called at the start of each part of the work.
 
@@ -107,8 +103,9 @@ def run_parity(
             report.scenarios.append(compare_live(scenario, pair, data))
             advance()
     if steps:
-        _level4(report, pair, data, steps, seed, configs[0], progress)
-        _level6(report, pair, data, seed, configs[0], progress)
+        images = resized(data)
+        _level4(report, pair, images, steps, seed, configs[0], progress)
+        _level6(report, pair, images, seed, configs[0], progress)
     return report
 
 
@@ -140,10 +137,10 @@ def compare_models(reference: Reference, models: Mapping[str, Model]) -> Scenari
     Returns:
         The compared quantities and the verdict.
     """
-    inputs, masks = reference.inputs, reference.masks
-    by_name = {name: observe(model, inputs, masks) for name, model in models.items()}
-    programs = [program(model, inputs, masks, by_name[name]) for name, model in models.items()]
-    return _result(reference, by_name, programs)
+    inputs = reference.inputs
+    by_name = {name: observe(model, inputs) for name, model in models.items()}
+    programs = [program(model, inputs, by_name[name]) for name, model in models.items()]
+    return compare_programs(reference, by_name, programs)
 
 
 def replay(
@@ -172,16 +169,17 @@ def replay(
         scenario = recording.scenario
         advance = progress(f"levels 0-3, {scenario.name}", 1)
         reference = compute_reference(scenario, data)
-        inputs, masks = reference.inputs, reference.masks
-        check_inputs(recording, inputs, masks)
+        inputs = reference.inputs
+        check_inputs(recording, inputs)
         model = live.build(scenario.config, dtype=scenario.dtype)
-        by_name = {name: subsample(observe(model, inputs, masks)), "julia": recording.observations}
-        programs = [program(model, inputs, masks, by_name[name], transform=subsample)]
-        report.scenarios.append(_result(reference, by_name, programs, subsample))
+        by_name = {name: subsample(observe(model, inputs)), "julia": recording.observations}
+        programs = [program(model, inputs, by_name[name], transform=subsample)]
+        report.scenarios.append(compare_programs(reference, by_name, programs, subsample))
         advance()
         for title, recorded_losses in recording.curves.items():
             train = CURVE_RECIPES[title]
-            batches = Batches(data, train, scenario.config, scenario.dtype)
+            images = resized(data, scenario.image_size)
+            batches = Batches(images, train, scenario.config, scenario.dtype)
             label = _title(title, train, scenario)
             advance = progress(f"level 4, {label}", (1 + FIRST_DRAWS) * CURVE_STEPS)
             losses = free_losses(model, inputs.state, batches, CURVE_STEPS, advance=advance)
@@ -250,15 +248,22 @@ def _title(title: str, train: TrainConfig, scenario: Scenario) -> str:
     return f"{title}, {train.optimizer} {train.rate:g}, batch {train.batch_size}, {scenario.name}"
 
 
-def _result(
+def compare_programs(
     reference: Reference,
     by_name: dict[str, Observations],
     programs: Sequence[Program],
     transform: Callable[[Observations], Observations] = lambda observations: observations,
 ) -> ScenarioResult:
-    """Compare two backends with the oracle; the first of the programs is the leader.
+    """Compare levels 0 to 3 of two programs with the oracle.
 
-    The observations of both are already transformed.
+    Args:
+        reference: The oracle's run of the scenario.
+        by_name: Name -> observations, already transformed; the leader's first.
+        programs: The leader, and others that may widen floors.
+        transform: Is applied to the oracle's and torch's observations before they are compared.
+
+    Returns:
+        The compared quantities and the verdict.
     """
     scenario, oracle = reference.scenario, transform(reference.observations)
 

@@ -11,14 +11,11 @@ from pymobilenet.backends.base import Model
 from pymobilenet.backends.batch import Batch
 from pymobilenet.config import TrainConfig
 from pymobilenet.parity.floors import (
-    IMAGES_INDEX,
     Floors,
     Program,
-    draw_order,
     floors,
     move_parameters,
-    move_ulps,
-    permute,
+    perturbed_batch,
     quick_floors,
 )
 from pymobilenet.parity.judge import Row, compare_observations, is_doubtful
@@ -125,12 +122,3 @@ def compare_step(
     if all(row.ratio <= USUAL_RATIO for row in rows):
         return rows
     return rows_by(floors(leading, map(program, others), first.dtype, doubtful))
-
-
-def perturbed_batch(
-    batch: Batch, train: TrainConfig, step: int, draw: int
-) -> tuple[Batch, np.ndarray]:
-    """Return the batch of one draw, permuted and its images moved, and the order (N,)."""
-    order = draw_order(draw, step, len(batch.images), train.accumulate)
-    images = move_ulps(batch.images[order], draw, IMAGES_INDEX + step)
-    return Batch(images, batch.labels[order], permute(batch.masks, order)), order
