@@ -1,26 +1,32 @@
 """The comparisons of the `parity` command, with models instead of names of backends.
 
-`PLANTED` is what is planted, and where levels 0 to 3 and lockstep have to see it begin.
+The oracle's results and those of correct torch models are computed once for all tests. `PLANTED` is
+what is planted, and where levels 0 to 3 and lockstep have to see it begin.
 """
 
+import functools
 from typing import NamedTuple
 
 import faults
 import pytest
 
 from pymobilenet import TrainConfig, backend
+from pymobilenet.parity.arbiter import arbitrate_curves
 from pymobilenet.parity.curves import free_curves
+from pymobilenet.parity.floors import Program, program
 from pymobilenet.parity.handover import hand_over
 from pymobilenet.parity.lockstep import lockstep
+from pymobilenet.parity.observe import observe
+from pymobilenet.parity.reference import compute_reference
 from pymobilenet.parity.report import ParityReport
-from pymobilenet.parity.run import compare_models
-from pymobilenet.parity.scenario import start_state
+from pymobilenet.parity.run import compare_models, compare_programs
+from pymobilenet.parity.scenario import IMAGE_SIZE, Scenario, resized, start_state
 from pymobilenet.training import Batches
 from pymobilenet.weights import initial_state
 
-SGD = TrainConfig(optimizer="sgd", rate=0.1, batch_size=16)
-ADAM = TrainConfig(optimizer="adam", rate=1e-3, batch_size=16)
-CALM = TrainConfig(optimizer="adam", rate=1e-4, batch_size=16)
+SGD = TrainConfig(optimizer="sgd", rate=0.1, batch_size=15)
+ADAM = TrainConfig(optimizer="adam", rate=1e-3, batch_size=15)
+CALM = TrainConfig(optimizer="adam", rate=1e-4, batch_size=15)
 
 FAULTY = ["torch", pytest.param("julia", marks=pytest.mark.julia)]
 DTYPES = ("float64", "float32")
@@ -90,8 +96,23 @@ by_optimizer = pytest.mark.parametrize("train", [SGD, ADAM], ids=lambda train: t
 class Lab:
     """Runs the engine on models and gives its report."""
 
-    def __init__(self, config, images, references):
-        self.config, self.images, self.references = config, images, references
+    def __init__(self, config, data, image_size=IMAGE_SIZE):
+        self.config, self.data, self.image_size = config, data, image_size
+        self.images = resized(data, image_size)
+        self.reference = functools.cache(self._reference)
+        self.torch = functools.cache(self._torch)
+
+    def _reference(self, dtype):
+        """The oracle's run of the scenario."""
+        scenario = Scenario(self.config, dtype, image_size=self.image_size)
+        return compute_reference(scenario, self.data)
+
+    def _torch(self, dtype):
+        """The observations of a correct torch model, and its program, whose draws are kept."""
+        model, inputs = self.build("torch", dtype), self.reference(dtype).inputs
+        observations = observe(model, inputs)
+        base, draw = vars(program(model, inputs, observations)).values()
+        return observations, Program(base, functools.cache(draw))
 
     def build(self, name, dtype, **options):
         return backend(name).build(self.config, dtype=dtype, **options)
@@ -103,8 +124,15 @@ class Lab:
         return Batches(self.images, train, self.config, dtype)
 
     def levels(self, dtype, **models):
-        report = self.report()
-        report.scenarios.append(compare_models(self.references[dtype], models))
+        """Levels 0 to 3 of two models; of a correct torch model, the leader, and of one."""
+        report, reference = self.report(), self.reference(dtype)
+        if len(models) == 2:
+            report.scenarios.append(compare_models(reference, models))
+            return report
+        ((name, model),) = models.items()
+        by_name = {"torch": self.torch(dtype)[0], name: observe(model, reference.inputs)}
+        programs = [self.torch(dtype)[1], program(model, reference.inputs, by_name[name])]
+        report.scenarios.append(compare_programs(reference, by_name, programs))
         return report
 
     def lockstep(self, train, leader, follower, *replicas, steps=STEPS):
@@ -129,7 +157,8 @@ class Lab:
         batches = self.batches(train, leader.dtype)
         start = initial_state(self.config, 0, leader.dtype)
         names, models = ("leader", "follower"), (leader, follower)
-        report.curves.append(free_curves("free", names, models, start, batches, steps))
+        curves = free_curves("free", names, models, start, batches, steps)
+        report.curves.append(arbitrate_curves(curves, start, batches))
         return report
 
 

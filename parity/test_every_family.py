@@ -8,8 +8,9 @@ import pytest
 from lab import FAULTY, PLANTED, Lab, Place, assert_agree, assert_divergence
 
 from pymobilenet import MobileNetConfig, backend
+from pymobilenet.backends.batch import Batch
 from pymobilenet.parity import Scenario
-from pymobilenet.parity.reference import compute_reference, compute_reference_for
+from pymobilenet.parity.reference import compute_reference_for
 from pymobilenet.parity.run import compare_models
 from pymobilenet.parity.scenario import Inputs, start_state
 
@@ -39,12 +40,12 @@ def random_reference(config, dtype, batch_size):
     """Run the oracle on random images of SIZE."""
     rng = np.random.default_rng(0)
     shape = (batch_size, config.in_channels, *SIZE)
-    steps = range(2)
+    images = rng.standard_normal(shape).astype(np.float32).astype(dtype)
+    labels = rng.integers(0, config.num_classes, batch_size)
     inputs = Inputs(
         config=config,
         state=start_state(config, 0, dtype),
-        images=tuple(rng.standard_normal(shape).astype(np.float32).astype(dtype) for _ in steps),
-        labels=tuple(rng.integers(0, config.num_classes, batch_size) for _ in steps),
+        batches={"sgd": (Batch(images, labels, {}),), "adam": ()},
     )
     return compute_reference_for(Scenario(config, dtype, batch_size), inputs)
 
@@ -124,24 +125,20 @@ SECOND = {  # planted in block 5, the third of 32 channels
 
 @pytest.fixture(scope="session")
 def v2(images):
-    references = {
-        dtype: compute_reference(Scenario(V2, dtype, batch_size=16), images) for dtype in DTYPES
-    }
-    return Lab(V2, images, references)
+    return Lab(V2, images, image_size=SIZE)
 
 
 @pytest.mark.parametrize("name", FAULTY)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_correct_v2_agrees_on_all_levels(v2, dtype, name):
-    models = {"torch": v2.build("torch", dtype), "other": faults.Wrapper(v2.build(name, dtype))}
-    assert_agree(v2.levels(dtype, **models))
+    assert_agree(v2.levels(dtype, other=faults.Wrapper(v2.build(name, dtype))))
 
 
 @pytest.mark.parametrize("name", FAULTY)
 @pytest.mark.parametrize("fault", PLANTED.values(), ids=PLANTED)
 def test_every_fault_is_found_in_v2_too(v2, name, fault):
     faulty = fault.plant(v2.build(name, "float64"))
-    report = v2.levels("float64", torch=v2.build("torch", "float64"), faulty=faulty)
+    report = v2.levels("float64", faulty=faulty)
     assert_divergence(report, fault.levels, "faulty")
 
 
@@ -149,8 +146,8 @@ def test_every_fault_is_found_in_v2_too(v2, name, fault):
 @pytest.mark.parametrize("fault", SECOND)
 def test_a_fault_that_only_v2_can_have_is_found(v2, dtype, fault):
     plant, index = SECOND[fault]
-    models = {"torch": v2.build("torch", dtype), "faulty": plant(v2.build("torch", dtype), 5)}
-    assert_divergence(v2.levels(dtype, **models), index, "faulty")
+    faulty = plant(v2.build("torch", dtype), 5)
+    assert_divergence(v2.levels(dtype, faulty=faulty), index, "faulty")
 
 
 @pytest.mark.julia
@@ -158,6 +155,6 @@ def test_a_fault_that_only_v2_can_have_is_found(v2, dtype, fault):
 def test_a_fault_that_only_v2_can_have_is_found_in_julia(v2, name):
     """A model reports the activations of its config: one too many shows in the sum after it."""
     faulty = faults.julia_fault(name)(v2.build("julia", "float64"), 5)
-    report = v2.levels("float64", torch=v2.build("torch", "float64"), faulty=faulty)
+    report = v2.levels("float64", faulty=faulty)
     first = report.first_divergence
     assert (first.level, first.name, first.backend) == (1, "blocks.5.add", "faulty")

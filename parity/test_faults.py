@@ -26,7 +26,7 @@ from lab import (
 @by_fault
 def test_a_follower_with_a_fault_is_found(lab, name, dtype, fault):
     follower = fault.plant(lab.build(name, dtype))
-    report = lab.levels(dtype, torch=lab.build("torch", dtype), faulty=follower)
+    report = lab.levels(dtype, faulty=follower)
     assert_divergence(report, fault.levels, "faulty")
 
 
@@ -48,14 +48,14 @@ def test_a_leader_with_shifted_labels_does_not_hide_in_float32_either(lab):
 @by_backend
 def test_a_float32_eps_is_found_in_float64(lab, name):
     follower = faults.float32_eps(lab.build(name, "float64"))
-    report = lab.levels("float64", torch=lab.build("torch", "float64"), faulty=follower)
+    report = lab.levels("float64", faulty=follower)
     assert_divergence(report, FLOAT32_EPS.levels, "faulty")
     assert 10 < report.verdicts[1].rows[1].ratio < 1000  # two units of float32 off, no more
 
 
 def test_a_float32_eps_is_no_fault_in_float32(lab):
     follower = faults.float32_eps(lab.build("torch", "float32"))
-    assert_agree(lab.levels("float32", torch=lab.build("torch", "float32"), other=follower))
+    assert_agree(lab.levels("float32", other=follower))
 
 
 @by_dtype
@@ -85,7 +85,15 @@ def test_a_fault_is_found_in_lockstep(lab, name, dtype, fault):
 def test_a_leader_and_its_replica_with_a_fault_are_found_in_lockstep(lab, name, fault):
     leader, replica = (fault.plant(lab.build(name, "float64")) for _ in range(2))
     follower = lab.build("torch", "float64")
-    assert_divergence(lab.lockstep(SGD, leader, follower, replica, steps=2), fault.lockstep)
+    report = lab.lockstep(SGD, leader, follower, replica, steps=2)
+    assert_divergence(report, fault.lockstep, "leader")
+
+
+def test_a_leader_with_a_fault_is_named_in_float32_lockstep(lab):
+    fault = PLANTED["rate 1 % off"]
+    leader, replica = (fault.plant(lab.build("torch", "float32")) for _ in range(2))
+    report = lab.lockstep(SGD, leader, lab.build("torch", "float32"), replica, steps=1)
+    assert_divergence(report, fault.lockstep, "leader")
 
 
 @pytest.mark.parametrize(
@@ -102,7 +110,15 @@ def test_faults_of_torch_models_are_found_in_lockstep(lab, fault, dtype):
 def test_a_missing_block_of_the_leader_is_found_in_lockstep(lab):
     leader, replica = (MISSING_BLOCK.plant(lab.build("torch", "float64")) for _ in range(2))
     report = lab.lockstep(SGD, leader, lab.build("torch", "float64"), replica, steps=2)
-    assert_divergence(report, MISSING_BLOCK.lockstep)
+    assert_divergence(report, MISSING_BLOCK.lockstep, "leader")
+
+
+def test_a_leader_that_swaps_batches_is_named(lab):
+    batches = lab.batches(SGD, "float64")
+    leader = faults.SwappedBatches(lab.build("torch", "float64"), batches, first=1)
+    follower, replica = (lab.build("torch", "float64") for _ in range(2))
+    report = lab.lockstep(SGD, leader, follower, replica, steps=2)
+    assert_divergence(report, Place(4, "input", "batch", "images or labels", 1), "leader")
 
 
 @by_backend
@@ -165,3 +181,15 @@ def test_swapped_batches_show_in_a_calm_curve(lab, name):
     follower = faults.SwappedBatches(lab.build(name, "float64"), batches, first=2)
     report = lab.curves(CALM, lab.build("torch", "float64"), follower, steps=5)
     assert_divergence(report, Place(4, "curve", "loss", "loss", 2), "follower")
+
+
+@pytest.mark.parametrize(
+    ("plant", "step"),
+    [(faults.keras_eps, 0), (faults.RateOff, 1)],
+    ids=["norm eps 1e-3", "rate 1 % off"],
+)
+@pytest.mark.parametrize("other", ["torch", "numpy"])
+def test_a_leader_with_a_fault_is_named_in_a_calm_curve(lab, plant, step, other):
+    leader, follower = plant(lab.build("torch", "float64")), lab.build(other, "float64")
+    report = lab.curves(CALM, leader, follower, steps=3)
+    assert_divergence(report, Place(4, "curve", "loss", "loss", step), "leader")

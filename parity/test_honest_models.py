@@ -18,14 +18,12 @@ by_other = pytest.mark.parametrize("other", OTHERS)
 
 @by_other
 def test_honest_models_agree_on_all_levels(lab, other):
-    models = {"torch": lab.build("torch", "float64"), "other": honest(lab, other, "float64")}
-    assert_agree(lab.levels("float64", **models))
+    assert_agree(lab.levels("float64", other=honest(lab, other, "float64")))
 
 
 @by_backend
 def test_honest_models_agree_on_all_levels_in_float32(lab, name):
-    models = {"torch": lab.build("torch", "float32"), "other": honest(lab, name, "float32")}
-    assert_agree(lab.levels("float32", **models))
+    assert_agree(lab.levels("float32", other=honest(lab, name, "float32")))
 
 
 @by_optimizer

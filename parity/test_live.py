@@ -42,10 +42,10 @@ def test_a_recording_is_what_julia_computes_today(recording):
     scenario = recording.scenario
     reference = compute_reference(scenario, recording_images())
     julia = backend("julia").build(scenario.config, dtype=scenario.dtype)
-    fresh = subsample(observe(julia, reference.inputs, reference.masks))
+    fresh = subsample(observe(julia, reference.inputs))
     torch = backend("torch").build(scenario.config, dtype=scenario.dtype)
-    base = subsample(observe(torch, reference.inputs, reference.masks))
-    leader = program(torch, reference.inputs, reference.masks, base, transform=subsample)
+    base = subsample(observe(torch, reference.inputs))
+    leader = program(torch, reference.inputs, base, transform=subsample)
 
     def rows_by(allowed):
         by_name = {"fresh": fresh, "recorded": recording.observations}

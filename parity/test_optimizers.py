@@ -10,12 +10,12 @@ from lab import Place, assert_agree, assert_divergence, by_backend
 from pymobilenet import TrainConfig
 from pymobilenet.config import OPTIMIZERS, SCHEDULES
 
-STEPS = {"float64": 50, "float32": 5}
-BATCH = {"batch_size": 16, "steps": 50}
+STEPS = {"float64": 15, "float32": 5}
+BATCH = {"batch_size": 15, "steps": 15}
 
 RECIPES = {
     "sgd, ema": TrainConfig(
-        rate=0.05, ema_decay=0.99, schedule="milestones", milestones=(20, 40), **BATCH
+        rate=0.05, ema_decay=0.99, schedule="milestones", milestones=(5, 10), **BATCH
     ),
     "nesterov, decay, clip": TrainConfig(
         rate=0.05,
@@ -23,11 +23,11 @@ RECIPES = {
         weight_decay=5e-4,
         clip_norm=1.0,
         schedule="cosine",
-        warmup_steps=5,
+        warmup_steps=3,
         **BATCH,
     ),
     "nesterov, decay, accumulated": TrainConfig(
-        rate=0.05, nesterov=True, weight_decay=5e-4, label_smoothing=0.1, accumulate=2, **BATCH
+        rate=0.05, nesterov=True, weight_decay=5e-4, label_smoothing=0.1, accumulate=3, **BATCH
     ),
     "adam, decay": TrainConfig(optimizer="adam", rate=1e-3, weight_decay=1e-4, **BATCH),
     "adamw, weights alone, smoothed": TrainConfig(
@@ -54,7 +54,7 @@ RECIPES = {
         weight_decay=4e-5,
         label_smoothing=0.1,
         schedule="step",
-        step_size=10,
+        step_size=4,
         gamma=0.94,
         **BATCH,
     ),
@@ -92,7 +92,7 @@ DECAYING = TrainConfig(rate=0.05, weight_decay=5e-4, **BATCH)
 CLIPPING = TrainConfig(rate=0.05, clip_norm=0.1, **BATCH)
 OUTSIDE = TrainConfig(optimizer="rmsprop", rate=1e-3, momentum=0, eps=1e-3, **BATCH)
 INSIDE = TrainConfig(optimizer="rmsprop_tf", rate=1e-3, momentum=0, eps=1e-3, **BATCH)
-ACCUMULATING = TrainConfig(rate=0.05, accumulate=2, **BATCH)
+ACCUMULATING = TrainConfig(rate=0.05, accumulate=3, **BATCH)
 
 PLANTED = {
     "decay forgotten on norms": (

@@ -10,7 +10,7 @@ from pymobilenet import backend
 from pymobilenet.errors import BackendUnavailable, WeightsError
 from pymobilenet.parity import Recording, Scenario, read_recordings, record
 from pymobilenet.parity.observe import Key, observe
-from pymobilenet.parity.recording import _write, inputs_digest, read_recording, subsample
+from pymobilenet.parity.recording import _write, read_recording, subsample
 from pymobilenet.parity.reference import compute_reference
 from pymobilenet.parity.run import compare_models, replay
 
@@ -23,10 +23,10 @@ def recorded(config):
     from pymobilenet.parity.recording import recording_images
 
     config = dataclasses.replace(config, num_classes=100)
-    reference = compute_reference(Scenario(config, "float64", batch_size=8), recording_images())
+    scenario = Scenario(config, "float64", batch_size=9, image_size=(17, 33))
+    reference = compute_reference(scenario, recording_images())
     model = backend("torch").build(config, dtype="float64", memory_format="channels_last")
-    observations = subsample(observe(model, reference.inputs, reference.masks))
-    digest = inputs_digest(reference.inputs, reference.masks)
+    observations, digest = subsample(observe(model, reference.inputs)), reference.inputs.digest()
     losses = {"calm": np.array([4.6, 4.5])}
     return Recording(
         "julia", reference.scenario, VERSIONS, "Linux x86_64", digest, observations, losses
@@ -76,7 +76,7 @@ def test_a_fault_in_a_recording_is_named(recorded):
     assert first.name == "blocks.3.pointwise.norm"
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"batch_size": 9}, {"dtype": "float32"}])
+@pytest.mark.parametrize("change", [{"seed": 1}, {"batch_size": 12}, {"dtype": "float32"}])
 def test_a_replay_on_another_input_is_refused(recorded, change):
     scenario = dataclasses.replace(recorded.scenario, **change)
     with pytest.raises(WeightsError, match=f"digest {recorded.digest[:16]}"):
@@ -101,7 +101,7 @@ def test_only_a_live_julia_is_recorded(references, tmp_path):
     reference = references["float64"]
     path = tmp_path / "golden.safetensors"
     with pytest.raises(BackendUnavailable, match=r"only the Julia backend.*torch"):
-        record(backend("torch"), reference.scenario, reference.inputs, reference.masks, path)
+        record(backend("torch"), reference.scenario, reference.inputs, path)
     assert not path.exists()
 
 
@@ -119,11 +119,11 @@ def test_models_are_compared_under_any_names(config, references):
     assert set(result.flips) == {"a", "b"}
     pair = "b against a"
     assert set(result.logits) == set(result.activations) == {"a", "b", pair}
-    assert result.logits["a"] < 1e-13
+    assert result.logits["a"] < 1e-11
     assert result.logits["b"] > 1e-3
     assert result.logits[pair] == pytest.approx(result.logits["b"], rel=1e-9)
     differing = {name for name, error in result.activations[pair].items() if error > 0}
-    assert differing == {"logits"}
+    assert differing == {"logits", "probabilities"}
     divergence = next(one for one in map(_divergence, result.verdicts) if one)
     assert (divergence.backend, divergence.level, divergence.name) == ("b", 1, "logits")
 

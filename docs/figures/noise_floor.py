@@ -2,7 +2,7 @@
 
     python docs/figures/noise_floor.py cifar-100-binary.tar.gz docs/noise-floor.png
 
-V1 with width multiplier 0.25 and stem stride 1, 32x32 images, 100 classes, batch 32, seed 0. Left:
+V1 with width multiplier 0.25 and stem stride 1, 100 classes, 15 images of 33x65, seed 0. Left:
 correct float32 PyTorch. Right: float64 PyTorch, correct and with two faults: images that were
 rounded to float32, and norms whose eps was (9.9999997e-06 instead of 1e-05). The figures that the
 page quotes are printed. It takes some minutes.
@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.data import open_cifar100
 from pymobilenet.parity.floors import Program, distance, floors, perturbed, unpermute
-from pymobilenet.parity.observe import Key, compute_shared_masks
+from pymobilenet.parity.observe import Key, with_masks
 from pymobilenet.parity.scenario import Scenario
 
 CONFIG = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=100, stem_stride=1)
@@ -27,11 +27,11 @@ RTOL = 1e-5
 ALLOWED = 10  # floors
 
 
-def observe(model, inputs, masks):
+def observe(model, inputs):
     """Activations in training mode, then gradients with the oracle's masks, in backward order."""
     inputs.load_into(model)
-    activations = model.activations(inputs.images[0], train=True)
-    _, grads = model.loss_and_grads(inputs.images[0], inputs.labels[0], masks.first)
+    activations = model.activations(inputs.first.images, train=True)
+    _, grads = model.loss_and_grads(*inputs.first)
     forward = {Key(1, "train", name): value for name, value in activations.items()}
     backward = {Key(2, "grad", name): np.array(grads[name]) for name in reversed(list(grads))}
     return forward | backward
@@ -43,23 +43,21 @@ def measure(dtype, data):
     Returns the number of activations, the name of each program -> its errors (tensors,), and the
     floors (tensors,).
     """
-    inputs = Scenario(CONFIG, dtype, steps=1).inputs(data)
-    exact = inputs.astype("float64")
     oracle = backend("numpy").build(CONFIG, dtype="float64")
-    masks = compute_shared_masks(oracle, exact)
-    truth = observe(oracle, exact, masks)
+    inputs = with_masks(oracle, Scenario(CONFIG, dtype, steps=1).inputs(data))
+    truth = observe(oracle, inputs.astype("float64"))
     model = backend("torch").build(CONFIG, dtype=dtype)
-    correct = observe(model, inputs, masks)
+    correct = observe(model, inputs)
     programs = {"correct": correct}
     if dtype == "float64":
         rounded = inputs.astype("float32").astype("float64")
-        programs["images rounded"] = observe(model, rounded, masks)
+        programs["images rounded"] = observe(model, rounded)
         wrong = backend("torch").build(FAULTY, dtype=dtype)
-        programs["eps rounded"] = observe(wrong, inputs, masks)
+        programs["eps rounded"] = observe(wrong, inputs)
 
     def draw(number):
-        moved, moved_masks, order = perturbed(inputs, masks, number)
-        return unpermute(observe(model, moved, moved_masks), order)
+        moved, order = perturbed(inputs, number)
+        return unpermute(observe(model, moved), order)
 
     noise = floors(Program(correct, draw), (), dtype, lambda _floors: False)
     errors = {

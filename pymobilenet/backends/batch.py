@@ -20,6 +20,15 @@ class Batch(NamedTuple):
     labels: np.ndarray
     masks: dict[str, np.ndarray]
 
+    def astype(self, dtype: np.dtype | str) -> Batch:
+        """Return the batch with floating-point arrays in `dtype`; integers are unchanged."""
+
+        def converted(array: np.ndarray) -> np.ndarray:
+            return array.astype(dtype) if array.dtype.kind == "f" else array
+
+        masks = {name: converted(mask) for name, mask in self.masks.items()}
+        return Batch(converted(self.images), converted(self.labels), masks)
+
     def micro_batch(self, number: int, count: int) -> Batch:
         """Return one of `count` equal, consecutive slices of the batch, as views.
 

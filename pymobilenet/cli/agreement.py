@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -30,6 +30,9 @@ from pymobilenet.cli.reading import (
 )
 from pymobilenet.terminal import folded_table
 
+if TYPE_CHECKING:
+    from pymobilenet.config import MobileNetConfig
+
 DTYPES = ("float64", "float32")
 
 
@@ -53,15 +56,12 @@ def parity(
         ),
     ] = "torch,julia",
     data: DataOption = None,
-    steps: Annotated[int, typer.Option(min=0, help="Steps of each training curve.")] = 200,
+    steps: Annotated[int, typer.Option(min=0, help="Steps of each training curve.")] = 5,
     report: Annotated[Path | None, typer.Option(help="Folder for JSON and plots.")] = None,
     dtype: Annotated[list[str], typer.Option(help="float64, float32")] = list(DTYPES),
-    family: Annotated[list[str], typer.Option(help="v1, v1_bottleneck, v2")] = ["v1"],
-    width_mult: Annotated[list[float], typer.Option(help="Width multipliers (alpha).")] = [
-        0.25,
-        1.0,
-    ],
-    stem_stride: Annotated[list[int], typer.Option(help="1, 2")] = [1, 2],
+    family: Annotated[list[str], typer.Option(help="v1, v1_bottleneck, v2")] = [],
+    width_mult: Annotated[list[float], typer.Option(help="Width multipliers (alpha).")] = [],
+    stem_stride: Annotated[list[int], typer.Option(help="1, 2")] = [],
     seed: Annotated[int, typer.Option(min=0, help="Of weights and batches.")] = 0,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Print tables of the details, too.")
@@ -70,11 +70,13 @@ def parity(
 ) -> None:
     """Compare two backends on CIFAR-100, level by level; status 1 if they differ.
 
+    Without `--family`, `--width-mult` and `--stem-stride`, three small nets are compared, which
+    together have every option of a model; with any of them, all combinations of their values.
+
     Where Julia is not installed and cannot be downloaded, recordings of its results are used.
     `julia,julia@PROJECT` compares two versions of Flux or Julia: PROJECT is a Julia project that
     contains MobileNets and PythonCall, and EXECUTABLE another Julia.
     """
-    from pymobilenet.config import MobileNetConfig
     from pymobilenet.data import open_cifar100
     from pymobilenet.files import make_folder
     from pymobilenet.parity import print_report, read_recordings, write_parity_report
@@ -102,14 +104,7 @@ def parity(
             result = replay(recordings, other, progress)
         else:
             images = open_cifar100(data, "train")
-            configs = [
-                MobileNetConfig(
-                    kind, width, resolution=32, num_classes=images.num_classes, stem_stride=s
-                )
-                for kind in family
-                for width in width_mult
-                for s in stem_stride
-            ]
+            configs = _configs(family, width_mult, stem_stride, images.num_classes)
             duration = describe_duration(names, configs, dtype, steps)
             errors.print(duration, soft_wrap=True, markup=False)
             pair = [backend(name, **options if name == "julia" else {}) for name in names]
@@ -122,13 +117,30 @@ def parity(
     raise typer.Exit(0 if result.passed else 1)
 
 
+def _configs(
+    family: list[str], width_mult: list[float], stem_stride: list[int], num_classes: int
+) -> list[MobileNetConfig]:
+    """Return the nets that `parity` compares."""
+    from pymobilenet.config import MobileNetConfig
+    from pymobilenet.parity import STANDARD_CONFIGS
+
+    if not (family or width_mult or stem_stride):
+        return [replace(config, num_classes=num_classes) for config in STANDARD_CONFIGS]
+    return [
+        MobileNetConfig(kind, width, resolution=32, num_classes=num_classes, stem_stride=stride)
+        for kind in family or ["v1"]
+        for width in width_mult or [0.25]
+        for stride in stem_stride or [1, 2]
+    ]
+
+
 def record(
     out: Annotated[Path, typer.Option(help="Folder for the recordings.")],
 ) -> None:
     """Run the standard scenarios in Julia, and write the results to recordings."""
     from pymobilenet.files import make_folder
     from pymobilenet.parity import record as write_recording
-    from pymobilenet.parity.observe import compute_shared_masks
+    from pymobilenet.parity.observe import with_masks
     from pymobilenet.parity.recording import STANDARD_SCENARIOS, recording_images
 
     with exit_on_error(), show_progress() as progress:
@@ -136,10 +148,9 @@ def record(
         make_folder(out)
         for scenario in STANDARD_SCENARIOS:
             advance = progress(scenario.name, 1)
-            inputs = scenario.inputs(images)
             oracle = backend("numpy").build(scenario.config, dtype="float64")
-            masks = compute_shared_masks(oracle, inputs.astype("float64"))
-            write_recording(julia, scenario, inputs, masks, out / f"{scenario.name}.safetensors")
+            inputs = with_masks(oracle, scenario.inputs(images))
+            write_recording(julia, scenario, inputs, out / f"{scenario.name}.safetensors")
             advance()
     count = len(STANDARD_SCENARIOS)
     console.print(f"Written: {count} recordings in {out}", soft_wrap=True, markup=False)

@@ -8,8 +8,8 @@ from pymobilenet.parity.diff import assert_same_model, compare, julia, load_onnx
 from pymobilenet.parity.judge import Divergence, Row, Verdict
 from pymobilenet.parity.recording import Recording, read_recording, read_recordings, record
 from pymobilenet.parity.report import ParityReport, write_parity_report
-from pymobilenet.parity.run import STANDARD_CONFIGS, run_parity
-from pymobilenet.parity.scenario import Scenario
+from pymobilenet.parity.run import run_parity
+from pymobilenet.parity.scenario import STANDARD_CONFIGS, Scenario
 from pymobilenet.parity.tables import print_report
 
 __all__ = [

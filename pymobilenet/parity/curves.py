@@ -49,6 +49,7 @@ class Curves:
         flipped: The first step in which a few activation values of the two runs lie on other sides
             of a kink; None if there is none. From there the two runs differentiate different
             functions, and steps are not compared.
+        culprit: The backend that is off, by `arbiter.arbitrate_curves`; without it, the second.
     """
 
     title: str
@@ -56,6 +57,7 @@ class Curves:
     losses: tuple[np.ndarray, np.ndarray]
     envelope: np.ndarray
     flipped: int | None = None
+    culprit: str | None = None
 
     @property
     def difference(self) -> np.ndarray:
@@ -105,9 +107,9 @@ class Curves:
         """The first step that fails; None if the curves passed."""
         if self.passed:
             return None
-        step = int(np.argmax(self.outside))
+        step, off = int(np.argmax(self.outside)), self.culprit or self.names[1]
         error, floor = float(self.difference[step]), float(self.envelope[step])
-        return Divergence(self.title, 4, "curve", "loss", "loss", step, self.names[1], error, floor)
+        return Divergence(self.title, 4, "curve", "loss", "loss", step, off, error, floor)
 
 
 def relative(losses: np.ndarray, reference: np.ndarray) -> np.ndarray:

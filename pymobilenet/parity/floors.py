@@ -8,22 +8,23 @@ place, and the largest change of each result is its floor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pymobilenet.backends.base import Model
+from pymobilenet.backends.batch import Batch
+from pymobilenet.config import TrainConfig
 from pymobilenet.parity.observe import (
     REPORTED_ONLY,
     UNMASKED,
     Key,
     Observations,
-    SharedMasks,
     observe,
 )
-from pymobilenet.parity.scenario import Inputs
+from pymobilenet.parity.scenario import WORKING_RECIPES, Inputs
 from pymobilenet.parity.tolerances import (
     DRAWS,
     FIRST_DRAWS,
@@ -76,8 +77,9 @@ def floors(
 ) -> Floors:
     """Measure the floor of every observation of the leader: its largest move over `DRAWS` draws.
 
-    Where the verdict is doubtful, the floors are measured again over `MORE_DRAWS` draws of every
-    program, because five draws are few and the leader need not be the least exact program.
+    Where the verdict is doubtful, the floors are measured again: with as many draws of the other
+    programs, because the leader need not be the least exact one, and then with `MORE_DRAWS` draws
+    of every program, because five draws are few.
 
     Args:
         leader: The program whose floors are measured.
@@ -89,16 +91,19 @@ def floors(
         A floor for each key of ``leader.base``: at least `min_floor`, and infinity for a lost
         tensor (see `max_floor`).
     """
-    moves = _largest_moves(leader, range(DRAWS))
-    result = _bound(moves, dtype)
+    moves = [_largest_moves(leader, range(DRAWS))]
+    result = _widened(moves, dtype)
     if not doubtful(result):
         return result
-    more = _largest_moves(leader, range(DRAWS, MORE_DRAWS))
-    result = _bound({key: max(move, more[key]) for key, move in moves.items()}, dtype)
-    for other in others:
-        other_moves = _largest_moves(other, range(MORE_DRAWS))
-        result = {key: widen(floor, other_moves.get(key, 0.0)) for key, floor in result.items()}
-    return result
+    programs = [leader, *others]
+    moves += [_largest_moves(other, range(DRAWS)) for other in programs[1:]]
+    result = _widened(moves, dtype)
+    if not doubtful(result):
+        return result
+    for program, largest in zip(programs, moves, strict=True):
+        more = _largest_moves(program, range(DRAWS, MORE_DRAWS))
+        largest |= {key: max(move, more[key]) for key, move in largest.items()}
+    return _widened(moves, dtype)
 
 
 def quick_floors(leader: Program, dtype: np.dtype | str) -> Floors:
@@ -114,7 +119,7 @@ def quick_floors(leader: Program, dtype: np.dtype | str) -> Floors:
     Returns:
         A floor for each key of ``leader.base``.
     """
-    return _bound(_largest_moves(leader, range(FIRST_DRAWS)), dtype)
+    return _widened([_largest_moves(leader, range(FIRST_DRAWS))], dtype)
 
 
 def widen(floor: Any, other: Any) -> Any:
@@ -141,18 +146,24 @@ def _largest_moves(program: Program, draws: Iterable[int]) -> Floors:
     return moves
 
 
-def _bound(moves: Floors, dtype: np.dtype | str) -> Floors:
-    """Raise each move to `min_floor`; replace one above `max_floor` by infinity."""
-    return {
+def _widened(moves: Sequence[Floors], dtype: np.dtype | str) -> Floors:
+    """Return floors of the largest moves of the leader, which those of other programs widen.
+
+    Each move of the leader is raised to `min_floor`; one above `max_floor` is replaced by infinity.
+    """
+    leader, *others = moves
+    result = {
         key: max(move, min_floor(dtype)) if move <= max_floor(dtype) else float("inf")
-        for key, move in moves.items()
+        for key, move in leader.items()
     }
+    for other in others:
+        result = {key: widen(floor, other.get(key, 0.0)) for key, floor in result.items()}
+    return result
 
 
 def program(
     model: Model,
     inputs: Inputs,
-    shared_masks: SharedMasks,
     base: Observations,
     transform: Callable[[Observations], Observations] = lambda observations: observations,
 ) -> Program:
@@ -160,15 +171,14 @@ def program(
 
     Args:
         model: A model of any backend.
-        inputs: The state and the batches of the scenario.
-        shared_masks: The oracle's activation masks.
+        inputs: The state and the batches of the scenario, with the oracle's activation masks.
         base: The observations of `model` in the scenario, already transformed.
         transform: Is applied to the observations of each draw before they are compared.
     """
 
     def draw(number: int) -> Observations:
-        moved, moved_masks, order = perturbed(inputs, shared_masks, number)
-        return transform(unpermute(observe(model, moved, moved_masks, unmasked=False), order))
+        moved, order = perturbed(inputs, number)
+        return transform(unpermute(observe(model, moved, unmasked=False), order))
 
     compared = {k: v for k, v in base.items() if k.quantity not in (*UNMASKED, *REPORTED_ONLY)}
     return Program(compared, draw)
@@ -187,32 +197,47 @@ def with_unmasked(floors: Floors) -> Floors:
     return floors | {Key(2, f"free_{key.quantity}", key.name): floors[key] for key in masked}
 
 
-def perturbed(
-    inputs: Inputs, shared_masks: SharedMasks, draw: int
-) -> tuple[Inputs, SharedMasks, np.ndarray]:
-    """Return the inputs and masks of one draw.
+def perturbed(inputs: Inputs, draw: int) -> tuple[Inputs, np.ndarray]:
+    """Return the inputs of one draw.
 
     Args:
         inputs: The state and the batches of a scenario.
-        shared_masks: The oracle's activation masks, by optimizer and step.
         draw: The number of the draw.
 
     Returns:
-        Inputs and masks with every batch permuted and all values moved by one unit in the last
-        place, and the order (N,) of the images of the first batch.
+        Inputs with every batch permuted and all values moved by one unit in the last place, and the
+        order (N,) of the images of `Inputs.first`.
     """
-    orders = [draw_order(draw, step, len(batch)) for step, batch in enumerate(inputs.images)]
-    images = tuple(
-        move_ulps(batch[order], draw, IMAGES_INDEX + step)
-        for step, (batch, order) in enumerate(zip(inputs.images, orders, strict=True))
-    )
-    labels = tuple(batch[order] for batch, order in zip(inputs.labels, orders, strict=True))
-    masks = {
-        name: tuple(permute(step, order) for step, order in zip(steps, orders, strict=True))
-        for name, steps in shared_masks.masks.items()
+    moved = {
+        recipe.optimizer: [
+            perturbed_batch(batch, recipe, step, draw)
+            for step, batch in enumerate(inputs.batches[recipe.optimizer])
+        ]
+        for recipe in WORKING_RECIPES
     }
-    state = move_parameters(inputs.state, draw)
-    return Inputs(inputs.config, state, images, labels), SharedMasks(masks), orders[0]
+    batches = {name: tuple(batch for batch, _ in steps) for name, steps in moved.items()}
+    _, order = moved[WORKING_RECIPES[0].optimizer][0]
+    return Inputs(inputs.config, move_parameters(inputs.state, draw), batches), order
+
+
+def perturbed_batch(
+    batch: Batch, train: TrainConfig, step: int, draw: int
+) -> tuple[Batch, np.ndarray]:
+    """Return the batch of one draw.
+
+    Args:
+        batch: The batch of a step.
+        train: The training configuration, for the number of micro-batches.
+        step: The number of the step.
+        draw: The number of the draw.
+
+    Returns:
+        The batch with its images permuted within their micro-batches and their pixels moved by one
+        unit in the last place, and the order (N,) of the images.
+    """
+    order = draw_order(draw, step, len(batch.images), train.accumulate)
+    images = move_ulps(batch.images[order], draw, IMAGES_INDEX + step)
+    return Batch(images, batch.labels[order], permute(batch.masks, order)), order
 
 
 def permute(masks: Mapping[str, np.ndarray], order: np.ndarray) -> dict[str, np.ndarray]:

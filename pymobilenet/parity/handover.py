@@ -1,16 +1,17 @@
 """Level 6, hand-over: a run starts in one backend and continues in another, by a checkpoint.
 
-After the transfer the state must be the same bytes. Then the run that was handed over and the one
-that was not both take the next steps. The follower takes the first from the state it received, with
-its own schedule and its own place in the data; before each later step it receives the leader's
-state again, so that floors are those of single steps. Curves cannot decide this level: a lost
-momentum is within the envelope of two free runs.
+Both backends set a new optimizer, whose slots must have the oracle's values. After the transfer the
+state must be the same bytes. Then the run that was handed over and the one that was not both take
+the next steps. The follower takes the first from the state it received, with its own schedule and
+its own place in the data; before each later step it receives the leader's state again, so that
+floors are those of single steps. Curves cannot decide this level: a lost momentum is within the
+envelope of two free runs.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +20,18 @@ import numpy as np
 from pymobilenet.backends.base import Model
 from pymobilenet.config import RunConfig, TrainConfig
 from pymobilenet.data import Dataset
+from pymobilenet.parity.arbiter import build_oracle, exact_state
 from pymobilenet.parity.judge import Row, Verdict, compare_observations
-from pymobilenet.parity.lockstep import StepInputs, compare_step, observe_step, take_step
-from pymobilenet.parity.observe import Key, Observations, masks_of_activations
-from pymobilenet.parity.tolerances import MAX_RATIO
+from pymobilenet.parity.locate import TakenStep, locate
+from pymobilenet.parity.observe import (
+    Key,
+    Observations,
+    activations_by_micro_batch,
+    masks_of_activations,
+)
+from pymobilenet.parity.scenario import BATCH_SIZE
+from pymobilenet.parity.steps import StepInputs, compare_step, observe_step, take_step
+from pymobilenet.parity.tolerances import MAX_RATIO, USUAL_RATIO
 from pymobilenet.training import Batches, rate_at
 from pymobilenet.training.checkpoint import (
     Checkpoint,
@@ -32,22 +41,25 @@ from pymobilenet.training.checkpoint import (
 )
 from pymobilenet.weights import State
 
-BEFORE, AFTER = 4, 5
-"""Steps before the hand-over, so that there are moments to lose, and steps after it. Where Adam
-counts from 4 to 5, a step count that is off by one changes the step by 6 %; at 10, where its two
-corrections nearly cancel, by 0.5 %, which float32 does not resolve."""
+BEFORE, AFTER = 4, 2
+"""Steps before the hand-over, so that there are moments to lose, and steps after it, so that
+schedule and data have to go on. Where Adam counts from 4 to 5, a step count that is off by one
+changes the step by 6 %; at 10, where its two corrections nearly cancel, by 0.5 %, which float32
+does not resolve."""
 
 _SGD = TrainConfig(
-    optimizer="sgd", rate=0.05, batch_size=16, steps=BEFORE + AFTER, schedule="cosine"
+    optimizer="sgd", rate=0.05, batch_size=BATCH_SIZE, steps=BEFORE + AFTER, schedule="cosine"
 )
 HANDOVERS = (
-    _SGD,
-    replace(_SGD, nesterov=True, weight_decay=5e-4),
-    replace(_SGD, optimizer="adam", rate=1e-3, ema_decay=0.9),
-    replace(_SGD, optimizer="adamw", rate=1e-3, weight_decay=0.05),
-    replace(_SGD, optimizer="rmsprop", rate=1e-4),
+    replace(_SGD, clip_norm=1.0),
+    replace(_SGD, nesterov=True, weight_decay=5e-4, accumulate=3),
+    replace(_SGD, optimizer="adam", rate=1e-3, ema_decay=0.9, label_smoothing=0.1),
+    replace(_SGD, optimizer="adamw", rate=1e-3, weight_decay=0.05, decay_all=False),
+    replace(_SGD, optimizer="rmsprop", rate=1e-4, weight_decay=1e-4),
+    replace(_SGD, optimizer="rmsprop_tf", rate=1e-3, eps=1e-3, initial_square_avg=1.0),
 )
-"""The recipes that are handed over. A cosine schedule gives every step a rate of its own."""
+"""The recipes that are handed over: every optimizer, and every option of `TrainConfig` that a
+backend implements. A cosine schedule gives every step a rate of its own."""
 
 
 def hand_over(
@@ -78,8 +90,7 @@ def hand_over(
         The verdict over the transferred bytes and over all steps after the hand-over.
     """
     batches = Batches(data, train, leader.config, leader.dtype)
-    leader.set_optimizer(train)
-    leader.set_state({**leader.get_state(), **start})
+    rows = _compare_new_slots(dict(zip(names, (leader, follower), strict=True)), train, start)
     for step in range(BEFORE):
         batch = batches.at(step)
         leader.step(batch.images, batch.labels, rate_at(train, step), batch.masks)
@@ -88,7 +99,8 @@ def hand_over(
     follower.set_optimizer(checkpoint.train)
     follower.set_state(checkpoint.file.state)
     title = f"hand-over to {names[1]}, {optimizer_name(train)}"
-    rows = _compare_bytes(leader.get_state(), follower.get_state(), names[1])
+    rows += _compare_bytes(leader.get_state(), follower.get_state(), names[1])
+    outside: list[TakenStep] = []
     follower_batches = Batches(data, checkpoint.train, follower.config, follower.dtype)
     for offset in range(AFTER):
         step = BEFORE + offset
@@ -96,7 +108,7 @@ def hand_over(
         batch = batches.at(step)
         masks = batch.masks
         if leader.dtype == np.float32:
-            values = leader.activations(batch.images, train=True)
+            values = activations_by_micro_batch(leader, batch, train.accumulate)
             masks = masks | masks_of_activations(values, leader.config.activation)
         inputs = StepInputs(start, batch._replace(masks=masks), train, step)
         follower_step = checkpoint.state.step + offset
@@ -106,13 +118,21 @@ def hand_over(
         rate = rate_at(checkpoint.train, follower_step)
         received = {names[1]: observe_step(follower, follower_batch, rate, step)}
         expected = take_step(leader, inputs)
-        rows += compare_step(expected, received, replicas, inputs, has_failed=False)
+        step_rows = compare_step(expected, received, replicas, inputs, has_failed=False)
+        rows += step_rows
+        if not outside and any(row.ratio > USUAL_RATIO for row in step_rows):
+            outside = [TakenStep(inputs, {names[0]: expected} | received, step_rows)]
         advance()
         if any(row.ratio > MAX_RATIO for row in rows):
             break  # from here on the follower's state is another one
     scenario = f"{title}, {leader.dtype}"
     at_level = [replace(row, key=row.key._replace(level=6)) for row in rows]
-    return Verdict(scenario, 6, "hand-over", tuple(at_level))
+    verdict = Verdict(scenario, 6, "hand-over", tuple(at_level))
+    divergence = verdict.first_divergence
+    if divergence is None or divergence.direction == "hand-over":
+        return verdict
+    located = locate(scenario, outside[0], leader)
+    return replace(verdict, located=replace(located, level=6))
 
 
 def optimizer_name(train: TrainConfig) -> str:
@@ -136,6 +156,20 @@ def through_checkpoint(leader: Model, state: TrainState, data: Dataset) -> Check
         digests = {"train": data.digest(), "validation": data.digest()}
         write_checkpoint(path, leader, RunConfig(), state, digests, {})
         return read_checkpoint(path)
+
+
+def _compare_new_slots(models: Mapping[str, Model], train: TrainConfig, start: State) -> list[Row]:
+    """Set a new optimizer in each model, and compare its slots with those of the oracle's."""
+
+    def new_slots(model: Model, state: State) -> Observations:
+        model.set_state(state)
+        model.set_optimizer(train)
+        slots = {k: v for k, v in model.get_state().items() if k.startswith("optimizer.")}
+        return {Key(6, "initial", name): value for name, value in slots.items()}
+
+    oracle = build_oracle(next(iter(models.values())).config)
+    by_name = {name: new_slots(model, start) for name, model in models.items()}
+    return compare_observations(new_slots(oracle, exact_state(start)), by_name, {})
 
 
 def _compare_bytes(sent: State, received: State, name: str) -> list[Row]:

@@ -7,8 +7,8 @@ first key that differs is therefore where the divergence begins.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from pymobilenet.architecture import layers
 from pymobilenet.backends.base import Model
 from pymobilenet.backends.batch import Batch, activation_masks
-from pymobilenet.config import MobileNetConfig
+from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.parity.scenario import WORKING_RECIPES, Inputs
 from pymobilenet.weights import State
 
@@ -58,25 +58,6 @@ UNMASKED = ("free_loss", "free_grad")
 """Loss and gradients without masks: compared only where no activation mask flipped."""
 
 
-@dataclass(frozen=True)
-class SharedMasks:
-    """The oracle's activation masks.
-
-    A value near 0 or 6 may fall on either side of ReLU6's kink in two correct programs, and its
-    gradient is then passed on or not. With the same masks in every backend, gradients compare.
-
-    Attributes:
-        masks: Optimizer -> for each step, activation -> boolean mask of the activation's shape.
-    """
-
-    masks: dict[str, tuple[dict[str, np.ndarray], ...]]
-
-    @property
-    def first(self) -> dict[str, np.ndarray]:
-        """The masks of the first step, which are the same for every optimizer."""
-        return next(iter(self.masks.values()))[0]
-
-
 def masks_of_activations(
     activations: Mapping[str, np.ndarray], activation: str
 ) -> dict[str, np.ndarray]:
@@ -87,7 +68,7 @@ def masks_of_activations(
         activation: The activation function: relu or relu6.
 
     Returns:
-        Name of the activation -> boolean mask of its shape (N, C, H, W).
+        Name of the activation -> uint8 mask of its shape (N, C, H, W).
     """
     return {
         name: activation_masks(activations[name.removesuffix("act") + "norm"], activation)
@@ -116,23 +97,42 @@ def activations_by_micro_batch(model: Model, batch: Batch, count: int) -> State:
     return {name: np.concatenate([one[name] for one in results]) for name in results[0]}
 
 
-def compute_shared_masks(oracle: Model, inputs: Inputs) -> SharedMasks:
-    """Take every optimizer's steps in the oracle, and return the activation masks of each.
+def with_masks(oracle: Model, inputs: Inputs) -> Inputs:
+    """Take every optimizer's steps in the oracle, and add its activation masks to the batches.
+
+    A value near 0 or 6 may fall on either side of ReLU6's kink in two correct programs, and its
+    gradient is then passed on or not. With the same masks in every backend, gradients compare.
 
     Args:
         oracle: A float64 model of the NumPy backend.
-        inputs: The state and the batches, float64.
+        inputs: The state and the batches, in either dtype.
+
+    Returns:
+        The inputs, whose batches have the activation masks of their step.
     """
-    masks = {}
-    for optimizer in WORKING_RECIPES:
-        inputs.load_into(oracle, optimizer)
-        steps = []
-        for images, labels in zip(inputs.images, inputs.labels, strict=True):
-            values = oracle.activations(images, train=True)
-            steps.append(masks_of_activations(values, inputs.config.activation))
-            oracle.step(images, labels, optimizer.rate, steps[-1])
-        masks[optimizer.optimizer] = tuple(steps)
-    return SharedMasks(masks)
+    exact = inputs.astype("float64")
+
+    def masked(recipe: TrainConfig) -> Iterator[Batch]:
+        exact.load_into(oracle, recipe)
+        steps = zip(exact.batches[recipe.optimizer], inputs.batches[recipe.optimizer], strict=True)
+        for batch, unmasked in steps:
+            values = activations_by_micro_batch(oracle, batch, recipe.accumulate)
+            masks = masks_of_activations(values, inputs.config.activation)
+            oracle.step(batch.images, batch.labels, recipe.rate, batch.masks | masks)
+            yield unmasked._replace(masks=unmasked.masks | masks)
+
+    batches = {recipe.optimizer: tuple(masked(recipe)) for recipe in WORKING_RECIPES}
+    return replace(inputs, batches=batches)
+
+
+def without_activation_masks(batch: Batch) -> Batch:
+    """Return a batch without activation masks; dropout factors remain.
+
+    Args:
+        batch: A batch with masks.
+    """
+    masks = {name: mask for name, mask in batch.masks.items() if not name.endswith(".act")}
+    return batch._replace(masks=masks)
 
 
 def join_linear_norms(tensors: Mapping[str, np.ndarray], config: MobileNetConfig) -> State:
@@ -158,46 +158,42 @@ def join_linear_norms(tensors: Mapping[str, np.ndarray], config: MobileNetConfig
     return result
 
 
-def observe(
-    model: Model, inputs: Inputs, shared_masks: SharedMasks, unmasked: bool = True
-) -> Observations:
+def observe(model: Model, inputs: Inputs, unmasked: bool = True) -> Observations:
     """Run a scenario in a model and return all that levels 0 to 3 compare.
 
     Args:
         model: A model of any backend.
-        inputs: The state and the batches.
-        shared_masks: The oracle's activation masks, for gradients and steps.
-        unmasked: Also compute loss and gradients without masks.
+        inputs: The state and the batches, with the oracle's activation masks.
+        unmasked: Also compute loss and gradients without activation masks.
 
     Returns:
         Key -> array, in the order in which a difference would arise.
     """
     inputs.load_into(model)
     results = _structure(model)
-    results |= _outputs(model, inputs, shared_masks)
-    results |= _gradients(model, inputs, shared_masks.first, "")
+    results |= _outputs(model, inputs)
+    results |= _gradients(model, inputs.first, "")
     if unmasked:
-        results |= _gradients(model, inputs, {}, "free_")
-    for optimizer in WORKING_RECIPES:
-        inputs.load_into(model, optimizer)
-        for step, masks in enumerate(shared_masks.masks[optimizer.optimizer]):
-            model.step(inputs.images[step], inputs.labels[step], optimizer.rate, masks)
-            if step == 0 and optimizer is WORKING_RECIPES[0]:
+        results |= _gradients(model, without_activation_masks(inputs.first), "free_")
+    for recipe in WORKING_RECIPES:
+        inputs.load_into(model, recipe)
+        for step, batch in enumerate(inputs.batches[recipe.optimizer]):
+            model.step(batch.images, batch.labels, recipe.rate, batch.masks)
+            if step == 0 and recipe is WORKING_RECIPES[0]:
                 results |= _statistics(model.get_state())
-            results |= _after_step(model, optimizer.optimizer, step)
+            results |= _after_step(model, recipe.optimizer, step)
     return results
 
 
-def observe_outputs(model: Model, inputs: Inputs, shared_masks: SharedMasks) -> Observations:
+def observe_outputs(model: Model, inputs: Inputs) -> Observations:
     """Run a scenario in a model and return the outputs, which level 1 compares.
 
     Args:
         model: A model of any backend.
-        inputs: The state and the batches.
-        shared_masks: The oracle's activation masks.
+        inputs: The state and the batches, with the oracle's activation masks.
     """
     inputs.load_into(model)
-    return _outputs(model, inputs, shared_masks)
+    return _outputs(model, inputs)
 
 
 def join_moments(state: State, config: MobileNetConfig) -> State:
@@ -219,14 +215,17 @@ def _structure(model: Model) -> Observations:
     }
 
 
-def _outputs(model: Model, inputs: Inputs, shared_masks: SharedMasks) -> Observations:
-    images = inputs.images[0]
+def _outputs(model: Model, inputs: Inputs) -> Observations:
+    images, _, factors = without_activation_masks(inputs.first)
     results: Observations = {}
-    for quantity, train in (("eval", False), ("train", True)):
-        values = model.activations(images, train=train)
+    for quantity, train, masks in (("eval", False, {}), ("train", True, factors)):
+        values = model.activations(images, train, masks)
         results |= {Key(1, quantity, name): tensor for name, tensor in values.items()}
-    results[Key(1, "predict", "logits")] = model.predict(images)
-    return results | _flips(values, shared_masks.first, inputs.config.activation)
+    for quantity, predict in (("predict", model.predict), ("frozen", model.freeze())):
+        # one image alone: small maps may have kernels of their own
+        logits = np.concatenate([predict(images[:1]), predict(images[1:])])
+        results[Key(1, quantity, "logits")] = logits
+    return results | _flips(values, inputs.first.masks, inputs.config.activation)
 
 
 def _flips(activations: State, masks: Mapping[str, np.ndarray], activation: str) -> Observations:
@@ -244,11 +243,9 @@ def _flips(activations: State, masks: Mapping[str, np.ndarray], activation: str)
     return results
 
 
-def _gradients(
-    model: Model, inputs: Inputs, masks: Mapping[str, np.ndarray], prefix: str
-) -> Observations:
-    loss, gradients = model.loss_and_grads(inputs.images[0], inputs.labels[0], masks)
-    grads = join_linear_norms(gradients, inputs.config)
+def _gradients(model: Model, batch: Batch, prefix: str) -> Observations:
+    loss, gradients = model.loss_and_grads(*batch)
+    grads = join_linear_norms(gradients, model.config)
     results = {Key(2, f"{prefix}loss", "loss"): np.array(loss)}
     backward = reversed(list(grads))
     return results | {Key(2, f"{prefix}grad", name): np.array(grads[name]) for name in backward}

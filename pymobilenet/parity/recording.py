@@ -8,7 +8,6 @@ for any others.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import platform
 from dataclasses import dataclass
@@ -23,30 +22,26 @@ from pymobilenet.data import Dataset, synthetic
 from pymobilenet.errors import BackendUnavailable, WeightsError
 from pymobilenet.formats import safetensors_file
 from pymobilenet.parity.curves import free_losses
-from pymobilenet.parity.observe import Key, Observations, SharedMasks, observe
-from pymobilenet.parity.scenario import Inputs, Scenario
+from pymobilenet.parity.observe import Key, Observations, observe
+from pymobilenet.parity.scenario import STANDARD_CONFIGS, Inputs, Scenario, resized
 from pymobilenet.training import Batches
 
 FORMAT = "pymobilenet-recording-1"
-MAX_ELEMENTS = 128
+MAX_ELEMENTS = 64
 """Elements that a recording holds of a larger tensor."""
 
 CURVE_STEPS = 10
 CURVE_RECIPES = {
-    "calm": TrainConfig(optimizer="adam", rate=1e-4),
-    "free": TrainConfig(optimizer="sgd", rate=0.1),
+    "calm": TrainConfig(optimizer="adam", rate=1e-4, batch_size=33, accumulate=3),
+    "free": TrainConfig(optimizer="sgd", rate=0.1, batch_size=33, label_smoothing=0.1),
 }
 """The free runs of level 4: a calm regime, in which two runs do not diverge, and a working rate."""
 
 RECORDED_CURVES = ("calm",)
 """The runs that a recording holds: at working rates, too few steps come before the first flip."""
 
-_SMALL = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=100, stem_stride=1)
-_SECOND = MobileNetConfig("v2", width_mult=0.35, resolution=32, num_classes=100)
 STANDARD_SCENARIOS = tuple(
-    Scenario(config, dtype)
-    for config in (_SMALL, dataclasses.replace(_SMALL, stem_stride=2), _SECOND)
-    for dtype in ("float64", "float32")
+    Scenario(config, dtype) for config in STANDARD_CONFIGS for dtype in ("float64", "float32")
 )
 """The scenarios that are recorded."""
 
@@ -60,7 +55,7 @@ class Recording:
         scenario: What was run.
         versions: Library -> version.
         machine: Operating system and processor architecture.
-        digest: Of the inputs (`inputs_digest`).
+        digest: Of the inputs with activation masks (`Inputs.digest`).
         observations: The results, a sample of their values (`subsample`).
         curves: Title -> losses (steps,).
     """
@@ -91,36 +86,13 @@ def _spaced(value: np.ndarray) -> np.ndarray:
     return value.ravel()[np.linspace(0, value.size - 1, MAX_ELEMENTS).astype(int)]
 
 
-def inputs_digest(inputs: Inputs, shared_masks: SharedMasks) -> str:
-    """Return the SHA-256 of all inputs of a scenario and of the oracle's masks, in hex.
-
-    Args:
-        inputs: The state and the batches of a scenario.
-        shared_masks: The oracle's activation masks.
-    """
-    hasher = hashlib.sha256(inputs.digest().encode())
-    for steps in shared_masks.masks.values():
-        for masks in steps:
-            for name in sorted(masks):
-                hasher.update(name.encode())
-                hasher.update(np.ascontiguousarray(masks[name]).data)
-    return hasher.hexdigest()
-
-
-def record(
-    backend: Backend,
-    scenario: Scenario,
-    inputs: Inputs,
-    shared_masks: SharedMasks,
-    path: str | Path,
-) -> Recording:
+def record(backend: Backend, scenario: Scenario, inputs: Inputs, path: str | Path) -> Recording:
     """Run a scenario in Julia and write the results to a file.
 
     Args:
         backend: The Julia backend.
         scenario: What to run.
-        inputs: The state and the batches of the scenario.
-        shared_masks: The oracle's activation masks.
+        inputs: The state and the batches of the scenario, with the oracle's activation masks.
         path: The file to write.
 
     Returns:
@@ -134,18 +106,19 @@ def record(
             f"only the Julia backend can be recorded. Received: {backend.name}"
         )
     model = backend.build(scenario.config, dtype=scenario.dtype)
-    observations = subsample(observe(model, inputs, shared_masks))
+    observations = subsample(observe(model, inputs))
     curves = {}
     for title in RECORDED_CURVES if scenario.dtype == "float64" else ():
         train = CURVE_RECIPES[title]
-        batches = Batches(recording_images(), train, scenario.config, scenario.dtype)
+        images = resized(recording_images(), scenario.image_size)
+        batches = Batches(images, train, scenario.config, scenario.dtype)
         curves[title] = free_losses(model, inputs.state, batches, CURVE_STEPS)
     recording = Recording(
         backend=backend.name,
         scenario=scenario,
         versions=backend.versions(),
         machine=f"{platform.system()} {platform.machine()}",
-        digest=inputs_digest(inputs, shared_masks),
+        digest=inputs.digest(),
         observations=observations,
         curves=curves,
     )
@@ -214,18 +187,17 @@ def read_recording(path: str | Path) -> Recording:
         raise WeightsError(f"{path} is not a recording of this package: {error!r}") from None
 
 
-def check_inputs(recording: Recording, inputs: Inputs, shared_masks: SharedMasks) -> None:
+def check_inputs(recording: Recording, inputs: Inputs) -> None:
     """Check that a recording was made with these inputs.
 
     Args:
         recording: The recording.
-        inputs: The state and the batches of its scenario.
-        shared_masks: The oracle's activation masks.
+        inputs: The state and the batches of its scenario, with the oracle's activation masks.
 
     Raises:
         WeightsError: The digest of the inputs is another one.
     """
-    received = inputs_digest(inputs, shared_masks)
+    received = inputs.digest()
     if received != recording.digest:
         raise WeightsError(
             f"the recording of {recording.scenario.name} was made with inputs of digest "

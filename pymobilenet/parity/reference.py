@@ -1,4 +1,4 @@
-"""The oracle's run of a scenario: its masks, which every backend receives, and its results."""
+"""The oracle's run of a scenario: its results, and the inputs that every backend receives."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pymobilenet.backends import backend
 from pymobilenet.data import Dataset
-from pymobilenet.parity.observe import Observations, SharedMasks, compute_shared_masks, observe
+from pymobilenet.parity.observe import Observations, observe, with_masks
 from pymobilenet.parity.scenario import Inputs, Scenario
 
 
@@ -16,14 +16,13 @@ class Reference:
 
     Attributes:
         scenario: What was run.
-        inputs: The state and the batches that every backend receives, in the scenario's dtype.
-        masks: The oracle's activation masks.
+        inputs: The state and the batches that every backend receives, in the scenario's dtype,
+            with the oracle's activation masks.
         observations: The oracle's results, float64.
     """
 
     scenario: Scenario
     inputs: Inputs
-    masks: SharedMasks
     observations: Observations
 
 
@@ -35,7 +34,7 @@ def compute_reference(scenario: Scenario, data: Dataset) -> Reference:
         data: Training images.
 
     Returns:
-        The inputs, the activation masks and the results.
+        The inputs with activation masks, and the results.
     """
     return compute_reference_for(scenario, scenario.inputs(data))
 
@@ -48,9 +47,8 @@ def compute_reference_for(scenario: Scenario, inputs: Inputs) -> Reference:
         inputs: The state and the batches, in the scenario's dtype.
 
     Returns:
-        The inputs, the activation masks and the results.
+        The inputs with activation masks, and the results.
     """
-    exact = inputs.astype("float64")
     oracle = backend("numpy").build(scenario.config, dtype="float64")
-    masks = compute_shared_masks(oracle, exact)
-    return Reference(scenario, inputs, masks, observe(oracle, exact, masks))
+    masked = with_masks(oracle, inputs)
+    return Reference(scenario, masked, observe(oracle, masked.astype("float64")))

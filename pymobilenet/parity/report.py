@@ -15,8 +15,10 @@ import numpy as np
 from pymobilenet.backends.base import Backend
 from pymobilenet.data import Dataset
 from pymobilenet.files import atomic_write
+from pymobilenet.parity.accuracy import Accuracy
 from pymobilenet.parity.curves import Curves
 from pymobilenet.parity.judge import Divergence, Flips, Row, Verdict
+from pymobilenet.parity.kinks import Exercised
 from pymobilenet.parity.lockstep import LockstepResult
 from pymobilenet.parity.plots import write_loss_curves
 from pymobilenet.parity.recording import Recording
@@ -37,6 +39,8 @@ class ScenarioResult:
         logits: The largest distance of an image's logits.
         gradients: The median distance of a gradient.
         activations: Activation -> distance.
+        accuracies: In float32, the activations of each backend beside torch's.
+        kinks: Which kinks the oracle's values passed, for each activation.
         compute_options: Backend -> `Model.compute_options`, for models that were run.
     """
 
@@ -46,6 +50,8 @@ class ScenarioResult:
     logits: dict[str, float]
     gradients: dict[str, float]
     activations: dict[str, dict[str, float]]
+    accuracies: list[Accuracy] = field(default_factory=list)
+    kinks: list[Exercised] = field(default_factory=list)
     compute_options: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
@@ -121,9 +127,15 @@ class ParityReport:
         return levels + self.handovers
 
     @property
+    def accuracies(self) -> list[Accuracy]:
+        """The accuracies of all scenarios in float32."""
+        return [accuracy for result in self.scenarios for accuracy in result.accuracies]
+
+    @property
     def passed(self) -> bool:
         """Whether anything was compared, and everything agrees."""
         passed = [verdict.passed for verdict in self.verdicts]
+        passed += [accuracy.passed for accuracy in self.accuracies]
         passed += [result.passed for result in self.lockstep]
         passed += [run.passed for run in self.curves]
         return bool(passed) and all(passed)
@@ -135,6 +147,7 @@ class ParityReport:
         Those of higher levels may follow from it.
         """
         candidates = [verdict.first_divergence for verdict in self.verdicts]
+        candidates += [accuracy.divergence for accuracy in self.accuracies]
         candidates += [result.divergence for result in self.lockstep]
         candidates += [run.divergence for run in self.curves]
         divergences = [divergence for divergence in candidates if divergence is not None]
@@ -180,8 +193,20 @@ def _scenario(result: ScenarioResult) -> dict[str, Any]:
         "logits_row_error": result.logits,
         "median_gradient_error": result.gradients,
         "activation_errors": result.activations,
+        "kinks": [asdict(one) for one in result.kinks],
+        "activation_accuracy": {one.backend: _accuracy(one) for one in result.accuracies},
         "computed_by": result.compute_options,
         "levels": [_verdict(verdict) for verdict in result.verdicts],
+    }
+
+
+def _accuracy(accuracy: Accuracy) -> dict[str, Any]:
+    name, ratio = accuracy.largest
+    return {
+        "verdict": "agree" if accuracy.passed else "differ",
+        "median_of_contiguous": accuracy.typical,
+        "largest": name,
+        "largest_of_either_layout": ratio,
     }
 
 
@@ -191,6 +216,8 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "title": verdict.title,
         "verdict": "agree" if verdict.passed else "differ",
         "within_10_floors": verdict.fraction_within,
+        "outside_10_floors": verdict.outside,
+        "allowed_outside_10_floors": verdict.allowed_outside,
         "worst_ratio": verdict.worst.ratio,
         "worst": verdict.worst.key.name,
         "tensors": [_row(row) for row in verdict.rows],
@@ -221,6 +248,8 @@ def _lockstep(result: LockstepResult) -> dict[str, Any]:
         **_verdict(result.verdict),
         "verdict": "agree" if result.passed else "differ",
         "within_10_floors": result.fraction_within,
+        "outside_10_floors": result.outside,
+        "allowed_outside_10_floors": result.allowed_outside,
         "steps": len(result.losses),
         "losses": result.losses,
         "worst_ratio_by_step": result.ratios,

@@ -11,13 +11,16 @@ from pymobilenet.backends.base import Backend, Model
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.data import Dataset
 from pymobilenet.errors import ConfigError
+from pymobilenet.parity.accuracy import activation_accuracies
+from pymobilenet.parity.arbiter import arbitrate_curves
 from pymobilenet.parity.curves import free_curves, free_losses, with_envelope
 from pymobilenet.parity.figures import activation_errors, median_gradient, row_error
 from pymobilenet.parity.floors import Floors, Program, floors, program, with_unmasked
 from pymobilenet.parity.handover import AFTER, BEFORE, HANDOVERS, hand_over, optimizer_name
 from pymobilenet.parity.judge import Row, compare_observations, flips, is_doubtful, verdicts
+from pymobilenet.parity.kinks import exercised_kinks
 from pymobilenet.parity.lockstep import lockstep
-from pymobilenet.parity.observe import Observations, observe, observe_outputs
+from pymobilenet.parity.observe import Observations, observe
 from pymobilenet.parity.recording import (
     CURVE_RECIPES,
     CURVE_STEPS,
@@ -28,17 +31,13 @@ from pymobilenet.parity.recording import (
 )
 from pymobilenet.parity.reference import Reference, compute_reference
 from pymobilenet.parity.report import ParityReport, ScenarioResult
-from pymobilenet.parity.scenario import WORKING_RECIPES, Scenario
+from pymobilenet.parity.scenario import STANDARD_CONFIGS, WORKING_RECIPES, Scenario, resized
 from pymobilenet.parity.tolerances import FIRST_DRAWS
 from pymobilenet.training import Batches
 from pymobilenet.weights import initial_state
 
-STANDARD_CONFIGS = tuple(
-    MobileNetConfig(width_mult=w, resolution=32, num_classes=100, stem_stride=s)
-    for w in (0.25, 1.0)
-    for s in (1, 2)
-)
-"""The default nets of levels 0 to 3."""
+QUICK_STEPS = 5
+"""Steps of each run of level 4 by default."""
 
 Progress = Callable[[str, int], Callable[[], None]]
 """Receives the title of a part of the work and its number of steps, and returns the function to
@@ -53,7 +52,7 @@ def no_progress(_title: str, _total: int) -> Callable[[], None]:
 def run_parity(
     names: Sequence[str | Backend],
     data: Dataset,
-    steps: int = 200,
+    steps: int = QUICK_STEPS,
     dtypes: Iterable[str] = ("float64", "float32"),
     configs: Sequence[MobileNetConfig] = STANDARD_CONFIGS,
     seed: int = 0,
@@ -68,10 +67,10 @@ def run_parity(
     Args:
         names: Two backends or their names, such as ``("torch", "julia")``. The first is the leader:
             floors and envelopes are measured with it.
-        data: Training images. CIFAR-100 or synthetic images of the configs' size.
+        data: Training images, such as CIFAR-100's. They are brought to `scenario.IMAGE_SIZE`.
         steps: Steps of each run of level 4; with 0, levels 4 and 6 are left out.
         dtypes: float64, float32 or both.
-        configs: Nets for square images of `data`.
+        configs: The nets; levels 4 and 6 use the first.
         seed: Of weights and batches.
         progress: Is called at the start of each part of the work.
 
@@ -104,8 +103,9 @@ def run_parity(
             report.scenarios.append(compare_live(scenario, pair, data))
             advance()
     if steps:
-        _level4(report, pair, data, steps, seed, configs[0], progress)
-        _level6(report, pair, data, seed, configs[0], progress)
+        images = resized(data)
+        _level4(report, pair, images, steps, seed, configs[0], progress)
+        _level6(report, pair, images, seed, configs[0], progress)
     return report
 
 
@@ -124,13 +124,6 @@ def compare_live(scenario: Scenario, pair: Sequence[Backend], data: Dataset) -> 
     models = {b.name: b.build(scenario.config, dtype=scenario.dtype) for b in pair}
     result = compare_models(reference, models)
     result.compute_options = {name: model.compute_options for name, model in models.items()}
-    if scenario.dtype == "float32" and "torch" in models:
-        channels_last = backend("torch").build(
-            scenario.config, dtype="float32", memory_format="channels_last"
-        )
-        outputs = observe_outputs(channels_last, reference.inputs, reference.masks)
-        errors = activation_errors(outputs, reference.observations)
-        result.activations["torch channels_last"] = errors
     return result
 
 
@@ -144,10 +137,10 @@ def compare_models(reference: Reference, models: Mapping[str, Model]) -> Scenari
     Returns:
         The compared quantities and the verdict.
     """
-    inputs, masks = reference.inputs, reference.masks
-    by_name = {name: observe(model, inputs, masks) for name, model in models.items()}
-    programs = [program(model, inputs, masks, by_name[name]) for name, model in models.items()]
-    return _result(reference.scenario, reference.observations, by_name, programs)
+    inputs = reference.inputs
+    by_name = {name: observe(model, inputs) for name, model in models.items()}
+    programs = [program(model, inputs, by_name[name]) for name, model in models.items()]
+    return compare_programs(reference, by_name, programs)
 
 
 def replay(
@@ -176,18 +169,17 @@ def replay(
         scenario = recording.scenario
         advance = progress(f"levels 0-3, {scenario.name}", 1)
         reference = compute_reference(scenario, data)
-        inputs, masks = reference.inputs, reference.masks
-        check_inputs(recording, inputs, masks)
+        inputs = reference.inputs
+        check_inputs(recording, inputs)
         model = live.build(scenario.config, dtype=scenario.dtype)
-        by_name = {name: subsample(observe(model, inputs, masks)), "julia": recording.observations}
-        programs = [program(model, inputs, masks, by_name[name], transform=subsample)]
-        report.scenarios.append(
-            _result(scenario, subsample(reference.observations), by_name, programs)
-        )
+        by_name = {name: subsample(observe(model, inputs)), "julia": recording.observations}
+        programs = [program(model, inputs, by_name[name], transform=subsample)]
+        report.scenarios.append(compare_programs(reference, by_name, programs, subsample))
         advance()
         for title, recorded_losses in recording.curves.items():
             train = CURVE_RECIPES[title]
-            batches = Batches(data, train, scenario.config, scenario.dtype)
+            images = resized(data, scenario.image_size)
+            batches = Batches(images, train, scenario.config, scenario.dtype)
             label = _title(title, train, scenario)
             advance = progress(f"level 4, {label}", (1 + FIRST_DRAWS) * CURVE_STEPS)
             losses = free_losses(model, inputs.state, batches, CURVE_STEPS, advance=advance)
@@ -195,7 +187,7 @@ def replay(
             curves = with_envelope(
                 label, (name, "julia"), both, model, inputs.state, batches, advance=advance
             )
-            report.curves.append(curves)
+            report.curves.append(arbitrate_curves(curves, inputs.state, batches))
     return report
 
 
@@ -225,7 +217,8 @@ def _level4(
         label = _title(title, train, scenario)
         advance = progress(f"level 4, {label}", (2 + FIRST_DRAWS) * steps)
         models = (leader, follower)
-        report.curves.append(free_curves(label, names, models, start, batches, steps, advance))
+        curves = free_curves(label, names, models, start, batches, steps, advance)
+        report.curves.append(arbitrate_curves(curves, start, batches))
 
 
 def _level6(
@@ -255,13 +248,24 @@ def _title(title: str, train: TrainConfig, scenario: Scenario) -> str:
     return f"{title}, {train.optimizer} {train.rate:g}, batch {train.batch_size}, {scenario.name}"
 
 
-def _result(
-    scenario: Scenario,
-    oracle: Observations,
+def compare_programs(
+    reference: Reference,
     by_name: dict[str, Observations],
     programs: Sequence[Program],
+    transform: Callable[[Observations], Observations] = lambda observations: observations,
 ) -> ScenarioResult:
-    """Compare two backends with the oracle; the first of the programs is the leader."""
+    """Compare levels 0 to 3 of two programs with the oracle.
+
+    Args:
+        reference: The oracle's run of the scenario.
+        by_name: Name -> observations, already transformed; the leader's first.
+        programs: The leader, and others that may widen floors.
+        transform: Is applied to the oracle's and torch's observations before they are compared.
+
+    Returns:
+        The compared quantities and the verdict.
+    """
+    scenario, oracle = reference.scenario, transform(reference.observations)
 
     def rows_by(floors: Floors) -> list[Row]:
         return compare_observations(oracle, by_name, with_unmasked(floors))
@@ -274,11 +278,26 @@ def _result(
     first, second = by_name
     pairs = {name: (observations, oracle) for name, observations in by_name.items()}
     pairs[f"{second} against {first}"] = (by_name[second], by_name[first])
+    activations = {name: activation_errors(*two) for name, two in pairs.items()}
+    accuracies = activation_accuracies(
+        reference, {name: activations[name] for name in by_name}, transform
+    )
+    if accuracies:
+        activations["torch channels_last"] = dict(accuracies[0].channels_last)
     return ScenarioResult(
         scenario=scenario,
         verdicts=verdicts(scenario.name, rows),
         flips={name: flips(observations) for name, observations in by_name.items()},
         logits={name: row_error(*two) for name, two in pairs.items()},
         gradients={name: median_gradient(*two) for name, two in pairs.items()},
-        activations={name: activation_errors(*two) for name, two in pairs.items()},
+        activations=activations,
+        accuracies=accuracies,
+        kinks=exercised_kinks(
+            {
+                key.name: values
+                for key, values in reference.observations.items()
+                if key.quantity == "train"
+            },
+            scenario.config.activation,
+        ),
     )

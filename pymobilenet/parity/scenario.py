@@ -1,23 +1,56 @@
-"""Scenarios: the state to start from and a few batches, the same bits in every backend."""
+"""Scenarios: the state to start from and a few batches, the same bits in every backend.
+
+The standard scenarios are small, and chosen so that no branch of a backend is left out: see
+`STANDARD_CONFIGS`, `IMAGE_SIZE`, `BATCH_SIZE` and `WORKING_RECIPES`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pymobilenet.architecture import parameter_shapes
 from pymobilenet.backends.base import Model
+from pymobilenet.backends.batch import Batch
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.data import Dataset
+from pymobilenet.parity.kinks import past_kinks
 from pymobilenet.philox import Stream, raw_words, uniform64
 from pymobilenet.training import Batches
 from pymobilenet.weights import OPTIMIZER_STEP, State, initial_state
 
-WORKING_RECIPES = (TrainConfig(optimizer="sgd", rate=0.1), TrainConfig(optimizer="adam", rate=1e-3))
-"""The recipes at working rates whose first steps level 3 compares."""
+IMAGE_SIZE = (33, 65)
+"""Rows and columns of the images. They are odd, so that pixels are left over where work is divided
+into vectors, tiles and threads; and so different that no map is square, not even the last."""
+
+BATCH_SIZE = 15
+"""Images of a batch, which two threads cannot divide equally, and neither can they the five images
+of a micro-batch."""
+
+MAX_IMAGES = 4096
+"""Images of a data set from which the batches are drawn, at most."""
+
+WORKING_RECIPES = (
+    TrainConfig(
+        optimizer="sgd", rate=0.1, batch_size=BATCH_SIZE, clip_norm=1.0, label_smoothing=0.1
+    ),
+    TrainConfig(optimizer="adam", rate=1e-3, batch_size=BATCH_SIZE, accumulate=3),
+)
+"""The recipes at working rates whose first steps level 3 compares. The whole first batch of the
+first recipe is also that of levels 1 and 2."""
+
+_SMALL = MobileNetConfig("v1", width_mult=0.3, resolution=32, num_classes=100)
+STANDARD_CONFIGS = (
+    replace(_SMALL, padding="keras", dropout=0.25, softmax=True),
+    replace(_SMALL, stem_stride=1),
+    MobileNetConfig("v2", width_mult=0.35, resolution=32, num_classes=100),
+)
+"""The nets that are compared by default; levels 4 and 6 use the first, which is the smallest. V1
+with width multiplier 0.3 has channels that no vector register divides (9, 19, 38, ..., 307), and
+with stem stride 1 more pixels than one tile of a frozen Julia model."""
 
 # Ranges of values that training would move away from 0 and 1.
 _JITTER = {
@@ -43,16 +76,19 @@ class Scenario:
         batch_size: Images in a batch, N.
         steps: Steps of level 3; 0 for the default: 1 for V2 in float32, else 2.
         seed: Of the initial weights and of the order of the images.
+        image_size: Rows and columns of the images (see `resized`).
     """
 
     config: MobileNetConfig
     dtype: str
-    batch_size: int = 32
+    batch_size: int = BATCH_SIZE
     steps: int = 0
     seed: int = 0
+    image_size: tuple[int, int] = IMAGE_SIZE
 
     def __post_init__(self) -> None:
-        """Set the default number of steps."""
+        """Set the default number of steps; JSON has lists in place of tuples."""
+        object.__setattr__(self, "image_size", tuple(self.image_size))
         if self.steps == 0:
             deep = self.config.family == "v2" and self.dtype == "float32"
             object.__setattr__(self, "steps", 1 if deep else 2)
@@ -65,14 +101,17 @@ class Scenario:
 
     def inputs(self, data: Dataset) -> Inputs:
         """Return the state and the batches, of images of `data`."""
-        train = TrainConfig(batch_size=self.batch_size, seed=self.seed)
-        batches = Batches(data, train, self.config, self.dtype)
-        arrays = [batches.at(step) for step in range(self.steps)]
+        images = resized(data, self.image_size)
+
+        def batches(recipe: TrainConfig) -> tuple[Batch, ...]:
+            train = replace(recipe, batch_size=self.batch_size, seed=self.seed)
+            drawn = Batches(images, train, self.config, self.dtype)
+            return tuple(drawn.at(step) for step in range(self.steps))
+
         return Inputs(
             config=self.config,
-            state=start_state(self.config, self.seed, self.dtype),
-            images=tuple(batch.images for batch in arrays),
-            labels=tuple(batch.labels for batch in arrays),
+            state=past_kinks(start_state(self.config, self.seed, self.dtype), self.config),
+            batches={recipe.optimizer: batches(recipe) for recipe in WORKING_RECIPES},
         )
 
 
@@ -83,25 +122,33 @@ class Inputs:
     Attributes:
         config: The net.
         state: The state to start from.
-        images: For each step, (N, C, H, W).
-        labels: For each step, (N,).
+        batches: Optimizer -> the batch of each step: images (N, C, H, W), labels (N,) or
+            (N, classes), and masks: dropout factors and, after `observe.with_masks`, the oracle's
+            activation masks.
     """
 
     config: MobileNetConfig
     state: State
-    images: tuple[np.ndarray, ...]
-    labels: tuple[np.ndarray, ...]
+    batches: dict[str, tuple[Batch, ...]]
+
+    @property
+    def first(self) -> Batch:
+        """The first batch of the first recipe, which levels 1 and 2 use."""
+        return self.batches[WORKING_RECIPES[0].optimizer][0]
 
     @property
     def dtype(self) -> np.dtype:
         """The dtype of images and state."""
-        return self.images[0].dtype
+        return self.first.images.dtype
 
     def astype(self, dtype: np.dtype | str) -> Inputs:
-        """Return the inputs with images and state in `dtype`."""
+        """Return the inputs with all floating-point arrays in `dtype`."""
         state = {name: tensor.astype(dtype) for name, tensor in self.state.items()}
-        images = tuple(batch.astype(dtype) for batch in self.images)
-        return Inputs(self.config, state, images, self.labels)
+        batches = {
+            name: tuple(batch.astype(dtype) for batch in steps)
+            for name, steps in self.batches.items()
+        }
+        return Inputs(self.config, state, batches)
 
     def load_into(self, model: Model, optimizer: TrainConfig | None = None) -> None:
         """Set the model's state and, if `optimizer` is given, its optimizer with moments.
@@ -118,14 +165,32 @@ class Inputs:
                 model.set_state({**self.state, **moments})
 
     def digest(self) -> str:
-        """Return the SHA-256 of config, state in order of its names, and batches, in hex."""
+        """Return the SHA-256 of config, state and batches, in hex; names are sorted."""
         hasher = hashlib.sha256(self.config.to_json().encode())
         for name in sorted(self.state):
             hasher.update(name.encode())
             hasher.update(np.ascontiguousarray(self.state[name]).data)
-        for array in (*self.images, *self.labels):
-            hasher.update(np.ascontiguousarray(array).data)
+        for batch in (batch for name in sorted(self.batches) for batch in self.batches[name]):
+            masks = [batch.masks[name] for name in sorted(batch.masks)]
+            for array in (batch.images, batch.labels, *masks):
+                hasher.update(np.ascontiguousarray(array).data)
         return hasher.hexdigest()
+
+
+def resized(data: Dataset, size: tuple[int, int] = IMAGE_SIZE) -> Dataset:
+    """Return the first `MAX_IMAGES` images of a data set in another size.
+
+    Images that are too small are repeated below and to the right, those that are too large are cut.
+
+    Args:
+        data: Images of any size.
+        size: Rows and columns of the new images.
+    """
+    first = data.subset(np.arange(min(len(data), MAX_IMAGES)))
+    rows, columns = (
+        np.arange(new) % old for new, old in zip(size, data.images.shape[2:], strict=True)
+    )
+    return replace(first, images=first.images[:, :, rows[:, None], columns])
 
 
 def start_state(config: MobileNetConfig, seed: int, dtype: str) -> State:

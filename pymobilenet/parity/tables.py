@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from pymobilenet.parity.figures import largest_ratio
 from pymobilenet.parity.judge import Flips, Verdict
+from pymobilenet.parity.kinks import Exercised
 from pymobilenet.parity.report import ParityReport
 from pymobilenet.terminal import folded_table
 
@@ -31,7 +32,8 @@ def print_report(report: ParityReport, console: Console, verbose: bool = False) 
     console.print(lines)
     console.print(
         "worst: the largest error of a tensor, in noise floors (at most 30), or of a\n"
-        "curve, in envelopes (at most 10).",
+        "curve, in envelopes (at most 10); of accuracy, the distance of activations from\n"
+        "the oracle, in torch's own (at most 1.5).",
         soft_wrap=True,
     )
     if verbose:
@@ -56,6 +58,9 @@ def _lines(report: ParityReport) -> Iterator[tuple[str, str, float, bool]]:
         for verdict in result.verdicts:
             level = f"{verdict.level} {verdict.title}"
             yield result.scenario.name, level, verdict.worst.ratio, verdict.passed
+        for one in result.accuracies:
+            ratio = max(one.typical, one.largest[1])
+            yield result.scenario.name, f"1 accuracy, {one.backend}", ratio, one.passed
     for run in report.lockstep:
         yield _run_name(run.verdict), "4 lockstep", run.verdict.worst.ratio, run.passed
     for curves in report.curves:
@@ -112,7 +117,10 @@ def _print_figures(report: ParityReport, console: Console) -> None:
             result.scenario.name,
             f"{result.logits[pair]:.1e}",
             f"{result.gradients[pair]:.1e}",
-            "\n".join(_flipped(name, flips) for name, flips in result.flips.items()),
+            "\n".join(
+                [_flipped(name, flips) for name, flips in result.flips.items()]
+                + [_exercised(result.kinks)]
+            ),
             "\n".join(_largest_ratios(result.activations, first, {first, pair})),
         )
     console.print(table)
@@ -136,6 +144,13 @@ def _flipped(name: str, flips: list[Flips]) -> str:
     count = sum(flip.count for flip in flips)
     largest = max((flip.distance for flip in flips), default=0.0)
     return f"{name} {count}" + (f" (within {largest:.0e} of a kink)" if count else "")
+
+
+def _exercised(kinks: list[Exercised]) -> str:
+    """Return how many units pass every kink, and the names of the others."""
+    others = [one.name for one in kinks if not one.fully]
+    text = f"{len(kinks) - len(others)} of {len(kinks)} units pass every kink"
+    return text + (f", not {', '.join(others)}" if others else "")
 
 
 def _print_curves(report: ParityReport, console: Console) -> None:
