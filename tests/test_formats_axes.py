@@ -1,8 +1,8 @@
 """The axes of arrays that change them on the way in or out, by the formulas of their frameworks.
 
-A round trip cannot show two axes that are exchanged both ways, and a shape cannot show it where both
-axes are equally long. So each direction is held to sums that name the axes by letters, for square
-arrays, too.
+A round trip cannot show two axes that are exchanged both ways, and a shape cannot show it where
+both axes are equally long. So each direction is held to sums that name the axes by letters, for
+square arrays, too.
 """
 
 import numpy as np
