@@ -57,9 +57,9 @@ OPTIMIZER_DIFFERENCES = (
         "form of Nesterov's momentum",
         KINDS,
         "The gradient is taken at the parameters, and the momentum is added once more (torch, "
-        "Keras, Optimisers), or the step is that of plain momentum, or the difference of two "
-        "momenta.",
-        "Bengio et al., arXiv:1212.0901, section 3.5; PyTorch issue 14465; Keras issue 966",
+        "Keras, Optimisers); or the step is that of plain momentum, or the momentum is added to "
+        "itself.",
+        "Bengio et al., arXiv:1212.0901, section 3.5; PyTorch pull request 5920; Keras issue 966",
         "torch.optim.SGD(..., nesterov=True)",
         "Optimisers.Nesterov",
     ),

@@ -24,8 +24,8 @@ DECAY_FORMS = {
     "without rate": "the decay is taken from the parameter, without the rate",
 }
 NESTEROV_FORMS = {
-    "no": "the momentum is not looked ahead of",
-    "gradient": "the step is the gradient and the momentum times its decay",
+    "no": "the step is the momentum, without a look ahead",
+    "gradient": "the step is the gradient plus the momentum times its decay",
     "momentum": "the step is the momentum times one more than its decay",
 }
 CONSTANTS = {
