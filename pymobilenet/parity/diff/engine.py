@@ -206,7 +206,8 @@ def _explain_hidden(rows: list[PairRow]) -> None:
             return
         if row.ratio > MAX_RATIO:
             diagnosis = diagnose(a, b, b.output, row.chained_floor)
-            fault = Fault(a, b, diagnosis=diagnosis, error=row.chained or 0.0, is_hidden=True)
+            is_hidden = row.alone is not None  # else it was not run alone
+            fault = Fault(a, b, diagnosis=diagnosis, error=row.chained or 0.0, is_hidden=is_hidden)
             rows[index] = replace(row, fault=fault)
             return
 
