@@ -244,6 +244,17 @@ def test_a_softmax_that_saturates_keeps_its_loss():
     assert 700 < evaluate(model, DATA).loss < 900  # three of four images are not of class 0
 
 
+@pytest.mark.parametrize("batch_size", [1, 5, 7, 11, 12, 13])
+def test_the_last_batch_counts_as_many_images_as_it_has(batch_size):
+    logits = np.random.default_rng(0).normal(0, 3, (12, 5))
+    data = data_with(np.arange(12) % 5, 5)
+    result = evaluate(Known(logits), data, batch_size=batch_size)
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    assert result.losses == pytest.approx(-np.log(probabilities[range(12), data.labels]), rel=1e-12)
+    assert result.loss == pytest.approx(result.losses.mean(), rel=1e-14)
+    assert result.top1 == np.mean(logits.argmax(1) == data.labels)
+
+
 def test_on_batch_is_called_for_every_batch():
     batches = []
     evaluate(Known(np.zeros((12, 5))), DATA, batch_size=5, on_batch=lambda: batches.append(1))

@@ -7,6 +7,7 @@ CPU by mistake: operations on both raise an error, and meta tensors cannot be co
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from small_models import SMALL, assert_same_bits, batch
 from torch_reference import STATE, torch_model
 
@@ -121,8 +122,8 @@ def test_only_steps_use_mixed_precision():
     images, labels = batch(8, size=(16, 16))
     images = images.astype(np.float32)
     plain, mixed = torch_model(**FLOAT32), torch_model(**FLOAT32, amp="bf16")
-    dtypes = []
-    mixed.module.classifier.register_forward_hook(lambda *call: dtypes.append(call[2].dtype))
+    logits = []
+    mixed.module.classifier.register_forward_hook(lambda *call: logits.append(call[2].detach()))
     assert mixed.predict(images).tobytes() == plain.predict(images).tobytes()
     loss, grads = mixed.loss_and_grads(images, labels)
     expected_loss, expected = plain.loss_and_grads(images, labels)
@@ -130,9 +131,11 @@ def test_only_steps_use_mixed_precision():
     assert_same_bits(grads, expected)
     mixed.set_optimizer(RECIPE)
     loss, grads = mixed.step(images, labels, 0.1)
-    assert dtypes == [torch.float32, torch.float32, torch.bfloat16]
+    assert [each.dtype for each in logits] == [torch.float32, torch.float32, torch.bfloat16]
     assert loss != expected_loss
-    assert loss == pytest.approx(expected_loss, rel=0.05)
+    exact = F.cross_entropy(logits[-1].double(), torch.from_numpy(labels)).item()
+    assert loss == pytest.approx(exact, rel=1e-6)  # the loss itself is computed in float32
+    assert loss == pytest.approx(expected_loss, rel=0.05)  # from logits of bfloat16
     assert {grad.dtype for grad in grads.values()} == {np.dtype("float32")}
     assert {t.dtype.name for t in mixed.get_state().values()} == {"float32", "int64"}
 

@@ -31,6 +31,7 @@ KINDS = (
     *WEIGHTED,
     "max_pool",
     "mean_pool",
+    "resize",
     "activation",
     "softmax",
     "log_softmax",
@@ -63,7 +64,8 @@ class Layer:
             ``running_mean`` and ``running_var`` (C,). Absent parameters have no entry.
         settings: Name -> value: ``stride``, ``padding`` (pairs of the pixels before and after, one
             for each spatial axis), ``dilation``, ``groups``, ``eps``, ``training``, ``size``,
-            ``count_padding``, ``function``, ``axis``, ``p``.
+            ``count_padding``, ``function``, ``axis``, ``p``; of a layer of the kind ``resize``,
+            ``mode``, ``align_corners``, ``antialias`` and ``scale`` or ``output_size``.
     """
 
     name: str

@@ -4,7 +4,15 @@
 hand-over. Every tolerance is measured while it runs, as the noise floor of that tensor.
 """
 
-from pymobilenet.parity.diff import assert_same_model, compare, julia, load_onnx
+from pymobilenet.parity.diff import (
+    assert_same_model,
+    compare,
+    compare_optimizers,
+    flux_optimizer,
+    julia,
+    load_onnx,
+    torch_optimizer,
+)
 from pymobilenet.parity.judge import Divergence, Row, Verdict
 from pymobilenet.parity.recording import Recording, read_recording, read_recordings, record
 from pymobilenet.parity.report import ParityReport, write_parity_report
@@ -22,6 +30,8 @@ __all__ = [
     "Verdict",
     "assert_same_model",
     "compare",
+    "compare_optimizers",
+    "flux_optimizer",
     "julia",
     "load_onnx",
     "print_report",
@@ -29,5 +39,6 @@ __all__ = [
     "read_recordings",
     "record",
     "run_parity",
+    "torch_optimizer",
     "write_parity_report",
 ]

@@ -200,7 +200,7 @@ FLIP, AXES, CHANNELS = (
     "input and output channels exchanged",
 )
 NORM_PARAMETERS, EPS, ACTIVATION = "parameters of a norm", "eps of a norm", "activation function"
-HALF, SCALING, SETTINGS = "weights in half precision", "input scaling", "settings of the layer"
+HALF, SCALING = "weights in half precision", "input scaling"
 
 FAULTS = (
     NetFault("flipped stem", "stem", FLIP, weight("stem", lambda w: w.flip(2, 3))),
@@ -336,25 +336,25 @@ FAULTS = (
     NetFault("slope of Keras", "up_act", ACTIVATION, setting("up_act", negative_slope=0.3)),
     NetFault("hard tanh", "stem_act", ACTIVATION, replaced("stem_act", nn.Hardtanh())),
     NetFault(
-        "softmax at the end", "softmax", "structure", method("finish", lambda _, x: x.softmax(1))
+        "softmax at the end", "softmax", "softmax", method("finish", lambda _, x: x.softmax(1))
     ),
-    NetFault("no residual", "add", "structure", method("join", lambda _, _a, _b, x: x)),
+    NetFault("no residual", "add", "missing residual", method("join", lambda _, _a, _b, x: x)),
     NetFault(
         "residual from elsewhere",
         "add",
-        "structure",
+        "residual from another layer",
         method("join", lambda _, _a, between, x: x + between),
     ),
     NetFault(
         "activation before norm",
         "stem_act",
-        "structure",
+        "activation before norm",
         method("stem_unit", lambda net, x: net.stem_norm(net.stem_act(net.stem(x)))),
     ),
     NetFault(
         "no norm",
         "stem_norm",
-        "structure",
+        "missing norm",
         method("stem_unit", lambda net, x: net.stem_act(net.stem(x))),
     ),
     NetFault(
@@ -365,9 +365,9 @@ FAULTS = (
     ),
     NetFault("float16 weights", "pointwise", HALF, weight("pointwise", lambda w: w.half().float())),
     NetFault("bfloat16 weights", "hidden", HALF, weight("hidden", lambda w: w.bfloat16().float())),
-    NetFault("stride on the wrong layer", "stem", SETTINGS, exchanged_strides),
+    NetFault("stride on the wrong layer", "stem", "stride", exchanged_strides),
     NetFault(
-        "dilation", "depthwise", SETTINGS, setting("depthwise", dilation=(2, 2), padding=(2, 2))
+        "dilation", "depthwise", "dilation", setting("depthwise", dilation=(2, 2), padding=(2, 2))
     ),
     NetFault("classes in another order", "classifier", "order of classes", reordered),
     NetFault(

@@ -7,6 +7,7 @@ from typed_commands import refused, run
 
 from pymobilenet.backends.facts import Fact
 from pymobilenet.backends.torch.facts import FACTS as TORCH_FACTS
+from pymobilenet.backends.torch.minimal_optimizers import OPTIMIZER_PAIRS
 from pymobilenet.backends.torch.minimal_pairs import MINIMAL_PAIRS
 from pymobilenet.parity.diff import DIFFERENCES, installed
 from pymobilenet.parity.diff.library_facts import FACTS as OTHER_FACTS
@@ -14,8 +15,14 @@ from pymobilenet.parity.diff.library_facts import FACTS as OTHER_FACTS
 NAMES = [difference.name for difference in DIFFERENCES]
 
 
+def test_every_difference_says_where_it_is_documented_and_how_to_mend_it():
+    for difference in DIFFERENCES:
+        texts = (difference.explanation, difference.source, difference.torch, difference.flux)
+        assert all(texts), difference.name
+
+
 def test_every_difference_has_a_minimal_pair_and_every_fact_a_difference():
-    assert list(MINIMAL_PAIRS) == NAMES
+    assert [*MINIMAL_PAIRS, *OPTIMIZER_PAIRS] == NAMES
     assert {fact.difference for fact in installed.all_facts()} <= set(NAMES)
 
 
@@ -81,6 +88,7 @@ def test_the_command_prints_what_holds_and_what_does_not(monkeypatch):
     assert rows == [
         ("not tried", "Flux", "no Julia"),
         ("not tried", "NNlib", "no Julia"),
+        ("not tried", "Optimisers", "no Julia"),
         ("kernel flip", "compare", pair),
         ("", "torch", "it holds: holds"),
         ("", "torch", "it has changed: does not hold"),

@@ -12,7 +12,19 @@ from pymobilenet.parity.diff import participant
 from pymobilenet.parity.diff.ops import ACTIVATIONS, OPERATIONS, compute
 from pymobilenet.weights.perturb import distance
 
+RNG = np.random.default_rng(1)
 TOLERANCE = 64 * np.finfo(np.float64).eps
+
+
+class Function(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
 
 
 def check(module, inputs):
@@ -58,6 +70,37 @@ def test_pools(size, stride, has_padding, ceil, counts):
     check(nn.AvgPool2d(size, stride, padding, False, counts), inputs)
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    st.sampled_from([(14, 18), (3, 4), (7, 9), (10, 5), (1, 1)]),
+    st.sampled_from(["nearest", "bilinear", "corners", "antialias"]),
+)
+def test_resizing_to_a_size(size, kind):
+    def resize(x):
+        mode = "nearest" if kind == "nearest" else "bilinear"
+        corners = None if kind == "nearest" else kind == "corners"
+        return F.interpolate(
+            x, size, mode=mode, align_corners=corners, antialias=kind == "antialias"
+        )
+
+    check(Function(resize), np.random.default_rng(0).standard_normal((2, 3, 7, 9)))
+
+
+@pytest.mark.parametrize("scale", [2, (2, 3), 1.5, 0.5])
+@pytest.mark.parametrize("options", [{}, {"mode": "bilinear"}, {"mode": "corners"}])
+def test_resizing_by_a_factor(scale, options):
+    if options.get("mode") == "corners":
+        options = {"mode": "bilinear", "align_corners": True}
+    check(nn.Upsample(scale_factor=scale, **options), RNG.standard_normal((2, 3, 7, 9)))
+
+
+def test_modes_of_resizing_that_are_not_computed_are_other_layers():
+    layers = participant(nn.Upsample(scale_factor=2, mode="bicubic")).trace(
+        RNG.standard_normal((2, 3, 7, 9)), "float64"
+    )
+    assert [layer.kind for layer in layers.layers] == []
+
+
 @pytest.mark.parametrize(
     "module",
     [
@@ -71,6 +114,8 @@ def test_pools(size, stride, has_padding, ceil, counts):
         nn.LayerNorm(8, elementwise_affine=False),
         nn.AdaptiveAvgPool2d(1),
         nn.AdaptiveAvgPool2d((3, 2)),
+        nn.AdaptiveAvgPool2d((4, 5)),
+        nn.AdaptiveMaxPool2d((5, None)),
         nn.AdaptiveMaxPool2d(1),
         nn.Flatten(),
         nn.Linear(8, 5),

@@ -7,6 +7,7 @@ module Tracing
 
 using Flux: Flux
 using NNlib: NNlib
+using Optimisers: Optimisers
 
 using ..Configs: ConfigError
 using ..Philox: Philox
@@ -16,5 +17,6 @@ include("describe.jl")
 include("wrap.jl")
 include("port.jl")
 include("train.jl")
+include("optimizers.jl")
 
 end

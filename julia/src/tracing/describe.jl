@@ -26,7 +26,7 @@ end
 const Norm = Union{Flux.BatchNorm,Flux.InstanceNorm,Flux.GroupNorm}
 const Leaf = Union{
     Flux.Conv,Flux.CrossCor,Flux.ConvTranspose,Flux.Dense,Norm,Flux.LayerNorm,Flux.MaxPool,Flux.MeanPool,
-    Flux.AdaptiveMaxPool,Flux.AdaptiveMeanPool,Flux.GlobalMaxPool,Flux.GlobalMeanPool,Flux.Dropout,
+    Flux.AdaptiveMaxPool,Flux.AdaptiveMeanPool,Flux.GlobalMaxPool,Flux.GlobalMeanPool,Flux.Dropout,Flux.Upsample,
 }
 "Layers of Flux that are recorded as they are."
 
@@ -66,6 +66,15 @@ end
 function steps(layer::Flux.LayerNorm)
     params = layer.diag isa Flux.Scale ? arrays("weight" => layer.diag.scale, "bias" => layer.diag.bias) : arrays()
     return [Step("layer_norm", layer; params, settings=setting("eps" => Float64(layer.ϵ), "axes" => length(layer.size)))]
+end
+
+function steps(layer::Flux.Upsample{mode}) where {mode}
+    mode in (:nearest, :bilinear) || return [Step("other", layer; settings=setting("function" => "Upsample"))]
+    settings = setting("mode" => string(mode))
+    mode == :bilinear && append!(settings, setting("align_corners" => true, "antialias" => false)) # NNlib's defaults
+    sizes(value) = value isa Number ? [value, value] : reverse(collect(value))
+    name, value = layer.size === nothing ? ("scale", layer.scale) : ("output_size", layer.size)
+    return [Step("resize", layer; settings=append!(settings, setting(name => sizes(value))))]
 end
 
 function steps(f::Function)
@@ -110,7 +119,9 @@ function convolution(kind, layer, flips)
 end
 
 adaptive(kind, layer) = Step(
-    kind, layer; settings=setting("output_size" => hasproperty(layer, :out) ? reverse(collect(layer.out)) : [1, 1]),
+    kind, layer;
+    settings=hasproperty(layer, :out) ? setting("output_size" => reverse(collect(layer.out)), "windows" => "fixed") :
+        setting("output_size" => [1, 1]),
 )
 
 pool(kind, layer) = Step(

@@ -1,6 +1,6 @@
 # The convolutions of frozen models, against plain ones. On processors without wide vectors LLVM splits them into two
 # narrow ones, so that both are tested everywhere.
-using MobileNets.Kernels: NARROW, WIDE, ClampActivation, DepthwiseConv, NNlib, PackedPanels, PackedTaps,
+using MobileNets.Kernels: NARROW, PANEL_TILE_VALUES, WIDE, ClampActivation, DepthwiseConv, NNlib, PackedPanels, PackedTaps,
     PooledWorkspace, TapLayout, UnitOptions, conv_dims, conv_kind, convolve_frozen!, correlate_lines!,
     from_channels_last, has_wide_vectors, lanes_for_channels, lanes_type, multiply_panels!, output_dims, pack_weight,
     to_channels_last
@@ -31,6 +31,16 @@ end
     clipped = fill(T(NaN), outputs, pixels)
     multiply_panels!(clipped, panels, x, taps, ClampActivation{T}(1), 1:pixels, all_panels)
     @test clipped == clamp.(y[:, 2:(pixels + 1)], 0, 1)
+end
+
+@testset "pixels beyond the first tile: $T, vectors of $bits bits" for T in (Float32, Float64), bits in (NARROW, WIDE)
+    inputs, outputs, V = 300, 19, lanes_type(T, bits)
+    rng, options = StableRNG(3), geometry(1, (0, 0), 1)
+    x, weight = randn(rng, T, 37, 19, inputs, 2), randn(rng, T, 1, 1, inputs, outputs)
+    @test 37 * 19 * 2 ÷ Threads.nthreads() > 2PANEL_TILE_VALUES ÷ inputs || Threads.nthreads() > 2
+    bias = randn(rng, T, outputs)
+    expected = NNlib.conv(x, weight, conv_dims(x, weight, options)) .+ reshape(bias, 1, 1, :)
+    @test deviation(frozen_convolution(x, weight, bias, ClampActivation{T}(nothing), options, V), expected) < 100eps(T)
 end
 
 @testset "other panels are not written" begin

@@ -1,5 +1,5 @@
 using MobileNets.Kernels: AllocatingWorkspace, ClampActivation, add_pixels!, affine, batch_statistics, mean_and_var,
-    new_moments, normalise!, pixels
+    new_moments, norm_gradients!, normalise!, pixels
 
 "Mean and variance of maps (C, W, H, N), with their pixels in `chunks` ranges."
 function moments_of(maps::Array{T,4}, chunks) where {T}
@@ -38,4 +38,25 @@ end
     end
     narrow_maps, wide_maps = normalised(maps, Float32, mean, var), normalised(wide, Float64, exact, exact_var)
     @test relative_error(narrow_maps, wide_maps) < 6e-8
+end
+
+"The gradients of a norm's weight and of its input `x` (C, W, H, N), for the gradient `dy` of its output, in Float64."
+function gradients_of_norm(x::Array{T,4}, dy) where {T}
+    channels, workspace = size(x, 1), AllocatingWorkspace()
+    mean, var = moments_of(x, 2)
+    coefficients = affine(ones(T, channels), zeros(T, channels), mean, var, 1e-5, workspace)
+    dweight, dbias = zeros(T, channels), zeros(T, channels)
+    gradient = norm_gradients!(
+        dweight, dbias, dy, x, ClampActivation{T}(nothing), coefficients, mean, var, 1e-5, true, workspace
+    )
+    return Float64.(dweight), [Float64(gradient(mod1(k, channels), k)) for k in eachindex(x)]
+end
+
+@testset "gradients in Float32 keep all digits, for a mean of $level standard deviations" for level in (0, 3, 30)
+    rng = StableRNG(3)
+    maps = randn(rng, Float32, 4, 32, 32, 16) .+ Float32(level)
+    dy = randn(rng, Float32, size(maps)) .+ 1 # not of mean 0, so that an error of the center has a large factor
+    narrow, wide = gradients_of_norm(maps, dy), gradients_of_norm(Float64.(maps), Float64.(dy))
+    @test relative_error(narrow[1], wide[1]) < 1e-6
+    @test relative_error(narrow[2], wide[2]) < 1e-6
 end

@@ -1,4 +1,5 @@
 using MobileNets: flux_chain, forward, from_flux_state, load_flux!
+using MobileNets.Configs: feature_channels
 using MobileNets.Models: Flux
 
 "A model with random norms and running statistics, so that exchanged arrays are detected."
@@ -21,7 +22,12 @@ cases = [
     )),
     (Float64, MobileNetConfig(; family=:v2, width_mult=0.1, num_classes=7, padding=:keras)),
     (Float64, MobileNetConfig(; family=:v1_bottleneck, num_classes=7, softmax=true)),
+    (Float64, MobileNetConfig(; width_mult=0.1, num_classes=102)), # as many classes as features
 ]
+
+@testset "a weight of the classifier that fits both ways is among the cases" begin
+    @test any(config -> config.num_classes == feature_channels(config), last.(cases))
+end
 
 @testset "the stock chain has the outputs of the model, its state the weights: $(config.family) $T" for
     (T, config) in cases

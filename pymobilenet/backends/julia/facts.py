@@ -1,4 +1,4 @@
-"""What Flux and NNlib do where frameworks differ: expressions that are true of them."""
+"""What Flux, NNlib and Optimisers do where frameworks differ: expressions that are true of them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ _STEP = (
     "Flux.trainmode!(norm); norm(x)"
 )
 _CONV = f"x = {_MAP}; k = reshape(Float32[0, 1], 2, 1, 1, 1)"
+_OPTIMIZED = (
+    "Optimisers = Flux.Optimisers; "
+    "function steps(rule, x, gradients, rates); state = Optimisers.setup(rule, x); "
+    "for (g, rate) in zip(gradients, rates); rate === nothing || Optimisers.adjust!(state, rate); "
+    "state, x = Optimisers.update(state, x, g); end; x; end"
+)
+"""Defines the parameters after some steps."""
 _LOSS = (
     "logits = Float32[1 0; 2 0; 0 3]; labels = Flux.onehotbatch([0, 2], 0:2); "
     "expected = -sum(labels .* Flux.logsoftmax(logits)) / 2"
@@ -64,6 +71,32 @@ EXPRESSIONS = (
         "NNlib",
         "a mean pool counts the zeros of the border",
         "Flux.MeanPool((2, 2); pad=1)(ones(Float32, 2, 2, 1, 1))[1] == 0.25f0",
+    ),
+    (
+        "windows of an adaptive pool",
+        "Flux",
+        "all windows of AdaptiveMeanPool have one size and one stride",
+        "vec(Flux.AdaptiveMeanPool((3, 1))(reshape(Float32.(0:7), 8, 1, 1, 1))) ≈ [1.5, 3.5, 5.5]",
+    ),
+    (
+        "corners in resizing (align_corners)",
+        "Flux",
+        "Upsample(:bilinear) aligns corners",
+        "vec(Flux.Upsample(:bilinear; scale=(2, 1))(reshape(Float32[0, 1], 2, 1, 1, 1))) ≈ "
+        "[0, 1 / 3, 2 / 3, 1]",
+    ),
+    (
+        "antialiasing in resizing",
+        "NNlib",
+        "upsample_bilinear does not smooth",
+        "x = reshape(Float32[0, 1, 0, 0, 0, 0, 0, 0], 8, 1, 1, 1); "
+        "all(iszero, Flux.NNlib.upsample_bilinear(x; size=(2, 1)))",
+    ),
+    (
+        "groups",
+        "Flux",
+        "the weight of Conv has in / groups channels",
+        "size(Flux.Conv((3, 3), 4 => 8; groups=2).weight) == (3, 3, 2, 8)",
     ),
     (
         "eps of a norm",
@@ -131,6 +164,81 @@ EXPRESSIONS = (
         "Flux",
         "label_smoothing spreads over all classes, the true one too",
         "Flux.label_smoothing(Float32[1, 0, 0], 0.3f0) ≈ Float32[0.8, 0.1, 0.1]",
+    ),
+    (
+        "rate inside the momentum",
+        "Optimisers",
+        "Momentum puts the rate into the momentum",
+        f"{_OPTIMIZED}; steps(Optimisers.Momentum(0.1, 0.9), [0.0], ([1.0], [0.0]), (0.1, 0.01)) ≈ "
+        "[-0.1 - 0.9 * 0.1]",
+    ),
+    (
+        "rate inside the momentum",
+        "Optimisers",
+        "a chain of Momentum(1, rho) and Descent does not",
+        f"{_OPTIMIZED}; rule = Optimisers.OptimiserChain(Optimisers.Momentum(1.0, 0.9), "
+        "Optimisers.Descent(0.1)); steps(rule, [0.0], ([1.0], [0.0]), (nothing, nothing)) ≈ "
+        "[-0.1 - 0.9 * 0.1]",
+    ),
+    (
+        "eps inside the root",
+        "Optimisers",
+        "RMSProp adds eps to the root",
+        f"{_OPTIMIZED}; rule = Optimisers.RMSProp(0.1, 0.0, 1.0); "
+        "steps(rule, [0.0], ([1.0],), (0.1,)) ≈ [-0.05]",
+    ),
+    (
+        "bias correction",
+        "Optimisers",
+        "Adam corrects its averages",
+        f"{_OPTIMIZED}; steps(Optimisers.Adam(0.1), [0.0], ([1.0],), (0.1,)) ≈ [-0.1]",
+    ),
+    (
+        "coupled weight decay",
+        "Optimisers",
+        "AdamW takes the decay times the rate from the parameter",
+        f"{_OPTIMIZED}; rule = Optimisers.AdamW(0.1, (0.9, 0.999), 0.5); "
+        "steps(rule, [1.0], ([0.0],), (nothing,)) ≈ [0.95]",
+    ),
+    (
+        "coupled weight decay",
+        "Optimisers",
+        "WeightDecay before Adam is coupled",
+        f"{_OPTIMIZED}; rule = Optimisers.OptimiserChain(Optimisers.WeightDecay(0.5), "
+        "Optimisers.Adam(0.1)); steps(rule, [1.0], ([0.0],), (nothing,)) ≈ [0.9]",
+    ),
+    (
+        "weight decay on norms and biases",
+        "Optimisers",
+        "WeightDecay applies to parameters with one axis, too",
+        f"{_OPTIMIZED}; rule = Optimisers.OptimiserChain(Optimisers.WeightDecay(0.5), "
+        "Optimisers.Descent(0.1)); steps(rule, [1.0], ([0.0],), (nothing,)) ≈ [0.95]",
+    ),
+    (
+        "form of Nesterov's momentum",
+        "Optimisers",
+        "Nesterov adds the momentum to the gradient once more",
+        f"{_OPTIMIZED}; steps(Optimisers.Nesterov(0.1, 0.9), [0.0], ([1.0],), (0.1,)) ≈ [-0.19]",
+    ),
+    (
+        "clipping of each gradient",
+        "Optimisers",
+        "ClipNorm limits the norm of each array",
+        f"{_OPTIMIZED}; rule = Optimisers.OptimiserChain(Optimisers.ClipNorm(1.0), "
+        "Optimisers.Descent(1.0)); "
+        "steps(rule, ([0.0], [0.0]), (([3.0], [4.0]),), (nothing,)) == ([-1.0], [-1.0])",
+    ),
+    (
+        "constants of an optimizer",
+        "Optimisers",
+        "rho of RMSProp is 0.9",
+        f"{_OPTIMIZED}; Optimisers.RMSProp().rho == 0.9",
+    ),
+    (
+        "constants of an optimizer",
+        "Optimisers",
+        "the decay of AdamW is 0",
+        f"{_OPTIMIZED}; Optimisers.AdamW().lambda == 0",
     ),
 )
 """Difference, library, statement, and an expression of Julia that is true if it holds."""

@@ -180,6 +180,8 @@ def _setting(name: str, value: Any) -> Any:
         return tuple((int(low), int(high)) for low, high in value)
     if name in LISTS:
         return tuple(int(size) for size in value)
+    if name == "scale":
+        return tuple(float(factor) for factor in value)
     return value
 
 

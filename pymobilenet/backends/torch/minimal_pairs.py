@@ -87,6 +87,29 @@ class _Residual(nn.Module):
         return self.conv(x) + x * self.factor
 
 
+class _Resized(nn.Module):
+    """Images that are made smaller, with or without antialiasing."""
+
+    def __init__(self, antialias: bool) -> None:
+        super().__init__()
+        self.antialias = antialias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.interpolate(x, (3, 5), mode="bilinear", antialias=self.antialias)
+
+
+class _ResidualOf(nn.Module):
+    """Two convolutions, to which the input of the first or of the second is added."""
+
+    def __init__(self, is_first: bool) -> None:
+        super().__init__()
+        self.first, self.second, self.is_first = _conv(3, 1), _conv(3, 1), is_first
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.first(x)
+        return self.second(y) + (x if self.is_first else y)
+
+
 class _EpsOutside(nn.LayerNorm):
     """A layer norm that adds eps to the deviation."""
 
@@ -191,6 +214,17 @@ def _unbiased_conv(has_bias: bool) -> MinimalPair:
     return MinimalPair(conv, other) if has_bias else MinimalPair(other, conv)
 
 
+def _unit(*layers: type[nn.Module]) -> nn.Module:
+    """Return a norm, a convolution and the layers behind it, as a net has them."""
+    torch.manual_seed(1)
+    norms = [nn.BatchNorm2d(3) for layer in layers if layer is nn.BatchNorm2d]
+    for norm in norms:
+        nn.init.normal_(norm.bias)
+    rest = iter(norms)
+    behind = [next(rest) if layer is nn.BatchNorm2d else layer() for layer in layers]
+    return nn.Sequential(_norm(), _conv(3), *behind)
+
+
 def _untracked(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
     """Return the norm without running statistics, which uses those of the batch."""
     other = nn.BatchNorm2d(3, track_running_stats=False)
@@ -222,6 +256,17 @@ MINIMAL_PAIRS: dict[str, Callable[[], MinimalPair]] = {
         nn.AvgPool2d(3, stride=1, padding=1), count_include_pad=False
     ),
     "kind of pool": lambda: MinimalPair(nn.MaxPool2d(2), nn.AvgPool2d(2)),
+    "windows of an adaptive pool": lambda: MinimalPair(
+        nn.AdaptiveAvgPool2d(3), nn.AvgPool2d(4, stride=2)
+    ),
+    "corners in resizing (align_corners)": lambda: MinimalPair(
+        nn.Upsample(scale_factor=2, mode="bilinear"),
+        nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
+    ),
+    "antialiasing in resizing": lambda: MinimalPair(_Resized(False), _Resized(True)),
+    "stride": lambda: MinimalPair(_conv(), _conv(stride=2)),
+    "dilation": lambda: MinimalPair(_conv(padding=2), _conv(padding=2, dilation=2)),
+    "groups": lambda: MinimalPair(_conv(3), _conv(3, groups=3)),
     "missing bias": lambda: _unbiased_conv(True),
     "additional bias": lambda: _unbiased_conv(False),
     "eps of a norm": lambda: _with(_norm(), eps=1e-3),
@@ -234,12 +279,19 @@ MINIMAL_PAIRS: dict[str, Callable[[], MinimalPair]] = {
     ),
     "activation function": lambda: MinimalPair(nn.ReLU6(), nn.ReLU()),
     "softmax": lambda: MinimalPair(nn.Softmax(1), nn.LogSoftmax(1), VECTORS),
+    "weights in half precision": lambda: _reweighted(_conv(), lambda w: w.half().float()),
+    "settings of the layer": lambda: MinimalPair(
+        nn.Upsample(scale_factor=2), nn.Upsample(scale_factor=2, mode="bilinear")
+    ),
+    "other weights": lambda: _reweighted(_conv(), torch.randn_like),
     "missing residual": lambda: MinimalPair(
         _Residual(_conv(3, 1), 1.0), _Residual(_conv(3, 1), 0.0)
     ),
-    "weights in half precision": lambda: _reweighted(_conv(), lambda w: w.half().float()),
-    "settings of the layer": lambda: MinimalPair(_conv(padding=2), _conv(padding=2, dilation=2)),
-    "other weights": lambda: _reweighted(_conv(), torch.randn_like),
+    "residual from another layer": lambda: MinimalPair(_ResidualOf(True), _ResidualOf(False)),
+    "missing norm": lambda: MinimalPair(_unit(nn.BatchNorm2d, nn.ReLU), _unit(nn.ReLU)),
+    "activation before norm": lambda: MinimalPair(
+        _unit(nn.BatchNorm2d, nn.ReLU), _unit(nn.ReLU, nn.BatchNorm2d)
+    ),
     "momentum of a norm": _trained(lambda: _norm(momentum=0.9)),
     "biased running variance": _trained(_biased),
     "dropout active": _dropping,

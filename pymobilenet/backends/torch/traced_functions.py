@@ -7,7 +7,12 @@ from typing import Any
 
 import torch
 
-from pymobilenet.backends.torch.traced_modules import as_pairs, same_padding, symmetric
+from pymobilenet.backends.torch.traced_modules import (
+    as_pairs,
+    describe_resizing,
+    same_padding,
+    symmetric,
+)
 
 FunctionDescription = tuple[str, dict[str, torch.Tensor | None], dict[str, Any], int]
 """Kind, parameters, settings, and how many of the first tensors are inputs."""
@@ -116,6 +121,17 @@ def _pool(kind: str) -> Describe:
     return describe
 
 
+def _interpolate(args: tuple, kwargs: dict, _output: torch.Tensor) -> FunctionDescription | None:
+    description = describe_resizing(
+        _argument(args, kwargs, 3, "mode", "nearest"),
+        _argument(args, kwargs, 1, "size"),
+        _argument(args, kwargs, 2, "scale_factor"),
+        _argument(args, kwargs, 4, "align_corners"),
+        bool(_argument(args, kwargs, 6, "antialias", False)),
+    )
+    return None if description is None else (*description, 1)
+
+
 def _conv(args: tuple, kwargs: dict, _output: torch.Tensor) -> FunctionDescription:
     weight, bias = args[1], _argument(args, kwargs, 2, "bias")
     axes = weight.ndim - 2
@@ -184,6 +200,7 @@ FUNCTIONS: dict[str, Describe] = {
     "adaptive_max_pool2d": _adaptive("max_pool"),
     "max_pool2d": _pool("max_pool"),
     "avg_pool2d": _pool("mean_pool"),
+    "interpolate": _interpolate,
     "conv1d": _conv,
     "conv2d": _conv,
     "linear": _linear,

@@ -137,11 +137,38 @@ def _adaptive(kind: str) -> Callable[[Any], Description]:
     return describe
 
 
+def describe_resizing(
+    mode: str, size: Any, scale: Any, align_corners: bool | None, antialias: bool = False
+) -> Description | None:
+    """Return what a trace says of a layer that resizes maps, or None for one that is not computed.
+
+    Args:
+        mode: Of `torch.nn.functional.interpolate`; only ``nearest`` and ``bilinear`` are known.
+        size: One number, one for each axis, or None.
+        scale: The same.
+        align_corners: Of `interpolate`.
+        antialias: Of `interpolate`.
+    """
+    if mode not in ("nearest", "bilinear"):
+        return None
+    settings: dict[str, Any] = {"mode": mode}
+    if mode == "bilinear":
+        settings |= {"align_corners": bool(align_corners), "antialias": antialias}
+    if size is not None:
+        return "resize", {}, {**settings, "output_size": as_pairs(size, 2)}
+    scales = (scale, scale) if isinstance(scale, (int, float)) else scale
+    return "resize", {}, {**settings, "scale": tuple(float(value) for value in scales)}
+
+
+def _upsample(module: Any) -> Description | None:
+    return describe_resizing(module.mode, module.size, module.scale_factor, module.align_corners)
+
+
 def _activation(module: nn.Module) -> Description:
     return "activation", {}, {"function": ACTIVATIONS[type(module)]}
 
 
-DESCRIPTIONS: tuple[tuple[Any, Callable[[Any], Description]], ...] = (
+DESCRIPTIONS: tuple[tuple[Any, Callable[[Any], Description | None]], ...] = (
     (
         (
             nn.Conv1d,
@@ -162,6 +189,7 @@ DESCRIPTIONS: tuple[tuple[Any, Callable[[Any], Description]], ...] = (
     ((nn.AvgPool2d,), _pool("mean_pool")),
     (nn.AdaptiveAvgPool2d, _adaptive("mean_pool")),
     (nn.AdaptiveMaxPool2d, _adaptive("max_pool")),
+    (nn.Upsample, _upsample),
     (tuple(ACTIVATIONS), _activation),
     (
         nn.Hardtanh,

@@ -16,6 +16,12 @@ from pymobilenet.parity.diff.difference import Difference
 from pymobilenet.parity.diff.differences import DIFFERENCES
 from pymobilenet.parity.diff.engine import compare_participants
 from pymobilenet.parity.diff.fault import Fault
+from pymobilenet.parity.diff.optimizer_result import OptimizerReport, OptimizerRow
+from pymobilenet.parity.diff.optimizers import (
+    compare_optimizers,
+    flux_optimizer,
+    torch_optimizer,
+)
 from pymobilenet.parity.diff.participants import julia, load_onnx, participant
 from pymobilenet.parity.diff.port import port_weights
 from pymobilenet.parity.diff.recorded import RecordedOutputs, record_outputs
@@ -29,16 +35,21 @@ __all__ = [
     "Difference",
     "FailOn",
     "Fault",
+    "OptimizerReport",
+    "OptimizerRow",
     "PairRow",
     "RecordedOutputs",
     "assert_same_model",
     "compare",
+    "compare_optimizers",
+    "flux_optimizer",
     "julia",
     "load_onnx",
     "participant",
     "port_weights",
     "record_outputs",
     "save_report",
+    "torch_optimizer",
 ]
 
 

@@ -38,6 +38,16 @@ class Diagnosis:
     error: float
 
 
+def known(name: str, what: str) -> Diagnosis:
+    """Return the diagnosis that a difference was found by other means than an output.
+
+    Args:
+        name: Of an entry of `DIFFERENCES`.
+        what: What is different, in words.
+    """
+    return Diagnosis(next(each for each in DIFFERENCES if each.name == name), what, 0.0)
+
+
 def diagnose(layer: Layer, other: Layer, output: np.ndarray, floor: float) -> Diagnosis | None:
     """Find the known difference that explains what the other model's layer computed.
 

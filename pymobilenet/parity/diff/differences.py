@@ -8,9 +8,12 @@ model's output.
 from __future__ import annotations
 
 from pymobilenet.parity.diff.difference import Difference
+from pymobilenet.parity.diff.optimizer_differences import OPTIMIZER_DIFFERENCES
+from pymobilenet.parity.diff.structure_differences import STRUCTURE_DIFFERENCES
 from pymobilenet.parity.diff.training_differences import TRAINING_DIFFERENCES
 
 CONVS = ("conv", "conv_transpose")
+POOLS = ("max_pool", "mean_pool")
 NORMS = ("batch_norm", "instance_norm", "group_norm", "layer_norm")
 
 DIFFERENCES = (
@@ -19,7 +22,7 @@ DIFFERENCES = (
         CONVS,
         "Flux.Conv computes a convolution, which flips the kernel; torch, Keras and ONNX compute a "
         "cross-correlation, which does not.",
-        "Flux documentation of Conv and CrossCor; NNlib issue 755",
+        "Flux documentation of Conv and CrossCor; NNlib issue 755; Metalhead pull request 14",
         "weight.flip(-1, -2)",
         "reverse(weight; dims=(1, 2)), or Flux.CrossCor",
     ),
@@ -27,7 +30,7 @@ DIFFERENCES = (
         "kernel height and width exchanged",
         CONVS,
         "torch stores kernels as (out, in, height, width), Flux as (width, height, in, out).",
-        "PyTorch documentation of Conv2d; Flux documentation of Conv",
+        "PyTorch documentation of Conv2d; Flux documentation of Conv; voxelmorph issue 425",
         "weight.transpose(-1, -2)",
         "permutedims(weight, (2, 1, 3, 4))",
     ),
@@ -54,7 +57,7 @@ DIFFERENCES = (
         ("flatten", "dense"),
         "torch flattens maps as (C, H, W) with W fastest; a Julia array (W, H, C) has the same "
         "order in memory, but Keras flattens (H, W, C), and so does a permuted Julia array.",
-        "Flux issue 2164",
+        "Flux issue 2164; nn-transfer issue 16; MMdnn issue 595",
         "weight.view(out, C, H, W).permute(...).flatten(1)",
         "permutedims(x, ...) before Flux.flatten",
     ),
@@ -87,7 +90,8 @@ DIFFERENCES = (
         (*CONVS, "max_pool", "mean_pool"),
         "TensorFlow's SAME padding puts the odd pixel at the end and depends on the stride; torch "
         "and Flux pad both sides alike.",
-        "TensorFlow documentation of tf.nn.convolution; Flux.SamePad ignores the stride",
+        "TensorFlow documentation of tf.nn.convolution; MMdnn issue 153; source of Flux.SamePad, "
+        "which ignores the stride",
         "F.pad(x, (0, 1, 0, 1)) and padding=0",
         "pad=(0, 1, 0, 1)",
     ),
@@ -111,7 +115,7 @@ DIFFERENCES = (
         "padding counted in an average pool",
         ("mean_pool",),
         "torch's AvgPool2d counts the zeros of the padding by default, Keras' and ONNX's do not.",
-        "PyTorch documentation of AvgPool2d, count_include_pad",
+        "PyTorch documentation of AvgPool2d, count_include_pad; onnx-tensorrt issue 663",
         "count_include_pad=False",
         "pad before MeanPool",
     ),
@@ -119,9 +123,67 @@ DIFFERENCES = (
         "kind of pool",
         ("max_pool", "mean_pool"),
         "One model takes the maximum where the other takes the mean.",
-        "",
+        "PyTorch and Flux documentation of their pools",
         "nn.MaxPool2d or nn.AvgPool2d",
         "MaxPool or MeanPool",
+    ),
+    Difference(
+        "windows of an adaptive pool",
+        POOLS,
+        "Where the maps are no multiple of the output's size, torch's windows cover all pixels, "
+        "overlap and differ in size; Flux's all have one size and one stride.",
+        "source of Flux.AdaptiveMeanPool; ATen/native/AdaptivePooling.h in the source of torch",
+        "nn.AvgPool2d(kernel, stride) with stride = size // out, kernel = size - (out - 1) * "
+        "stride",
+        "maps whose size is a multiple of the output's",
+    ),
+    Difference(
+        "corners in resizing (align_corners)",
+        ("resize",),
+        "With aligned corners the first and the last pixels stay where they are; without, the "
+        "edges of the maps coincide. torch, Keras and ONNX do not align by default, Flux's "
+        "Upsample does.",
+        "PyTorch documentation of Upsample; NNlib documentation of upsample_bilinear; PyTorch "
+        "issue 10604",
+        'nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)',
+        "x -> NNlib.upsample_bilinear(x, (2, 2); align_corners=false)",
+    ),
+    Difference(
+        "antialiasing in resizing",
+        ("resize",),
+        "Pillow, and torchvision by default, average over all old pixels that a new one covers "
+        "when they make an image smaller; torch's interpolate, NNlib and ONNX take the nearest "
+        "ones only.",
+        "torchvision issue 2950; PyTorch documentation of torch.nn.functional.interpolate",
+        "F.interpolate(..., antialias=...)",
+        "resize the images before, with the same library for both models",
+    ),
+    Difference(
+        "stride",
+        (*CONVS, *POOLS),
+        "The stride is another one, or on another layer: in a bottleneck, ResNet has it on the "
+        "first 1x1 convolution, torchvision's ResNet (v1.5) on the 3x3 one.",
+        "torchvision issue 191; Metalhead pull request 114",
+        "Conv2d(..., stride=...)",
+        "Conv(...; stride=...)",
+    ),
+    Difference(
+        "dilation",
+        CONVS,
+        "The taps of the kernel are another number of pixels apart.",
+        "PyTorch documentation of Conv2d; Flux documentation of Conv",
+        "Conv2d(..., dilation=...)",
+        "Conv(...; dilation=...)",
+    ),
+    Difference(
+        "groups",
+        CONVS,
+        "The channels are divided into another number of groups: torch and Flux store (in / "
+        "groups) channels for each output, and a depthwise kernel is one with as many groups as "
+        "channels.",
+        "PyTorch documentation of Conv2d, groups; Flux documentation of DepthwiseConv",
+        "Conv2d(..., groups=...)",
+        "Conv(...; groups=...)",
     ),
     Difference(
         "missing bias",
@@ -144,7 +206,7 @@ DIFFERENCES = (
         NORMS,
         "torch and Flux use 1e-5, Keras 1e-3, timm's TensorFlow ports 1e-3. Flux's constant is a "
         "Float32 number also in a Float64 model.",
-        "documentation of BatchNorm in PyTorch, Keras and Flux",
+        "documentation of BatchNorm in PyTorch, Keras and Flux; nn-transfer pull request 3",
         "BatchNorm2d(..., eps=...)",
         "BatchNorm(...; eps=...)",
     ),
@@ -160,8 +222,9 @@ DIFFERENCES = (
     Difference(
         "parameters of a norm",
         NORMS,
-        "Scale, shift, mean or variance is missing, exchanged, or stored in another form.",
-        "",
+        "Scale, shift, mean or variance is missing, exchanged, or stored in another form. MXNet "
+        "ignores a stored scale with fix_gamma, TF-slim has none by default.",
+        "MXNet issue 15717; documentation of tf_slim.batch_norm, scale",
         "check weight, bias, running_mean, running_var",
         "check the fields for scale, shift, mean and variance",
     ),
@@ -169,7 +232,7 @@ DIFFERENCES = (
         "form of layer norm",
         ("layer_norm",),
         "eps is added to the variance or to the deviation, which may be the unbiased one.",
-        "source of Flux.normalise",
+        "source of Flux.normalise; Flux issue 529; BERT-pytorch issue 30",
         "nn.LayerNorm",
         "Flux.LayerNorm",
     ),
@@ -178,7 +241,7 @@ DIFFERENCES = (
         ("activation",),
         "The functions differ, for example ReLU and ReLU6, or the exact GELU and its approximation "
         "by tanh, or the slope of a leaky ReLU (torch and Flux 0.01, Keras 0.3).",
-        "documentation of the activation functions in PyTorch, NNlib and Keras",
+        "documentation of the activation functions in PyTorch, NNlib and Keras; nanoGPT issue 2",
         "nn.ReLU6(), nn.GELU(approximate=...), ...",
         "relu6, gelu_tanh, ...",
     ),
@@ -192,14 +255,6 @@ DIFFERENCES = (
         "Flux.logitcrossentropy and no softmax",
     ),
     Difference(
-        "missing residual",
-        ("add",),
-        "One model does not add the input of the block to its output.",
-        "",
-        "x + block(x)",
-        "SkipConnection(block, +)",
-    ),
-    Difference(
         "weights in half precision",
         (*CONVS, "dense"),
         "The weights were rounded to float16, bfloat16 or float32, or products are in TF32.",
@@ -209,9 +264,9 @@ DIFFERENCES = (
     ),
     Difference(
         "settings of the layer",
-        ("conv", "conv_transpose", "max_pool", "mean_pool", *NORMS, "activation", "softmax"),
+        (*CONVS, *POOLS, "resize", *NORMS, "activation", "softmax"),
         "Both layers say how they are built, and say different things.",
-        "",
+        "the documentation of the layer in both frameworks",
         "the value that the other model shows",
         "the value that the other model shows",
         is_general=True,
@@ -221,11 +276,13 @@ DIFFERENCES = (
         (*CONVS, "dense", *NORMS),
         "The layers are built alike and hold other values: the weights were not carried over, or "
         "the models were trained apart.",
-        "",
+        "PyTorch documentation of load_state_dict, strict; Flux documentation of loadmodel!",
         "module.load_state_dict(...)",
         "Flux.loadmodel!(model, ...)",
         is_general=True,
     ),
+    *STRUCTURE_DIFFERENCES,
     *TRAINING_DIFFERENCES,
+    *OPTIMIZER_DIFFERENCES,
 )
 """Specific differences first: the first that explains an output is reported."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pymobilenet.backends.trace import Layer, Participant, Trace
+from pymobilenet.backends.trace import Layer, Participant
 from pymobilenet.errors import ConfigError
 from pymobilenet.parity.diff.diagnosis import diagnose, diagnose_output
 from pymobilenet.parity.diff.fault import Fault
@@ -15,9 +15,10 @@ from pymobilenet.parity.diff.measure import fitted, folded_floor, layer_floor, t
 from pymobilenet.parity.diff.ops import ACTIVATIONS, compute
 from pymobilenet.parity.diff.pairing import Pair, align, fold_norms, has_norms, pair_by_names
 from pymobilenet.parity.diff.result import Comparison, DiffReport, PairRow
+from pymobilenet.parity.diff.structure_faults import structural_faults
 from pymobilenet.parity.diff.training import checked_labels, compare_training
 from pymobilenet.parity.diff.training_faults import active_dropouts
-from pymobilenet.parity.diff.wiring import annotate, wiring_faults
+from pymobilenet.parity.diff.wiring import annotate
 from pymobilenet.parity.tolerances import MAX_RATIO
 from pymobilenet.weights.perturb import distance
 
@@ -120,7 +121,7 @@ def _compare(
     own_layers = [{layer.name: layer for layer in trace.layers} for trace in traces]
     rows = [_row(pair, (first, second), own_layers, floors, dtype) for pair in pairs]
     output_error = _distance(traces[1].output, traces[0].output)
-    structural = _structural_faults(rows, folded, inputs, output_error / output_floor)
+    structural = structural_faults(rows, folded, inputs, output_error / output_floor)
     dropouts = active_dropouts(traces)
     if not structural and not dropouts:
         _explain_hidden(rows)
@@ -205,7 +206,8 @@ def _explain_hidden(rows: list[PairRow]) -> None:
             return
         if row.ratio > MAX_RATIO:
             diagnosis = diagnose(a, b, b.output, row.chained_floor)
-            fault = Fault(a, b, diagnosis=diagnosis, error=row.chained or 0.0, is_hidden=True)
+            is_hidden = row.alone is not None  # else it was not run alone
+            fault = Fault(a, b, diagnosis=diagnosis, error=row.chained or 0.0, is_hidden=is_hidden)
             rows[index] = replace(row, fault=fault)
             return
 
@@ -226,71 +228,3 @@ def _distance(value: np.ndarray, reference: np.ndarray) -> float:
     """Return the relative distance; shapes may differ by axes of length one behind the second."""
     same = value.shape[:2] == reference.shape[:2] and value.size == reference.size
     return distance(value.reshape(reference.shape) if same else value, reference)
-
-
-def _structural_faults(
-    rows: Sequence[PairRow], traces: Sequence[Trace], inputs: np.ndarray, output_ratio: float
-) -> list[Fault]:
-    """Find exchanged layers, layers that only one model has, and inputs from other layers."""
-    pairs = [Pair(row.first, row.second) for row in rows]
-    faults = _exchanged(pairs)
-    exchanged = {id(layer) for fault in faults for layer in (fault.first, fault.second)}
-    faults += [
-        fault
-        for fault in _additional(rows, output_ratio)
-        if not {id(fault.first), id(fault.second)} & exchanged
-    ]
-    for a, b, own_source, other_source in wiring_faults(pairs, traces[0], traces[1], inputs):
-        words = f"takes {own_source} in the first model and {other_source} in the second"
-        faults.append(Fault(a, b, words=words))
-    return faults
-
-
-def _additional(rows: Sequence[PairRow], output_ratio: float) -> list[Fault]:
-    """Find layers that only one model has and that change what it computes.
-
-    Frameworks build some layers of several others, such as a group norm. So layers between two
-    pairs are no fault where the models agree behind them, or where both models have some there and
-    already differ before.
-    """
-    faults: list[Fault] = []
-    gap: list[PairRow] = []
-    before: PairRow | None = None
-    for row in [*rows, None]:
-        if row is not None and row.chained is None:
-            gap.append(row)
-            continue
-        ratio = output_ratio if row is None else row.ratio
-        sides = {side for each in gap for side in ("first", "second") if getattr(each, side)}
-        differs_before = before is not None and before.ratio > MAX_RATIO
-        if ratio > MAX_RATIO and not (len(sides) == 2 and differs_before):
-            faults += [_missing(each, before) for each in gap]
-        gap, before = [], row
-    return faults
-
-
-def _missing(row: PairRow, before: PairRow | None) -> Fault:
-    """Say that a model has no such layer, and behind which of its layers it is missing."""
-    layer, other = (row.first, "second") if row.first else (row.second, "first")
-    assert layer is not None
-    after = None if before is None else getattr(before, other)
-    place = "at its start" if after is None else f"after {after}"
-    words = f"has no {layer.settings.get('function', layer.kind.replace('_', ' '))} {place}"
-    return Fault(row.first, row.second, words=words)
-
-
-def _exchanged(pairs: Sequence[Pair]) -> list[Fault]:
-    """Find layers that come before their neighbour in one model and after it in the other."""
-    faults = []
-    for before, middle, after in zip(pairs, pairs[1:], pairs[2:], strict=False):
-        first, second = before.first or after.first, before.second or after.second
-        if before.is_complete or after.is_complete or not middle.is_complete:
-            continue
-        if first is None or second is None or first.kind != second.kind:
-            continue
-        order = ("before", "after") if before.first else ("after", "before")
-        words = (
-            f"comes {order[0]} {middle.first} in the first model and {order[1]} it in the second"
-        )
-        faults.append(Fault(first, second, words=words))
-    return faults

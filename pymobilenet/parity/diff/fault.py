@@ -16,7 +16,7 @@ class Fault:
         first: The layer of the first model, or None where it has none.
         second: Its counterpart.
         diagnosis: The known difference that explains it, or None.
-        words: For a fault of the structure, what differs.
+        words: For a fault of the structure, what differs; it decides no verdict.
         error: For a layer that differs on the same inputs, the relative error.
         is_hidden: Whether the layers agree on the same inputs, so that the difference is in an
             operation before them that is not recorded as a layer.
@@ -53,12 +53,8 @@ class Fault:
         """
         layers = [str(layer) for layer in (self.first, self.second) if layer is not None]
         place = self.place or " / ".join(layers)
-        if self.words and (self.place or len(layers) == 2):
-            return [f"{place}: {self.words}"]
         if self.words:
-            layer = self.first or self.second
-            owner, lacks = (first_name, second_name) if self.first else (second_name, first_name)
-            return [f"{layer} of {owner}: {lacks} {self.words}"]
+            return [*self._describe_structure(place, first_name, second_name), *self._repair()]
         if self.diagnosis is None and self.is_hidden:
             return [
                 f"{place}: differs by {self.error:.1e} in the whole model and not alone: the cause "
@@ -69,10 +65,20 @@ class Fault:
                 f"{place}: differs by {self.error:.1e} on the same inputs; no known difference "
                 "explains it"
             ]
-        difference = self.diagnosis.difference
         owner = first_name if self.second is None and self.first is not None else second_name
-        return [
-            f"{place}: {difference.name}: in {owner}, {self.diagnosis.what}",
-            f"    torch: {difference.torch}",
-            f"    Flux:  {difference.flux}",
-        ]
+        name = self.diagnosis.difference.name
+        return [f"{place}: {name}: in {owner}, {self.diagnosis.what}", *self._repair()]
+
+    def _describe_structure(self, place: str, first_name: str, second_name: str) -> list[str]:
+        name = "" if self.diagnosis is None else f"{self.diagnosis.difference.name}: "
+        if self.place or None not in (self.first, self.second):
+            return [f"{place}: {name}{self.words}"]
+        owner, lacks = (first_name, second_name) if self.first else (second_name, first_name)
+        return [f"{self.first or self.second} of {owner}: {name}{lacks} {self.words}"]
+
+    def _repair(self) -> list[str]:
+        """Return what to write in both languages."""
+        if self.diagnosis is None:
+            return []
+        difference = self.diagnosis.difference
+        return [f"    torch: {difference.torch}", f"    Flux:  {difference.flux}"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pymobilenet.backends.trace import Layer, Variant, Variants
-from pymobilenet.parity.diff.ops import same_padding
+from pymobilenet.parity.diff.map_ops import same_padding
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """torchvision's constants for ImageNet, RGB."""

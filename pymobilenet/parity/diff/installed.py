@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pymobilenet.backends import why_unavailable
 from pymobilenet.backends.facts import Fact
-from pymobilenet.parity.diff import compare
+from pymobilenet.parity.diff import compare, compare_optimizers
 from pymobilenet.parity.diff.differences import DIFFERENCES
 
 HOLDS, CHANGED, NOT_TRIED = "holds", "does not hold", "not tried"
@@ -40,7 +40,7 @@ class Finding:
 
 
 def all_facts() -> list[Fact]:
-    """Return every statement about torch, Flux, NNlib, Keras and ONNX Runtime, none tried."""
+    """Return every statement about the libraries, none tried."""
     from pymobilenet.backends.julia.facts import FACTS as FLUX_FACTS
     from pymobilenet.backends.torch.facts import FACTS as TORCH_FACTS
     from pymobilenet.parity.diff.library_facts import FACTS as OTHER_FACTS
@@ -72,7 +72,8 @@ def missing_libraries() -> dict[str, str]:
     """Return the libraries that cannot be tried: name -> reason, in one line."""
     libraries = ("torch", "Flux", *MODULES)
     reasons = {name: reason for name in libraries if (reason := _missing(name))}
-    reasons |= {"NNlib": reasons["Flux"]} if "Flux" in reasons else {}
+    if "Flux" in reasons:
+        reasons |= dict.fromkeys(("NNlib", "Optimisers"), reasons["Flux"])
     return {name: " ".join(reason.split())[:MOST_CHARACTERS] for name, reason in reasons.items()}
 
 
@@ -103,8 +104,12 @@ def _try(fact: Fact) -> str:
 
 def _pair(name: str) -> Finding:
     """Compare the minimal pair of a difference."""
+    from pymobilenet.backends.torch.minimal_optimizers import OPTIMIZER_PAIRS
     from pymobilenet.backends.torch.minimal_pairs import MINIMAL_PAIRS
 
+    if name in OPTIMIZER_PAIRS:
+        found = [fault.name for fault in compare_optimizers(*OPTIMIZER_PAIRS[name]()).faults]
+        return _finding(name, "optimizers", found)
     pair = MINIMAL_PAIRS[name]()
     report = compare(
         pair.first,
@@ -115,9 +120,12 @@ def _pair(name: str) -> Finding:
     )
     comparison = report.comparisons[0]
     faults = comparison.faults + (comparison.training.faults if comparison.training else ())
-    found = [fault.name for fault in faults]
+    return _finding(name, "modules", [fault.name for fault in faults])
+
+
+def _finding(name: str, kind: str, found: list[str]) -> Finding:
     result = HOLDS if found == [name] else f"{CHANGED}: found {', '.join(found) or 'nothing'}"
-    return Finding(name, "compare", "finds it in its minimal pair of torch modules", result)
+    return Finding(name, "compare", f"finds it in its minimal pair of torch {kind}", result)
 
 
 def port_report() -> Iterator[tuple[str, str, str]]:

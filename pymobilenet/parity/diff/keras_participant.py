@@ -11,7 +11,7 @@ import numpy as np
 
 from pymobilenet.backends.trace import Layer, Participant, Trace
 from pymobilenet.errors import ConfigError
-from pymobilenet.parity.diff.ops import same_padding
+from pymobilenet.parity.diff.map_ops import same_padding
 
 ACTIVATIONS = {
     "relu": "relu",

@@ -67,6 +67,23 @@ def _keras_conv() -> bool:
     return np.array_equal(_numbers(_keras().ops.conv(values, kernel)), values[:, :, 1:])
 
 
+def _keras_step(name: str, *gradients: list[float], **options: Any) -> np.ndarray:
+    """Return two variables after steps of a Keras optimizer, each at a tenth of the rate before."""
+    keras = _keras()
+    variables = [keras.Variable(np.zeros(1, np.float32)) for _ in range(2)]
+    optimizer = getattr(keras.optimizers, name)(learning_rate=0.1, **options)
+    for both in gradients:
+        optimizer.apply([keras.ops.convert_to_tensor([value]) for value in both], variables)
+        optimizer.learning_rate = optimizer.learning_rate / 10
+    return np.concatenate([_numbers(variable) for variable in variables])
+
+
+def _keras_resizing() -> bool:
+    layer = _keras().layers.UpSampling2D((1, 2), interpolation="bilinear")
+    resized = _numbers(layer(np.array([0, 1], np.float32).reshape(1, 1, 2, 1))).ravel()
+    return np.allclose(resized, [0, 0.25, 0.75, 1], atol=1e-6)
+
+
 def _onnx_output(
     operator: str,
     value: np.ndarray,
@@ -124,6 +141,13 @@ def _onnx_slope() -> bool:
     return np.allclose(_onnx_output("LeakyRelu", np.array([-1], np.float32)), -0.01)
 
 
+def _onnx_resizing() -> bool:
+    row = np.array([0, 1], np.float32).reshape(1, 1, 1, 2)
+    weights = {"roi": np.zeros(0, np.float32), "scales": np.array([1, 1, 1, 2], np.float32)}
+    output = _onnx_output("Resize", row, weights, mode="linear").ravel()
+    return np.allclose(output, [0, 0.25, 0.75, 1])
+
+
 _ROWS: tuple[tuple[str, str, str, Callable[[], bool]], ...] = (
     ("kernel flip", "Keras", "ops.conv does not flip the kernel", _keras_conv),
     ("kernel flip", "ONNX Runtime", "Conv does not flip the kernel", _onnx_conv),
@@ -166,6 +190,18 @@ _ROWS: tuple[tuple[str, str, str, Callable[[], bool]], ...] = (
         _onnx_max,
     ),
     (
+        "corners in resizing (align_corners)",
+        "Keras",
+        "UpSampling2D does not align corners",
+        _keras_resizing,
+    ),
+    (
+        "corners in resizing (align_corners)",
+        "ONNX Runtime",
+        "Resize does not align corners",
+        _onnx_resizing,
+    ),
+    (
         "eps of a norm",
         "Keras",
         "epsilon of BatchNormalization is 1e-3",
@@ -196,6 +232,32 @@ _ROWS: tuple[tuple[str, str, str, Callable[[], bool]], ...] = (
         "Keras",
         "CategoricalCrossentropy takes probabilities",
         lambda: _keras().losses.CategoricalCrossentropy().get_config()["from_logits"] is False,
+    ),
+    (
+        "rate inside the momentum",
+        "Keras",
+        "SGD puts the rate into the momentum",
+        lambda: np.allclose(_keras_step("SGD", [1, 1], [0, 0], momentum=0.9), -0.1 - 0.9 * 0.1),
+    ),
+    (
+        "eps inside the root",
+        "Keras",
+        "RMSprop adds epsilon under the root",
+        lambda: np.allclose(
+            _keras_step("RMSprop", [1, 1], rho=0.0, epsilon=1.0), -0.1 / np.sqrt(2)
+        ),
+    ),
+    (
+        "clipping of each gradient",
+        "Keras",
+        "clipnorm limits the norm of each gradient",
+        lambda: np.allclose(_keras_step("SGD", [3, 4], clipnorm=1.0), -0.1),
+    ),
+    (
+        "constants of an optimizer",
+        "Keras",
+        "rho of RMSprop is 0.9",
+        lambda: _keras().optimizers.RMSprop().rho == 0.9,
     ),
 )
 

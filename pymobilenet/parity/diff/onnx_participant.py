@@ -12,7 +12,7 @@ import numpy as np
 from pymobilenet.backends.trace import Layer, Participant, Trace
 from pymobilenet.errors import BackendUnavailable, ConfigError
 from pymobilenet.files import check_regular
-from pymobilenet.parity.diff.ops import same_padding
+from pymobilenet.parity.diff.map_ops import same_padding
 
 ACTIVATIONS = {
     "Relu": "relu",

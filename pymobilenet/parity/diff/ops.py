@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from pymobilenet.backends.trace import Layer
-
-Padding = Sequence[tuple[int, int]]
-
-PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-"""torch's name of a padding mode -> NumPy's."""
+from pymobilenet.parity.diff.map_ops import max_pool, mean_pool, pad, resize, windows
 
 
 def compute(layer: Layer) -> np.ndarray:
@@ -36,74 +31,6 @@ def compute(layer: Layer) -> np.ndarray:
 
 
 Operation = Callable[[list[np.ndarray], Mapping[str, np.ndarray], Mapping[str, Any]], np.ndarray]
-
-
-def pad(value: np.ndarray, padding: Padding, mode: str = "zeros", fill: float = 0.0) -> np.ndarray:
-    """Pad the spatial axes of an array; negative sizes crop.
-
-    Args:
-        value: (N, C, ...).
-        padding: The pixels before and after each spatial axis.
-        mode: One of `PADDING_MODES`.
-        fill: The value of new pixels in the mode ``zeros``.
-
-    Returns:
-        (N, C, ...) of another size.
-    """
-    pairs = [(0, 0), (0, 0), *padding]
-    widths = [(max(low, 0), max(high, 0)) for low, high in pairs]
-    options = {"constant_values": fill} if mode == "zeros" else {}
-    padded = np.pad(value, widths, mode=PADDING_MODES[mode], **options)  # type: ignore[call-overload]
-    crops = tuple(
-        slice(max(-low, 0), size - max(-high, 0))
-        for (low, high), size in zip(pairs, padded.shape, strict=True)
-    )
-    return padded[crops]
-
-
-def same_padding(
-    sizes: Sequence[int],
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    dilation: Sequence[int] | None = None,
-) -> tuple[tuple[int, int], ...]:
-    """Return TensorFlow's SAME padding: ceil(size / stride) positions, the odd pixel last.
-
-    Args:
-        sizes: Pixels along each spatial axis.
-        kernel: The size along each of them.
-        stride: The same.
-        dilation: The same; by default 1.
-
-    Returns:
-        The pixels before and after each axis.
-    """
-    pairs = []
-    for n, k, s, d in zip(sizes, kernel, stride, dilation or (1,) * len(kernel), strict=True):
-        total = max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
-        pairs.append((total // 2, total - total // 2))
-    return tuple(pairs)
-
-
-def windows(
-    value: np.ndarray, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
-) -> np.ndarray:
-    """Return all windows of an array.
-
-    Args:
-        value: (N, C, ...).
-        kernel: The size along each spatial axis.
-        stride: The same.
-        dilation: The same.
-
-    Returns:
-        A view (N, C, *positions, *kernel).
-    """
-    extents = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
-    axes = tuple(range(2, value.ndim))
-    view = sliding_window_view(value, extents, axis=axes)
-    steps = (slice(None), slice(None), *(slice(None, None, s) for s in stride))
-    return view[(*steps, *(slice(None, None, d) for d in dilation))]
 
 
 def _conv(
@@ -224,52 +151,6 @@ def _layer_norm(
     return output + params["bias"] if "bias" in params else output
 
 
-def _pooled_windows(value: np.ndarray, settings: Mapping[str, Any], fill: float) -> np.ndarray:
-    """Return the windows of a pool as (N, C, *positions, area)."""
-    if "output_size" in settings:
-        sizes = [
-            n if n is not None else v
-            for n, v in zip(settings["output_size"], value.shape[2:], strict=True)
-        ]
-        if any(v % n for v, n in zip(value.shape[2:], sizes, strict=True)):
-            raise ValueError(
-                f"adaptive pooling of {value.shape[2:]} to {sizes} has windows of several sizes"
-            )
-        size = [v // n for v, n in zip(value.shape[2:], sizes, strict=True)]
-        stride, padded = size, value
-    else:
-        size, stride = settings["size"], settings["stride"]
-        padding = [list(pair) for pair in settings["padding"]]
-        if settings.get("ceil"):
-            for axis, (n, k, s) in enumerate(zip(value.shape[2:], size, stride, strict=True)):
-                low, high = padding[axis]
-                count = -(-(n + low + high - k) // s) + 1
-                count -= (count - 1) * s >= n + low  # no window begins in the last padding
-                padding[axis][1] += max((count - 1) * s + k - n - low - high, 0)
-        padded = pad(value, [(low, high) for low, high in padding], fill=fill)
-    view = windows(padded, size, stride, (1,) * len(size))
-    return view.reshape(*view.shape[: value.ndim], -1)
-
-
-def _max_pool(
-    inputs: list[np.ndarray], _params: Mapping[str, np.ndarray], settings: Mapping[str, Any]
-) -> np.ndarray:
-    return _pooled_windows(inputs[0], settings, settings.get("fill", -np.inf)).max(-1)
-
-
-def _mean_pool(
-    inputs: list[np.ndarray], _params: Mapping[str, np.ndarray], settings: Mapping[str, Any]
-) -> np.ndarray:
-    sums = _pooled_windows(inputs[0], settings, 0.0).sum(-1)
-    ones = np.ones_like(inputs[0])
-    if settings.get("count_padding", True) and "padding" in settings:
-        ones, settings = (
-            pad(ones, settings["padding"], fill=1.0),
-            {**settings, "padding": [(0, 0)] * (ones.ndim - 2)},
-        )
-    return sums / _pooled_windows(ones, settings, 0.0).sum(-1)
-
-
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(0.5 * x))
 
@@ -330,8 +211,9 @@ OPERATIONS: dict[str, Operation] = {
     "instance_norm": _instance_norm,
     "group_norm": _group_norm,
     "layer_norm": _layer_norm,
-    "max_pool": _max_pool,
-    "mean_pool": _mean_pool,
+    "max_pool": max_pool,
+    "mean_pool": mean_pool,
+    "resize": resize,
     "activation": lambda inputs, _, settings: ACTIVATIONS[settings["function"]](
         inputs[0], settings
     ),

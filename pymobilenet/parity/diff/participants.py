@@ -14,6 +14,7 @@ import numpy as np
 from pymobilenet.backends.base import Model
 from pymobilenet.backends.trace import Participant, Trace
 from pymobilenet.errors import ConfigError
+from pymobilenet.parity.diff.model_participant import ModelParticipant
 
 HOW = (
     "a model must be a torch.nn.Module, a keras.Model, a model of this package, a Julia object, a "
@@ -132,7 +133,7 @@ def _from_backend(model: Model, name: str | None) -> Participant:
         from pymobilenet.backends.julia.tracing import FluxParticipant
 
         return FluxParticipant.stock(julia_model, name or "julia")
-    return FunctionParticipant(model.predict, name or "numpy")
+    return ModelParticipant(model, name or model.backend.name)
 
 
 def _from_text(spec: str, name: str | None) -> Participant:

@@ -106,7 +106,9 @@ class Comparison:
     def passed_evaluation(self) -> bool:
         """The same, without training."""
         ratios = [self.output_ratio, *(row.ratio for row in self.rows)]
-        is_faulty = any(row.fault for row in self.rows) or any(f.diagnosis for f in self.faults)
+        is_faulty = any(row.fault for row in self.rows) or any(
+            fault.diagnosis and not fault.words for fault in self.faults
+        )
         return max(ratios) <= MAX_RATIO and not is_faulty
 
     def fails(self, fail_on: FailOn) -> bool:

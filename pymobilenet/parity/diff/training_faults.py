@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from pymobilenet.backends.trace import Layer, Trace, TrainingStep
-from pymobilenet.parity.diff.diagnosis import Diagnosis, diagnose
-from pymobilenet.parity.diff.differences import DIFFERENCES
+from pymobilenet.parity.diff.diagnosis import diagnose, known
 from pymobilenet.parity.diff.fault import Fault
 from pymobilenet.parity.diff.loss_forms import departures, identify_loss
 from pymobilenet.parity.diff.norm_statistics import identify_rule, rule_departures
@@ -103,18 +102,13 @@ def _output_faults(
     return []
 
 
-def _diagnosis(name: str, what: str) -> Diagnosis:
-    difference = next(each for each in DIFFERENCES if each.name == name)
-    return Diagnosis(difference, what, 0.0)
-
-
 def _loss_faults(steps: Sequence[TrainingStep], labels: np.ndarray) -> list[Fault]:
     """Find losses of two forms: each is identified from the model's own outputs."""
     forms = [identify_loss(step, labels) for step in steps]
     if forms[0] is None or forms[1] is None:
         return []
     return [
-        Fault(None, None, diagnosis=_diagnosis(name, what), place="loss")
+        Fault(None, None, diagnosis=known(name, what), place="loss")
         for name, what in departures(forms[0], forms[1])
     ]
 
@@ -137,7 +131,7 @@ def _statistics_faults(
         if rules[0] is None or rules[1] is None:
             continue
         faults += [
-            Fault(a, b, diagnosis=_diagnosis(name, what))
+            Fault(a, b, diagnosis=known(name, what))
             for name, what in rule_departures(rules[0], rules[1])
         ]
     return faults
@@ -205,7 +199,7 @@ def active_dropouts(traces: Sequence[Trace]) -> list[Fault]:
             values = layer.output[layer.inputs[0] != 0]
             share = 100 * float(np.mean(values == 0))
             words = f"{share:.0f} % of the values are dropped in evaluation mode"
-            diagnosis = _diagnosis("dropout active", words)
+            diagnosis = known("dropout active", words)
             first, second = (layer, None) if index == 0 else (None, layer)
             faults.append(Fault(first, second, diagnosis=diagnosis))
     return faults

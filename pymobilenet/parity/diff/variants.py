@@ -95,6 +95,34 @@ def _softmax_forms(layer: Layer, _other: Layer) -> Variant:
     yield "a softmax over the batch", layer.with_settings(axis=0)
 
 
+def _adaptive_windows(layer: Layer, _other: Layer) -> Variant:
+    """Adaptive pools with the windows of the other framework."""
+    if "output_size" not in layer.settings:
+        return
+    is_fixed = layer.settings.get("windows") == "fixed"
+    words = "the windows cover all pixels" if is_fixed else "all windows have one size and stride"
+    yield words, layer.with_settings(windows="covering" if is_fixed else "fixed")
+
+
+def _corners(layer: Layer, _other: Layer) -> Variant:
+    """Interpolation with or without aligned corners."""
+    if layer.settings["mode"] == "bilinear":
+        aligned = not layer.settings["align_corners"]
+        word = "aligned" if aligned else "not aligned"
+        yield f"the corners are {word}", layer.with_settings(align_corners=aligned, antialias=False)
+
+
+def _antialiasing(layer: Layer, _other: Layer) -> Variant:
+    """Interpolation with or without antialiasing."""
+    if layer.settings["mode"] == "bilinear":
+        smooth = not layer.settings["antialias"]
+        word = "with" if smooth else "without"
+        yield (
+            f"the maps are resized {word} antialiasing",
+            layer.with_settings(antialias=smooth, align_corners=False),
+        )
+
+
 def _residual_omitted(layer: Layer, _other: Layer) -> Variant:
     """Sums of which only one term is there."""
     for position, name in enumerate(("second", "first")):
@@ -103,6 +131,42 @@ def _residual_omitted(layer: Layer, _other: Layer) -> Variant:
             replace(layer, kind="identity", inputs=(layer.inputs[position],)),
         )
     yield "the terms are multiplied", replace(layer, kind="multiply")
+
+
+def _strides(layer: Layer, other: Layer) -> Variant:
+    """The other's stride, also with its padding or its size of a pool."""
+    yield from _settings_of_other(layer, other, "stride", ("padding", "size"))
+
+
+def _dilations(layer: Layer, other: Layer) -> Variant:
+    """The other's dilation, also with its padding, which grows with it."""
+    yield from _settings_of_other(layer, other, "dilation", ("padding",))
+
+
+def _settings_of_other(layer: Layer, other: Layer, name: str, with_it: tuple[str, ...]) -> Variant:
+    own, received = layer.settings.get(name), other.settings.get(name)
+    if None in (own, received) or own == received:
+        return
+    words = f"{name} is {received} instead of {own}"
+    yield words, layer.with_settings(**{name: received})
+    more = {
+        each: other.settings[each]
+        for each in with_it
+        if each in layer.settings and other.settings.get(each) not in (None, layer.settings[each])
+    }
+    if more:
+        listed = " and ".join(f"{each} {value}" for each, value in more.items())
+        yield f"{words}, with {listed}", layer.with_settings(**{name: received, **more})
+
+
+def _other_groups(layer: Layer, other: Layer) -> Variant:
+    """The other's groups with its weight, which has another shape."""
+    own, received = layer.settings["groups"], other.settings["groups"]
+    if own != received:
+        yield (
+            f"groups is {received} instead of {own}",
+            replace(layer, params=other.params).with_settings(groups=received),
+        )
 
 
 def _other_settings(layer: Layer, other: Layer) -> Variant:
@@ -131,6 +195,12 @@ VARIANTS: dict[str, Variants] = {
     "form of layer norm": _layer_norm_forms,
     "activation function": _activations,
     "softmax": _softmax_forms,
+    "windows of an adaptive pool": _adaptive_windows,
+    "corners in resizing (align_corners)": _corners,
+    "antialiasing in resizing": _antialiasing,
+    "stride": _strides,
+    "dilation": _dilations,
+    "groups": _other_groups,
     "missing residual": _residual_omitted,
     "settings of the layer": _other_settings,
 }
