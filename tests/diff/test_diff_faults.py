@@ -52,11 +52,3 @@ def test_the_same_net_in_another_memory_format_agrees(seed):
     report = compare(Net(), Net().to(memory_format=torch.channels_last), inputs=images(seed=seed))
     assert report.passed, str(report)
     assert not report.comparisons[0].faults
-
-
-def test_the_odd_one_out_of_three_is_named():
-    wrong = Net()
-    wrong.stem_norm.eps = 1e-3
-    assert compare(Net(), Net(), wrong, inputs=images()).odd_one_out == "Net (3)"
-    assert compare(wrong, Net(), Net(), inputs=images()).odd_one_out == "Net (1)"
-    assert compare(Net(), Net(), Net(), inputs=images()).odd_one_out is None
