@@ -12,6 +12,7 @@ import numpy as np
 from pymobilenet.backends.trace import Layer, Participant, Trace
 from pymobilenet.errors import ConfigError
 from pymobilenet.parity.diff.ops import same_padding
+from pymobilenet.parity.diff.zero_padding import ZeroPadding, padded_inputs
 
 ACTIVATIONS = {
     "relu": "relu",
@@ -74,10 +75,11 @@ class KerasParticipant(Participant):
             output = _array(self._model(_channels_last(inputs), training=False))
         names: Counter[str] = Counter()
         layers: list[Layer] = []
-        padded: dict[bytes, tuple[np.ndarray, tuple[tuple[int, int], ...]]] = {}
+        padded = ZeroPadding()
         for layer, values, result in calls:
             if type(layer).__name__ == "ZeroPadding2D":
-                padded[result.tobytes()] = values[0], tuple(map(tuple, layer.padding))
+                maps = _channels_first(values[0]), _channels_first(result)
+                padded.add(*maps, tuple(map(tuple, layer.padding)))
                 continue
             name = str(layer.name)
             names[name] += 1
@@ -90,10 +92,7 @@ class KerasParticipant(Participant):
         """Run one layer; see `Participant.run_layer`."""
         name, _, part = layer.name.partition(":")
         keras_layer = self._layers[name]
-        values = [_channels_last(value) for value in inputs]
-        if layer.settings.get("zero_padding"):
-            pairs = [(0, 0), *layer.settings["zero_padding"], (0, 0)]
-            values = [np.pad(value, pairs) for value in values]
+        values = [_channels_last(value) for value in padded_inputs(layer, inputs)]
         if part == "activation":
             return _channels_first(_array(keras_layer.activation(values[0])))
         with _linear(keras_layer):
@@ -145,17 +144,11 @@ def _linear(layer: Any) -> Iterator[None]:
 
 
 def _steps(
-    name: str, layer: Any, values: list[np.ndarray], result: np.ndarray, padded: dict
+    name: str, layer: Any, values: list[np.ndarray], result: np.ndarray, padded: ZeroPadding
 ) -> list[Layer]:
     """Describe a call: the layer and, where it has weights and an activation, that as well."""
     kind, params, settings = _describe(layer, values)
-    inputs = [_channels_first(value) for value in values]
-    if kind == "conv" and values[0].tobytes() in padded:
-        original, pairs = padded[values[0].tobytes()]
-        inputs = [_channels_first(original)]
-        sums = zip(settings["padding"], pairs, strict=True)
-        padding = tuple((a + c, b + d) for (a, b), (c, d) in sums)
-        settings = {**settings, "padding": padding, "zero_padding": pairs}
+    inputs, settings = padded.absorb(kind, [_channels_first(value) for value in values], settings)
     activation = getattr(layer, "activation", None)
     function = getattr(activation, "__name__", "linear")
     if not layer.weights or function == "linear":
