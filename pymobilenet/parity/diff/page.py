@@ -11,6 +11,7 @@ import numpy as np
 
 from pymobilenet.backends.trace import Layer
 from pymobilenet.machine import describe_machine
+from pymobilenet.parity.diff.fault import grouped_lines
 from pymobilenet.parity.diff.layer_tree import Branch, branches
 from pymobilenet.parity.diff.result import Comparison, DiffReport, PairRow
 from pymobilenet.parity.diff.training_result import TrainingRow
@@ -63,7 +64,7 @@ def _section(comparison: Comparison) -> dict[str, Any]:
     lines = [_line(branch, rows, quantities) for branch in branches(comparison.rows)]
     return {
         "result": comparison,
-        "faults": [f.describe(comparison.first, comparison.second) for f in comparison.faults],
+        "faults": grouped_lines(comparison.faults, comparison.first, comparison.second),
         "quantities": quantities,
         "lines": lines,
         "heat": [

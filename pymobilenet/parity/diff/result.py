@@ -13,7 +13,7 @@ import numpy as np
 from pymobilenet.backends.trace import Layer
 from pymobilenet.machine import describe_machine
 from pymobilenet.parity.diff.arbitration import Arbitration, arbitrate
-from pymobilenet.parity.diff.fault import Fault
+from pymobilenet.parity.diff.fault import Fault, grouped_lines
 from pymobilenet.parity.diff.training_result import Training
 from pymobilenet.parity.tolerances import MAX_RATIO, USUAL_RATIO
 
@@ -172,8 +172,8 @@ class Comparison:
             )
         if self.explanation:
             lines.append(f"  {self.explanation}")
-        for fault in self.faults:
-            lines += [f"  {line}" for line in fault.describe(self.first, self.second)]
+        for group in grouped_lines(self.faults, self.first, self.second):
+            lines += [f"  {line}" for line in group]
         if self.training is not None:
             lines += self.training.lines(self.first, self.second)
         return lines
