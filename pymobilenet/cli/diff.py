@@ -143,7 +143,8 @@ def diff(
         if port is not None:
             _port(participants, values, names, port, notes)
             spec = (models or [""])[-1]
-            print_written([port, write_loading_code(spec, port)], notes)
+            code = write_loading_code(spec, port, participants[-1].framework)
+            print_written([port, code], notes)
         result = compare(*participants, inputs=values, names=names, labels=targets, dtype=dtype)
         _print_result(_formatted(result, format_, FailOn(fail_on)), out)
         if report is not None:
