@@ -4,6 +4,8 @@ import os
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from pymobilenet import backend
 from pymobilenet.formats import load_any
@@ -145,3 +147,94 @@ def test_a_fault_in_an_export_is_diagnosed(images, tmp_path):
     faults = compare(model, str(path), inputs=images).comparisons[0].faults
     found = [(fault.first.name, fault.name) for fault in faults]
     assert found == [("conv_dw_2_bn", "eps of a norm"), ("conv_preds", "other weights")]
+
+
+def small_net(seed=0, momentum=0.99):
+    keras.utils.set_random_seed(seed)
+    layers = [
+        keras.layers.Conv2D(4, 3, strides=2, use_bias=False),
+        keras.layers.BatchNormalization(momentum=momentum, epsilon=1e-5),
+        keras.layers.ReLU(),
+        keras.layers.DepthwiseConv2D(3, activation="relu"),
+        keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dropout(0.5),
+        keras.layers.Dense(5),
+    ]
+    return randomised(keras.Sequential([keras.Input((None, None, 3)), *layers]))
+
+
+def torch_twin(model):
+    """The same net in torch."""
+    conv, norm, _, depthwise, _, _, dense = model.layers
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2, bias=False),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3, groups=4),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Dropout(0.5),
+        nn.Linear(4, 5),
+    )
+    arrays = {
+        "0.weight": np.transpose(conv.kernel, (3, 2, 0, 1)),
+        "1.weight": norm.gamma,
+        "1.bias": norm.beta,
+        "1.running_mean": norm.moving_mean,
+        "1.running_var": norm.moving_variance,
+        "3.weight": np.transpose(depthwise.kernel, (2, 3, 0, 1)),
+        "3.bias": depthwise.bias,
+        "8.weight": np.transpose(dense.kernel),
+        "8.bias": dense.bias,
+    }
+    state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    net.load_state_dict(state, strict=False)
+    return net
+
+
+LABELS = np.array([3, 0, 4])
+
+
+@pytest.mark.parametrize(
+    ("momentum", "differences"),
+    [
+        (0.99, ["momentum of a norm", "biased running variance"]),
+        (0.9, ["biased running variance"]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_training_step_is_that_of_torch_but_for_the_statistics(images, momentum, differences):
+    model = small_net(momentum=momentum)
+    few_pixels = images[..., :16, :16]  # with many, both variances are the same in float32
+    report = compare(torch_twin(model), model, inputs=few_pixels, labels=LABELS)
+    comparison = report.comparisons[0]
+    assert comparison.passed_evaluation, str(report)
+    training = comparison.training
+    far = {row.name for row in training.rows if row.ratio > 30}
+    statistics = {f"1 / batch_normalization: running_{name}" for name in ("mean", "var")}
+    assert far == {name for name in statistics if momentum == 0.99 or "var" in name}
+    gradients = [row.name for row in training.rows if row.quantity == "gradient"]
+    assert len(gradients) == 1 + 7
+    assert [fault.name for fault in training.faults] == differences
+    assert "the running variance is of the biased variance of the batch" in str(report)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_keras_agrees_with_itself_in_training_and_stays_as_it_is(images):
+    model = small_net()
+    before = model.get_weights()
+    model.trainable_variables[0].value.grad = None
+    report = compare(model, small_net(), inputs=images, labels=LABELS)
+    assert report.passed, str(report)
+    assert all(map(np.array_equal, before, model.get_weights()))
+    assert model.trainable_variables[0].value.grad is None
+    losses = [None, lambda outputs, labels: 2 * sparse(outputs, labels)]
+    report = compare(model, small_net(), inputs=images, labels=LABELS, losses=losses)
+    assert not report.passed
+    assert "loss" in [row.name for row in report.comparisons[0].training.rows if row.ratio > 30]
+
+
+def sparse(outputs, labels):
+    losses = keras.losses.sparse_categorical_crossentropy(labels, outputs, from_logits=True)
+    return keras.ops.mean(losses)

@@ -17,8 +17,8 @@ from pymobilenet.errors import ConfigError
 
 HOW = (
     "a model must be a torch.nn.Module, a keras.Model, a model of this package, a Julia object, "
-    "Lux's (model, ps, st), a function of arrays, a Participant, or text: a file (.onnx, or a format "
-    "that `convert` reads), package.module:function, file.py:function or file.jl:function"
+    "Lux's (model, ps, st), a function of arrays, a Participant, or text: a file (.onnx, or a "
+    "format that `convert` reads), package.module:function, file.py:function or file.jl:function"
 )
 
 
