@@ -153,7 +153,7 @@ def small_net(seed=0, momentum=0.99):
     keras.utils.set_random_seed(seed)
     layers = [
         keras.layers.Conv2D(4, 3, strides=2, use_bias=False),
-        keras.layers.BatchNormalization(momentum=momentum, epsilon=1e-5),
+        keras.layers.BatchNormalization(momentum=momentum, epsilon=1e-5, name="norm"),
         keras.layers.ReLU(),
         keras.layers.DepthwiseConv2D(3, activation="relu"),
         keras.layers.GlobalAveragePooling2D(),
@@ -212,7 +212,7 @@ def test_a_training_step_is_that_of_torch_but_for_the_statistics(images, momentu
     assert comparison.passed_evaluation, str(report)
     training = comparison.training
     far = {row.name for row in training.rows if row.ratio > 30}
-    statistics = {f"1 / batch_normalization: running_{name}" for name in ("mean", "var")}
+    statistics = {f"1 / norm: running_{name}" for name in ("mean", "var")}
     assert far == {name for name in statistics if momentum == 0.99 or "var" in name}
     gradients = [row.name for row in training.rows if row.quantity == "gradient"]
     assert len(gradients) == 1 + 7
