@@ -21,13 +21,13 @@ def assert_same_model(tmp_path: Path) -> Callable[..., None]:
     `pymobilenet.parity.compare`. A failure says which layer differs and, where it is known, why.
     Its last line names the page, in the temporary folder of the test.
     """
-    from pymobilenet.parity.diff import compare, save_report
+    from pymobilenet.parity.diff import compare
 
     def check(*models: Any, **arguments: Any) -> None:
         __tracebackhide__ = True
         report = compare(*models, **arguments)
         if not report.passed:
-            page = next(each for each in save_report(report, tmp_path) if each.suffix == ".html")
+            page = next(each for each in report.save(tmp_path) if each.suffix == ".html")
             pytest.fail(f"{report}\n\neach layer: {page}", pytrace=False)
 
     return check

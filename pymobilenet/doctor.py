@@ -9,7 +9,7 @@ from pymobilenet.backends import BACKENDS, backend, why_unavailable
 from pymobilenet.backends.julia.bundle.installed import BUNDLE_VARIABLE
 from pymobilenet.backends.julia.runtime import blas, sysimage
 from pymobilenet.bench.peak import gemm_peak
-from pymobilenet.bench.report import cores, processor
+from pymobilenet.machine import cores, processor
 
 ENVIRONMENT_VARIABLES = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE"),

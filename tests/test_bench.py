@@ -24,9 +24,9 @@ from pymobilenet.bench.measure import (
     cases,
 )
 from pymobilenet.bench.process import fresh_process
-from pymobilenet.bench.report import cores
 from pymobilenet.cli import app
 from pymobilenet.errors import BackendUnavailable, ConfigError
+from pymobilenet.machine import cores
 
 measurement = sys.modules["pymobilenet.bench.measure"]
 SMALL = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=5)

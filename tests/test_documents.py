@@ -1,7 +1,6 @@
 """The code blocks of README and docs run, and their links have targets."""
 
 import ast
-import itertools
 import re
 import shlex
 import subprocess
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import typed_commands
+from code_blocks import blocks_of, commands
 from typer.main import get_command
 
 from pymobilenet import MobileNetConfig, backend
@@ -21,7 +21,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 STORY = ROOT / "docs/port-a-model.md"
 """The page whose blocks, in three languages, are one program."""
 
-KEYWORDS = ("if", "then", "else", "fi", "srun")
+PROGRAMS = (STORY, ROOT / "docs/stories.md")
+"""Pages whose blocks are no programs of their own; `peers/test_stories.py` runs the second."""
+
 COMMANDS = get_command(app).commands
 NOX_SESSIONS = {
     node.name
@@ -31,7 +33,7 @@ NOX_SESSIONS = {
 
 
 def blocks(page, languages):
-    return re.findall(rf"^```({languages})\n(.*?)^```", page.read_text(), re.S | re.M)
+    return blocks_of(page.read_text(), languages)
 
 
 def on_pages(languages, pages):
@@ -42,19 +44,7 @@ def on_pages(languages, pages):
     ]
 
 
-def commands(block):
-    """The words of each command of a shell block; backslashes continue lines."""
-    commands = []
-    for line in block.replace("\\\n", " ").splitlines():
-        words = shlex.shlex(line, posix=True, punctuation_chars=";&")
-        words.whitespace_split = True
-        for is_end, command in itertools.groupby(words, lambda word: word in (";", "&&")):
-            if not is_end:
-                commands.append([word for word in command if word not in KEYWORDS])
-    return [command for command in commands if command]
-
-
-@pytest.mark.parametrize("block", on_pages("python", [p for p in PAGES if p != STORY]))
+@pytest.mark.parametrize("block", on_pages("python", [p for p in PAGES if p not in PROGRAMS]))
 def test_a_python_block_runs(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "block", "exec"), {})
@@ -90,7 +80,9 @@ def run_story(project):
 
 @pytest.mark.julia
 @pytest.mark.long
-@pytest.mark.parametrize("page", [p for p in PAGES if p != STORY and blocks(p, "julia")], ids=str)
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if p not in PROGRAMS and blocks(p, "julia")], ids=str
+)
 def test_the_julia_blocks_of_a_page_run(page, tmp_path, monkeypatch, julia_project):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "julia").symlink_to(ROOT / "julia")

@@ -164,7 +164,11 @@ end
 
 function Tracing.save_state(path, model)
     buffer = IOBuffer()
-    JLD2.jldopen(file -> file["model_state"] = Flux.state(model), buffer, "w")
+    JLD2.jldopen(buffer, "w") do file
+        for (name, value) in Tracing.saved_state(model)
+            file[name] = value
+        end
+    end
     return atomic_write(file -> write(file, take!(buffer)), path)
 end
 

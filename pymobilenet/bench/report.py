@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from pymobilenet.bench.measure import Timing
 from pymobilenet.bench.plots import write_plots
 from pymobilenet.bench.process import FreshProcess
 from pymobilenet.files import atomic_write, make_folder
+from pymobilenet.machine import cores, processor
 from pymobilenet.terminal import folded_table
 
 
@@ -67,23 +67,6 @@ def _case(one: Timing | FreshProcess) -> dict[str, Any]:
         "batch_size": case.batch_size,
         "config": case.config.to_dict(),
     }
-
-
-def processor() -> str:
-    """Return the processor's name, or an empty text if the system does not provide it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def cores() -> int:
-    """Return how many cores this process may use, or the machine has where that is unknown."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def print_table(timings: Sequence[Timing], fresh: Sequence[FreshProcess], console: Console) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +22,7 @@ FORMATS = ("text", "json", "junit")
 
 
 def diff(
+    context: typer.Context,
     models: Annotated[
         list[str] | None,
         typer.Argument(
@@ -31,8 +32,16 @@ def diff(
     ] = None,
     inputs: Annotated[
         Path | None,
-        typer.Option(help="An .npy file, or an .npz file whose first array is (N, ...)."),
+        typer.Option(
+            "--inputs",
+            "--images",
+            help="An .npy file, an .npz file whose first array is (N, ...), or a folder or archive "
+            "with images, of which --batch are taken, evenly spaced.",
+        ),
     ] = None,
+    preprocessing: Annotated[
+        str, typer.Option(help="How the images of a folder are scaled: unit, standard, keras.")
+    ] = "unit",
     labels: Annotated[
         str | None,
         typer.Option(
@@ -42,9 +51,14 @@ def diff(
     ] = None,
     shape: Annotated[
         str | None,
-        typer.Option(help="Of one random input, such as 3,32,32, where there is no --inputs."),
+        typer.Option(
+            help="Of one input, such as 3,32,32: of random ones where there is no --inputs, or of "
+            "the images of a folder."
+        ),
     ] = None,
-    batch: Annotated[int, typer.Option(min=2, help="Number of random inputs.")] = 4,
+    batch: Annotated[
+        int, typer.Option(min=2, help="Number of random inputs, or of images of a folder.")
+    ] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Of random inputs.")] = 0,
     name_map: Annotated[
         Path | None,
@@ -91,6 +105,7 @@ def diff(
     The exit status is 0 if they agree, 1 if they differ (see --fail-on), and 2 if they could not be
     compared. A module or a file with a function is run: compare only code that you trust.
     """
+    from pymobilenet.cli.diff_inputs import labels_of, random_inputs, read_images, read_inputs
     from pymobilenet.formats.settings import read_map
     from pymobilenet.parity.diff import (
         FailOn,
@@ -98,7 +113,6 @@ def diff(
         compare,
         participant,
         record_outputs,
-        save_report,
     )
     from pymobilenet.parity.diff.loading_code import write_loading_code
 
@@ -111,14 +125,16 @@ def diff(
         targets = None
         if recorded:
             values, targets = recorded[0].inputs, recorded[0].labels
-        elif inputs is not None:
-            values, targets = _read_inputs(inputs)
+        elif inputs is None:
+            values = random_inputs(shape, batch, seed)
+        elif inputs.suffix in (".npy", ".npz"):
+            values, targets = read_inputs(inputs)
         else:
-            values = _random_inputs(shape, batch, seed)
+            values = read_images(inputs, shape, batch, preprocessing)
         names = None if name_map is None else read_map(name_map)
         participants = [*recorded, *(participant(model) for model in models or ())]
         if labels is not None:
-            targets = _labels(labels, participants[0], values, seed)
+            targets = labels_of(labels, participants[0], values, seed)
         if save_outputs is not None:
             record_outputs(participants[0], values, save_outputs, dtype, targets)
             print_written([save_outputs], notes)
@@ -127,12 +143,27 @@ def diff(
         if port is not None:
             _port(participants, values, names, port, notes)
             spec = (models or [""])[-1]
-            print_written([port, write_loading_code(spec, port)], notes)
+            code = write_loading_code(spec, port, participants[-1].framework)
+            print_written([port, code], notes)
         result = compare(*participants, inputs=values, names=names, labels=targets, dtype=dtype)
         _print_result(_formatted(result, format_, FailOn(fail_on)), out)
         if report is not None:
-            print_written(save_report(result, report, FailOn(fail_on)), notes)
+            written = result.save(report, FailOn(fail_on), _command(context))
+            print_written(written, notes)
     raise typer.Exit(1 if result.fails(FailOn(fail_on)) else 0)
+
+
+def _command(context: typer.Context) -> str:
+    """Return the command line, without options that have their default."""
+    words = ["pymobilenet", "diff"]
+    for parameter in context.command.params:
+        value = context.params[str(parameter.name)]
+        if value == parameter.get_default(context) or value is None:
+            continue
+        for each in value if isinstance(value, (list, tuple)) else [value]:
+            is_option = parameter.param_type_name == "option"
+            words += [parameter.opts[0], str(each)] if is_option else [str(each)]
+    return shlex.join(words)
 
 
 def _check_count(count: int, port: Path | None, save_outputs: Path | None) -> None:
@@ -184,55 +215,3 @@ def _print_result(text: str, out: Path | None) -> None:
         return
     with atomic_write(out) as file:
         file.write(f"{text}\n".encode())
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of an .npz file, or the one of an .npy file under the name `array`."""
-    from pymobilenet.errors import ConfigError
-    from pymobilenet.files import check_regular
-    from pymobilenet.formats import npz
-
-    check_regular(path)
-    if zipfile.is_zipfile(path):
-        return npz.read(path)[0]
-    try:
-        loaded = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ConfigError(f"{path}: must be an .npy or .npz file. Received: {error}") from error
-    return {"array": loaded}
-
-
-def _read_inputs(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the inputs of a file, and its labels if it has some."""
-    from pymobilenet.errors import ConfigError
-
-    arrays = _read_arrays(path)
-    names = [name for name in arrays if name != "labels"]
-    if not names:
-        raise ConfigError(f"{path}: must have an array of inputs. Received: {list(arrays)}")
-    return arrays[names[0]], arrays.get("labels")
-
-
-def _labels(text: str, first: Participant, values: np.ndarray, seed: int) -> np.ndarray:
-    """Return the labels of a file, or random ones for as many classes as the model has."""
-    if text != "random":
-        return next(iter(_read_arrays(Path(text)).values()))
-    dtype = first.dtypes[0]
-    classes = first.trace(values.astype(dtype), dtype).output.shape[-1]
-    return np.random.default_rng(seed).integers(classes, size=len(values))
-
-
-def _random_inputs(shape: str | None, batch: int, seed: int) -> np.ndarray:
-    """Return normal random inputs (batch, *shape)."""
-    from pymobilenet.errors import ConfigError
-
-    try:
-        sizes = [int(size) for size in (shape or "").split(",")]
-    except ValueError:
-        sizes = []
-    if not sizes or min(sizes) < 1:
-        raise ConfigError(
-            "without --inputs, --shape must state the shape of one input, such as 3,224,224. "
-            f"Received: {shape}"
-        )
-    return np.random.default_rng(seed).standard_normal((batch, *sizes))

@@ -9,7 +9,7 @@ from diff.nets import SHAPE, Net, images
 from torch import nn
 from typed_commands import refused, run
 
-from pymobilenet.parity.diff import FailOn, compare
+from pymobilenet.parity.diff import FailOn, RecordedOutputs, compare
 from pymobilenet.parity.diff.junit import as_junit
 
 SHAPE_OPTION = ("--shape", ",".join(map(str, SHAPE)))
@@ -111,3 +111,52 @@ def test_names_that_xml_cannot_hold_are_replaced():
 )
 def test_other_formats_and_rules_are_refused(option, value, message):
     assert message in refused("diff", "a.onnx", "b.onnx", *SHAPE_OPTION, option, value)
+
+
+def test_the_images_of_a_folder_are_the_inputs(tmp_path):
+    """Evenly spaced among the sorted names, cropped, resized, scaled."""
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 12, 18, 3), np.uint8)
+    (tmp_path / "images" / "cats").mkdir(parents=True)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / "images" / "cats" / f"{number}.png")
+    first, second = specs(tmp_path)
+    options = ("--images", tmp_path / "images", "--batch", "3", *SHAPE_OPTION)
+    out = tmp_path / "recorded.npz"
+    for preprocessing, mean, std in (("unit", 0.0, 1.0), ("keras", 0.5, 0.5)):
+        scaled = (*options, "--preprocessing", preprocessing)
+        done = run("diff", first, *scaled, "--save-outputs", out)
+        assert done.exit_code == 0, done.output
+        inputs = RecordedOutputs(out).inputs
+        expected = pixels[::2, :, 3:15].transpose(0, 3, 1, 2) / 255
+        np.testing.assert_allclose(inputs, (expected - mean) / std, atol=1e-15)
+    assert run("diff", first, second, *options).exit_code == 0
+    too_many = refused("diff", first, second, *options, "--batch", "7")
+    assert "--batch 7 images are wanted. Received: 6" in too_many
+    for shape in ("12,12", "3,12,10"):
+        assert "--shape must be 3,H,H" in refused("diff", first, second, *options, "--shape", shape)
+    (tmp_path / "images" / "cats" / "2.png").write_bytes(b"none")
+    assert "cats/2.png" in refused("diff", first, second, *options)
+    nothing = refused("diff", first, second, "--images", tmp_path / "nothing", *SHAPE_OPTION)
+    assert "neither a folder" in nothing
+
+
+def test_a_map_of_names_decides_the_pairs(tmp_path):
+    models = specs(tmp_path)
+    pairs = {"stem": "depthwise", "classifier": "classifier"}
+    (tmp_path / "map.json").write_text(json.dumps(pairs))
+    options = (*SHAPE_OPTION, "--map", tmp_path / "map.json", "--format", "json")
+    content = json.loads(run("diff", *models, *options).stdout)
+    layers = content["comparisons"][0]["layers"]
+    found = {row["first"]["name"]: row["second"]["name"] for row in layers if row["chained"]}
+    assert found == pairs
+
+
+def test_the_page_repeats_the_command(tmp_path):
+    first, second = specs(tmp_path)
+    report = tmp_path / "my report"
+    options = ("--shape", "3,12,12", "--batch", "2", "--seed", "0", "--report", report)
+    run("diff", first, second, *options)
+    command = f"pymobilenet diff {first} {second} --shape 3,12,12 --batch 2 --report '{report}'"
+    assert command.replace("'", "&#39;") in (report / "report.html").read_text()

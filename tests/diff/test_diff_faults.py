@@ -54,9 +54,17 @@ def test_the_same_net_in_another_memory_format_agrees(seed):
     assert not report.comparisons[0].faults
 
 
-def test_the_odd_one_out_of_three_is_named():
-    wrong = Net()
-    wrong.stem_norm.eps = 1e-3
-    assert compare(Net(), Net(), wrong, inputs=images()).odd_one_out == "Net (3)"
-    assert compare(wrong, Net(), Net(), inputs=images()).odd_one_out == "Net (1)"
-    assert compare(Net(), Net(), Net(), inputs=images()).odd_one_out is None
+def test_one_mistake_in_many_layers_is_told_once():
+    net = Net()
+    for name in ("stem", "depthwise", "up", "hidden", "square", "classifier"):
+        nn.init.normal_(getattr(net, name).weight)
+    net.stem_norm.eps = 1e-3
+    report = compare(Net(), net, inputs=images())
+    assert len(report.comparisons[0].faults) == 7
+    lines = str(report).splitlines()[2:]
+    places = [line.partition(": ")[0].strip() for line in lines if not line.startswith("    ")]
+    assert places == [
+        "stem (conv) / stem (conv)",
+        "stem_norm (batch norm) / stem_norm (batch norm)",
+    ]
+    assert "      and 5 more: depthwise, up, hidden, ..." in lines

@@ -62,7 +62,7 @@ def test_the_python_code_builds_and_loads(folder, monkeypatch, spec):
 
 
 def test_the_code_is_formatted(folder):
-    path = write_loading_code(f"{folder}/my_net.py:build", folder / "ported.pt")
+    path = write_loading_code(f"{folder}/my_net.py:build", folder / "ported.pt", "torch")
     done = subprocess.run(
         [
             sys.executable,
@@ -84,18 +84,20 @@ def test_the_code_is_formatted(folder):
 
 @pytest.mark.parametrize("name", ['quo"te', "back\\slash", "dollar$x", '"""'])
 def test_odd_names_are_written_as_text(tmp_path, name):
-    path = write_loading_code(f"{tmp_path}/{name}.py:build", tmp_path / f"{name}.pt")
+    path = write_loading_code(f"{tmp_path}/{name}.py:build", tmp_path / f"{name}.pt", "torch")
     tree = ast.parse(path.read_text())
     texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
     assert f"{name}.pt" in texts
     assert f"{tmp_path}/{name}.py" in texts
-    julia = write_loading_code(f"{tmp_path}/{name}.jl:build", tmp_path / "ported.jld2").read_text()
+    julia = write_loading_code(
+        f"{tmp_path}/{name}.jl:build", tmp_path / "ported.jld2", "Flux"
+    ).read_text()
     escaped = name.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
     assert f'include("{tmp_path}/{escaped}.jl")' in julia
     assert "ported() = load(build())" in julia
 
 
 def test_a_model_that_is_no_function_is_loaded_only(tmp_path):
-    path = write_loading_code("model.safetensors", tmp_path / "ported.pt")
+    path = write_loading_code("model.safetensors", tmp_path / "ported.pt", "torch")
     assert set(executed(path)) >= {"load"}
     assert "ported()" not in path.read_text()

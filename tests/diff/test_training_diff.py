@@ -18,7 +18,7 @@ from typed_commands import refused, run
 from pymobilenet.backends.torch.tracing import TorchParticipant
 from pymobilenet.backends.trace import Layer
 from pymobilenet.errors import ConfigError
-from pymobilenet.parity.diff import compare, save_report
+from pymobilenet.parity.diff import compare
 from pymobilenet.parity.diff.junit import as_junit
 from pymobilenet.parity.diff.loss_forms import ARGUMENTS, REDUCTIONS, LossForm
 from pymobilenet.parity.diff.norm_statistics import identify_rule
@@ -160,7 +160,7 @@ def test_a_variance_that_rounding_hides_is_not_guessed(dtype, is_biased):
 def test_models_without_gradients_are_named(tmp_path):
     report = compare(TrainedNet(), lambda x: x[:, :1, 0, 0], inputs=images(), labels=LABELS)
     assert "not compared in training: <lambda> without gradients" in str(report)
-    save_report(report, tmp_path)
+    report.save(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_reports_show_the_training_step(tmp_path):
     other.norm = nn.BatchNorm2d(8, momentum=0.9)
     other.norm.load_state_dict(TrainedNet().norm.state_dict())
     report = compare(TrainedNet(), other, inputs=images(), labels=LABELS)
-    save_report(report, tmp_path)
+    report.save(tmp_path)
     content = json.loads((tmp_path / "report.json").read_text())["comparisons"][0]["training"]
     assert [fault["name"] for fault in content["faults"]] == ["momentum of a norm"]
     assert len(content["rows"]) == len(training_of(report).rows)

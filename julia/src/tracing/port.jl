@@ -2,7 +2,8 @@
 
 "Field of a layer that holds each parameter of a record."
 const PARAM_FIELDS = Dict(
-    "weight" => (:weight, :γ, :scale), "bias" => (:bias, :β), "running_mean" => (:μ,), "running_var" => (:σ²,),
+    "weight" => (:weight, :γ, :scale), "bias" => (:bias, :β), "running_mean" => (:μ, :running_mean),
+    "running_var" => (:σ², :running_var),
 )
 
 """
@@ -29,7 +30,7 @@ function load_params!(model, path, params)
     holder = layer isa Flux.LayerNorm ? layer.diag : layer
     for (name, array) in params
         target = getfield(holder, only(intersect(PARAM_FIELDS[string(name)], fieldnames(typeof(holder)))))
-        size(target) == size(array) ||
+        size(target) in (size(array), (size(array)..., 1)) ||
             throw(DimensionMismatch("$path: $name must have size $(size(target)). Received: $(size(array))"))
         copyto!(target, array)
     end
@@ -39,6 +40,9 @@ end
 """
     save_state(path, model)
 
-Write the `Flux.state` of a model under the key `model_state` of a JLD2 file; JLD2 has to be loaded.
+Write the `saved_state` of a model to a JLD2 file; JLD2 has to be loaded.
 """
 function save_state end
+
+"Key => value of what a file of weights has: for Flux what `loadmodel!` takes."
+saved_state(model) = ("model_state" => Flux.state(model),)

@@ -60,7 +60,7 @@ end
 path_of(record) = String(first(split(record.name, '#')))
 
 zeros_for(::Nothing, array) = zero(array)
-zeros_for(gradient, _) = Array(gradient)
+zeros_for(gradient, array) = reshape(Array(gradient), size(array))
 
 "The part of a gradient that belongs to the layer at a path, or nothing."
 function gradient_at(gradient, path)
@@ -74,7 +74,7 @@ end
 
 function gradients_of(record, gradient)
     layer = gradient_at(gradient, path_of(record))
-    record.kind == "layer_norm" && layer !== nothing && (layer = layer.diag)
+    hasproperty(layer, :diag) && (layer = layer.diag) # a layer norm of Flux
     return Pair{String,Any}[
         name => zeros_for(field_of(layer, name), array) for (name, array) in record.params if !startswith(name, "running")
     ]
@@ -93,7 +93,3 @@ function statistics_of(model, record)
     layer = layer_at(model, path_of(record))
     return arrays("running_mean" => layer.μ, "running_var" => layer.σ²)
 end
-
-"What a function of a Julia file built: a model, or a model and its loss."
-model_and_loss(built) = (built, nothing)
-model_and_loss(built::Tuple{Any,Function}) = built

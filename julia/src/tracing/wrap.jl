@@ -30,6 +30,17 @@ function from_file(path, name)
     return Base.invokelatest(getfield(space, Symbol(name)))
 end
 
+"The model that a function of a Julia file returns, and its loss, or `nothing` for the usual one."
+built_by(path, name) = model_and_loss(from_file(path, name))
+
+"What a function of a Julia file built: a model, or a model and its loss."
+model_and_loss(built) = (built, nothing)
+model_and_loss(built::Tuple{Any,Function}) = built
+
+"The name and the version of the framework of a model."
+framework(model) = "Flux"
+framework_version(model) = string(pkgversion(Flux))
+
 "The record's layer, computed from other inputs."
 run_layer(record, inputs) = Array(Base.invokelatest(record.run, inputs...))
 
@@ -40,7 +51,7 @@ function convert_weights(::Type{T}, model) where {T}
 end
 
 function with_decimal_eps(::Type{T}, norm) where {T}
-    constants = intersect(fieldnames(typeof(norm)), (:ϵ, :momentum))
+    constants = intersect(fieldnames(typeof(norm)), (:ϵ, :epsilon, :momentum))
     return with_fields(norm, Dict(name => T(parse(BigFloat, string(getfield(norm, name)))) for name in constants))
 end
 

@@ -18,17 +18,17 @@ LISTS = ("stride", "dilation", "size", "output_size", "output_padding")
 
 
 class FluxParticipant(Participant):
-    """A Flux model in the running Julia: any nesting of layers, custom ones too.
+    """A model of Flux or Lux in the running Julia: any nesting of layers, custom ones too.
 
     The model is copied for each run; its own weights and mode stay as they are.
 
     Args:
-        model: A Julia object, callable with an array whose last axis is the batch.
+        model: A Julia object, callable with an array whose last axis is the batch. A model of Lux
+            comes from `of_lux` or `from_file`.
         name: How reports call it.
         loss: A Julia function of outputs and one-hot columns; by default ``logitcrossentropy``.
     """
 
-    framework = "Flux"
     dtypes = ("float64", "float32")
     moves_weights = True
     has_gradients = True
@@ -39,6 +39,7 @@ class FluxParticipant(Participant):
         self._model = model
         self._backend = running_backend()
         self._tracing = self._backend.julia.Tracing
+        self.framework = str(self._tracing.framework(model))
         self._records: dict[str, Any] = {}
         self._is_flipped: dict[str, bool] = {}
 
@@ -61,9 +62,23 @@ class FluxParticipant(Participant):
             raise ConfigError(f"the Julia file must exist. Received: {path}")
         tracing = running_backend().julia.Tracing
         with translate_julia_errors():
-            built = tracing.from_file(str(path.resolve()), function)
-            model, loss = tracing.model_and_loss(built)
+            model, loss = tracing.built_by(str(path.resolve()), function)
         return cls(model, name or f"{path.name}:{function}", loss)
+
+    @classmethod
+    def of_lux(cls, built: tuple[Any, Any, Any], name: str) -> FluxParticipant:
+        """Return a model of Lux.
+
+        Args:
+            built: The model, its parameters and its states, as ``Lux.setup`` returns them.
+            name: How reports call it.
+
+        Raises:
+            ConfigError: The first of them is no layer of Lux.
+        """
+        with translate_julia_errors():
+            model, loss = running_backend().julia.Tracing.model_and_loss(built)
+            return cls(model, name, loss)
 
     @classmethod
     def stock(cls, model: Any, name: str) -> FluxParticipant:
@@ -150,15 +165,21 @@ class FluxParticipant(Participant):
             self._tracing.load_params_b(self._model, path, wrapped)
 
     def save_weights(self, path: Path) -> str:
-        """Write ``Flux.state`` to a JLD2 file; see `Participant.save_weights`."""
+        """Write ``Flux.state``, or Lux's ``ps`` and ``st``, to a JLD2 file.
+
+        See `Participant.save_weights`.
+        """
         backend_with_jld2()
         with translate_julia_errors():
             self._tracing.save_state(str(path), self._model)
+        if self.framework == "Lux":
+            return f'ps, st = JLD2.load("{path}", "ps", "st")'
         return f'Flux.loadmodel!(model, JLD2.load("{path}", "model_state"))'
 
     def versions(self) -> dict[str, str]:
-        """Return the versions of Julia, Flux and NNlib."""
-        return self._backend.versions()
+        """Return the versions of Julia, of the framework and of NNlib."""
+        version = str(self._tracing.framework_version(self._model))
+        return self._backend.versions() | {self.framework: version}
 
 
 def _layer(record: Any) -> Layer:

@@ -25,7 +25,6 @@ from pymobilenet.parity.diff.optimizers import (
 from pymobilenet.parity.diff.participants import julia, load_onnx, participant
 from pymobilenet.parity.diff.port import port_weights
 from pymobilenet.parity.diff.recorded import RecordedOutputs, record_outputs
-from pymobilenet.parity.diff.report import save_report
 from pymobilenet.parity.diff.result import Comparison, DiffReport, FailOn, PairRow
 
 __all__ = [
@@ -48,7 +47,6 @@ __all__ = [
     "participant",
     "port_weights",
     "record_outputs",
-    "save_report",
     "torch_optimizer",
 ]
 

@@ -14,7 +14,7 @@ from pymobilenet.parity.diff.fault import Fault
 from pymobilenet.parity.diff.measure import fitted, folded_floor, layer_floor, trace_floors
 from pymobilenet.parity.diff.ops import ACTIVATIONS, compute
 from pymobilenet.parity.diff.pairing import Pair, align, fold_norms, has_norms, pair_by_names
-from pymobilenet.parity.diff.result import Comparison, DiffReport, PairRow
+from pymobilenet.parity.diff.result import Comparison, DiffReport, Inputs, PairRow
 from pymobilenet.parity.diff.structure_faults import structural_faults
 from pymobilenet.parity.diff.training import checked_labels, compare_training
 from pymobilenet.parity.diff.training_faults import active_dropouts
@@ -34,6 +34,9 @@ def compare_participants(
     labels: np.ndarray | None = None,
 ) -> DiffReport:
     """Compare models with the first of them, layer by layer.
+
+    Models that differ from the first are compared with each other, too, so that the report can say
+    which of them agree.
 
     Args:
         participants: Two or more models.
@@ -55,14 +58,16 @@ def compare_participants(
         raise ConfigError(f"a map of names is for two models. Received: {len(participants)}")
     inputs = checked_inputs(inputs)
     labels = None if labels is None else checked_labels(labels, len(inputs))
-    first = participants[0]
-    comparisons = []
-    for second in participants[1:]:
-        common = _common_dtype(first, second, dtype)
-        comparisons.append(_compare(first, second, inputs.astype(common), common, names, labels))
+    comparisons: list[Comparison] = []
+    remaining = list(participants)
+    while len(remaining) > 1:  # those that differ from the first are compared with each other
+        first, *others = remaining
+        found = [_compare(first, other, inputs, dtype, names, labels) for other in others]
+        comparisons += found
+        remaining = [other for other, each in zip(others, found, strict=True) if not each.passed]
     versions = {p.name: p.versions() for p in participants}
     return DiffReport(
-        tuple(p.name for p in participants), tuple(comparisons), versions, inputs.shape
+        tuple(p.name for p in participants), tuple(comparisons), versions, Inputs.of(inputs)
     )
 
 
@@ -104,10 +109,12 @@ def _compare(
     first: Participant,
     second: Participant,
     inputs: np.ndarray,
-    dtype: str,
+    wanted: str | None,
     names: Mapping[str, str] | None,
     labels: np.ndarray | None,
 ) -> Comparison:
+    dtype = _common_dtype(first, second, wanted)
+    inputs = inputs.astype(dtype)
     traces = [annotate(p.trace(inputs, dtype), inputs) for p in (first, second)]
     floors, output_floor = trace_floors(first, inputs, dtype, traces[0])
     folded = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pymobilenet.backends.trace import Layer
@@ -44,6 +45,13 @@ class Fault:
         layers = [layer for layer in (self.first, self.second) if layer is not None]
         return self.place or " / ".join(dict.fromkeys(layer.name for layer in layers))
 
+    @property
+    def cause(self) -> str:
+        """What is the same for faults that are one mistake made in many layers; maybe empty."""
+        if self.words:
+            return self.words if self.first is not None and self.second is not None else ""
+        return "" if self.diagnosis is None else f"{self.name}: {self.diagnosis.what}"
+
     def describe(self, first_name: str, second_name: str) -> list[str]:
         """Return lines that say what differs, and what to write instead.
 
@@ -82,3 +90,29 @@ class Fault:
             return []
         difference = self.diagnosis.difference
         return [f"    torch: {difference.torch}", f"    Flux:  {difference.flux}"]
+
+
+NAMED_PLACES = 3
+"""How many further layers with one fault the text names; JSON and HTML list them all."""
+
+
+def grouped_lines(faults: Sequence[Fault], first_name: str, second_name: str) -> list[list[str]]:
+    """Return the lines on each cause of faults: those with the same cause are described together.
+
+    Args:
+        faults: In order.
+        first_name: The name of the first model.
+        second_name: The name of the other.
+    """
+    groups: dict[str, list[Fault]] = {}
+    for index, fault in enumerate(faults):
+        groups.setdefault(fault.cause or str(index), []).append(fault)
+    found = []
+    for fault, *others in groups.values():
+        lines = fault.describe(first_name, second_name)
+        if others:
+            places = ", ".join(each.location for each in others[:NAMED_PLACES])
+            rest = ", ..." if len(others) > NAMED_PLACES else ""
+            lines.append(f"    and {len(others)} more: {places}{rest}")
+        found.append(lines)
+    return found

@@ -40,26 +40,44 @@ function load(model)
 end
 """
 
+LUX = """# The weights of {name}, for {spec}.
+using Lux
+import JLD2
+{include}
+# The parameters and the states, in test mode.
+function load()
+    path = joinpath(@__DIR__, {file})
+    ps, st = JLD2.load(path, "ps", "st")
+    return ps, Lux.testmode(st)
+end
+"""
+
+LUX_MODEL = """
+# Build the model and load it.
+ported() = (first({function}()), load()...)
+"""
+
 JULIA_MODEL = """
 # Build the model and load it.
 ported() = load({function}())
 """
 
 
-def write_loading_code(spec: str, path: Path) -> Path:
+def write_loading_code(spec: str, path: Path, framework: str) -> Path:
     """Write a file of code that loads weights, beside the weights.
 
     Args:
         spec: The model that got the weights, as the command line names it. If it is
             ``file:function`` or ``package.module:function``, the code also builds the model.
         path: The weights: ``.jld2`` for a model in Julia, else a state dict of torch.
+        framework: Of the model: ``torch``, ``Flux`` or ``Lux``.
 
     Returns:
         The written file: ``load_NAME.jl`` or ``load_NAME.py``.
     """
-    is_julia = spec.rpartition(":")[0].endswith(".jl")
+    is_julia = framework in ("Flux", "Lux")
     target = path.with_name(f"load_{path.stem}{'.jl' if is_julia else '.py'}")
-    text = _julia(spec, path) if is_julia else _python(spec, path)
+    text = _julia(spec, path, framework) if is_julia else _python(spec, path)
     with atomic_write(target) as file:
         file.write(text.encode())
     return target
@@ -82,16 +100,17 @@ def _python(spec: str, path: Path) -> str:
     return code + (PYTHON_MODEL.format(call=call) if call else "")
 
 
-def _julia(spec: str, path: Path) -> str:
+def _julia(spec: str, path: Path, framework: str) -> str:
     source, _, function = spec.rpartition(":")
     include = f"include({_julia_text(str(Path(source).resolve()))})\n"
-    code = JULIA.format(
+    head, model = (LUX, LUX_MODEL) if framework == "Lux" else (JULIA, JULIA_MODEL)
+    code = head.format(
         name=_one_line(path.name),
         file=_julia_text(path.name),
         spec=_one_line(spec),
         include=include,
     )
-    return code + JULIA_MODEL.format(function=function)
+    return code + model.format(function=function)
 
 
 def _text(text: str) -> str:

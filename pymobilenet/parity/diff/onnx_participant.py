@@ -12,22 +12,12 @@ import numpy as np
 from pymobilenet.backends.trace import Layer, Participant, Trace
 from pymobilenet.errors import BackendUnavailable, ConfigError
 from pymobilenet.files import check_regular
-from pymobilenet.parity.diff.map_ops import same_padding
+from pymobilenet.parity.diff.onnx_graph import Part, RecordedGraph
+from pymobilenet.parity.diff.onnx_layers import describe, zero_padding
+from pymobilenet.parity.diff.zero_padding import ZeroPadding, padded_inputs
 
-ACTIVATIONS = {
-    "Relu": "relu",
-    "Sigmoid": "sigmoid",
-    "Tanh": "tanh",
-    "HardSigmoid": "hardsigmoid",
-    "HardSwish": "hardswish",
-    "Softplus": "softplus",
-    "Mish": "mish",
-    "Gelu": "gelu",
-}
-"""Operators without settings -> activation function."""
-
-SHAPES = ("Identity", "Cast", "Dropout", "Shape", "Unsqueeze", "Gather", "Slice", "Transpose")
-"""Operators that compute no values of a model."""
+AXES_OF_LAST = {0: 0, 1: 2, 2: 3, 3: 1, -4: 0, -3: 2, -2: 3, -1: 1}
+"""Axis of (N, H, W, C) -> axis of (N, C, H, W)."""
 
 
 class OnnxParticipant(Participant):
@@ -71,10 +61,17 @@ class OnnxParticipant(Participant):
         self._input = inputs[0].name
         element = inputs[0].type.tensor_type.elem_type
         self.dtypes = ("float64",) if element == onnx.TensorProto.DOUBLE else ("float32",)
-        self._nodes: dict[str, Any] = {}
+        sizes = [each.dim_value for each in inputs[0].type.tensor_type.shape.dim]
+        self._sizes = sizes if len(sizes) == 4 else []
+        self._parts: dict[str, Part] = {}
+        self._graph: RecordedGraph | None = None
 
     def trace(self, inputs: np.ndarray, dtype: str, draw: int | None = None) -> Trace:  # noqa: ARG002
-        """Run the file with every intermediate value as an output; see `Participant.trace`."""
+        """Run the file with every intermediate value as an output; see `Participant.trace`.
+
+        A file whose input is (N, H, W, C), as Keras exports it, is given its axes in that order,
+        and its maps are recorded as (N, C, H, W).
+        """
         import onnx
 
         model = copy.deepcopy(self._model)
@@ -84,42 +81,53 @@ class OnnxParticipant(Participant):
         model.graph.output.extend(
             onnx.helper.make_empty_tensor_value_info(name) for name in wanted if name not in known
         )
+        channels_last = self._takes_channels_last(inputs)
+        given = np.ascontiguousarray(np.moveaxis(inputs, 1, -1)) if channels_last else inputs
         session = self._session(model)
         names = [value.name for value in session.get_outputs()]
-        values = dict(zip(names, session.run(names, {self._input: inputs}), strict=True))
-        values |= self._weights | {self._input: inputs}
-        layers = []
-        for node in nodes:
-            layer = self._layer(node, values)
-            self._nodes[layer.name] = node
-            layers.append(layer)
-        return Trace(tuple(layers), values[model.graph.output[0].name])
+        values = dict(zip(names, session.run(names, {self._input: given}), strict=True))
+        values |= self._weights | {self._input: given}
+        output = model.graph.output[0].name
+        graph = RecordedGraph(nodes, values, self._input, output, channels_last)
+        layers, parts = _layers(graph)
+        self._graph, self._parts = graph, parts
+        return Trace(tuple(layers), graph.array(output))
+
+    def _takes_channels_last(self, inputs: np.ndarray) -> bool:
+        """Return whether the input's sizes in the file are those of (N, H, W, C)."""
+        if inputs.ndim != 4 or not self._sizes:
+            return False
+        channels = inputs.shape[1]
+        return self._sizes[3] == channels and self._sizes[1] not in (0, channels)
 
     def run_layer(self, layer: Layer, inputs: Sequence[np.ndarray]) -> np.ndarray:
-        """Run one node; see `Participant.run_layer`."""
+        """Run the nodes of one layer; see `Participant.run_layer`."""
         import onnx
 
-        node = self._nodes[layer.name]
-        variable = [name for name in node.input if name and name not in self._weights]
-        weights = [t for t in self._weights if t in node.input]
-        graph = onnx.helper.make_graph(
-            [node],
+        part, graph = self._parts[layer.name], self._graph
+        assert graph is not None
+        feed = {
+            name: np.moveaxis(value, 1, -1) if graph.is_channels_last(name) else value
+            for name, value in zip(part.inputs, padded_inputs(layer, inputs), strict=True)
+        }
+        described = onnx.helper.make_graph(
+            part.nodes,
             "layer",
             [
                 onnx.helper.make_tensor_value_info(
                     name, onnx.helper.np_dtype_to_tensor_dtype(value.dtype), value.shape
                 )
-                for name, value in zip(variable, inputs, strict=True)
+                for name, value in feed.items()
             ],
-            [onnx.helper.make_empty_tensor_value_info(node.output[0])],
-            [onnx.numpy_helper.from_array(self._weights[name], name) for name in weights],
+            [onnx.helper.make_empty_tensor_value_info(part.output)],
+            [onnx.numpy_helper.from_array(value, name) for name, value in part.constants.items()],
         )
         model = onnx.helper.make_model(
-            graph, opset_imports=self._model.opset_import, ir_version=self._model.ir_version
+            described, opset_imports=self._model.opset_import, ir_version=self._model.ir_version
         )
-        session = self._session(model)
-        feed = dict(zip(variable, inputs, strict=True))
-        return session.run(None, feed)[0]
+        arrays = {name: np.ascontiguousarray(value) for name, value in feed.items()}
+        output = self._session(model).run(None, arrays)[0]
+        return np.moveaxis(output, -1, 1) if graph.is_channels_last(part.output) else output
 
     def _session(self, model: Any) -> Any:
         options = self._runtime.SessionOptions()
@@ -133,97 +141,30 @@ class OnnxParticipant(Participant):
         """Return ONNX Runtime's version."""
         return {"onnxruntime": self._runtime.__version__}
 
-    def _layer(self, node: Any, values: dict[str, np.ndarray]) -> Layer:
-        import onnx
 
+def _layers(graph: RecordedGraph) -> tuple[list[Layer], dict[str, Part]]:
+    """Describe the layers of a run; zeros around maps become padding of the convolution."""
+    import onnx
+
+    padded = ZeroPadding()
+    layers: list[Layer] = []
+    parts: dict[str, Part] = {}
+    for part in graph.parts():
+        node = part.nodes[0]
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        inputs = tuple(values[name] for name in node.input if name and name not in self._weights)
-        weights = [self._weights[name] for name in node.input if name in self._weights]
-        kind, params, settings = _describe(node.op_type, attributes, weights, inputs)
+        if "axis" in attributes and graph.is_channels_last(part.inputs[0]):
+            attributes["axis"] = AXES_OF_LAST[attributes["axis"]]
+        inputs = [np.ascontiguousarray(graph.array(name)) for name in part.inputs]
+        output = np.ascontiguousarray(graph.array(part.output))
+        weights = part.weights()
+        if node.op_type == "Pad":
+            pairs = zero_padding(attributes, weights, graph.is_channels_last(part.inputs[0]))
+            if pairs is not None:
+                padded.add(inputs[0], output, pairs)
+                continue
+        kind, params, settings = describe(part.operators, attributes, weights, tuple(inputs))
+        inputs, settings = padded.absorb(kind, inputs, settings)
         name = node.name or node.output[0]
-        return Layer(name, kind, inputs, values[node.output[0]], params, settings)
-
-
-def _pairs(pads: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    axes = len(pads) // 2
-    return tuple((pads[axis], pads[axis + axes]) for axis in range(axes))
-
-
-def _describe(
-    operator: str,
-    attributes: dict[str, Any],
-    weights: list[np.ndarray],
-    inputs: tuple[np.ndarray, ...],
-) -> tuple[str, dict[str, np.ndarray], dict[str, Any]]:
-    """Return kind, parameters and settings of a node."""
-    if operator in ("Conv", "ConvTranspose"):
-        axes = weights[0].ndim - 2
-        settings = {
-            "stride": tuple(attributes.get("strides", (1,) * axes)),
-            "padding": _padding(attributes, weights[0].shape[2:], inputs[0].shape[2:]),
-            "dilation": tuple(attributes.get("dilations", (1,) * axes)),
-            "groups": attributes.get("group", 1),
-        }
-        if operator == "ConvTranspose":
-            settings["output_padding"] = tuple(attributes.get("output_padding", (0,) * axes))
-        kind = "conv" if operator == "Conv" else "conv_transpose"
-        return kind, dict(zip(("weight", "bias"), weights, strict=False)), settings
-    if operator in ("Gemm", "MatMul") and weights:
-        weight = weights[0] if attributes.get("transB") else weights[0].T
-        return "dense", dict(zip(("weight", "bias"), [weight, *weights[1:]], strict=False)), {}
-    if operator == "BatchNormalization":
-        names = ("weight", "bias", "running_mean", "running_var")
-        settings = {"eps": attributes.get("epsilon", 1e-5), "training": False}
-        return "batch_norm", dict(zip(names, weights, strict=False)), settings
-    if operator == "LayerNormalization":
-        settings = {"eps": attributes.get("epsilon", 1e-5), "axes": weights[0].ndim}
-        return "layer_norm", dict(zip(("weight", "bias"), weights, strict=False)), settings
-    if operator in ACTIVATIONS:
-        return "activation", {}, {"function": ACTIVATIONS[operator]}
-    if operator == "Clip":
-        bounds = [float(bound) for bound in weights or (attributes["min"], attributes["max"])]
-        is_relu6 = bounds == [0.0, 6.0]
-        limits = {} if is_relu6 else {"low": bounds[0], "high": bounds[-1]}
-        return "activation", {}, {"function": "relu6" if is_relu6 else "hardtanh", **limits}
-    if operator == "LeakyRelu":
-        return "activation", {}, {"function": "leaky_relu", "slope": attributes.get("alpha", 0.01)}
-    if operator in ("GlobalAveragePool", "ReduceMean"):
-        return "mean_pool", {}, {"output_size": (1, 1)}
-    if operator == "GlobalMaxPool":
-        return "max_pool", {}, {"output_size": (1, 1)}
-    if operator in ("MaxPool", "AveragePool"):
-        size = tuple(attributes["kernel_shape"])
-        settings = {
-            "size": size,
-            "stride": tuple(attributes.get("strides", (1,) * len(size))),
-            "padding": _padding(attributes, size, inputs[0].shape[2:]),
-            "ceil": bool(attributes.get("ceil_mode", 0)),
-        }
-        if operator == "AveragePool":
-            settings["count_padding"] = bool(attributes.get("count_include_pad", 0))
-        return "max_pool" if operator == "MaxPool" else "mean_pool", {}, settings
-    if operator in ("Softmax", "LogSoftmax"):
-        kind = "softmax" if operator == "Softmax" else "log_softmax"
-        return kind, {}, {"axis": attributes.get("axis", -1)}
-    if operator in ("Flatten", "Reshape", "Squeeze"):
-        return "flatten", {}, {}
-    if operator in ("Add", "Mul") and len(inputs) == 2:
-        return "add" if operator == "Add" else "multiply", {}, {}
-    if operator == "Concat":
-        return "concat", {}, {"axis": attributes["axis"]}
-    if operator in SHAPES:
-        return "identity", {}, {}
-    return "other", {}, {"function": operator}
-
-
-def _padding(
-    attributes: dict[str, Any], kernel: Sequence[int], sizes: Sequence[int]
-) -> tuple[tuple[int, int], ...]:
-    """Return the pixels before and after each axis, also of ``auto_pad``."""
-    axes = len(kernel)
-    mode = attributes.get("auto_pad", b"NOTSET")
-    if mode not in (b"SAME_UPPER", b"SAME_LOWER"):
-        return _pairs(attributes.get("pads", (0,) * 2 * axes))
-    strides = attributes.get("strides", (1,) * axes)
-    pairs = same_padding(sizes, kernel, strides, attributes.get("dilations"))
-    return pairs if mode == b"SAME_UPPER" else tuple((high, low) for low, high in pairs)
+        layers.append(Layer(name, kind, tuple(inputs), output, params, settings))
+        parts[name] = part
+    return layers, parts

@@ -17,9 +17,9 @@ from pymobilenet.errors import ConfigError
 from pymobilenet.parity.diff.model_participant import ModelParticipant
 
 HOW = (
-    "a model must be a torch.nn.Module, a keras.Model, a model of this package, a Julia object, a "
-    "function of arrays, a Participant, or text: a file (.onnx, or a format that `convert` reads), "
-    "package.module:function, file.py:function or file.jl:function"
+    "a model must be a torch.nn.Module, a keras.Model, a model of this package, a Julia object, "
+    "Lux's (model, ps, st), a function of arrays, a Participant, or text: a file (.onnx, or a "
+    "format that `convert` reads), package.module:function, file.py:function or file.jl:function"
 )
 
 
@@ -100,6 +100,10 @@ def participant(model: Any, name: str | None = None) -> Participant:
         found = participant(model[0], name)
         found.loss = model[1]
         return found
+    if isinstance(model, tuple) and len(model) == 3 and _is_julia(model[0]):
+        from pymobilenet.backends.julia.tracing import FluxParticipant
+
+        return FluxParticipant.of_lux(model, name or "Lux")
     if isinstance(model, str | Path):
         return _from_text(str(model), name)
     if isinstance(model, Model):
@@ -114,13 +118,17 @@ def participant(model: Any, name: str | None = None) -> Participant:
         from pymobilenet.backends.torch.tracing import TorchParticipant
 
         return TorchParticipant(model, name or type(model).__name__)
-    if type(model).__module__.startswith("juliacall"):
+    if _is_julia(model):
         from pymobilenet.backends.julia.tracing import FluxParticipant
 
         return FluxParticipant(model, name or "julia")
     if callable(model):
         return FunctionParticipant(model, name or str(getattr(model, "__name__", "function")))
     raise ConfigError(f"{HOW}. Received: {type(model).__name__}")
+
+
+def _is_julia(value: Any) -> bool:
+    return type(value).__module__.startswith("juliacall")
 
 
 def _from_backend(model: Model, name: str | None) -> Participant:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pymobilenet.backends.trace import Layer
-from pymobilenet.parity.diff.fault import Fault
+from pymobilenet.machine import describe_machine
+from pymobilenet.parity.diff.arbitration import Arbitration, arbitrate
+from pymobilenet.parity.diff.fault import Fault, grouped_lines
 from pymobilenet.parity.diff.training_result import Training
 from pymobilenet.parity.tolerances import MAX_RATIO, USUAL_RATIO
 
@@ -98,6 +104,11 @@ class Comparison:
         return self.output_error / self.output_floor
 
     @property
+    def worst_ratio(self) -> float:
+        """The largest error of the output and of the layers in the whole model, in floors."""
+        return max([self.output_ratio, *(row.ratio for row in self.rows)])
+
+    @property
     def passed(self) -> bool:
         """Whether output and all paired layers are within `MAX_RATIO` floors and without fault."""
         return self.passed_evaluation and (self.training is None or self.training.passed)
@@ -105,11 +116,10 @@ class Comparison:
     @property
     def passed_evaluation(self) -> bool:
         """The same, without training."""
-        ratios = [self.output_ratio, *(row.ratio for row in self.rows)]
         is_faulty = any(row.fault for row in self.rows) or any(
             fault.diagnosis and not fault.words for fault in self.faults
         )
-        return max(ratios) <= MAX_RATIO and not is_faulty
+        return self.worst_ratio <= MAX_RATIO and not is_faulty
 
     def fails(self, fail_on: FailOn) -> bool:
         """Return whether the models fail by a rule.
@@ -164,11 +174,40 @@ class Comparison:
             )
         if self.explanation:
             lines.append(f"  {self.explanation}")
-        for fault in self.faults:
-            lines += [f"  {line}" for line in fault.describe(self.first, self.second)]
+        for group in grouped_lines(self.faults, self.first, self.second):
+            lines += [f"  {line}" for line in group]
         if self.training is not None:
             lines += self.training.lines(self.first, self.second)
         return lines
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a report says of the inputs.
+
+    Attributes:
+        shape: (N, ...).
+        dtype: As they were given.
+        digest: SHA-256 of their bytes in C order, in hexadecimal.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    digest: str
+
+    @classmethod
+    def of(cls, inputs: np.ndarray) -> Inputs:
+        """Describe an array.
+
+        Args:
+            inputs: (N, ...).
+        """
+        digest = hashlib.sha256(np.ascontiguousarray(inputs).data).hexdigest()
+        return cls(inputs.shape, str(inputs.dtype), digest)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the same as values of JSON."""
+        return {"shape": list(self.shape), "dtype": self.dtype, "sha256": self.digest}
 
 
 @dataclass(frozen=True)
@@ -177,15 +216,16 @@ class DiffReport:
 
     Attributes:
         names: The names of the models.
-        comparisons: The first model with each of the others.
+        comparisons: The first model with each of the others; where several differ from it, also
+            these with each other.
         versions: Name of a model -> versions of its libraries.
-        input_shape: The shape of the inputs.
+        inputs: What is known of the inputs.
     """
 
     names: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
     versions: dict[str, dict[str, str]]
-    input_shape: tuple[int, ...]
+    inputs: Inputs
 
     @property
     def passed(self) -> bool:
@@ -197,29 +237,49 @@ class DiffReport:
         return any(comparison.fails(fail_on) for comparison in self.comparisons)
 
     @property
+    def arbitration(self) -> Arbitration | None:
+        """With three or more models that do not all agree, which of them do."""
+        return arbitrate(self.names, self.comparisons)
+
+    @property
     def odd_one_out(self) -> str | None:
         """With three or more models, the one that alone differs from the others."""
-        if len(self.names) < 3 or self.passed:
-            return None
-        differing = [c.second for c in self.comparisons if not c.passed]
-        if len(differing) == 1:
-            return differing[0]
-        return self.names[0] if len(differing) == len(self.comparisons) else None
+        arbitration = self.arbitration
+        return None if arbitration is None else arbitration.odd_one_out
 
     def __str__(self) -> str:
         """Return the report as text."""
         lines = [line for comparison in self.comparisons for line in comparison.lines()]
-        if self.odd_one_out is not None:
-            lines.append(f"{self.odd_one_out} is the odd one out")
-        return "\n".join(lines)
+        arbitration = self.arbitration
+        return "\n".join([*lines, *(arbitration.lines() if arbitration is not None else ())])
+
+    def save(
+        self, folder: str | Path, fail_on: FailOn = FailOn.DIFFER, command: str | None = None
+    ) -> list[Path]:
+        """Write the report to files; see `save_report`.
+
+        Args:
+            folder: Where to; it is created.
+            fail_on: What counts as a failure in JUnit XML.
+            command: The command line that repeats the comparison, if there is one.
+
+        Returns:
+            The written files.
+        """
+        from pymobilenet.parity.diff.report import save_report
+
+        return save_report(self, folder, fail_on, command)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as values of JSON."""
+        arbitration = self.arbitration
         return {
             "passed": self.passed,
             "models": list(self.names),
             "versions": self.versions,
-            "input_shape": list(self.input_shape),
+            "inputs": self.inputs.as_dict(),
+            "machine": describe_machine(),
+            "arbitration": None if arbitration is None else arbitration.lines(),
             "odd_one_out": self.odd_one_out,
             "comparisons": [_comparison_dict(comparison) for comparison in self.comparisons],
         }

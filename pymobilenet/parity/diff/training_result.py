@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pymobilenet.parity.diff.fault import Fault
+from pymobilenet.parity.diff.fault import Fault, grouped_lines
 from pymobilenet.parity.tolerances import MAX_RATIO
 
 
@@ -75,6 +75,6 @@ class Training:
                 f"    first divergence: {divergence.quantity}, {divergence.name}, error "
                 f"{divergence.error:.1e}, floor {divergence.floor:.1e}"
             )
-        for fault in self.faults:
-            lines += [f"    {line}" for line in fault.describe(first, second)]
+        for group in grouped_lines(self.faults, first, second):
+            lines += [f"    {line}" for line in group]
         return lines

@@ -64,12 +64,12 @@ def _class_orders(layer: Layer, other: Layer) -> Variant:
     weight, other_weight = layer.params["weight"], other.params.get("weight")
     if other_weight is None or other_weight.shape != weight.shape:
         return
-    distances = np.abs(other_weight[:, None] - weight[None]).max(-1)
-    order = distances.argmin(1)
-    is_permutation = sorted(order) == list(range(len(weight)))
-    if is_permutation and not distances.min(1).any() and list(order) != list(range(len(weight))):
+    rows = {(row + 0.0).tobytes(): index for index, row in enumerate(weight)}
+    order = [rows.get((row + 0.0).tobytes(), -1) for row in other_weight.astype(weight.dtype)]
+    unchanged = list(range(len(weight)))
+    if order != unchanged and sorted(order) == unchanged:
         params = {name: value[order] for name, value in layer.params.items()}
-        yield f"the classes are in the order {order.tolist()}", replace(layer, params=params)
+        yield f"the classes are in the order {order}", replace(layer, params=params)
 
 
 def _bias_omitted(layer: Layer, _other: Layer) -> Variant:

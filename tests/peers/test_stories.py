@@ -1,0 +1,65 @@
+"""The stories of docs/stories.md run from block to block, and print what the page shows."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+from code_blocks import blocks_of, commands
+from typed_commands import run
+
+PAGE = Path(__file__).parents[2] / "docs/stories.md"
+STORIES = dict(
+    part.split("\n", 1) for part in re.split(r"^## ", PAGE.read_text(), flags=re.MULTILINE)[1:]
+)
+FLUX, METALHEAD, PORT, KERAS = STORIES
+
+NUMBERS = re.compile(r"(?<=(?:at|of) )[\d.e+-]+(?= |$|,)|(?<=error )[\d.e+-]+|(?<=floor )[\d.e+-]+")
+"""Errors and floors, which differ from machine to machine."""
+
+
+def file_name(block):
+    """The name of the file that a block is, in its first line; or None."""
+    found = re.match(r"# (\w+\.(?:py|jl))\n", block)
+    return found and found[1]
+
+
+def run_story(text):
+    """Run the blocks of a story in the current folder."""
+    names = {}
+    printed = ""
+    for language, block in blocks_of(text, "python|julia|sh|text"):
+        if file_name(block):
+            Path(file_name(block)).write_text(block, encoding="utf-8")
+        elif language == "python":
+            with contextlib.redirect_stdout(io.StringIO()) as output:
+                exec(compile(block, PAGE.name, "exec"), names)
+            printed = output.getvalue()
+        elif language == "sh":
+            done = [run(*words[1:]) for words in commands(block)]
+            printed = "".join(each.output for each in done)
+            assert [each.exit_code for each in done] == [1 if "DIFFER" in printed else 0], printed
+        elif language == "text":
+            assert shows(block, printed), printed
+        else:
+            pytest.fail(f"a block of {language} that is no file")
+
+
+def shows(block, printed):
+    """Whether a block shows what was printed; a line of three dots stands for any lines."""
+    lines = [
+        r"(?:.*\n)*?" if line == "..." else re.escape(NUMBERS.sub("#", line)) + r"\n"
+        for line in block.splitlines()
+    ]
+    return re.fullmatch("".join(lines), NUMBERS.sub("#", printed)) is not None
+
+
+def test_a_text_block_shows_what_was_printed():
+    printed = "A and B agree: 3 layers, the worst at 0.3 noise floors\n  first, error 1.2e-16\n"
+    assert shows(printed.replace("0.3", "12").replace("1.2e-16", "2.0e-16"), printed)
+    assert shows("...\n  first, error 0\n", printed)
+    assert shows("A and B agree: 3 layers, the worst at 1 noise floors\n...\n", printed)
+    assert not shows(printed.replace("3 layers", "4 layers"), printed)
+    assert not shows(printed.replace("agree", "DIFFER"), printed)
+    assert not shows("  first, error 0\n", printed)
