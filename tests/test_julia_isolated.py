@@ -119,7 +119,7 @@ def interrupt_at(number):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # files not closed
 def test_an_interrupt_at_any_line_loses_no_message(ends):
     asking, answering = ends
-    thread = threading.Thread(target=echo, args=(answering,))
+    thread = threading.Thread(target=echo, args=(answering,), daemon=True)
     thread.start()
 
     def ask(value, size):
