@@ -19,6 +19,7 @@ from pymobilenet import MobileNetConfig, TrainConfig, backend
 from pymobilenet.backends.julia import isolated as isolated_backend
 from pymobilenet.backends.julia.isolated import blocks
 from pymobilenet.backends.julia.isolated.channel import CONTROL, Channel, new_control
+from pymobilenet.backends.julia.isolated.process import LAST_LINES, last_words
 from pymobilenet.backends.julia.project import julia_executable_and_project
 from pymobilenet.cli import app
 from pymobilenet.data import synthetic
@@ -119,7 +120,7 @@ def interrupt_at(number):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # files not closed
 def test_an_interrupt_at_any_line_loses_no_message(ends):
     asking, answering = ends
-    thread = threading.Thread(target=echo, args=(answering,))
+    thread = threading.Thread(target=echo, args=(answering,), daemon=True)
     thread.start()
 
     def ask(value, size):
@@ -197,6 +198,16 @@ def test_options_reach_the_process(tmp_path, monkeypatch):
     variables = dict(zip(names, ("my-julia", str(tmp_path), "3"), strict=True))
     expected = {f"PYTHON_JULIACALL_{name}": value for name, value in variables.items()}
     assert started == [(expected, 5.0)]
+
+
+@pytest.mark.parametrize("crash", ["[7] signal (11.1): Fault", "[7] signal 11 (1): Fault"])
+def test_the_last_words_begin_where_julia_says_what_has_happened(crash):
+    stack = [f"signal (11) thread (5) f{number} at a.c:3" for number in range(40)]
+    said = last_words("\n".join(["earlier", crash, *stack]))
+    assert said[:2] == [crash, stack[0]]
+    assert len(said) == LAST_LINES
+    assert last_words("\n".join(stack)) == stack[-LAST_LINES:]
+    assert last_words("") == []
 
 
 @pytest.fixture(scope="module")

@@ -58,14 +58,23 @@ def assert_flat(megabytes):
 
 def test_a_lack_of_memory_in_julia_is_an_exception_and_the_backend_lives_on():
     code = """
-from pymobilenet.errors import JuliaError
-julia = backend("julia"); model = julia.build(config)
+import resource
 from pymobilenet.backends.julia.interop import translate_julia_errors
-try:
+from pymobilenet.errors import JuliaError
+julia = backend("julia"); model = julia.build(MobileNetConfig(resolution=32, num_classes=10))
+expected, large, labels = model.predict(x), np.zeros((3000, 3, 64, 64), np.float32), np.zeros(3000)
+address_space = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+resource.setrlimit(resource.RLIMIT_AS, (address_space + 2**29, resource.RLIM_INFINITY))
+def allocate():
     with translate_julia_errors(): julia.main.zeros(julia.main.Float32, 2**45)
-except JuliaError as error: said = str(error)
-print(json.dumps([said, model.predict(x).shape]))
+said = []
+for call in (allocate, lambda: model.predict(large), lambda: model.activations(large),
+             lambda: model.loss_and_grads(large, labels.astype(int))):
+    try: call()
+    except JuliaError as error: said.append(str(error))
+    assert np.array_equal(model.predict(x), expected)
+print(json.dumps(said))
 """
-    said, shape = run(code)
-    assert "OutOfMemoryError" in said
-    assert shape == [8, 10]
+    said = run(code)
+    assert len(said) == 4
+    assert all("OutOfMemoryError" in each for each in said)

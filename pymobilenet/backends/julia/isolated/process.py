@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -33,6 +34,9 @@ NOTICE_SECONDS = 20.0
 
 LAST_LINES = 15
 """Lines of a crashed Julia's output that the error quotes."""
+
+CRASH = re.compile(r"(\[\d+\] )?signal [\d(). ]+: ")
+"""The line by which Julia says what has happened; many lines of a stack may follow."""
 
 
 class Process:
@@ -155,9 +159,21 @@ class Process:
         if status is not None and status < 0:
             how = f", by {signal.Signals(-status).name}"
         self._output.seek(0)
-        lines = self._output.read().decode(errors="replace").splitlines()[-LAST_LINES:]
+        lines = last_words(self._output.read().decode(errors="replace"))
         said = ". It wrote last:\n" + "\n".join(lines) if lines else ""
         return BackendCrashed(f"the process of the isolated Julia {what}{how}{said}")
+
+
+def last_words(output: str) -> list[str]:
+    """Return the lines of a process's output that tell best why it has ended.
+
+    Args:
+        output: All that it has written.
+    """
+    lines = output.splitlines()
+    crashes = [number for number, line in enumerate(lines) if CRASH.match(line)]
+    start = crashes[-1] if crashes else -LAST_LINES
+    return lines[start:][:LAST_LINES]
 
 
 def _end(process: subprocess.Popen, folder: Path, owner: int) -> None:
