@@ -47,37 +47,55 @@ class Wrapper(Model):
         self.inner.set_optimizer(config)
 
 
-class UnflippedKernel(Wrapper):
-    """A stock `Flux.Conv` with torch's weights: it flips its kernels, torch does not.
+class OtherKernels(Wrapper):
+    """The kernels of all convolutions changed by `change`, which undoes itself.
 
-    Only outputs show it: weights, gradients and moments are flipped both ways.
+    Only outputs show it: weights, gradients and moments are changed both ways.
     """
 
+    def change(self, kernels):
+        raise NotImplementedError
+
+    def changed(self, tensors):
+        return {
+            name: np.ascontiguousarray(self.change(tensor)) if tensor.ndim == 4 else tensor
+            for name, tensor in tensors.items()
+        }
+
     def get_state(self):
-        return _flipped(super().get_state())
+        return self.changed(super().get_state())
 
     def _set_state(self, state):
-        super()._set_state(_flipped(state))
+        super()._set_state(self.changed(state))
 
     def _loss_and_grads(self, images, labels, masks):
         loss, grads = super()._loss_and_grads(images, labels, masks)
-        return loss, _flipped(grads)
+        return loss, self.changed(grads)
 
     def _step(self, images, labels, rate, masks):
         loss, grads = super()._step(images, labels, rate, masks)
-        return loss, _flipped(grads)
+        return loss, self.changed(grads)
 
 
-def _flipped(tensors):
-    """Both spatial axes of every convolution weight, gradient and moment reversed."""
-    return {
-        name: tensor[..., ::-1, ::-1].copy() if tensor.ndim == 4 else tensor
-        for name, tensor in tensors.items()
-    }
+class UnflippedKernel(OtherKernels):
+    """A stock `Flux.Conv` with torch's weights: it flips its kernels, torch does not."""
+
+    def change(self, kernels):
+        return kernels[..., ::-1, ::-1]
 
 
-class BiasedVariance(Wrapper):
-    """Running variances fed the biased variance, without Bessel's m/(m-1): the textbook formula."""
+class TransposedKernel(OtherKernels):
+    """Height and width of the kernels swapped."""
+
+    def change(self, kernels):
+        return kernels.swapaxes(2, 3)
+
+
+class OtherVariance(Wrapper):
+    """Running variances updated by the biased variance times another factor than m/(m-1)."""
+
+    def factor(self, images, rows, columns):
+        raise NotImplementedError
 
     def _step(self, images, labels, rate, masks):
         before = self.inner.get_state()
@@ -89,10 +107,25 @@ class BiasedVariance(Wrapper):
             values = count * rows * columns
             name = f"{layer.name}.norm.running_var"
             decayed = (1 - self.config.norm_momentum) * before[name].astype(np.float64)
-            biased = decayed + (after[name] - decayed) * (values - 1) / values
-            after[name] = biased.astype(self.dtype)
+            biased = (after[name] - decayed) * (values - 1) / values
+            other = decayed + biased * self.factor(count, rows, columns)
+            after[name] = other.astype(self.dtype)
         self.inner.set_state(after)
         return result
+
+
+class BiasedVariance(OtherVariance):
+    """Without Bessel's m/(m-1): the textbook formula."""
+
+    def factor(self, images, rows, columns):  # noqa: ARG002
+        return 1.0
+
+
+class VarianceOfSquareMaps(OtherVariance):
+    """With m of square maps: the width is taken for the height."""
+
+    def factor(self, images, rows, columns):  # noqa: ARG002
+        return (images * columns**2) / (images * columns**2 - 1)
 
 
 class LessExact(Wrapper):
@@ -159,67 +192,6 @@ class StaleMomentum(Wrapper):
     def _set_state(self, state):
         moments = {k: v for k, v in self.inner.get_state().items() if k.startswith("optimizer.")}
         super()._set_state({name: moments.get(name, tensor) for name, tensor in state.items()})
-
-
-class OtherOptions(Wrapper):
-    """An optimizer with other values of some options than requested."""
-
-    def __init__(self, inner, **fields):
-        super().__init__(inner)
-        self.fields = fields
-
-    def _reset_optimizer(self, config):
-        super()._reset_optimizer(replace(config, **self.fields))
-
-
-class ClippedOneByOne(OtherOptions):
-    """SGD whose gradients are clipped each by its own norm, as Optimisers' `ClipNorm` does."""
-
-    def __init__(self, inner):
-        super().__init__(inner, clip_norm=0.0)
-
-    def _step(self, images, labels, rate, masks):
-        loss, grads = super()._step(images, labels, rate, masks)
-        state = self.inner.get_state()
-        for name, grad in grads.items():
-            factor = min(self.optimizer.clip_norm / (float(np.linalg.norm(grad)) + 1e-6), 1.0)
-            excess = (1.0 - factor) * np.asarray(grad)
-            state[f"optimizer.momentum.{name}"] -= excess
-            state[name] += rate * excess
-        self.inner.set_state(state)
-        return loss, grads
-
-
-class SummedMicroBatches(Wrapper):
-    """SGD with the sum of the micro-batches' gradients in place of their mean."""
-
-    def _step(self, images, labels, rate, masks):
-        loss, grads = super()._step(images, labels, rate, masks)
-        state, count = self.inner.get_state(), self.optimizer.accumulate
-        for name, grad in grads.items():
-            excess = (count - 1) * np.asarray(grad)
-            state[f"optimizer.momentum.{name}"] += excess
-            state[name] -= rate * excess
-        self.inner.set_state(state)
-        return loss, {name: count * np.asarray(grad) for name, grad in grads.items()}
-
-
-class StatisticsOfOneMicroBatch(Wrapper):
-    """Running statistics updated by the last micro-batch of a step only."""
-
-    def _step(self, images, labels, rate, masks):
-        before = self.inner.get_state()
-        result = super()._step(images, labels, rate, masks)
-        after = self.inner.get_state()
-        count = self.optimizer.accumulate
-        last = Batch(images, labels, masks).micro_batch(count - 1, count)
-        self.inner.set_optimizer(replace(self.optimizer, accumulate=1))
-        self.inner.set_state(before)
-        self.inner.step(last.images, last.labels, 0.0, last.masks)
-        moved = {k: v for k, v in self.inner.get_state().items() if "running_" in k}
-        self.inner.set_optimizer(self.optimizer)
-        self.inner.set_state(after | moved)
-        return result
 
 
 class ShiftedLabels(Wrapper):
@@ -289,13 +261,29 @@ def activated_bottleneck(model, index):
     return model
 
 
-def julia_fault(name):
-    """The fault of the same name in a Julia V2: its block is replaced by a wrong one."""
+def unclipped_unit(model, block, unit):
+    """A torch model with ReLU in place of ReLU6 in one unit."""
+    getattr(model.module.blocks[block], unit).act.function = F.relu
+    return model
 
-    def plant(model, index):
-        main = model.backend.main
-        main.seval(f'include("{(HERE / "faults.jl").as_posix()}")')
-        getattr(main.Faults, name)(model.model, index)
+
+def mean_over_squares(model):
+    """A torch model whose global mean takes the width for the height."""
+    model.module.pool.forward = lambda x: x.sum((2, 3)) / x.shape[3] ** 2
+    return model
+
+
+def julia_faults(backend):
+    """The Julia module of faults.jl."""
+    backend.main.seval(f'include("{(HERE / "faults.jl").as_posix()}")')
+    return backend.main.Faults
+
+
+def julia_fault(name):
+    """The fault of the same name in a Julia model: one of its units is replaced by a wrong one."""
+
+    def plant(model, *place):
+        getattr(julia_faults(model.backend), name)(model.model, *place)
         return model
 
     return plant

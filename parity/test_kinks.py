@@ -1,8 +1,9 @@
 """Every unit of a scenario passes both kinks, and a ReLU in place of a ReLU6 is found anywhere."""
 
+import faults
 import numpy as np
 import pytest
-import torch.nn.functional as F
+from lab import Place, assert_divergence
 
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.architecture import layers
@@ -57,12 +58,22 @@ def test_only_units_with_an_activation_function_are_changed():
     assert all((tensor == 1).all() for tensor in state.values())
 
 
-@pytest.mark.parametrize("block", [0, 6, 12])
-@pytest.mark.parametrize("unit", ["depthwise", "pointwise"])
-def test_a_relu_in_place_of_relu6_is_found_in_any_unit(lab, block, unit):
-    faulty = lab.build("torch", "float64")
-    getattr(faulty.module.blocks[block], unit).act.function = F.relu
+UNCLIPPED = [
+    pytest.param("torch", faults.unclipped_unit, id="torch"),
+    pytest.param(
+        "julia", faults.julia_fault("unclipped_unit"), id="julia", marks=pytest.mark.julia
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "plant"), UNCLIPPED)
+@pytest.mark.parametrize(
+    ("block", "unit"), [(0, "depthwise"), (12, "depthwise"), (12, "pointwise")]
+)
+def test_a_relu_in_place_of_relu6_is_found_in_the_first_and_the_last_units(
+    lab, block, unit, name, plant
+):
+    faulty = plant(lab.build(name, "float64"), block, unit)
     report = lab.levels("float64", faulty=faulty)
-    assert report.first_divergence.name == f"blocks.{block}.{unit}.act"
-    assert report.first_divergence.level == 1
-    assert report.first_divergence.backend == "faulty"
+    place = Place(1, "forward", "eval", f"blocks.{block}.{unit}.act")
+    assert_divergence(report, place, "faulty")

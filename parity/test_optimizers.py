@@ -4,6 +4,7 @@ Each step is taken from the same state, and held against the floors measured the
 """
 
 import faults
+import option_faults
 import pytest
 from lab import Place, assert_agree, assert_divergence, by_backend
 
@@ -96,27 +97,27 @@ ACCUMULATING = TrainConfig(rate=0.05, accumulate=3, **BATCH)
 
 PLANTED = {
     "decay forgotten on norms": (
-        lambda model: faults.OtherOptions(model, decay_all=False),
+        lambda model: option_faults.OtherOptions(model, decay_all=False),
         DECAYING,
         Place(4, "update", "moment", "optimizer.momentum.stem.norm.weight", 0),
     ),
     "nesterov without look-ahead": (
-        lambda model: faults.OtherOptions(model, nesterov=False),
+        lambda model: option_faults.OtherOptions(model, nesterov=False),
         NESTEROV,
         Place(4, "update", "parameter", "stem.conv.weight", 0),
     ),
     "eps inside the root": (
-        lambda model: faults.OtherOptions(model, optimizer="rmsprop_tf"),
+        lambda model: option_faults.OtherOptions(model, optimizer="rmsprop_tf"),
         OUTSIDE,
         Place(4, "update", "parameter", "stem.conv.weight", 0),
     ),
     "eps outside the root": (
-        lambda model: faults.OtherOptions(model, optimizer="rmsprop"),
+        lambda model: option_faults.OtherOptions(model, optimizer="rmsprop"),
         INSIDE,
         Place(4, "update", "parameter", "stem.conv.weight", 0),
     ),
     "each gradient clipped by its own norm": (
-        faults.ClippedOneByOne,
+        option_faults.ClippedOneByOne,
         CLIPPING,
         Place(4, "update", "moment", "optimizer.momentum.stem.conv.weight", 0),
     ),
@@ -126,17 +127,17 @@ PLANTED = {
         Place(4, "update", "moment", "optimizer.square_avg.stem.conv.weight", 1),
     ),
     "gradients of parts added up": (
-        faults.SummedMicroBatches,
+        option_faults.SummedMicroBatches,
         ACCUMULATING,
         Place(4, "backward", "grad", "classifier.bias", 0),
     ),
     "running statistics of one part": (
-        faults.StatisticsOfOneMicroBatch,
+        option_faults.StatisticsOfOneMicroBatch,
         ACCUMULATING,
         Place(4, "update", "statistic", "stem.norm.running_mean", 0),
     ),
     "norms of the whole batch": (
-        lambda model: faults.OtherOptions(model, accumulate=1),
+        lambda model: option_faults.OtherOptions(model, accumulate=1),
         ACCUMULATING,
         Place(4, "input", "batch", "images or labels", 0),
     ),
@@ -156,6 +157,6 @@ def test_a_fault_of_an_optimizer_is_located(lab, name, plant, train, place, dtyp
 def test_a_square_average_that_starts_elsewhere_shows_in_a_free_curve(lab, name):
     """Not in lockstep, where every step starts from the leader's moments."""
     train = TrainConfig(optimizer="rmsprop_tf", rate=1e-4, initial_square_avg=1, **BATCH)
-    follower = faults.OtherOptions(lab.build(name, "float64"), initial_square_avg=0)
+    follower = option_faults.OtherOptions(lab.build(name, "float64"), initial_square_avg=0)
     report = lab.curves(train, lab.build("torch", "float64"), follower, steps=3)
     assert_divergence(report, Place(4, "curve", "loss", "loss", 1), "follower")

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.data import open_cifar100
 from pymobilenet.parity.floors import Program, distance, floors, perturbed, unpermute
-from pymobilenet.parity.observe import Key, with_masks
+from pymobilenet.parity.observe import Key, prepared
 from pymobilenet.parity.scenario import Scenario
 
 CONFIG = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=100, stem_stride=1)
@@ -44,7 +44,7 @@ def measure(dtype, data):
     floors (tensors,).
     """
     oracle = backend("numpy").build(CONFIG, dtype="float64")
-    inputs = with_masks(oracle, Scenario(CONFIG, dtype, steps=1).inputs(data))
+    inputs = prepared(oracle, Scenario(CONFIG, dtype, steps=1).inputs(data))
     truth = observe(oracle, inputs.astype("float64"))
     model = backend("torch").build(CONFIG, dtype=dtype)
     correct = observe(model, inputs)

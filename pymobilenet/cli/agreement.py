@@ -140,7 +140,7 @@ def record(
     """Run the standard scenarios in Julia, and write the results to recordings."""
     from pymobilenet.files import make_folder
     from pymobilenet.parity import record as write_recording
-    from pymobilenet.parity.observe import with_masks
+    from pymobilenet.parity.observe import prepared
     from pymobilenet.parity.recording import STANDARD_SCENARIOS, recording_images
 
     with exit_on_error(), show_progress() as progress:
@@ -149,7 +149,7 @@ def record(
         for scenario in STANDARD_SCENARIOS:
             advance = progress(scenario.name, 1)
             oracle = backend("numpy").build(scenario.config, dtype="float64")
-            inputs = with_masks(oracle, scenario.inputs(images))
+            inputs = prepared(oracle, scenario.inputs(images))
             write_recording(julia, scenario, inputs, out / f"{scenario.name}.safetensors")
             advance()
     count = len(STANDARD_SCENARIOS)

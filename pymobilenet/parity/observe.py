@@ -57,6 +57,9 @@ REPORTED_ONLY = ("flips",)
 UNMASKED = ("free_loss", "free_grad")
 """Loss and gradients without masks: compared only where no activation mask flipped."""
 
+STATISTIC_BITS = 10
+"""Significant bits of the running statistics that a scenario starts from."""
+
 
 def masks_of_activations(
     activations: Mapping[str, np.ndarray], activation: str
@@ -97,19 +100,23 @@ def activations_by_micro_batch(model: Model, batch: Batch, count: int) -> State:
     return {name: np.concatenate([one[name] for one in results]) for name in results[0]}
 
 
-def with_masks(oracle: Model, inputs: Inputs) -> Inputs:
-    """Take every optimizer's steps in the oracle, and add its activation masks to the batches.
+def prepared(oracle: Model, inputs: Inputs) -> Inputs:
+    """Add to the inputs of a scenario what is computed by the oracle.
 
-    A value near 0 or 6 may fall on either side of ReLU6's kink in two correct programs, and its
-    gradient is then passed on or not. With the same masks in every backend, gradients compare.
+    - Running statistics: those of the first batch, moved and scaled by the given ones. Evaluation
+      mode is then as well-conditioned as training mode, and not the same.
+    - The activation masks of every step. A value near 0 or 6 may fall on either side of ReLU6's
+      kink in two correct programs, and its gradient is then passed on or not. With the same masks
+      in every backend, gradients compare.
 
     Args:
         oracle: A float64 model of the NumPy backend.
         inputs: The state and the batches, in either dtype.
 
     Returns:
-        The inputs, whose batches have the activation masks of their step.
+        The inputs with other running statistics, and batches with the masks of their step.
     """
+    inputs = replace(inputs, state=inputs.state | _running_statistics(oracle, inputs))
     exact = inputs.astype("float64")
 
     def masked(recipe: TrainConfig) -> Iterator[Batch]:
@@ -123,6 +130,32 @@ def with_masks(oracle: Model, inputs: Inputs) -> Inputs:
 
     batches = {recipe.optimizer: tuple(masked(recipe)) for recipe in WORKING_RECIPES}
     return replace(inputs, batches=batches)
+
+
+def _running_statistics(oracle: Model, inputs: Inputs) -> State:
+    """Return running statistics near those of the first batch.
+
+    They are rounded to a few bits, so that they are the same on every machine.
+    """
+    exact = inputs.astype("float64")
+    exact.load_into(oracle, WORKING_RECIPES[0])
+    oracle.step(*exact.first[:2], 0.0, exact.first.masks)
+    after, statistics = oracle.get_state(), {}
+    for name in [name for name in exact.state if name.endswith("running_var")]:
+        mean_name = name.removesuffix("var") + "mean"
+        mean, var = (
+            exact.state[one] + (after[one] - exact.state[one]) / inputs.config.norm_momentum
+            for one in (mean_name, name)
+        )
+        statistics[mean_name] = mean + exact.state[mean_name] * np.sqrt(var)
+        statistics[name] = var * exact.state[name]
+    return {name: _rounded(values).astype(inputs.dtype) for name, values in statistics.items()}
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """Round to `STATISTIC_BITS` significant bits."""
+    mantissa, exponent = np.frexp(values)
+    return np.ldexp(np.rint(np.ldexp(mantissa, STATISTIC_BITS)), exponent - STATISTIC_BITS)
 
 
 def without_activation_masks(batch: Batch) -> Batch:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pymobilenet.backends import backend
 from pymobilenet.data import Dataset
-from pymobilenet.parity.observe import Observations, observe, with_masks
+from pymobilenet.parity.observe import Observations, observe, prepared
 from pymobilenet.parity.scenario import Inputs, Scenario
 
 
@@ -50,5 +50,5 @@ def compute_reference_for(scenario: Scenario, inputs: Inputs) -> Reference:
         The inputs with activation masks, and the results.
     """
     oracle = backend("numpy").build(scenario.config, dtype="float64")
-    masked = with_masks(oracle, inputs)
+    masked = prepared(oracle, inputs)
     return Reference(scenario, masked, observe(oracle, masked.astype("float64")))

@@ -66,15 +66,15 @@ _JITTER = {
 class Scenario:
     """One comparison of levels 0 to 3.
 
-    Two steps show everything that an optimizer does with its moments. After a third free step at a
-    working rate, float32 runs diverge chaotically: floors reach the size of the tensors. In V2,
-    which is twice as deep, they do so after the second.
+    Two steps show everything that an optimizer does with its moments. After more free steps at a
+    working rate, float32 runs diverge chaotically: floors reach the size of the tensors. In
+    ``v1_bottleneck``, which is deeper than V1 and has few channels, they do so after the second.
 
     Attributes:
         config: The net.
         dtype: float32 or float64.
         batch_size: Images in a batch, N.
-        steps: Steps of level 3; 0 for the default: 1 for V2 in float32, else 2.
+        steps: Steps of level 3; 0 for the default: 1 for ``v1_bottleneck`` in float32, else 2.
         seed: Of the initial weights and of the order of the images.
         image_size: Rows and columns of the images (see `resized`).
     """
@@ -90,8 +90,8 @@ class Scenario:
         """Set the default number of steps; JSON has lists in place of tuples."""
         object.__setattr__(self, "image_size", tuple(self.image_size))
         if self.steps == 0:
-            deep = self.config.family == "v2" and self.dtype == "float32"
-            object.__setattr__(self, "steps", 1 if deep else 2)
+            is_chaotic = self.config.family == "v1_bottleneck" and self.dtype == "float32"
+            object.__setattr__(self, "steps", 1 if is_chaotic else 2)
 
     @property
     def name(self) -> str:
@@ -123,7 +123,7 @@ class Inputs:
         config: The net.
         state: The state to start from.
         batches: Optimizer -> the batch of each step: images (N, C, H, W), labels (N,) or
-            (N, classes), and masks: dropout factors and, after `observe.with_masks`, the oracle's
+            (N, classes), and masks: dropout factors and, after `observe.prepared`, the oracle's
             activation masks.
     """
 
