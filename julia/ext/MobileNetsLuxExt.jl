@@ -4,6 +4,7 @@ in which every leaf layer is a `LuxRecorder` runs on the same parameters and sta
 """
 module MobileNetsLuxExt
 
+using Base.CoreLogging: NullLogger, with_logger
 using Flux: Flux
 using Lux: Lux
 using Lux.LuxCore: LuxCore, AbstractLuxContainerLayer, AbstractLuxLayer, AbstractLuxWrapperLayer
@@ -209,7 +210,9 @@ function Tracing.train_step(model::LuxModel, x, labels; loss=nothing, draw=nothi
     loss = loss === nothing ? Flux.logitcrossentropy : loss
     tape = Tape()
     copied_model = Tracing.training_copy(model, eltype(x), draw)
-    Base.invokelatest(Tracing.wrap(copied_model, "", tape), x)
+    with_logger(NullLogger()) do # Lux warns of training mode outside of a gradient
+        Base.invokelatest(Tracing.wrap(copied_model, "", tape), x)
+    end
     function objective(ps)
         output, states = LuxCore.apply(copied_model.model, x, ps, copied_model.st)
         return loss(output, one_hot(labels, output)), output, states

@@ -6,6 +6,8 @@ from diff.nets import FAULTS, Net, images
 from torch import nn
 
 from pymobilenet.parity import compare
+from pymobilenet.parity.diff import participant
+from pymobilenet.weights.perturb import distance
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
@@ -68,3 +70,16 @@ def test_one_mistake_in_many_layers_is_told_once():
         "stem_norm (batch norm) / stem_norm (batch norm)",
     ]
     assert "      and 5 more: depthwise, up, hidden, ..." in lines
+
+
+def test_float32_is_judged_by_the_first_models_float64():
+    comparison = compare(Net(), Net(), inputs=images(), dtype="float32").comparisons[0]
+    assert comparison.passed
+    inputs = images().astype("float32")
+    outputs = [participant(Net()).trace(inputs, dtype).output for dtype in ("float32", "float64")]
+    assert comparison.output_error == distance(*outputs) > 0
+    assert all(row.alone == 0 for row in comparison.rows)
+    other = Net()
+    other.stem_norm.eps = 1e-3
+    (fault,) = compare(Net(), other, inputs=images(), dtype="float32").comparisons[0].faults
+    assert fault.name == "eps of a norm"

@@ -1,5 +1,5 @@
-# Conversion from and to Metalhead's models, and computation on a device (device.jl). These packages are not
-# dependencies, so the tests have their own project:
+# Conversion from and to Metalhead's models, computation on a device (device.jl), and models of Lux in comparisons
+# (lux.jl). These packages are not dependencies, so the tests have their own project:
 #
 #     julia --project=julia/test/peers -e 'using Pkg; Pkg.develop(path="julia"); Pkg.instantiate()'
 #     julia --project=julia/test/peers julia/test/peers/runtests.jl
@@ -67,3 +67,4 @@ end
 end
 
 include("device.jl")
+include("lux.jl")

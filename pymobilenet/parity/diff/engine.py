@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pymobilenet.backends.trace import Layer, Participant
+from pymobilenet.backends.trace import Layer, Participant, Trace
 from pymobilenet.errors import ConfigError
 from pymobilenet.parity.diff.diagnosis import diagnose, diagnose_output
 from pymobilenet.parity.diff.fault import Fault
@@ -115,6 +115,7 @@ def _compare(
 ) -> Comparison:
     dtype = _common_dtype(first, second, wanted)
     inputs = inputs.astype(dtype)
+    reference = _float64_outputs(first, inputs, dtype)
     traces = [annotate(p.trace(inputs, dtype), inputs) for p in (first, second)]
     floors, output_floor = trace_floors(first, inputs, dtype, traces[0])
     folded = [
@@ -126,8 +127,9 @@ def _compare(
         else pair_by_names(folded[0], folded[1], dict(names))
     )
     own_layers = [{layer.name: layer for layer in trace.layers} for trace in traces]
-    rows = [_row(pair, (first, second), own_layers, floors, dtype) for pair in pairs]
-    output_error = _distance(traces[1].output, traces[0].output)
+    exact, exact_output = reference or (_outputs(traces[0]), traces[0].output)
+    rows = [_row(pair, (first, second), own_layers, exact, floors, dtype) for pair in pairs]
+    output_error = _distance(traces[1].output, exact_output)
     structural = structural_faults(rows, folded, inputs, output_error / output_floor)
     dropouts = active_dropouts(traces)
     if not structural and not dropouts:
@@ -162,6 +164,7 @@ def _row(
     pair: Pair,
     participants: tuple[Participant, Participant],
     own_layers: Sequence[Mapping[str, Layer]],
+    exact: Mapping[str, np.ndarray],
     floors: Mapping[str, float],
     dtype: str,
 ) -> PairRow:
@@ -169,8 +172,9 @@ def _row(
     a, b = pair.first, pair.second
     if a is None or b is None:
         return PairRow(a, b)
-    floor = floors[_floor_name(a, own_layers[0])]
-    chained = _distance(b.output, a.output)
+    own_name = _own_name(a, own_layers[0])
+    floor = floors[own_name]
+    chained = _distance(b.output, exact.get(own_name, a.output))
     values = fitted(a.inputs, b)
     if values is None or _is_folded(b, own_layers[1]) or not participants[1].runs_layers:
         return PairRow(a, b, chained, floor)
@@ -224,7 +228,25 @@ def _is_folded(layer: Layer, own_layers: Mapping[str, Layer]) -> bool:
     return layer.output is not own_layers[layer.name].output
 
 
-def _floor_name(layer: Layer, own_layers: Mapping[str, Layer]) -> str:
+def _outputs(trace: Trace) -> dict[str, np.ndarray]:
+    return {layer.name: layer.output for layer in trace.layers}
+
+
+def _float64_outputs(
+    first: Participant, inputs: np.ndarray, dtype: str
+) -> tuple[dict[str, np.ndarray], np.ndarray] | None:
+    """Return what the first model computes in float64, for a comparison in float32.
+
+    So the second model's float32 is judged by the exact values, and not by the first's rounding.
+    None if the comparison is in float64 itself, or the first model computes in float32 only.
+    """
+    if dtype == "float64" or "float64" not in first.dtypes:
+        return None
+    trace = first.trace(inputs.astype("float64"), "float64")
+    return _outputs(trace), trace.output
+
+
+def _own_name(layer: Layer, own_layers: Mapping[str, Layer]) -> str:
     """Return the layer whose output this is: for a folded convolution, its norm."""
     return next(
         (name for name, own in own_layers.items() if own.output is layer.output), layer.name
