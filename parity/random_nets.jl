@@ -7,37 +7,50 @@ const JSON = MobileNets.Configs.JSON
 
 const FUNCTIONS = Dict(
     "relu" => relu, "relu6" => relu6, "hardswish" => hardswish, "silu" => swish, "tanh" => tanh,
-    "sigmoid" => sigmoid, "leaky_relu" => leakyrelu, "identity" => identity,
+    "sigmoid" => sigmoid, "leaky_relu" => leakyrelu, "elu" => elu, "softplus" => softplus, "gelu_tanh" => gelu,
+    "identity" => identity,
 )
 
-"An elementwise function as a layer."
-elementwise(f) = x -> f.(x)
+"The maps flattened as Keras does: channels first in memory."
+flatten_channels_last(x) = Flux.flatten(permutedims(x, (3, 1, 2, 4)))
+
+# Chains hold vectors: the type of a chain of a tuple names all its layers, and is compiled anew for each net.
+chain(specs) = Chain(Any[layer(spec) for spec in specs])
+
+sizes(values) = Tuple(reverse(values)) # torch's axes: height, then width
 
 function layer(spec)
     kind = spec["kind"]
     if kind == "conv"
-        stride, dilation, groups = spec["stride"], spec["dilation"], spec["groups"]
-        (low, high), (left, right) = spec["padding"] # torch's axes: height, then width
+        (low, high), (left, right) = spec["padding"]
         return Conv(
-            Tuple(reverse(spec["kernel"])), spec["in"] => spec["out"];
-            stride=Tuple(reverse(stride)), pad=(left, right, low, high), dilation=Tuple(reverse(dilation)), groups,
-            bias=spec["bias"],
+            sizes(spec["kernel"]), spec["in"] => spec["out"];
+            stride=sizes(spec["stride"]), pad=(left, right, low, high), dilation=sizes(spec["dilation"]),
+            groups=spec["groups"], bias=spec["bias"],
         )
     end
     kind == "conv_transpose" && return ConvTranspose(
-        Tuple(reverse(spec["kernel"])), spec["in"] => spec["out"]; stride=Tuple(reverse(spec["stride"])),
+        sizes(spec["kernel"]), spec["in"] => spec["out"]; stride=sizes(spec["stride"]), groups=spec["groups"],
         bias=spec["bias"],
     )
     kind == "batch_norm" && return BatchNorm(spec["channels"]; eps=Float32(spec["eps"]))
     kind == "group_norm" && return GroupNorm(spec["channels"], spec["groups"]; eps=Float32(spec["eps"]))
+    kind == "instance_norm" && return InstanceNorm(spec["channels"]; affine=true, eps=Float32(spec["eps"]))
+    kind == "layer_norm" && return LayerNorm(sizes(spec["shape"]); eps=Float32(sqrt(spec["eps"])))
     kind == "activation" && return FUNCTIONS[spec["function"]]
-    kind == "max_pool" && return MaxPool((2, 2))
-    kind == "mean_pool" && return MeanPool((2, 2))
-    kind == "residual" && return SkipConnection(Chain(layer.(spec["layers"])...), +)
+    kind in ("max_pool", "mean_pool") && return (kind == "max_pool" ? MaxPool : MeanPool)(
+        (spec["size"], spec["size"]); stride=spec["stride"], pad=spec["padding"],
+    )
+    kind == "adaptive_pool" && return AdaptiveMeanPool(sizes(spec["size"]))
+    kind == "upsample" && return Upsample(Symbol(spec["mode"]); scale=(2, 2))
+    kind == "residual" && return SkipConnection(chain(spec["layers"]), +)
+    kind == "parallel" && return Parallel(+, map(chain, spec["branches"])...)
+    kind == "dropout" && return Dropout(spec["p"])
     kind == "dense" && return Dense(spec["in"] => spec["out"]; bias=spec["bias"])
     kind == "global_pool" && return GlobalMeanPool()
     kind == "flatten" && return Flux.flatten
+    kind == "flatten_channels_last" && return flatten_channels_last
     error("no layer is built for $kind")
 end
 
-build_net(text) = Chain(map(layer, JSON.parse(text))...)
+build_net(text) = chain(JSON.parse(text))

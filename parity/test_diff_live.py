@@ -9,7 +9,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from parity import random_nets
-from parity.flux_faults import plant, ported_pair
+from parity.random_faults import flux_builder, is_located, plant, ported_pair
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.cli import app
 from pymobilenet.errors import ConfigError, JuliaError, WeightsError
@@ -18,7 +18,7 @@ from pymobilenet.parity.diff import participant, port_weights
 
 pytestmark = pytest.mark.julia
 
-SEEDS = range(10)
+SEEDS = range(12)
 
 NET = """
 using Flux
@@ -83,19 +83,19 @@ def main():
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_random_net_is_ported_and_agrees(seed, main):
-    report = compare(*ported_pair(seed, main), inputs=random_nets.images())
+    report = compare(*ported_pair(seed, flux_builder(main)), inputs=random_nets.images(seed))
     assert report.passed, str(report)
     assert not report.comparisons[0].faults
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_fault_in_a_random_net_is_diagnosed(seed, main):
-    pair = plant(seed, main)
-    if pair is None:
-        return
-    report = compare(*pair[:2], inputs=random_nets.images())
+    planted = plant(seed, flux_builder(main), is_flux=True)
+    report = compare(planted.first, planted.second, inputs=random_nets.images(seed))
     assert not report.passed
-    assert [fault.name for fault in report.comparisons[0].faults] == [pair[2]], str(report)
+    faults = report.comparisons[0].faults
+    assert [fault.name for fault in faults] == [planted.fault.difference or "structure"], report
+    assert is_located(faults, planted.paths), report
 
 
 def test_a_net_of_custom_layers_is_ported_and_agrees(net_file, images):

@@ -61,7 +61,7 @@ class OptimizerForm:
 
 
 class OptimizerSteps(NamedTuple):
-    """The parameters after each step, and the rate of each step."""
+    """The parameters after each step, and the rate of each step, if they are known."""
 
     parameters: list[dict[str, np.ndarray]]
     rates: list[float]
@@ -73,7 +73,7 @@ class OptimizerRun(ABC):
     Attributes:
         name: How reports call it.
         form: Its formula, if it is known.
-        has_schedule: Whether it changes its rate itself.
+        has_schedule: Whether its rate is its own and cannot be set.
     """
 
     name: str

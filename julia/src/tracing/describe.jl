@@ -65,13 +65,14 @@ end
 
 function steps(layer::Flux.LayerNorm)
     params = layer.diag isa Flux.Scale ? arrays("weight" => layer.diag.scale, "bias" => layer.diag.bias) : arrays()
-    return [Step("layer_norm", layer; params, settings=setting("eps" => Float64(layer.ϵ), "axes" => length(layer.size)))]
+    settings = setting("eps" => Float64(layer.ϵ), "axes" => length(layer.size), "eps_squared" => true) # Flux.normalise
+    return [Step("layer_norm", layer; params, settings)]
 end
 
 function steps(layer::Flux.Upsample{mode}) where {mode}
     mode in (:nearest, :bilinear) || return [Step("other", layer; settings=setting("function" => "Upsample"))]
-    settings = setting("mode" => string(mode))
-    mode == :bilinear && append!(settings, setting("align_corners" => true, "antialias" => false)) # NNlib's defaults
+    aligned = mode == :bilinear # NNlib's default
+    settings = setting("mode" => string(mode), "align_corners" => aligned, "antialias" => false)
     sizes(value) = value isa Number ? [value, value] : reverse(collect(value))
     name, value = layer.size === nothing ? ("scale", layer.scale) : ("output_size", layer.size)
     return [Step("resize", layer; settings=append!(settings, setting(name => sizes(value))))]

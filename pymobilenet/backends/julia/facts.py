@@ -82,15 +82,15 @@ EXPRESSIONS = (
         "corners in resizing (align_corners)",
         "Flux",
         "Upsample(:bilinear) aligns corners",
-        "vec(Flux.Upsample(:bilinear; scale=(2, 1))(reshape(Float32[0, 1], 2, 1, 1, 1))) ≈ "
-        "[0, 1 / 3, 2 / 3, 1]",
+        "x = reshape(Float32[0, 1, 0, 1], 2, 2, 1, 1); "
+        "vec(Flux.Upsample(:bilinear; scale=(2, 1))(x)[:, 1, 1, 1]) ≈ [0, 1 / 3, 2 / 3, 1]",
     ),
     (
         "antialiasing in resizing",
         "NNlib",
         "upsample_bilinear does not smooth",
-        "x = reshape(Float32[0, 1, 0, 0, 0, 0, 0, 0], 8, 1, 1, 1); "
-        "all(iszero, Flux.NNlib.upsample_bilinear(x; size=(2, 1)))",
+        "x = zeros(Float32, 8, 2, 1, 1); x[2, :, 1, 1] .= 1; "
+        "all(iszero, Flux.NNlib.upsample_bilinear(x; size=(2, 2)))",
     ),
     (
         "groups",
@@ -99,17 +99,17 @@ EXPRESSIONS = (
         "size(Flux.Conv((3, 3), 4 => 8; groups=2).weight) == (3, 3, 2, 8)",
     ),
     (
+        "form of layer norm",
+        "Flux",
+        "LayerNorm adds the square of eps to the biased variance",
+        "x = Float32[1, 2, 4]; c = x .- sum(x) / 3; "
+        "Flux.LayerNorm(3; eps=0.5f0)(x) ≈ c ./ sqrt(sum(abs2, c) / 3 + 0.25f0)",
+    ),
+    (
         "eps of a norm",
         "Flux",
         "eps of BatchNorm is the Float32 number 1f-5",
         "Flux.BatchNorm(1).ϵ === 1f-5",
-    ),
-    (
-        "form of layer norm",
-        "Flux",
-        "LayerNorm adds eps to the biased variance",
-        "x = Float32[1, 2, 4]; c = x .- sum(x) / 3; "
-        "Flux.LayerNorm(3; eps=1f0)(x) ≈ c ./ sqrt(sum(abs2, c) / 3 + 1)",
     ),
     (
         "activation function",
@@ -140,6 +140,13 @@ EXPRESSIONS = (
         "Flux",
         "a norm uses running statistics outside of a gradient call",
         f"x = {_MAP}; Flux.BatchNorm(1)(x) ≈ x ./ sqrt(1 + 1f-5)",
+    ),
+    (
+        "gradient of a max pool",
+        "NNlib",
+        "the gradient goes to the first value that is about as large as the largest",
+        "x = reshape([1 - 1.0f-4, 1.0f0], 2, 1, 1, 1); pool(x) = sum(Flux.maxpool(x, (2, 1))); "
+        "vec(only(Flux.gradient(pool, x))) == [1, 0]",
     ),
     (
         "dropout active",

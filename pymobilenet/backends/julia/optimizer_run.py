@@ -19,21 +19,23 @@ class FluxOptimizer(OptimizerRun):
 
     Args:
         rule: The Julia object.
-        rate: Its rate. Every step sets the rate of the rule by ``Optimisers.adjust!``.
+        rate: Its rate. Every step sets the rate of the rule by ``Optimisers.adjust!``, which in a
+            chain sets that of every rule; None leaves the rule as it is.
         name: How reports call it.
     """
 
-    def __init__(self, rule: Any, rate: float, name: str) -> None:
+    def __init__(self, rule: Any, rate: float | None, name: str) -> None:
         self.name, self._rule, self._rate = name, rule, rate
+        self.has_schedule = rate is None
         self._backend = running_backend()
 
     @classmethod
-    def from_file(cls, spec: str, rate: float, name: str) -> FluxOptimizer:
+    def from_file(cls, spec: str, rate: float | None, name: str) -> FluxOptimizer:
         """Return the rule that a function of a Julia file builds.
 
         Args:
             spec: ``file.jl:function``; the function has no arguments.
-            rate: The rate of the rule.
+            rate: The rate of the rule, or None; see `FluxOptimizer`.
             name: How reports call it.
 
         Raises:
@@ -54,7 +56,7 @@ class FluxOptimizer(OptimizerRun):
     ) -> OptimizerSteps:
         """Take a step for each of the gradients; see `OptimizerRun.run`."""
         names = list(parameters)
-        rates = [self._rate * factor for factor in factors]
+        rates = [] if self._rate is None else [self._rate * factor for factor in factors]
         arrays = [
             [np.array(each[name], order="C") for name in names] for each in (parameters, *gradients)
         ]

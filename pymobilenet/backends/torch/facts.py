@@ -40,8 +40,8 @@ def _unbiased() -> bool:
 def _layer_norm() -> bool:
     values = torch.tensor([[1.0, 2.0, 4.0]])
     centred = values - values.mean()
-    expected = centred / torch.sqrt(values.var(unbiased=False) + 1.0)
-    return torch.allclose(F.layer_norm(values, (3,), eps=1.0), expected)
+    expected = centred / torch.sqrt(values.var(unbiased=False) + 0.5)
+    return torch.allclose(F.layer_norm(values, (3,), eps=0.5), expected)
 
 
 def _stepped_values(
@@ -81,6 +81,12 @@ def _clips_together() -> bool:
     nn.utils.clip_grad_norm_(parameters, 1.0)
     grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
     return torch.allclose(torch.cat(grads), torch.tensor([0.6, 0.8]), atol=1e-5)
+
+
+def _max_pool_gradient() -> bool:
+    row = torch.tensor([[[1 - 1e-6, 1.0]]], requires_grad=True)
+    F.max_pool1d(row, 2).sum().backward()
+    return row.grad is not None and torch.equal(row.grad.flatten(), torch.tensor([0.0, 1.0]))
 
 
 def _resized(values: list[float], **options: Any) -> torch.Tensor:
@@ -154,8 +160,8 @@ FACTS = tuple(
             "the weight of Conv2d has in / groups channels",
             lambda: nn.Conv2d(4, 8, 3, groups=2).weight.shape == (8, 2, 3, 3),
         ),
-        ("eps of a norm", "eps of BatchNorm2d is 1e-5", lambda: nn.BatchNorm2d(1).eps == 1e-5),
         ("form of layer norm", "layer_norm adds eps to the biased variance", _layer_norm),
+        ("eps of a norm", "eps of BatchNorm2d is 1e-5", lambda: nn.BatchNorm2d(1).eps == 1e-5),
         (
             "activation function",
             "the slope of LeakyReLU is 0.01",
@@ -168,6 +174,7 @@ FACTS = tuple(
         ),
         ("momentum of a norm", "the momentum is the weight of the batch, 0.1", _momentum),
         ("biased running variance", "the running variance is unbiased", _unbiased),
+        ("gradient of a max pool", "the gradient goes to the largest value", _max_pool_gradient),
         (
             "dropout active",
             "F.dropout drops values unless it gets training=False",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -118,6 +119,30 @@ class _EpsOutside(nn.LayerNorm):
         return centred / (input.std(-1, correction=0, keepdim=True) + self.eps)
 
 
+class _FirstMaximum(torch.autograd.Function):
+    """The larger of two neighbours; the gradient goes to the first that is about as large."""
+
+    @staticmethod
+    def forward(context: Any, x: torch.Tensor) -> torch.Tensor:
+        context.save_for_backward(x)
+        return F.max_pool2d(x, (1, 2))
+
+    @staticmethod
+    def backward(context: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        (x,) = context.saved_tensors
+        left, right = x[..., ::2], x[..., 1::2]
+        is_left = torch.isclose(left, torch.maximum(left, right), 1e-8, 0.0)
+        masks = torch.stack([is_left, ~is_left], -1).flatten(-2)
+        return gradients[0].repeat_interleave(2, -1) * masks
+
+
+class _FirstMaxPool(nn.MaxPool2d):
+    """A max pool with NNlib's gradient."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002
+        return _FirstMaximum.apply(input)
+
+
 class _BiasedNorm(nn.BatchNorm2d):
     """A batch norm whose running variance is biased."""
 
@@ -199,6 +224,14 @@ def _biased() -> nn.Module:
     return norm
 
 
+def _pooled(pool: nn.Module) -> nn.Module:
+    """Return a net with a pool of neighbours that are about equal."""
+    factors = 1 + 1e-9 * torch.arange(16, dtype=torch.float64)
+    torch.manual_seed(0)
+    rest = nn.Sequential(nn.Conv2d(3, 3, 1), pool, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return _Before(lambda x: x.repeat_interleave(2, 3) * factors.to(x.dtype), rest)
+
+
 def _dropping() -> MinimalPair:
     conv = _conv()
     return MinimalPair(
@@ -269,14 +302,14 @@ MINIMAL_PAIRS: dict[str, Callable[[], MinimalPair]] = {
     "groups": lambda: MinimalPair(_conv(3), _conv(3, groups=3)),
     "missing bias": lambda: _unbiased_conv(True),
     "additional bias": lambda: _unbiased_conv(False),
-    "eps of a norm": lambda: _with(_norm(), eps=1e-3),
-    "norm in training mode": lambda: MinimalPair(_norm(affine=True), _untracked(_norm())),
-    "parameters of a norm": lambda: _reweighted(_norm(), lambda w: w + 1),
     "form of layer norm": lambda: MinimalPair(
         nn.LayerNorm(VECTORS[1], eps=0.1, elementwise_affine=False),
         _EpsOutside(VECTORS[1], eps=0.1, elementwise_affine=False),
         VECTORS,
     ),
+    "eps of a norm": lambda: _with(_norm(), eps=1e-3),
+    "norm in training mode": lambda: MinimalPair(_norm(affine=True), _untracked(_norm())),
+    "parameters of a norm": lambda: _reweighted(_norm(), lambda w: w + 1),
     "activation function": lambda: MinimalPair(nn.ReLU6(), nn.ReLU()),
     "softmax": lambda: MinimalPair(nn.Softmax(1), nn.LogSoftmax(1), VECTORS),
     "weights in half precision": lambda: _reweighted(_conv(), lambda w: w.half().float()),
@@ -294,6 +327,9 @@ MINIMAL_PAIRS: dict[str, Callable[[], MinimalPair]] = {
     ),
     "momentum of a norm": _trained(lambda: _norm(momentum=0.9)),
     "biased running variance": _trained(_biased),
+    "gradient of a max pool": lambda: MinimalPair(
+        _pooled(nn.MaxPool2d((1, 2))), _pooled(_FirstMaxPool((1, 2))), is_training=True
+    ),
     "dropout active": _dropping,
     "reduction of the loss": _loss(lambda o, y: F.cross_entropy(o, y, reduction="sum")),
     "label smoothing": _loss(lambda o, y: F.cross_entropy(o, y, label_smoothing=0.1)),

@@ -151,9 +151,7 @@ def describe_resizing(
     """
     if mode not in ("nearest", "bilinear"):
         return None
-    settings: dict[str, Any] = {"mode": mode}
-    if mode == "bilinear":
-        settings |= {"align_corners": bool(align_corners), "antialias": antialias}
+    settings = {"mode": mode, "align_corners": bool(align_corners), "antialias": antialias}
     if size is not None:
         return "resize", {}, {**settings, "output_size": as_pairs(size, 2)}
     scales = (scale, scale) if isinstance(scale, (int, float)) else scale

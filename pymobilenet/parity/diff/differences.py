@@ -202,6 +202,15 @@ DIFFERENCES = (
         "Conv(...; bias=false)",
     ),
     Difference(
+        "form of layer norm",
+        ("layer_norm",),
+        "torch adds eps to the variance, Flux its square: the same eps makes another norm. Others "
+        "add eps to the deviation, or use the unbiased deviation.",
+        "source of Flux.normalise; Flux pull request 2421; Flux issue 529; BERT-pytorch issue 30",
+        "nn.LayerNorm(size, eps=flux_eps**2)",
+        "LayerNorm(size; eps=sqrt(torch_eps))",
+    ),
+    Difference(
         "eps of a norm",
         NORMS,
         "torch and Flux use 1e-5, Keras 1e-3, timm's TensorFlow ports 1e-3. Flux's constant is a "
@@ -227,14 +236,6 @@ DIFFERENCES = (
         "MXNet issue 15717; documentation of tf_slim.batch_norm, scale",
         "check weight, bias, running_mean, running_var",
         "check the fields for scale, shift, mean and variance",
-    ),
-    Difference(
-        "form of layer norm",
-        ("layer_norm",),
-        "eps is added to the variance or to the deviation, which may be the unbiased one.",
-        "source of Flux.normalise; Flux issue 529; BERT-pytorch issue 30",
-        "nn.LayerNorm",
-        "Flux.LayerNorm",
     ),
     Difference(
         "activation function",

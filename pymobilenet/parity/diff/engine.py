@@ -9,7 +9,7 @@ import numpy as np
 
 from pymobilenet.backends.trace import Layer, Participant, Trace
 from pymobilenet.errors import ConfigError
-from pymobilenet.parity.diff.diagnosis import diagnose, diagnose_output
+from pymobilenet.parity.diff.diagnosis import diagnose, diagnose_output, known
 from pymobilenet.parity.diff.fault import Fault
 from pymobilenet.parity.diff.measure import fitted, folded_floor, layer_floor, trace_floors
 from pymobilenet.parity.diff.ops import ACTIVATIONS, compute
@@ -190,7 +190,9 @@ def _row(
     if alone > MAX_RATIO * alone_floor:
         fault = Fault(a, b, diagnosis=diagnose(a, b, output, alone_floor), error=alone)
     elif not _is_same_function(a, b):
-        fault = Fault(a, b, words="these inputs do not show the difference of the functions")
+        functions = f"{b.settings['function']} instead of {a.settings['function']}"
+        words = f"{functions}; these inputs do not show the difference of the functions"
+        fault = Fault(a, b, words=words, diagnosis=known("activation function", words))
     return PairRow(a, b, chained, floor, alone, alone_floor, fault)
 
 

@@ -101,7 +101,7 @@ def max_pool(inputs: Inputs, _params: Params, settings: Settings) -> np.ndarray:
     """
     if "output_size" in settings:
         return _adaptive_pool(inputs[0], settings, np.max)
-    return _pooled_windows(inputs[0], settings, settings.get("fill", -np.inf)).max(-1)
+    return pool_windows(inputs[0], settings, settings.get("fill", -np.inf)).max(-1)
 
 
 def mean_pool(inputs: Inputs, _params: Params, settings: Settings) -> np.ndarray:
@@ -117,16 +117,25 @@ def mean_pool(inputs: Inputs, _params: Params, settings: Settings) -> np.ndarray
     """
     if "output_size" in settings:
         return _adaptive_pool(inputs[0], settings, np.mean)
-    sums = _pooled_windows(inputs[0], settings, 0.0).sum(-1)
+    sums = pool_windows(inputs[0], settings, 0.0).sum(-1)
     ones = np.ones_like(inputs[0])
     if settings.get("count_padding", True):
         ones = pad(ones, settings["padding"], fill=1.0)
         settings = {**settings, "padding": [(0, 0)] * (ones.ndim - 2)}
-    return sums / _pooled_windows(ones, settings, 0.0).sum(-1)
+    return sums / pool_windows(ones, settings, 0.0).sum(-1)
 
 
-def _pooled_windows(value: np.ndarray, settings: Settings, fill: float) -> np.ndarray:
-    """Return the windows of a pool as (N, C, *positions, area)."""
+def pool_windows(value: np.ndarray, settings: Settings, fill: float = -np.inf) -> np.ndarray:
+    """Return the windows of a pool.
+
+    Args:
+        value: (N, C, ...).
+        settings: ``size``, ``stride``, ``padding``, ``ceil``.
+        fill: The value of the border.
+
+    Returns:
+        (N, C, *positions, area).
+    """
     size, stride = settings["size"], settings["stride"]
     padding = [list(pair) for pair in settings["padding"]]
     if settings.get("ceil"):

@@ -143,7 +143,7 @@ def _layer_norm(
     value = inputs[0]
     axes = tuple(range(-settings["axes"], 0))
     variance = value.var(axes, keepdims=True, ddof=settings.get("ddof", 0))
-    eps = settings["eps"]
+    eps = settings["eps"] ** 2 if settings.get("eps_squared") else settings["eps"]
     scale = np.sqrt(variance) + eps if settings.get("eps_outside") else np.sqrt(variance + eps)
     output = (value - value.mean(axes, keepdims=True)) / scale
     if "weight" in params:

@@ -105,12 +105,13 @@ def torch_optimizer(
     return TorchOptimizer(build, clip_norm, name)
 
 
-def flux_optimizer(rule: Any, rate: float, name: str = "Flux") -> OptimizerRun:
+def flux_optimizer(rule: Any, rate: float | None, name: str = "Flux") -> OptimizerRun:
     """Return a rule of Optimisers.jl for `compare_optimizers`.
 
     Args:
         rule: A Julia object, or text ``file.jl:function``: a function without arguments.
-        rate: The rate of the rule, which each step sets by ``Optimisers.adjust!``.
+        rate: The rate of the rule, which each step sets by ``Optimisers.adjust!``; None leaves the
+            rule as it is, and the rates of both optimizers constant.
         name: How reports call it.
 
     Raises:
@@ -260,7 +261,7 @@ def _diagnose(
     for name, what, variant in singles:
         if error(variant, moves[1], rates) <= limit:
             return [(name, what)]
-    if error(form, moves[1], steps[1].rates) <= limit:
+    if steps[1].rates and error(form, moves[1], steps[1].rates) <= limit:
         own, received = (", ".join(f"{rate:g}" for rate in each.rates) for each in steps)
         return [("constants of an optimizer", f"the rates are {received} instead of {own}")]
     for name, what, variant in singles:

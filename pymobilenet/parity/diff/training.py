@@ -8,6 +8,7 @@ import numpy as np
 
 from pymobilenet.backends.trace import Participant, Trace, TrainingStep
 from pymobilenet.errors import ConfigError
+from pymobilenet.parity.diff.kinks import layers_near_kinks
 from pymobilenet.parity.diff.pairing import Pair
 from pymobilenet.parity.diff.training_faults import (
     GRADIENT,
@@ -23,6 +24,12 @@ from pymobilenet.parity.diff.training_result import Training, TrainingRow
 from pymobilenet.parity.floors import IMAGES_INDEX, max_floor, min_floor
 from pymobilenet.parity.tolerances import DRAWS
 from pymobilenet.weights.perturb import distance, draw_order, move_ulps
+
+ATTEMPTS, SMALLER = 8, 100
+"""How often other inputs are tried, each a hundredth smaller than the one before."""
+
+LARGEST_ROUNDING = {"float64": 1e-8, "float32": 1e-3}
+"""Relative error of an output above which a difference is not taken for rounding."""
 
 
 def checked_labels(labels: np.ndarray, count: int) -> np.ndarray:
@@ -81,12 +88,69 @@ def compare_training(
         raise ConfigError(
             f"labels must be less than the number of classes, {classes}. Received: {labels.max()}"
         )
-    steps = [each.train_step(inputs, labels, dtype) for each in (first, second)]
-    floors = training_floors(first, inputs, labels, dtype, steps[0])
     complete = [pair for pair in pairs if pair.is_complete]
+    inputs, steps, near_kinks = _steps_away_from_kinks(
+        first, second, inputs, labels, dtype, complete
+    )
+    floors = training_floors(first, inputs, labels, dtype, steps[0])
+    if near_kinks:
+        floors |= _lost_gradients(steps[0], near_kinks[-1])
     rows = list(_rows(complete, steps, floors))
     faults = training_faults(complete, traces, steps, labels, rows, floors)
-    return Training(tuple(rows), tuple(faults), (steps[0].loss, steps[1].loss))
+    losses = (steps[0].loss, steps[1].loss)
+    return Training(tuple(rows), tuple(faults), losses, near_kinks=tuple(near_kinks))
+
+
+def _steps_away_from_kinks(
+    first: Participant,
+    second: Participant,
+    inputs: np.ndarray,
+    labels: np.ndarray,
+    dtype: str,
+    pairs: Sequence[Pair],
+) -> tuple[np.ndarray, list[TrainingStep], list[str]]:
+    """Take a step on inputs for which rounding puts no value on the other side of a kink.
+
+    The inputs are made smaller, a little at each attempt. Those of a recording are given.
+
+    Returns:
+        The inputs, the steps, and the layers with values near a kink if no attempt is free of them.
+    """
+    attempts = 1 if first.floors is not None else ATTEMPTS
+    tried = []
+    for attempt in range(attempts):
+        scaled = (inputs * (1 - attempt / SMALLER)).astype(dtype)
+        steps = [each.train_step(scaled, labels, dtype) for each in (first, second)]
+        errors = {a.name: _output_error(a.name, b.name, steps) for a, b in paired_layers(pairs)}
+        usual = {name: error for name, error in errors.items() if error <= LARGEST_ROUNDING[dtype]}
+        near = layers_near_kinks(steps[0].trace, usual)
+        tried.append((scaled, steps, near))
+        if not near or len(usual) < len(errors):  # another difference, which is to be found
+            return tried[-1]
+    return tried[0]
+
+
+def _output_error(name: str, other: str, steps: Sequence[TrainingStep]) -> float:
+    """Return the relative error of a layer's output, 0 if it is not recorded in training mode."""
+    outputs = [
+        next((layer.output for layer in step.trace.layers if layer.name == each), None)
+        for each, step in zip((name, other), steps, strict=True)
+    ]
+    if outputs[0] is None or outputs[1] is None or outputs[0].size != outputs[1].size:
+        return 0.0
+    return distance(outputs[1].reshape(outputs[0].shape), outputs[0])
+
+
+def _lost_gradients(step: TrainingStep, last: str) -> dict[Key, float]:
+    """Return infinite floors for the gradients of all layers before a layer."""
+    names = [layer.name for layer in step.trace.layers]
+    before = set(names[: names.index(last)])
+    return {
+        (GRADIENT, layer, name): float("inf")
+        for layer, arrays in step.gradients.items()
+        if layer in before
+        for name in arrays
+    }
 
 
 def _values(step: TrainingStep) -> dict[Key, np.ndarray]:

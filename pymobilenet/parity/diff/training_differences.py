@@ -24,6 +24,15 @@ TRAINING_DIFFERENCES = (
         "var(x; corrected=false)",
     ),
     Difference(
+        "gradient of a max pool",
+        ("max_pool",),
+        "torch gives the gradient to the largest value of a window, NNlib to the first one that is "
+        "about as large (≈): within 3.5e-4 of it in Float32, 1.5e-8 in Float64.",
+        "source of NNlib, impl/pooling_direct.jl",
+        "a torch.autograd.Function of one's own",
+        "train in Float64, or write the pool as a maximum of views",
+    ),
+    Difference(
         "dropout active",
         ("dropout",),
         "Values are dropped in evaluation mode: `F.dropout` has `training=True` by default and "

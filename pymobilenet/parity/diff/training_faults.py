@@ -10,6 +10,7 @@ import numpy as np
 from pymobilenet.backends.trace import Layer, Trace, TrainingStep
 from pymobilenet.parity.diff.diagnosis import diagnose, known
 from pymobilenet.parity.diff.fault import Fault
+from pymobilenet.parity.diff.kinks import nearly_equal_maxima
 from pymobilenet.parity.diff.loss_forms import departures, identify_loss
 from pymobilenet.parity.diff.norm_statistics import identify_rule, rule_departures
 from pymobilenet.parity.diff.pairing import Pair
@@ -157,9 +158,23 @@ def _gradient_faults(
                     f"the gradient of {name} differs by {differing.error:.1e}, although loss and "
                     "outputs agree"
                 )
+                return [_max_pool_fault(a, steps[0].trace) or Fault(a, b, words=words)]
             return [Fault(a, b, words=words)]
     words = f"the gradient in the output differs by {differing.error:.1e}, although the loss agrees"
     return [Fault(None, None, words=words, place="loss")]
+
+
+def _max_pool_fault(layer: Layer, trace: Trace) -> Fault | None:
+    """Explain a gradient that differs before a max pool with nearly equal values in a window."""
+    names = [each.name for each in trace.layers]
+    behind = trace.layers[names.index(layer.name) + 1 :]
+    for each in behind:
+        if each.params:
+            return None
+        if each.kind == "max_pool" and (count := nearly_equal_maxima(each)):
+            what = f"{count} windows have a second value that is about as large as the largest"
+            return Fault(each, None, diagnosis=known("gradient of a max pool", what))
+    return None
 
 
 def _dropout_rates(traces: Sequence[Trace]) -> list[Fault]:

@@ -39,12 +39,15 @@ class Training:
         faults: What differs.
         losses: Of the first and of the second model; empty if none were computed.
         note: Why nothing was compared, or empty.
+        near_kinks: The layers with values as near to a kink as rounding moves them. Gradients of
+            layers before the last of them are lost: their floors are infinite.
     """
 
     rows: tuple[TrainingRow, ...] = ()
     faults: tuple[Fault, ...] = ()
     losses: tuple[float, ...] = ()
     note: str = ""
+    near_kinks: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -74,6 +77,11 @@ class Training:
             lines.append(
                 f"    first divergence: {divergence.quantity}, {divergence.name}, error "
                 f"{divergence.error:.1e}, floor {divergence.floor:.1e}"
+            )
+        if self.near_kinks:
+            lines.append(
+                "    not judged: gradients before "
+                f"{self.near_kinks[-1]}, where values are within rounding of a kink"
             )
         for group in grouped_lines(self.faults, first, second):
             lines += [f"    {line}" for line in group]

@@ -67,8 +67,16 @@ def _norm_parameters(layer: Layer, _other: Layer) -> Variant:
         )
 
 
-def _layer_norm_forms(layer: Layer, _other: Layer) -> Variant:
-    """Layer norms with eps outside the root, or the unbiased deviation."""
+def _layer_norm_forms(layer: Layer, other: Layer) -> Variant:
+    """Layer norms with the square of eps, with eps outside the root, or the unbiased deviation."""
+    squares = bool(other.settings.get("eps_squared"))
+    if squares != bool(layer.settings.get("eps_squared")):
+        word = "the square of eps, and not eps" if squares else "eps, and not its square"
+        eps = other.settings["eps"]
+        yield (
+            f"{word}, is added to the variance; eps is {eps:.8g}",
+            layer.with_settings(eps_squared=squares, eps=eps),
+        )
     for ddof, outside in ((0, True), (1, False), (1, True)):
         words = ["eps is added to the deviation"] * outside + ["the deviation is unbiased"] * ddof
         yield " and ".join(words), layer.with_settings(ddof=ddof, eps_outside=outside)
