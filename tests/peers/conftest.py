@@ -1,6 +1,13 @@
 """Preparations for importing the packages that these tests compare with."""
 
+import subprocess
+from pathlib import Path
+
+import pytest
 import torch
+
+from pymobilenet.backends import backend
+from pymobilenet.backends.julia.project import julia_executable_and_project
 
 
 def declare_operators():
@@ -23,3 +30,20 @@ def declare_operators():
 
 
 OPERATORS = declare_operators()
+
+
+PEERS = Path(__file__).parents[2] / "julia/test/peers"
+"""The Julia project with Metalhead and Lux."""
+
+
+@pytest.fixture(scope="session")
+def julia_peers():
+    """The running Julia, in which Julia files can use Metalhead and Lux."""
+    main = backend("julia").main
+    if not (PEERS / "Manifest.toml").exists():
+        code = 'using Pkg; Pkg.develop(path="../.."); Pkg.instantiate()'
+        julia, _ = julia_executable_and_project()
+        words = [julia, "--startup-file=no", f"--project={PEERS}", "-e", code]
+        subprocess.run(words, cwd=PEERS, check=True)
+    main.seval(f'push!(LOAD_PATH, "{PEERS.as_posix()}")')
+    return main

@@ -30,12 +30,17 @@ function from_file(path, name)
     return Base.invokelatest(getfield(space, Symbol(name)))
 end
 
-"The model that a function of a Julia file returns, and its loss, or `nothing` for the usual one."
-built_by(path, name) = model_and_loss(from_file(path, name))
+"""
+The model that a function of a Julia file returns, and its loss, or `nothing` for the usual one. The file may be what
+loads Lux, and with it further methods.
+"""
+built_by(path, name) = Base.invokelatest(model_and_loss, from_file(path, name))
 
 "What a function of a Julia file built: a model, or a model and its loss."
 model_and_loss(built) = (built, nothing)
 model_and_loss(built::Tuple{Any,Function}) = built
+model_and_loss(built::Tuple{Any,Any,Any}) =
+    throw(ConfigError("the first of three values must be a layer of Lux. Received: $(typeof(first(built)))"))
 
 "The name and the version of the framework of a model."
 framework(model) = "Flux"
