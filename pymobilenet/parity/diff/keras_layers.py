@@ -136,8 +136,9 @@ def describe(
             running_mean=layer.moving_mean,
             running_var=layer.moving_variance,
         )
-        settings = {"eps": float(layer.epsilon), "training": training}
-        return "batch_norm", params, {**settings, "momentum": 1 - float(layer.momentum)}
+        momentum = 1 - float(layer.momentum)
+        norm_settings = {"eps": float(layer.epsilon), "training": training, "momentum": momentum}
+        return "batch_norm", params, norm_settings
     if name in ("GlobalAveragePooling2D", "GlobalMaxPooling2D"):
         kind = "mean_pool" if "Average" in name else "max_pool"
         return kind, {}, {"output_size": (1, 1)}

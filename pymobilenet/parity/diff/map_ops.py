@@ -162,7 +162,8 @@ def _adaptive_pool(
     axes = tuple(range(2, value.ndim))
     for position in np.ndindex(*output.shape[2:]):
         region = [slice(*bounds[axis][index]) for axis, index in enumerate(position)]
-        output[(..., *position)] = reduce(value[(..., *region)], axis=axes)
+        everything = slice(None), slice(None)
+        output[(*everything, *position)] = reduce(value[(*everything, *region)], axis=axes)
     return output
 
 
@@ -193,10 +194,10 @@ def resize(inputs: Inputs, _params: Params, settings: Settings) -> np.ndarray:
         (N, C, ...) of another size.
     """
     value = inputs[0]
-    sizes, scales = settings.get("output_size"), settings.get("scale")
+    sizes = settings.get("output_size")
     for axis in range(value.ndim - 2):
         size = value.shape[2 + axis]
-        scale = scales[axis] if sizes is None else sizes[axis] / size
+        scale = settings["scale"][axis] if sizes is None else sizes[axis] / size
         count = int(size * scale) if sizes is None else sizes[axis]
         matrix = _interpolation(size, count, scale, settings)
         value = np.moveaxis(np.moveaxis(value, 2 + axis, -1) @ matrix.T, -1, 2 + axis)

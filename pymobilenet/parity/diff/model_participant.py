@@ -132,8 +132,8 @@ def _trace(model: Model, inputs: np.ndarray, values: State, is_training: bool) -
         add(norm, "batch_norm", (recorded[-1].output,), norm, params=params, settings=settings)
         if unit.activation:
             name = f"{unit.name}.act"
-            settings = {"function": config.activation}
-            add(name, "activation", (recorded[-1].output,), name, settings=settings)
+            function = {"function": config.activation}
+            add(name, "activation", (recorded[-1].output,), name, settings=function)
         if unit.residual:
             name = f"{block}.add"
             add(name, "add", (block_input, recorded[-1].output), name)

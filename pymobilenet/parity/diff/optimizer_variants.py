@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 from pymobilenet.backends.optimizer_run import OptimizerForm
 
@@ -106,7 +107,8 @@ def _other_constants(form: OptimizerForm, other: OptimizerForm | None) -> Varian
             for value in USUAL_CONSTANTS.get(name, ()):
                 if value != getattr(form, name):
                     words = f"{name} is {value:g} instead of {getattr(form, name):g}"
-                    yield words, replace(form, **{name: value})
+                    change: dict[str, Any] = {name: value}
+                    yield words, replace(form, **change)
         return
     different = {
         name: getattr(other, name)
