@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 from typed_commands import run
 
-from pymobilenet.errors import ConfigError
+from pymobilenet.errors import JuliaError
 from pymobilenet.parity import compare, julia
 from pymobilenet.parity.diff import participant, port_weights
 
@@ -77,7 +77,7 @@ def images():
 def ported(net_file, images, function):
     first, second = participant(torch_net(), "torch"), julia(f"{net_file}:{function}", "Lux")
     assert second.framework == "Lux"
-    assert port_weights(first, second, images) == 7
+    assert port_weights(first, second, images) == 8
     return first, second
 
 
@@ -89,7 +89,7 @@ def test_a_ported_net_agrees_in_evaluation_and_in_training(net_file, images):
     assert comparison.dtype == "float64"
     assert not [row.name for row in comparison.rows if row.is_unmatched]
     quantities = [row.quantity for row in comparison.training.rows]
-    assert quantities.count("gradient") == 1 + 13
+    assert quantities.count("gradient") == 1 + 15
     assert quantities.count("running statistics") == 2
     assert {"julia", "Lux", "NNlib"} <= set(report.versions["Lux"])
 
@@ -122,5 +122,5 @@ def test_a_model_in_the_running_julia_is_a_tuple(net_file, images, julia_peers):
     assert len(built) == 3
     report = compare(built, julia(f"{net_file}:build"), inputs=images)
     assert report.passed, str(report)
-    with pytest.raises(ConfigError, match="must be a layer of Lux"):
+    with pytest.raises(JuliaError, match="must be a layer of Lux"):
         participant((built[1], built[1], built[2]))

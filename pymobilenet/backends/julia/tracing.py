@@ -74,7 +74,7 @@ class FluxParticipant(Participant):
             name: How reports call it.
 
         Raises:
-            ConfigError: The first of them is no layer of Lux.
+            JuliaError: The first of them is no layer of Lux.
         """
         with translate_julia_errors():
             model, loss = running_backend().julia.Tracing.model_and_loss(built)

@@ -111,7 +111,8 @@ def grouped_lines(faults: Sequence[Fault], first_name: str, second_name: str) ->
     for fault, *others in groups.values():
         lines = fault.describe(first_name, second_name)
         if others:
-            places = ", ".join(each.location for each in others[:NAMED_PLACES])
+            named = [each.first.name for each in others[:NAMED_PLACES] if each.first is not None]
+            places = ", ".join(named or [each.location for each in others[:NAMED_PLACES]])
             rest = ", ..." if len(others) > NAMED_PLACES else ""
             lines.append(f"    and {len(others)} more: {places}{rest}")
         found.append(lines)
