@@ -132,8 +132,8 @@ def _compare(
     output_error = _distance(traces[1].output, exact_output)
     structural = structural_faults(rows, folded, inputs, output_error / output_floor)
     dropouts = active_dropouts(traces)
-    if not structural and not dropouts:
-        _explain_hidden(rows)
+    if not dropouts:
+        structural = _explain_hidden(rows, structural)
     faults = [
         *dropouts,
         *(row.fault for row in rows if row.fault is not None),
@@ -207,22 +207,35 @@ def _is_same_function(a: Layer, b: Layer) -> bool:
     return bool(np.allclose(first, second, rtol=1e-6, atol=1e-6))
 
 
-def _explain_hidden(rows: list[PairRow]) -> None:
+def _explain_hidden(rows: list[PairRow], structural: list[Fault]) -> list[Fault]:
     """Explain a first divergence at a layer that agrees alone.
 
     Something before it was not recorded: an operation that is no layer, such as a padding or a
-    scaling inside of ``forward``, shows only in the run of the whole model.
+    scaling inside of ``forward``, shows only in the run of the whole model. So does a layer of no
+    known kind that only one model has; then the explanation is of that layer.
+
+    Returns:
+        The faults of the structure, explained. A fault of a row is put into the row.
     """
+    unknown = [x.kind == "other" for f in structural for x in (f.first, f.second) if x is not None]
+    if structural and unknown != [True]:
+        return structural
     for index, row in enumerate(rows):
         a, b = row.first, row.second
+        if structural and row.is_unmatched:
+            continue
         if row.fault is not None or a is None or b is None:
-            return
+            return structural
         if row.ratio > MAX_RATIO:
             diagnosis = diagnose(a, b, b.output, row.chained_floor)
+            if structural:
+                explained = replace(structural[0], words="", diagnosis=diagnosis)
+                return structural if diagnosis is None else [explained]
             is_hidden = row.alone is not None  # else it was not run alone
             fault = Fault(a, b, diagnosis=diagnosis, error=row.chained or 0.0, is_hidden=is_hidden)
             rows[index] = replace(row, fault=fault)
-            return
+            return structural
+    return structural
 
 
 def _is_folded(layer: Layer, own_layers: Mapping[str, Layer]) -> bool:
