@@ -419,6 +419,7 @@ def test_of_a_shared_folder_only_julia_is_copied_without_tests(tmp_path):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).touch()
     (source / "lib/julia/other.so").symlink_to("../other.so")
+    (source / "share/julia/base/test.jl").symlink_to("../test/a.jl")  # which is not copied
     copy_julia(source, tmp_path / "copy")
     assert entries(tmp_path / "copy") == {
         *("bin/julia", "etc/julia/startup.jl", "lib/julia/libgmp.so", "lib/julia/sys.so"),

@@ -5,12 +5,11 @@
 # FOLDER/project gets the project, whose packages are below FOLDER/depot. Each line of the output is a kind ("julia",
 # "package", "artifact" or "compiled"), a name, a version, where it is, and its place in FOLDER, separated by zero bytes.
 
-using Artifacts: artifact_exists, artifact_path, find_artifacts_toml,
-    load_artifacts_toml
+using Artifacts: artifact_exists, artifact_path, find_artifacts_toml, load_artifacts_toml
 using Pkg: Pkg
 using TOML: TOML
 
-"The program of Julia in Python, see `InstalledBundle.set_program`."
+"The program of Julia in Python, see `SET_PROGRAM` of the Python package."
 const START_PROGRAM = "empty!(ARGS)\n"
 
 julia_folder() = dirname(Sys.BINDIR)
@@ -24,8 +23,6 @@ function packages()
     has_source((_, info)) = info.source !== nothing
     return sort!(filter(has_source, collect(Pkg.dependencies())); by=pair -> last(pair).name)
 end
-
-is_of_julia(info) = startswith(info.source, Sys.STDLIB)
 
 "Where a package is in the bundle: in a depot as in any other, or by its name if the project takes it from a path."
 place(info) = info.is_tracking_path ? "depot/dev/$(info.name)" : joinpath("depot", "packages", last_parts(info.source, 2))
@@ -58,8 +55,8 @@ end
 
 function fresh_files((id, file))
     is_fresh(path) = Base.stale_cachefile(file, path; ignore_loaded=true) !== true
-    is_in_depot(path) = !startswith(path, julia_folder())
-    caches = filter(path -> is_in_depot(path) && is_fresh(path), Base.find_all_in_cache_path(id))
+    is_of_julia(path) = startswith(path, joinpath(julia_folder(), "share", "julia"))
+    caches = filter(path -> !is_of_julia(path) && is_fresh(path), Base.find_all_in_cache_path(id))
     return filter(isfile, [caches; map(Base.ocachefile_from_cachefile, caches)])
 end
 
@@ -94,7 +91,7 @@ function main(folder)
     print_line("julia", "julia", VERSION, julia_folder(), "julia")
     for (uuid, info) in packages()
         name, version = info.name, something(info.version, "")
-        if !is_of_julia(info)
+        if !startswith(info.source, Sys.STDLIB)
             print_line("package", name, version, info.source, place(info))
             for (hash, path) in artifacts(info.source)
                 print_line("artifact", name, version, path, "depot/artifacts/$hash")

@@ -106,7 +106,9 @@ def make_bundle(path: Path) -> tuple[Manifest, str]:
         processor, stale = uncompiled(staged, environment)
         if stale:
             raise BackendUnavailable(f"Julia does not take what it compiled: {', '.join(stale)}")
-        _prune(folder, parts)
+        _remove_leftovers(folder / "depot")
+        _write_licences(folder, parts)
+        set_times(folder)
         info = BundleInfo(
             pymobilenet=metadata.version("pymobilenet"),
             code=code_digest(folder / _part(parts, "MobileNets").place),
@@ -199,10 +201,9 @@ def _copy_parts(folder: Path) -> list[Part]:
     for part in {part.place: part for part in parts}.values():
         copy[part.kind](Path(part.source), folder / part.place)
     set_times(folder)
-    relocate(
-        InstalledBundle(folder),
-        {part.source: str(folder / part.place) for part in parts if part.kind in HAS_SOURCES},
-    )
+    moved = [part for part in parts if part.kind in HAS_SOURCES]
+    moved.sort(key=lambda part: len(part.source), reverse=True)  # a folder before those around it
+    relocate(InstalledBundle(folder), {part.source: str(folder / part.place) for part in moved})
     return parts
 
 
@@ -213,13 +214,17 @@ def _part(parts: list[Part], name: str) -> Part:
     raise BackendUnavailable(f"the Julia project must contain {name}, which it does not")
 
 
-def _prune(folder: Path, parts: list[Part]) -> None:
-    """Remove what compilation has left beside its results, and list the licences."""
-    for entry in (folder / "depot").iterdir():
+def _remove_leftovers(depot: Path) -> None:
+    """Remove what compilation has left beside its results."""
+    for entry in depot.iterdir():
         if entry.name not in DEPOT_FOLDERS:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    for entry in (folder / "depot" / "compiled").rglob("*.pidfile"):
+    for entry in (depot / "compiled").rglob("*.pidfile"):
         entry.unlink()
+
+
+def _write_licences(folder: Path, parts: list[Part]) -> None:
+    """List the packages of the bundle and the files with their licences."""
     (folder / "licences").mkdir()
     lines = [f"pymobilenet {metadata.version('pymobilenet')}: MIT"]
     for part in parts:
@@ -228,7 +233,6 @@ def _prune(folder: Path, parts: list[Part]) -> None:
         if part.kind in HAS_SOURCES or names:
             lines.append(f"{part.name} {part.version}: {', '.join(names) or 'no file'}")
     (folder / "licences" / "packages.txt").write_text("\n".join(lines) + "\n")
-    set_times(folder)
 
 
 def _foreign_libraries(paths: str, folder: Path) -> list[str]:
