@@ -42,7 +42,9 @@ case "$*" in
     echo compiled > "$here/../depot/compiled/v1.10/a.ji"
     touch "$here/../depot/compiled/v1.10/a.pidfile"
     printf '%s\n/lib/libLLVM.so.1\n/lib/libm.so.6\nlinux-vdso.so.1\n' "$here/lib/libjulia.so" ;;
-  *relocate.jl*) echo relocated > "$(dirname "$here")/depot/compiled/v1.10/a.ji" ;;
+  *relocate.jl*)
+    mkdir -p "$(dirname "$here")/depot/compiled/v1.10"
+    echo relocated > "$(dirname "$here")/depot/compiled/v1.10/a.ji" ;;
   *check.jl*) echo znver3 $UNCOMPILED ;;
 esac
 """
@@ -59,6 +61,8 @@ def julia_folder(path, script=JULIA):
     outside = path.parent / "libgmp.so.10"
     outside.write_text("gmp")
     (path / "lib/julia/libgmp.so").symlink_to(outside)
+    (path / "lib/julia/libgmp.so.10").symlink_to("libgmp.so")
+    (path / "lib/julia/libgmp-again.so").symlink_to(outside)
     (path / "lib/julia/nothing.so").symlink_to("not-here.so")
     return path
 
@@ -131,6 +135,7 @@ def test_a_bundle_holds_julia_its_packages_the_project_and_licences(bundle, star
     names = entries(out)
     assert {name for name in names if not name.startswith("depot/dev/MobileNets/")} == {
         *("julia/bin/julia", "julia/lib/julia/sys.so", "julia/lib/julia/libgmp.so"),
+        *("julia/lib/julia/libgmp.so.10", "julia/lib/julia/libgmp-again.so"),
         *("julia/lib/libjulia.so", "julia/lib/libjulia.so.1", "julia/share/julia/base/a.jl"),
         *("julia/LICENSE.md", "project/Project.toml", "licences/packages.txt"),
         *("depot/packages/PythonCall/ab/LICENSE", "depot/packages/PythonCall/ab/src/PythonCall.jl"),
@@ -139,7 +144,8 @@ def test_a_bundle_holds_julia_its_packages_the_project_and_licences(bundle, star
     assert "depot/dev/MobileNets/src/MobileNets.jl" in names
     assert not any(name.startswith("depot/dev/MobileNets/test") for name in names)
     assert (out / "julia/lib/julia/libgmp.so").read_text() == "gmp"
-    assert not (out / "julia/lib/julia/libgmp.so").is_symlink()
+    copies = [out / "julia/lib/julia" / f"libgmp{end}" for end in (".so", ".so.10", "-again.so")]
+    assert [os.path.realpath(copy) for copy in copies].count(f"{copies[2]}") == 3
     assert os.readlink(out / "julia/lib/libjulia.so") == "libjulia.so.1"
     licences = (out / "licences/packages.txt").read_text()
     assert "julia 1.10.8: julia/LICENSE.md" in licences
@@ -167,10 +173,11 @@ def test_a_bundle_is_used_from_any_folder_and_chosen_by_a_variable(
     assert result.exit_code == 0, result.output
     assert entries(folder.parent) == {f"{folder.name}/{name}" for name in entries(folder)}
     assert (folder / "depot/compiled/v1.10/a.ji").read_text() == "relocated\n"
-    *_, relocate, check = Path(os.environ["CALLS"]).read_text().splitlines()
+    first, *_, relocate, check = Path(os.environ["CALLS"]).read_text().splitlines()
     made, start = starts
     staged = Path(made["PYTHON_JULIACALL_EXE"]).parents[2]
-    assert relocate.endswith(f"/depot/compiled {staged} {folder}")
+    assert "/stage.jl " in first
+    assert relocate.endswith(f"/bundle {staged} {folder}")
     assert f"--project={folder}/project" in check
     assert start[BUNDLE_VARIABLE] == str(folder)
     assert "PYTHON_JULIACALL_EXE" not in start
@@ -345,7 +352,7 @@ def test_words_that_are_not_understood_change_nothing(bundle, tmp_path, kind):
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-@pytest.mark.parametrize("step", ["run_julia", "write_record", "start_backend"])
+@pytest.mark.parametrize("step", ["relocate", "write_record", "start_backend"])
 def test_nothing_is_left_of_a_folder_that_could_not_be_made(
     bundle, tmp_path, monkeypatch, step, error
 ):
@@ -412,9 +419,11 @@ def test_of_a_shared_folder_only_julia_is_copied_without_tests(tmp_path):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).touch()
     (source / "lib/julia/other.so").symlink_to("../other.so")
+    (source / "share/julia/base/test.jl").symlink_to("../test/a.jl")  # which is not copied
     copy_julia(source, tmp_path / "copy")
     assert entries(tmp_path / "copy") == {
         *("bin/julia", "etc/julia/startup.jl", "lib/julia/libgmp.so", "lib/julia/sys.so"),
+        *("lib/julia/libgmp.so.10", "lib/julia/libgmp-again.so"),
         *("lib/julia/other.so", "lib/libjulia.so", "lib/libjulia.so.1", "lib64/julia/a.so"),
         *("libexec/julia/lld", "LICENSE.md", "share/julia/base/a.jl"),
         "share/julia/stdlib/v1.10/Dates/src/Dates.jl",
@@ -450,6 +459,11 @@ def test_an_account_without_a_home_folder_lists_and_starts_backends(monkeypatch)
         cache_dir()
     executable.record_start(sys.executable)
     assert not executable.was_started(sys.executable)
+    monkeypatch.setenv(environment.HOME_VARIABLE, "")
+    monkeypatch.delenv(environment.HOME_VARIABLE)
+    with environment.environment_of_start():
+        pass
+    assert os.environ[environment.HOME_VARIABLE] == "0"
 
 
 @pytest.mark.skipif(not CAN_USE_ANOTHER_ACCOUNT, reason="requires root and setpriv")

@@ -1,9 +1,11 @@
 # Tells compiled packages that they and their sources have been moved:
 #
-#     julia relocate.jl FOLDER OLD NEW
+#     julia relocate.jl FOLDER OLD NEW [OLD NEW]...
 #
-# The cache files (.ji) of Julia 1.10 below FOLDER name their sources by absolute paths; those below OLD become paths
-# below NEW. Later versions of Julia write paths relative to the depot, and nothing is done.
+# The cache files (.ji) of Julia 1.10 in the bundle FOLDER name their sources by absolute paths; those below OLD become
+# paths below NEW. Later versions of Julia write paths relative to the depot, and nothing is done.
+
+const COMPILED = ("depot/compiled", "julia/share/julia/compiled")
 
 "Copy a string of a cache file from `input` to `output`: its length and its bytes. Return whether there was one."
 function copy_string(output, input, replace_path=identity)
@@ -51,13 +53,22 @@ function replaced(path, replace_path)
     return append!(content, reinterpret(UInt8, [Base._crc32c(content)]))
 end
 
-function main(folder, old, new)
+"The path below one of the new folders if it is below the old one."
+function moved(path, folders)
+    for (old, new) in folders
+        startswith(path, old * "/") && return new * path[(sizeof(old) + 1):end]
+    end
+    return path
+end
+
+function main(folder, places...)
     VERSION < v"1.11" || return nothing
-    replace_path(path) = startswith(path, old * "/") ? new * path[(sizeof(old) + 1):end] : path
-    for (parent, _, names) in walkdir(folder), name in names
-        endswith(name, ".ji") || continue
-        path = joinpath(parent, name)
-        write(path, replaced(path, replace_path))
+    folders = Iterators.partition(places, 2)
+    replace_path(path) = moved(path, folders)
+    for compiled in joinpath.(folder, COMPILED), (parent, _, names) in (isdir(compiled) ? walkdir(compiled) : ())
+        for path in joinpath.(parent, filter(endswith(".ji"), names))
+            write(path, replaced(path, replace_path))
+        end
     end
 end
 

@@ -89,7 +89,8 @@ def _read(path: Path) -> dict[str, NDArray[np.float64]]:
     try:
         lines = read_text_file(path).removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text: {error}") from None
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}, line {line}: not valid UTF-8") from None
     if lines == [""]:
         raise DataError(f"{path}: has no epochs")
     rows: list[dict[str, float]] = []

@@ -15,6 +15,8 @@ Environment variables, read when Julia starts. Where one is not set, the default
   SIGSEGV for its safepoints. Python's handler of Ctrl-C is restored after the start.
 - ``PYTHON_JULIACALL_EXE`` with ``PYTHON_JULIACALL_PROJECT``: a Julia executable and a project that
   contains MobileNets and PythonCall. No package is then resolved or downloaded.
+- ``PYMOBILENET_JULIA_BUNDLE``: the folder of an unpacked bundle (`bundle`), from which Julia and
+  all packages are taken.
 - ``PYTHON_JULIACALL_SYSIMAGE``: a system image, as built by `sysimage.build_sysimage`.
 - ``PYTHON_JULIAPKG_*``: see https://github.com/JuliaPy/pyjuliapkg.
 """

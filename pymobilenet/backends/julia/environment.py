@@ -26,6 +26,9 @@ aggressive: it does not see the memory that torch and NumPy use in the same proc
 HEAP_SHARE = 4
 """The default hint is at most this fraction (1/4) of the memory that the process may use."""
 
+HOME_VARIABLE = "JULIA_STACKTRACE_CONTRACT_HOMEDIR"
+"""0 for an account without a home folder, where Julia would throw when it prints a stack trace."""
+
 _THREADS = (r"(auto|[1-9][0-9]{0,2})(,(auto|[1-9][0-9]{0,2}))?", "auto, or 1 to 999")
 _RULES = {
     "PYTHON_JULIACALL_THREADS": _THREADS,
@@ -77,7 +80,7 @@ def check_environment() -> None:
 def environment_of_start() -> Iterator[None]:
     """Set what juliacall and Julia read when they start; restore the environment after.
 
-    That is the chosen bundle, and defaults for what is not set.
+    That is the chosen bundle, and defaults for what is not set. `HOME_VARIABLE` is not restored.
     """
     defaults = {
         # The extension copies Julia's output to a notebook by tasks of Julia, which call Python.
@@ -89,6 +92,8 @@ def environment_of_start() -> Iterator[None]:
     }
     if "JULIA_NUM_THREADS" not in os.environ:
         defaults["PYTHON_JULIACALL_THREADS"] = "auto"
+    if not _has_home():
+        os.environ.setdefault(HOME_VARIABLE, "0")
     bundle = chosen_bundle()
     changes = {name: value for name, value in defaults.items() if name not in os.environ}
     changes |= bundle.environment() if bundle is not None else {}
@@ -102,6 +107,14 @@ def environment_of_start() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _has_home() -> bool:
+    try:
+        Path.home()
+    except RuntimeError:
+        return False
+    return True
 
 
 def heap_size_hint() -> int:

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pymobilenet.backends.julia.bundle.installed import chosen_bundle
+from pymobilenet.backends.julia.bundle.installed import SET_PROGRAM, chosen_bundle
 from pymobilenet.backends.julia.environment import environment_of_start
 from pymobilenet.backends.julia.executable import find_julia, record_start, try_new_julia
 from pymobilenet.backends.julia.interop import translate_julia_errors
@@ -101,7 +101,9 @@ class _Starter(threading.Thread):
         """What is done when libjulia has been initialized, before packages are loaded."""
         self.handlers.restore()  # so that a signal that comes from now on reaches Python
         if self.bundle is not None:
-            self.bundle.set_program()
+            import juliacall
+
+            juliacall.CONFIG["lib"].jl_eval_string(SET_PROGRAM.encode())
 
 
 def problem_of_home() -> str | None:

@@ -28,8 +28,9 @@ def copy_julia(source: Path, target: Path) -> None:
     """
     root = source.resolve()
     parts = [part for pattern in JULIA_PARTS for part in sorted(root.glob(pattern))]
+    copies: dict[Path, Path] = {}
     for part in parts:
-        _copy(part, target / part.relative_to(root), parts)
+        _copy(part, target / part.relative_to(root), parts, copies)
     unused = [target / "share" / "julia" / "test"]
     unused += [path for name in UNUSED for path in target.glob(f"share/julia/stdlib/*/*/{name}")]
     for folder in unused:
@@ -46,18 +47,18 @@ def copy_package(source: Path, target: Path) -> None:
     """
     parts = [part for part in sorted(source.resolve().iterdir()) if part.name not in UNUSED]
     for part in parts:
-        _copy(part, target / part.name, parts)
+        _copy(part, target / part.name, parts, {})
 
 
-def copy_folder(source: Path, target: Path) -> None:
-    """Copy a folder.
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy a file or folder.
 
     Args:
-        source: The folder.
-        target: A new folder.
+        source: The file or folder.
+        target: A new path.
     """
     root = source.resolve()
-    _copy(root, target, [root])
+    _copy(root, target, [root], {})
 
 
 def set_times(folder: Path) -> None:
@@ -85,26 +86,30 @@ def entries_below(folder: Path) -> Iterator[Path]:
         yield from (Path(parent, name) for name in sorted(files + links))
 
 
-def _copy(source: Path, target: Path, parts: Sequence[Path]) -> None:
+def _copy(source: Path, target: Path, parts: Sequence[Path], copies: dict[Path, Path]) -> None:
     """Copy a file or folder.
 
-    A link to something that is copied too is a link again; what another link points to is copied.
-    A link to nothing is left out.
+    A link to something that is copied too is a link again; what another link points to is copied
+    once. A link to nothing is left out.
 
     Args:
         source: What is copied.
         target: A new path.
         parts: All that is copied, without links in their paths.
+        copies: What links point to and where it was copied; extended.
     """
     if source.is_symlink():
         real = Path(os.path.realpath(source))
-        if real.exists() and any(real.is_relative_to(part) for part in parts):
+        linked = os.path.relpath(real, source.parent)
+        if not any(real.is_relative_to(part) for part in parts):
+            linked = os.path.relpath(copies.setdefault(real, target), target.parent)
+        if real.exists() and linked != target.name:
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(os.path.relpath(real, source.parent))
+            target.symlink_to(linked)
             return
     if source.is_dir():
         for entry in sorted(source.iterdir()):
-            _copy(entry, target / entry.name, parts)
+            _copy(entry, target / entry.name, parts, copies)
     elif source.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)

@@ -57,6 +57,9 @@ class BundleInfo:
         Args:
             values: An object of JSON.
 
+        Returns:
+            The same values.
+
         Raises:
             ValueError: A field is missing, unknown, or no text.
         """

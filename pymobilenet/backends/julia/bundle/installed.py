@@ -17,6 +17,10 @@ BUNDLE_VARIABLE = "PYMOBILENET_JULIA_BUNDLE"
 RECORD = "installed.json"
 """The file of the folder that says what the bundle is and where it was unpacked."""
 
+SET_PROGRAM = 'push!(Core.ARGS, joinpath(dirname(Base.active_project()), "start.jl"))'
+"""Julia code for a start from a bundle, before PythonCall is loaded. PythonCall runs a file of the
+folder in which it was compiled, as the last argument of Julia; the first one is the program."""
+
 FIRST_WITH_RELATIVE_PATHS = (1, 11)
 """The first Julia whose compiled packages can be moved."""
 
@@ -75,18 +79,6 @@ class InstalledBundle:
                 "bundle --use`"
             )
         return None
-
-    def set_program(self) -> None:
-        """Tell Julia, before PythonCall is loaded, which program it runs.
-
-        PythonCall runs a file of the folder in which it was compiled, as Julia's last argument; the
-        first one is the program.
-        """
-        import juliacall
-
-        juliacall.CONFIG["lib"].jl_eval_string(
-            b'push!(Core.ARGS, joinpath(dirname(Base.active_project()), "start.jl"))'
-        )
 
     def _record(self) -> tuple[Path, BundleInfo]:
         record = parse_object(read_text_file(self.folder / RECORD))

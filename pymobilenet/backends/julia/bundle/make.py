@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 from pymobilenet.backends.julia.bundle.archive import SUFFIXES, is_archive_name, write_archive
 from pymobilenet.backends.julia.bundle.copying import (
-    copy_folder,
     copy_julia,
     copy_package,
+    copy_whole,
     entries_below,
     set_times,
 )
@@ -32,6 +32,7 @@ from pymobilenet.backends.julia.bundle.info import (
 from pymobilenet.backends.julia.bundle.installed import InstalledBundle, chosen_bundle
 from pymobilenet.backends.julia.bundle.manifest import BundleFile, BundleLink, Manifest
 from pymobilenet.backends.julia.bundle.processes import (
+    relocate,
     run_julia,
     start_backend,
     uncompiled,
@@ -44,8 +45,11 @@ from pymobilenet.backends.julia.project import (
 )
 from pymobilenet.errors import BackendUnavailable, ConfigError
 
-DEPOT_FOLDERS = ("artifacts", "compiled", "dev", "packages")
+DEPOT_FOLDERS = ("artifacts", "compiled", "dev", "environments", "packages")
 """What a bundle has of a depot: no registries, logs and locks."""
+
+HAS_SOURCES = ("julia", "package")
+"""Kinds of `Part`."""
 
 _LICENCE = re.compile(r"(?i)(un)?licen[cs]e|copying|notice|thirdparty")
 _GLIBC = re.compile(r"(ld-linux|linux-vdso|lib(c|m|dl|rt|pthread|resolv|util|anl)[-.])")
@@ -63,10 +67,10 @@ class Part(NamedTuple):
 
 
 def make_bundle(path: Path) -> tuple[Manifest, str]:
-    """Make a bundle: copy Julia and its packages, compile them there, and pack them.
+    """Make a bundle: copy Julia and its packages, and pack them.
 
-    The compiled code is for the processor of this machine, or for those of ``JULIA_CPU_TARGET``.
-    Words on what is done go to the standard error.
+    The compiled code is that of this machine; with ``JULIA_CPU_TARGET``, everything is compiled
+    again for the processors that it names. Words on what is done go to the standard error.
 
     Args:
         path: The file to write: ``.tar``, ``.tar.gz`` or ``.tgz``.
@@ -93,7 +97,7 @@ def make_bundle(path: Path) -> tuple[Manifest, str]:
         staged = InstalledBundle(folder)
         environment = {**without_choices(), **staged.environment()}
         environment["JULIA_PYTHONCALL_EXE"] = sys.executable
-        print_status("compiling the packages. This takes minutes; the output of Pkg follows")
+        print_status("compiling what has to be compiled again. The output of Pkg follows")
         libraries = run_julia(
             staged, "compile.jl", environment=environment, failure="the packages do not compile"
         )
@@ -102,7 +106,9 @@ def make_bundle(path: Path) -> tuple[Manifest, str]:
         processor, stale = uncompiled(staged, environment)
         if stale:
             raise BackendUnavailable(f"Julia does not take what it compiled: {', '.join(stale)}")
-        _prune(folder, parts)
+        _remove_leftovers(folder / "depot")
+        _write_licences(folder, parts)
+        set_times(folder)
         info = BundleInfo(
             pymobilenet=metadata.version("pymobilenet"),
             code=code_digest(folder / _part(parts, "MobileNets").place),
@@ -168,6 +174,7 @@ def _copy_parts(folder: Path) -> list[Part]:
     executable, project = julia_executable_and_project()
     chosen = chosen_bundle()
     environment = {**os.environ, **(chosen.environment() if chosen else {})}
+    print_status(f"listing the packages of {project} and their compiled code")
     output = run_julia(
         (executable, project),
         "stage.jl",
@@ -185,36 +192,47 @@ def _copy_parts(folder: Path) -> list[Part]:
         )
     packages = sum(part.kind == "package" for part in parts)
     print_status(f"copying Julia {_part(parts, 'julia').version} and {packages} packages")
-    copy = {"julia": copy_julia, "package": copy_package, "artifact": copy_folder}
+    copy = {
+        "julia": copy_julia,
+        "package": copy_package,
+        "artifact": copy_whole,
+        "compiled": copy_whole,
+    }
     for part in {part.place: part for part in parts}.values():
         copy[part.kind](Path(part.source), folder / part.place)
     set_times(folder)
+    moved = [part for part in parts if part.kind in HAS_SOURCES]
+    moved.sort(key=lambda part: len(part.source), reverse=True)  # a folder before those around it
+    relocate(InstalledBundle(folder), {part.source: str(folder / part.place) for part in moved})
     return parts
 
 
 def _part(parts: list[Part], name: str) -> Part:
     for part in parts:
-        if part.name == name and part.kind != "artifact":
+        if part.name == name and part.kind in HAS_SOURCES:
             return part
     raise BackendUnavailable(f"the Julia project must contain {name}, which it does not")
 
 
-def _prune(folder: Path, parts: list[Part]) -> None:
-    """Remove what compilation has left beside its results, and list the licences."""
-    for entry in (folder / "depot").iterdir():
+def _remove_leftovers(depot: Path) -> None:
+    """Remove what compilation has left beside its results."""
+    for entry in depot.iterdir():
         if entry.name not in DEPOT_FOLDERS:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    for entry in (folder / "depot" / "compiled").rglob("*.pidfile"):
+    for entry in (depot / "compiled").rglob("*.pidfile"):
         entry.unlink()
+
+
+def _write_licences(folder: Path, parts: list[Part]) -> None:
+    """List the packages of the bundle and the files with their licences."""
     (folder / "licences").mkdir()
     lines = [f"pymobilenet {metadata.version('pymobilenet')}: MIT"]
     for part in parts:
         found = sorted((folder / part.place).glob("*"))
         names = [f"{part.place}/{one.name}" for one in found if _LICENCE.match(one.name)]
-        if part.kind != "artifact" or names:
+        if part.kind in HAS_SOURCES or names:
             lines.append(f"{part.name} {part.version}: {', '.join(names) or 'no file'}")
     (folder / "licences" / "packages.txt").write_text("\n".join(lines) + "\n")
-    set_times(folder)
 
 
 def _foreign_libraries(paths: str, folder: Path) -> list[str]:

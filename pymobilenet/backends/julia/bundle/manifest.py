@@ -87,6 +87,9 @@ class Manifest:
         Args:
             content: UTF-8.
 
+        Returns:
+            The manifest, whose files and links may be created.
+
         Raises:
             ValueError: Not such a manifest, or files that may not be created: a path or the target
                 of a link outside of the bundle, a path twice or through a link, too many bytes.

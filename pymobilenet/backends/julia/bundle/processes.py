@@ -68,6 +68,26 @@ def run_julia(
     return done.stdout.decode(errors="replace").strip()
 
 
+def relocate(bundle: InstalledBundle, folders: Mapping[str, str]) -> None:
+    """Tell the compiled packages of a bundle where their sources are.
+
+    Args:
+        bundle: The bundle.
+        folders: Where sources were when they were compiled -> where they are or will be.
+
+    Raises:
+        BackendUnavailable: Julia does not run.
+    """
+    run_julia(
+        bundle,
+        "relocate.jl",
+        str(bundle.folder),
+        *(path for pair in folders.items() for path in pair),
+        environment={**without_choices(), **bundle.environment()},
+        failure="Julia of the bundle does not work on this machine",
+    )
+
+
 def start_backend(environment: Mapping[str, str], hint: str = "") -> None:
     """Start the Julia backend in a fresh Python.
 

@@ -18,7 +18,7 @@ from pymobilenet.backends.julia.bundle.installed import (
 )
 from pymobilenet.backends.julia.bundle.processes import (
     check_processor,
-    run_julia,
+    relocate,
     start_backend,
     without_choices,
 )
@@ -71,7 +71,7 @@ def use_bundle(
             size = archive.manifest.size >> 20
             advance = progress(f"unpacking {size} MB", len(archive.manifest.files))
             archive.unpack(unpacked, advance)
-        _relocate(InstalledBundle(unpacked), info, location)
+        relocate(InstalledBundle(unpacked), {info.folder: str(location)})
         write_record(unpacked, info, location)
         os.sync()
         unpacked.rename(location)
@@ -103,19 +103,6 @@ def try_bundle(bundle: InstalledBundle, info: BundleInfo) -> None:
     check_processor(bundle)
     hint = f". It needs these libraries of the machine: {info.libraries}" if info.libraries else ""
     start_backend(environment, hint)
-
-
-def _relocate(bundle: InstalledBundle, info: BundleInfo, location: Path) -> None:
-    """Tell the compiled packages where they will be."""
-    run_julia(
-        bundle,
-        "relocate.jl",
-        str(bundle.folder / "depot" / "compiled"),
-        info.folder,
-        str(location),
-        environment={**without_choices(), **bundle.environment()},
-        failure="Julia of the bundle does not work on this machine",
-    )
 
 
 def _check_location(location: Path, folder: Path) -> None:
