@@ -256,7 +256,8 @@ def _outputs(model: Model, inputs: Inputs) -> Observations:
         results |= {Key(1, quantity, name): tensor for name, tensor in values.items()}
     for quantity, predict in (("predict", model.predict), ("frozen", model.freeze())):
         # one image alone: small maps may have kernels of their own
-        logits = np.concatenate([predict(images[:1]), predict(images[1:])])
+        shares = [share for share in (images[:1], images[1:]) if len(share)]
+        logits = np.concatenate([predict(share) for share in shares])
         results[Key(1, quantity, "logits")] = logits
     return results | _flips(values, inputs.first.masks, inputs.config.activation)
 
