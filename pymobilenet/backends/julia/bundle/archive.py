@@ -153,7 +153,7 @@ class Archive:
         member = self._tar.next()
         if member is None:
             raise _Damaged(f"{name} is missing")
-        self._tar.members.clear()  # tarfile keeps each
+        self._tar.members = []  # type: ignore[attr-defined] # tarfile keeps each
         is_plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
         if member.name != name or not is_plain:
             raise _Damaged(

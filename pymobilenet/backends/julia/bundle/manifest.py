@@ -167,7 +167,7 @@ def _check_path(path: str) -> None:
 def _check_tree(manifest: Manifest) -> None:
     """Check that every path can be created, and that every link stays inside."""
     links = {link.path for link in manifest.links}
-    paths = [entry.path for entry in (*manifest.files, *manifest.links)]
+    paths = [file.path for file in manifest.files] + [link.path for link in manifest.links]
     present = set(paths)
     if len(present) < len(paths):
         twice, _ = Counter(paths).most_common(1)[0]
