@@ -122,6 +122,7 @@ def test_eight_threads_and_three_models_for_a_minute_with_both_collectors_forced
 @pytest.mark.soak
 def test_the_same_for_ten_minutes():
     counts, errors = run(STRESS.replace("SECONDS", "600"), timeout=1200)
+    sys.stdout.write(f"{sum(counts)} calls of 8 threads, load {os.getloadavg()[0]}\n")
     assert not errors
     assert min(counts) > 0
 
