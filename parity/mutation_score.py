@@ -245,7 +245,7 @@ def run(cases, path):
 
 
 def table(outcomes):
-    """Rows: group, planted, caught, located, known, diagnosed, the same, accused."""
+    """Group -> the numbers of a row of the table."""
     rows = {}
     for case, outcome in outcomes:
         row = rows.setdefault(case.group, dict.fromkeys(COLUMNS, 0))
