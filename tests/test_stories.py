@@ -10,7 +10,9 @@ from code_blocks import blocks_of, commands
 from typed_commands import run
 
 PAGE = Path(__file__).parents[1] / "docs/stories.md"
-NUMBERS = re.compile(r"(?<=(?:at|of) )[\d.e+-]+(?= |$|,)|(?<=error )[\d.e+-]+|(?<=floor )[\d.e+-]+")
+NUMBERS = re.compile(
+    r"(?<=(?:at|of) )[\d.e+-]+(?=[ ,\n]|$)|(?<=error )[\d.e+-]+|(?<=floor )[\d.e+-]+"
+)
 """Errors and floors, which differ from machine to machine."""
 
 
@@ -52,6 +54,7 @@ def shows(block, printed):
 
 def test_a_text_block_shows_what_was_printed():
     printed = "A and B agree: 3 layers, the worst at 0.3 noise floors\n  first, error 1.2e-16\n"
+    assert shows(f"output at 1e+14\n{printed}", f"output at 2e+14\n{printed}")
     assert shows(printed.replace("0.3", "12").replace("1.2e-16", "2.0e-16"), printed)
     assert shows("...\n  first, error 0\n", printed)
     assert shows("A and B agree: 3 layers, the worst at 1 noise floors\n...\n", printed)
