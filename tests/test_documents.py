@@ -22,7 +22,7 @@ STORY = ROOT / "docs/port-a-model.md"
 """The page whose blocks, in three languages, are one program."""
 
 PROGRAMS = (STORY, ROOT / "docs/stories.md")
-"""Pages whose blocks are no programs of their own; `peers/test_stories.py` runs the second."""
+"""Pages whose blocks are no programs of their own; `test_stories.py` runs the second."""
 
 COMMANDS = get_command(app).commands
 NOX_SESSIONS = {
