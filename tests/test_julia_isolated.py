@@ -320,6 +320,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert not os.path.exists(f"/proc/{pid}")
 
 
+@pytest.mark.julia
 @pytest.mark.soak
 def test_a_step_takes_at_most_15_percent_longer_than_in_this_process(isolated):
     config = MobileNetConfig("v1", 0.25, resolution=32, num_classes=100, stem_stride=1)
