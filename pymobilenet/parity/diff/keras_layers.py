@@ -97,6 +97,9 @@ def steps(
         result: What it returned.
         padded: The zeros that layers before it have added.
         training: Whether it ran in training mode.
+
+    Returns:
+        One layer, or two: the layer without its activation function, and that.
     """
     kind, params, settings = describe(type(layer).__name__, layer, values, training)
     inputs, settings = padded.absorb(kind, [channels_first(value) for value in values], settings)
