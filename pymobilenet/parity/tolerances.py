@@ -27,9 +27,10 @@ makes them lost (`MAX_FLOOR`). The value is above the 95 % interval of the measu
 Measured: In lockstep in float64, SGD at 0.1 and Adam at 1e-3, V1 alpha 0.125, stem stride 2, torch
 2.13.0, NumPy 2.4.6, one thread of an AMD EPYC without AVX-512, torch and channels_last, NumPy and
 torch, torch and NumPy: none of 58,380 errors of two steps (`parity/false_alarm_rate.py`: seeds 100
-to 129 with batch 8 and one seed, 200, with batch 32, incomplete runs left out) and one of 34,611 of three steps (seeds 0 to 15,
-batches of 8 to 128), which is lost. One of 92,991 is at most 5.1e-5 with 95 % confidence. torch and
-Julia: none of 27,800 in 200 steps of SGD (9.98 floors at most) or of 8,896 in 64 steps of Adam.
+to 129 with batch 8 and one seed, 200, with batch 32, incomplete runs left out) and one of 34,611 of
+three steps (seeds 0 to 15, batches of 8 to 128), which is lost. One of 92,991 is at most 5.1e-5
+with 95 % confidence. torch and Julia: none of 27,800 in 200 steps of SGD (9.98 floors at most) or
+of 8,896 in 64 steps of Adam.
 """
 
 FALSE_ALARM_RATE = 1e-3
