@@ -275,7 +275,8 @@ def mean_over_squares(model):
 
 def julia_faults(backend):
     """The Julia module of faults.jl."""
-    backend.main.seval(f'include("{(HERE / "faults.jl").as_posix()}")')
+    if not backend.main.seval("isdefined(Main, :Faults)"):
+        backend.main.seval(f'include("{(HERE / "faults.jl").as_posix()}")')
     return backend.main.Faults
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 
@@ -12,7 +13,7 @@ from pymobilenet.backends import backend
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.parity.handover import AFTER, BEFORE, HANDOVERS
 from pymobilenet.parity.recording import CURVE_RECIPES, CURVE_STEPS, Recording
-from pymobilenet.parity.scenario import WORKING_RECIPES, Scenario
+from pymobilenet.parity.scenario import BATCH_SIZE, IMAGE_SIZE, WORKING_RECIPES
 from pymobilenet.parity.tolerances import DRAWS, FIRST_DRAWS
 
 FORWARD = 1 / 3
@@ -21,11 +22,12 @@ FORWARD = 1 / 3
 UPDATES = 2 * len(WORKING_RECIPES)
 """Steps of level 3 in one run of a scenario."""
 
-OBSERVE = UPDATES + 2 + 3 * FORWARD
-"""Training steps in one run of a scenario: level 3, two gradients, three forward passes."""
+OBSERVE = UPDATES + 2 + 4 * FORWARD
+"""Training steps in one run of a scenario: level 3, two gradients, four forward passes."""
 
-ORACLE = OBSERVE + UPDATES * (1 + FORWARD)
-"""Training steps of the oracle in a scenario: one run, and the steps that give the masks."""
+ORACLE = OBSERVE + 1 + UPDATES * (1 + FORWARD)
+"""Training steps of the oracle in a scenario: one run, and the steps that give the running
+statistics and the masks."""
 
 COMPARISON, LOCKSTEP, HANDOVER = 3.0, 2.2, 2.8
 """Time of a part over the time of its training steps: states are copied and permuted, distances
@@ -52,9 +54,9 @@ def describe_duration(
     """
     speeds = {name: seconds_per_mult_add(name) for name in _measurable(names)}
     leader, follower = (speeds.get(name, speeds.get("torch", 0.0)) for name in names)
-    runs = len(list(dtypes)) * sum(mult_adds(config) for config in configs)
+    runs = len(list(dtypes)) * sum(image_mult_adds(config) for config in configs)
     per_image = ORACLE * speeds["numpy"] + (1 + DRAWS) * OBSERVE * leader + OBSERVE * follower
-    seconds = COMPARISON * runs * Scenario(configs[0], "float64").batch_size * per_image
+    seconds = COMPARISON * runs * BATCH_SIZE * per_image
     if steps:
         seconds += _level4_and_6(configs[0], leader, follower, steps)
     has_julia = any(name.startswith("julia") for name in names)
@@ -73,11 +75,20 @@ def describe_replay_duration(recordings: Sequence[Recording], name: str) -> str:
     for recording in recordings:
         scenario = recording.scenario
         work = COMPARISON * (ORACLE * oracle + (1 + DRAWS) * OBSERVE * live)
-        seconds += mult_adds(scenario.config) * scenario.batch_size * work
+        seconds += image_mult_adds(scenario.config) * scenario.batch_size * work
         for title in recording.curves:
             images = CURVE_RECIPES[title].batch_size * CURVE_STEPS * (1 + FIRST_DRAWS)
-            seconds += mult_adds(scenario.config) * images * live
+            seconds += image_mult_adds(scenario.config) * images * live
     return _sentence(seconds)
+
+
+def image_mult_adds(config: MobileNetConfig) -> float:
+    """Return about how many multiply-adds a forward pass of an image of `IMAGE_SIZE` takes.
+
+    Args:
+        config: The net.
+    """
+    return mult_adds(config) * math.prod(IMAGE_SIZE) / config.resolution**2
 
 
 def seconds_per_mult_add(name: str) -> float:
@@ -109,7 +120,7 @@ def _level4_and_6(config: MobileNetConfig, leader: float, follower: float, steps
     seconds = LOCKSTEP * _images(WORKING_RECIPES) * steps * lockstep
     seconds += _images(CURVE_RECIPES.values()) * steps * curves
     seconds += HANDOVER * _images(HANDOVERS) * handover * (leader + follower)
-    return seconds * mult_adds(config)
+    return seconds * image_mult_adds(config)
 
 
 def _images(recipes: Iterable[TrainConfig]) -> int:
