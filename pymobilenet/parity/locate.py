@@ -69,6 +69,9 @@ def locate_activation(
         scenario: The title of the run.
         taken: A step with a row outside `tolerances.USUAL_RATIO` floors.
         models: The leader, the follower and a replica of the leader.
+
+    Returns:
+        The activation where the models part, or the loss or gradient if none differs.
     """
     row = first_outside(taken.rows)
     result = locate(scenario, taken, models[0])

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pymobilenet.backends.trace import Layer, Trace
-from pymobilenet.parity.diff import compare, save_report
+from pymobilenet.parity.diff import compare
 from pymobilenet.parity.diff.kinks import layers_near_kinks
 
 LABELS = np.array([0, 3, 1])
@@ -60,7 +60,7 @@ def test_gradients_before_a_kink_that_stays_near_are_not_judged(tmp_path):
     assert "not judged: gradients before act, where values are within rounding" in str(result)
     infinite = {row.name for row in training.rows if row.floor == float("inf")}
     assert infinite == {"hidden: weight", "hidden: bias"}
-    save_report(result, tmp_path)
+    result.save(tmp_path)
 
 
 def test_a_fault_behind_the_kink_is_found_all_the_same():

@@ -201,6 +201,9 @@ class Inputs:
 
         Args:
             inputs: (N, ...).
+
+        Returns:
+            Its shape, dtype and SHA-256.
         """
         digest = hashlib.sha256(np.ascontiguousarray(inputs).data).hexdigest()
         return cls(inputs.shape, str(inputs.dtype), digest)
