@@ -82,9 +82,3 @@ SQUARE_MAPS = KernelFault(
     "columns, rows = output_size(layer, columns), output_size(layer, rows)",
     "columns = rows = output_size(layer, columns)",
 )
-FROZEN_SIDES = KernelFault(
-    "Kernels",
-    "kernels/packed_taps.jl",
-    "is_inside = 0 <= left <= width - $K",
-    "is_inside = 0 <= left <= height - $K",
-)

@@ -45,7 +45,6 @@ PLANTED = {
     "a frozen model's second tile": (faults.SECOND_TILE, STEM1, FROZEN),
     "a frozen model's last block of pixels": (faults.SMALL_BLOCKS_CUT, SMALL, FROZEN),
     "a frozen model's second sum": (faults.SECOND_SUM, STEM1, FROZEN),
-    "a frozen model's height taken for its width": (faults.FROZEN_SIDES, SMALL, FROZEN),
     "square maps in the running variance": (
         faults.SQUARE_MAPS,
         SMALL,
