@@ -89,8 +89,8 @@ def _read(path: Path) -> dict[str, NDArray[np.float64]]:
     try:
         lines = read_text_file(path).removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}, line {line}: not valid UTF-8") from None
+        lines_before = error.object.count(b"\n", 0, error.start)
+        raise DataError(f"{path}, line {lines_before + 1}: not valid UTF-8") from None
     if lines == [""]:
         raise DataError(f"{path}: has no epochs")
     rows: list[dict[str, float]] = []
