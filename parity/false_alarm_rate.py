@@ -1,6 +1,6 @@
 """How often is a correct pair outside ten floors? The measurement behind `OUTSIDE_RATE`.
 
-    python -m parity.false_alarm_rate [FIRST SEED] [SEEDS] [BATCH SIZE]
+    python -m parity.false_alarm_rate [FIRST SEED] [SEEDS] [BATCH SIZE, a multiple of 3]
 
 Takes steps in lockstep with pairs of correct programs in float64, and prints how many independent
 errors are outside `USUAL_RATIO` floors, and how many verdicts on two steps each would fail.
@@ -81,7 +81,7 @@ def upper_bound(outside, errors):
 
 
 def main():
-    first, count, batch_size = map(int, (sys.argv[1:] + ["0", "10", "8"][len(sys.argv) - 1 :])[:3])
+    first, count, batch_size = map(int, (sys.argv[1:] + ["0", "10", "9"][len(sys.argv) - 1 :])[:3])
     torch.set_num_threads(1)
     start, errors, outside = time.monotonic(), 0, 0
     print(f"{'pair':28}  errors  outside  verdicts  failed  largest ratio")
