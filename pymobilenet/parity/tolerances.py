@@ -30,7 +30,8 @@ torch, torch and NumPy: none of 58,380 errors of two steps (`parity/false_alarm_
 to 129 with batch 8 and one seed, 200, with batch 32, incomplete runs left out) and one of 34,611 of
 three steps (seeds 0 to 15, batches of 8 to 128), which is lost. One of 92,991 is at most 5.1e-5
 with 95 % confidence. torch and Julia: none of 27,800 in 200 steps of SGD (9.98 floors at most) or
-of 8,896 in 64 steps of Adam.
+of 8,896 in 64 steps of Adam. With the present recipes of the scenarios, seeds 0 to 29, batch 9, on
+an AMD EPYC with AVX-512: none of 50,040, the largest at 9.99 floors, which is at most 6.0e-5.
 """
 
 FALSE_ALARM_RATE = 1e-3
