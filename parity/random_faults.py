@@ -68,13 +68,18 @@ def changed(**values):
     return change
 
 
+def position_of(layer, holder):
+    """The index of the layer itself; another one may be equal."""
+    return next(index for index, each in enumerate(holder) if each is layer)
+
+
 def removed(layer, holder):
-    holder.remove(layer)
+    del holder[position_of(layer, holder)]
     return True
 
 
 def without_residual(layer, holder):
-    position = holder.index(layer)
+    position = position_of(layer, holder)
     holder[position : position + 1] = layer["layers"]
     return True
 
@@ -107,7 +112,7 @@ def dilated(layer, _holder):
 
 def unflattened(layer, holder):
     """Flattened with the channels last; not behind a global pool."""
-    position = holder.index(layer)
+    position = position_of(layer, holder)
     if position and holder[position - 1]["kind"] == "global_pool":
         return False
     layer["kind"] = "flatten_channels_last"
@@ -306,6 +311,10 @@ def _planted(seed, build, fault, place, is_flux):
         _carry_over(whole, second, images, fault)
     except (JuliaError, RuntimeError, ValueError):  # the layers behind do not fit
         return None
+    if fault.change is dilated:  # all pixels but the central one may be padding
+        outputs = [each.trace(images, "float64").output for each in (whole, second)]
+        if np.array_equal(*outputs):
+            return None
     return Planted(fault, first, second, tuple(paths))
 
 

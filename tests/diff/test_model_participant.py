@@ -6,7 +6,8 @@ import pytest
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.errors import ConfigError
 from pymobilenet.parity import compare
-from pymobilenet.parity.diff import participant
+from pymobilenet.parity.diff import RecordedOutputs, participant, record_outputs
+from pymobilenet.parity.diff.measure import layer_floor
 from pymobilenet.parity.diff.model_participant import ModelParticipant
 from pymobilenet.parity.scenario import start_state
 
@@ -63,6 +64,15 @@ def test_a_layer_has_the_inputs_parameters_and_settings_of_torchs():
         for one, two in zip(layer.inputs, other.inputs, strict=True):
             np.testing.assert_allclose(one, two, rtol=1e-9, atol=1e-9)
         assert set(layer.params) == set(other.params)
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_every_layer_has_a_floor_of_its_own_and_can_be_recorded(config, tmp_path):
+    first = participant(model("numpy", config))
+    for layer in first.trace(images(), "float64").layers:
+        assert layer_floor(first, layer, "float64") < 1e-12, layer.name
+    recorded = RecordedOutputs(record_outputs(first, images(), tmp_path / "r.npz"))
+    assert compare(recorded, model("torch", config), inputs=recorded.inputs).passed
 
 
 def test_the_models_own_gradient_of_the_output_is_found():

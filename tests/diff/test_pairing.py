@@ -4,8 +4,9 @@ import numpy as np
 from diff.nets import Net, images
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from pymobilenet.backends.trace import Layer
+from pymobilenet.backends.trace import Layer, Trace
 from pymobilenet.parity.diff import compare, participant
 from pymobilenet.parity.diff.ops import compute
 from pymobilenet.parity.diff.pairing import align, fold_norms
@@ -38,10 +39,19 @@ def test_layers_that_change_no_value_are_not_missed():
 
 def test_a_folded_norm_computes_the_same():
     trace = participant(Net()).trace(images(), "float64")
-    folded = fold_norms(trace)
+    folded = fold_norms(trace, Trace((), trace.output))
     assert len(folded.layers) == len(trace.layers) - 2
     conv = folded.layers[0]
     assert distance(compute(conv), trace.layers[1].output) < 1e-14
+
+
+def test_the_only_norm_of_a_net_is_missing_where_the_convolution_has_the_same_weights():
+    conv, relu = nn.Conv2d(3, 4, 3), nn.ReLU()
+    norm = nn.BatchNorm2d(4)
+    nn.init.uniform_(norm.weight, 2, 3)
+    first, second = nn.Sequential(conv, norm, relu), nn.Sequential(conv, relu)
+    (fault,) = compare(first, second, inputs=images()).comparisons[0].faults
+    assert (fault.name, fault.first.name) == ("missing norm", "1")
 
 
 def test_names_decide_where_they_are_given():

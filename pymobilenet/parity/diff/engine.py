@@ -119,7 +119,8 @@ def _compare(
     traces = [annotate(p.trace(inputs, dtype), inputs) for p in (first, second)]
     floors, output_floor = trace_floors(first, inputs, dtype, traces[0])
     folded = [
-        trace if has_norms(traces[1 - i]) else fold_norms(trace) for i, trace in enumerate(traces)
+        trace if has_norms(traces[1 - i]) else fold_norms(trace, traces[1 - i])
+        for i, trace in enumerate(traces)
     ]
     pairs = (
         align(folded[0].layers, folded[1].layers)

@@ -73,7 +73,7 @@ def layer_floor(participant: Participant, layer: Layer, dtype: str) -> float:
             move_ulps(value, draw, index) for index, value in enumerate(layer.inputs, INPUT_INDEX)
         ]
         floor = max(floor, distance(participant.run_layer(layer, inputs), layer.output))
-    return floor
+    return min(floor, max_floor(dtype))
 
 
 def folded_floor(layer: Layer, dtype: str) -> float:

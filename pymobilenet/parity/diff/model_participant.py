@@ -50,7 +50,9 @@ class ModelParticipant(Participant):
 
     def run_layer(self, layer: Layer, inputs: Sequence[np.ndarray]) -> np.ndarray:
         """Compute the layer's formula, for its noise floor; see `Participant.run_layer`."""
-        return compute(replace(layer, inputs=tuple(inputs)))
+        output = compute(replace(layer, inputs=tuple(inputs)))
+        same_size = output.size == layer.output.size  # pooled maps have no rows and columns here
+        return output.reshape(layer.output.shape) if same_size else output
 
     def train_step(
         self, inputs: np.ndarray, labels: np.ndarray, dtype: str, draw: int | None = None

@@ -95,18 +95,25 @@ def pair_by_names(first: Trace, second: Trace, names: dict[str, str]) -> list[Pa
     return [pair for pair in [*pairs, *rest] if pair.is_complete or not _is_transparent(pair)]
 
 
-def fold_norms(trace: Trace) -> Trace:
+def fold_norms(trace: Trace, other: Trace) -> Trace:
     """Return a trace in which each batch norm behind a convolution is part of that convolution.
 
-    For a comparison with a model whose norms are folded into the weights, such as an ONNX file.
+    For a comparison with a model whose norms are folded into the weights, such as an ONNX file. A
+    convolution whose own weights the other model has stays as it is: there the norm is missing.
 
     Args:
         trace: Of one run.
+        other: Of the other model, which has no batch norms.
     """
     layers: list[Layer] = []
+    weights = [layer.params["weight"] for layer in other.layers if layer.kind == "conv"]
     for layer in trace.layers:
         conv = layers[-1] if layers else None
-        if conv is not None and _can_be_folded(conv, layer):
+        if (
+            conv is not None
+            and _can_be_folded(conv, layer)
+            and not any(np.array_equal(conv.params["weight"], weight) for weight in weights)
+        ):
             layers[-1] = _folded(conv, layer)
         else:
             layers.append(layer)
