@@ -25,6 +25,7 @@ STEPS = 2
 BATCH = {"batch_size": 8, "steps": 20}
 RECIPES = {
     "sgd": TrainConfig(rate=0.05, nesterov=True, weight_decay=0.01, clip_norm=0.5, **BATCH),
+    "sgd, gradients within the limit": TrainConfig(rate=0.05, clip_norm=240.0, **BATCH),
     "sgd, weights alone": TrainConfig(rate=0.05, weight_decay=0.01, decay_all=False, **BATCH),
     "adam": TrainConfig("adam", rate=1e-3, weight_decay=0.01, eps=1e-3, ema_decay=0.9, **BATCH),
     "adamw": TrainConfig("adamw", rate=1e-3, weight_decay=0.1, decay_all=False, eps=1e-3, **BATCH),

@@ -223,6 +223,9 @@ def outcome_of(name, group, operator, family, report, place, difference):
     comparison = report.comparisons[0]
     faults = [*comparison.faults, *comparison.training.faults]
     located = named_place(comparison) == (place[0], place[1])
+    for fault in comparison.faults[:1]:  # a layer that the second model lacks
+        if fault.first is not None and fault.second is None:
+            located = located or f"{place[1]}.".startswith(f"{fault.first.name}.")
     return Outcome(
         name,
         group,
