@@ -26,6 +26,7 @@ BATCH = {"batch_size": 8, "steps": 20}
 RECIPES = {
     "sgd": TrainConfig(rate=0.05, nesterov=True, weight_decay=0.01, clip_norm=0.5, **BATCH),
     "sgd, gradients within the limit": TrainConfig(rate=0.05, clip_norm=240.0, **BATCH),
+    "sgd without momentum": TrainConfig(rate=0.05, momentum=0.0, **BATCH),
     "sgd, weights alone": TrainConfig(rate=0.05, weight_decay=0.01, decay_all=False, **BATCH),
     "adam": TrainConfig("adam", rate=1e-3, weight_decay=0.01, eps=1e-3, ema_decay=0.9, **BATCH),
     "adamw": TrainConfig("adamw", rate=1e-3, weight_decay=0.1, decay_all=False, eps=1e-3, **BATCH),
@@ -34,12 +35,12 @@ RECIPES = {
     "rmsprop without momentum": TrainConfig("rmsprop", rate=1e-4, momentum=0, eps=1e-3, **BATCH),
 }
 RECIPES_OF = {
-    "sgd": ("sgd", "sgd, weights alone"),
+    "sgd": ("sgd", "sgd, weights alone", "sgd without momentum"),
     "adam": ("adam", "adamw"),
     "rmsprop": ("rmsprop", "rmsprop without momentum"),
     "rmsprop_tf": ("rmsprop_tf",),
     "RMSpropTF": ("rmsprop_tf",),
-    "TorchSGD": ("sgd", "sgd, weights alone"),
+    "TorchSGD": ("sgd", "sgd, weights alone", "sgd without momentum"),
     "TorchAdam": ("adam", "adamw"),
     "TorchRMSProp": ("rmsprop",),
     "TensorFlowRMSProp": ("rmsprop_tf",),
