@@ -1,0 +1,17 @@
+"""
+Layers of Flux inside another framework: their arrays by name, which are the memory of the other framework's
+parameters; what they compute, and their pullbacks.
+"""
+module Interop
+
+using Flux: Flux, Functors
+using Optimisers: Optimisers
+
+using ..Configs: ConfigError
+using ..Models: Part
+using ..Tracing: convert_weights
+
+include("arrays.jl")
+include("calls.jl")
+
+end
