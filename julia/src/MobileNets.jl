@@ -38,6 +38,8 @@ const PUBLIC = (
     # Files
     :ProbeCheck, :container, :infer_config, :load, :read_tensors, :read_weights, :save, :verify, :versions,
     :write_tensors, :write_weights,
+    # Other frameworks
+    :TorchModule,
     # Environment
     :blas_report,
 )
@@ -64,6 +66,7 @@ using .Models: DeviceWorkspace, FrozenCall, MobileNet, activations, addresses, a
 using .Data: BatchPlan, augment, batch_spec, crop_and_flip, normalise_images, read_cifar10, read_cifar100, scaling,
     targets
 using .Training: Processes, any_rank, averaged, fit!, join_processes, rate_at, setup_optimizer, train_step!
+using .Interop: TorchModule
 using .Files: ProbeCheck, container, infer_config, load, read_tensors, read_weights, save, verify, versions,
     write_tensors, write_weights
 

@@ -31,7 +31,7 @@ def hybrids(
     stem_stride: Annotated[list[int], typer.Option(help="1, 2")] = [],
     seed: Annotated[int, typer.Option(min=0, help="Of weights and batches.")] = 0,
 ) -> None:
-    """Compare hybrids: some blocks in one framework, the rest in the other; status 1 if they differ.
+    """Compare hybrids, some blocks in one framework the rest in the other; status 1 if one differs.
 
     Outputs, gradients and first steps are compared with the oracle, all training steps with the
     first backend's model, in noise floors, for both orders of the backends.

@@ -1,6 +1,6 @@
 """
 Layers of Flux inside another framework: their arrays by name, which are the memory of the other framework's
-parameters; what they compute, and their pullbacks.
+parameters; what they compute, and their pullbacks. And modules of torch inside Flux.
 """
 module Interop
 
@@ -13,5 +13,6 @@ using ..Tracing: convert_weights
 
 include("arrays.jl")
 include("calls.jl")
+include("torch_module.jl")
 
 end
