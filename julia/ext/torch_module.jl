@@ -40,13 +40,28 @@ end
 const WRAPPED_BYTES = Threads.Atomic{Int}(0)
 const COLLECT_BYTES = 256 * 2^20
 
+"Python objects whose memory arrays have. What only the finalizer of an array held would be finalized with it."
+const KEPT_ALIVE = Dict{Int,Py}()
+const KEPT_COUNT = Ref(0)
+const KEPT_LOCK = Threads.SpinLock()
+
+"Keep a Python object alive as long as an array."
+function keep_alive!(array, object)
+    number = lock(KEPT_LOCK) do
+        number = KEPT_COUNT[] += 1
+        KEPT_ALIVE[number] = object
+        number
+    end
+    finalizer(_ -> lock(() -> delete!(KEPT_ALIVE, number), KEPT_LOCK), array)
+end
+
 "The memory of a tensor as an array with its axes reversed, which keeps the tensor alive. A contiguous copy if need be."
 function array_of(tensor)
     numpy = tensor.detach().contiguous().numpy()
     T = TYPES[pyconvert(String, numpy.dtype.name)]
     sizes = Tuple(reverse(pyconvert(Vector{Int}, pybuiltins.list(numpy.shape))))
     array = unsafe_wrap(Array, Ptr{T}(pyconvert(UInt, numpy.ctypes.data)), sizes)
-    finalizer(_ -> (numpy; nothing), array)
+    keep_alive!(array, numpy)
     if Threads.atomic_add!(WRAPPED_BYTES, sizeof(array)) + sizeof(array) > COLLECT_BYTES
         WRAPPED_BYTES[] = 0
         GC.gc(false)

@@ -10,11 +10,13 @@ module_of(code; dtype="float64") = Py(pyexec(
     @NamedTuple{made::Py}, "import torch\nfrom torch import nn\nmade = ($code).to(torch.$dtype)", Main
 ).made)
 
+reversed(array) = permutedims(array, ndims(array):-1:1)
+
 "What torch computes: an array with axes in reverse."
-torch_output(object, x) = permutedims(
-    pyconvert(Array, object(torch.tensor(pyimport("numpy").array(permutedims(x, ndims(x):-1:1)))).detach().numpy()),
-    ndims(x):-1:1,
-)
+function torch_output(object, x)
+    tensor = torch.tensor(pyimport("numpy").array(reversed(x)))
+    return reversed(pyconvert(Array, object(tensor).detach().numpy()))
+end
 
 @testset "outputs, and gradients of inputs and parameters" begin
     object = module_of("nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.Tanh(), nn.Flatten(), nn.Linear(4 * 3 * 4, 5))")

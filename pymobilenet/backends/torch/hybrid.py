@@ -24,7 +24,7 @@ from pymobilenet.weights import State
 class Hybrid(nn.Module):
     """The front of one model and the back of another, with the canonical names of a MobileNet.
 
-    Its parameters are the memory of the two models, so that training it trains them. Made by
+    It starts in evaluation mode. Its parameters are the memory of the two models, so that training it trains them. Made by
     `hybrid`.
 
     Args:
@@ -43,6 +43,7 @@ class Hybrid(nn.Module):
                         self.blocks.add_module(number, block)
                 else:
                     self.add_module(name, child)
+        self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits.
@@ -154,7 +155,7 @@ class HybridModel(TorchModel):
         self.device, self.amp, self.sync_norm = torch.device("cpu"), "no", False
         self.processes = Processes()
         self._torch_dtype = getattr(torch, first.dtype.name)
-        joined = hybrid(first, second, cut).eval()
+        joined = hybrid(first, second, cut)
         self.module = cast("Any", joined)
         self.training_module: nn.Module = joined
         self._ddp_module: nn.Module | None = None
