@@ -186,7 +186,7 @@ def test_what_a_hybrid_cannot_be_is_refused():
         hybrid(first, model("torch", CONFIGS["v2"]), 3)
     with pytest.raises(ConfigError, match="one config and one dtype"):
         hybrid(first, model("torch", CONFIGS["v1"], "float32"), 3)
-    with pytest.raises(ConfigError, match="torch and Julia on the CPU. Received: a model of numpy"):
+    with pytest.raises(ConfigError, match=r"the CPU\. Received: a model of numpy"):
         hybrid(model("numpy", CONFIGS["v1"]), first, 3)
     module = hybrid(first, model("torch", CONFIGS["v1"]), 3)
     with pytest.raises(RuntimeError, match=r"Received: torch.float32"):

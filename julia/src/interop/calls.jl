@@ -6,6 +6,7 @@ const OF_INPUTS, OF_PARAMETERS = 1, 2
 "What the pullback of a call needs."
 struct LayerPullback
     shared::SharedLayer
+    context::Zygote.Context
     back::Any
     wanted::Int
     inputs::Tuple
@@ -26,7 +27,8 @@ function call_layer(shared::SharedLayer, inputs::Tuple; train, wanted=0, masks=n
     restore_arrays!(shared)
     Flux.testmode!(layer, !train)
     layer isa Part && (layer.masks = masks)
-    output, back = with_pullback(layer, inputs, wanted)
+    context = Zygote.Context()
+    output, back = with_pullback(context, layer, inputs, wanted)
     restore_arrays!(shared)
     taken = addresses(shared)
     foreach(input -> push!(taken, address(input)), inputs)
@@ -34,14 +36,14 @@ function call_layer(shared::SharedLayer, inputs::Tuple; train, wanted=0, masks=n
     outputs = Array[unshared(taken, dense(value)) for value in values]
     wanted == 0 && return outputs, nothing
     returns = (output isa Number, output isa Tuple)
-    return outputs, LayerPullback(shared, back, wanted, inputs, outputs, returns...)
+    return outputs, LayerPullback(shared, context, back, wanted, inputs, outputs, returns...)
 end
 
-function with_pullback(layer, inputs, wanted)
+function with_pullback(context, layer, inputs, wanted)
     wanted == 0 && return layer(inputs...), nothing
-    wanted == OF_INPUTS && return Flux.pullback((arrays...) -> layer(arrays...), inputs...)
-    wanted == OF_PARAMETERS && return Flux.pullback(each -> each(inputs...), layer)
-    return Flux.pullback((each, arrays...) -> each(arrays...), layer, inputs...)
+    wanted == OF_INPUTS && return Zygote.pullback((arrays...) -> layer(arrays...), context, inputs...)
+    wanted == OF_PARAMETERS && return Zygote.pullback(each -> each(inputs...), context, layer)
+    return Zygote.pullback((each, arrays...) -> each(arrays...), context, layer, inputs...)
 end
 
 "An output as an array of a type that other frameworks have."
@@ -78,6 +80,7 @@ function (pullback::LayerPullback)(gradients)
     taken = addresses(shared)
     foreach(array -> push!(taken, address(array)), (inputs..., outputs..., gradients...))
     seed = pullback.returns_tuple ? Tuple(gradients) : pullback.returns_number ? only(only(gradients)) : only(gradients)
+    pullback.context.cache = nothing # in which Zygote adds up the gradients of mutable layers, over all calls
     results = collect(Any, pullback.back(seed))
     layer_gradient = wanted & OF_PARAMETERS == 0 ? nothing : popfirst!(results)
     input_gradients = Any[nothing for _ in inputs]

@@ -76,6 +76,14 @@ end
     @test of_inputs == [nothing] && first.(of_parameters) == ["weight", "bias"]
 end
 
+@testset "a pullback may be called again, also that of a mutable layer" begin
+    shared = SharedLayer(Chain(BatchNorm(2), Dense(2 => 2)))
+    _, pullback = call_layer(shared, (randn(Float32, 2, 8),); train=true, wanted=BOTH)
+    seed = [randn(Float32, 2, 8)]
+    first_time, second_time = deepcopy(pullback(seed)), pullback(seed)
+    @test first_time == second_time
+end
+
 mutable struct Replacing
     mean::Vector{Float32}
 end
