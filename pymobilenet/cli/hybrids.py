@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from pymobilenet.backends import backend
 from pymobilenet.cli.agreement import DTYPES, backend_names, chosen_configs
@@ -45,24 +44,27 @@ def hybrids(
         pair = [backend(name) for name in backend_names(backends)]
         images = open_cifar100(data, "train")
         chosen = _cuts(cuts)
-        results: list[tuple[str, CutResult]] = []
+        results: dict[str, list[CutResult]] = {}
         for config in chosen_configs(family, width_mult, stem_stride, images.num_classes):
             for kind in dtype:
                 scenario = Scenario(config, kind, seed=seed)
                 count = block_count(config) + 1 if chosen is None else len(chosen)
                 advance = progress(f"hybrids, {scenario.name}", 2 * count + steps)
-                found = compare_cuts(pair, scenario, images, chosen, steps, advance)
-                results += [(scenario.name, each) for each in found]
-    table = folded_table("net", "front", "back", "blocks in front", *results[0][1].ratios, "")
-    for name, result in results:
-        verdict = "agrees" if result.passed else "[bold red]differs[/]"
-        ratios = (f"{ratio:.3g}" for ratio in result.ratios.values())
-        table.add_row(
-            name, escape(result.first), escape(result.second), str(result.cut), *ratios, verdict
-        )
-    console.print(table)
-    console.print("Largest errors in noise floors; the limit is 30.")
-    raise typer.Exit(0 if all(result.passed for _, result in results) else 1)
+                results[scenario.name] = compare_cuts(
+                    pair, scenario, images, chosen, steps, advance
+                )
+    for name, found in results.items():
+        table = folded_table("front", "blocks", "back", *found[0].ratios, "", title=name)
+        for result in found:
+            verdict = "agrees" if result.passed else "[bold red]differs[/]"
+            ratios = (f"{ratio:.2f}" for ratio in result.ratios.values())
+            table.add_row(result.first, str(result.cut), result.second, *ratios, verdict)
+        console.print(table)
+    console.print(
+        "blocks: in front of the cut. Largest errors are in noise floors; the limit is 30."
+    )
+    passed = all(result.passed for found in results.values() for result in found)
+    raise typer.Exit(0 if passed else 1)
 
 
 def _cuts(text: str) -> Sequence[int] | None:

@@ -63,8 +63,8 @@ class CutResult:
 
     @property
     def ratios(self) -> dict[str, float]:
-        """Title of a level -> its largest error in floors."""
-        return {verdict.title: verdict.worst.ratio for verdict in self.verdicts}
+        """Title of a level -> its largest error in floors; level 0 has none."""
+        return {each.title: each.worst.ratio for each in self.verdicts if each.level}
 
 
 class _Leader:
@@ -116,6 +116,18 @@ def compare_cuts(
     Raises:
         ConfigError: A cut is behind the last block, or a backend cannot be cut.
     """
+    with pair[0].few_threads(), pair[1].few_threads():
+        return _compare_cuts(pair, scenario, data, cuts, steps, advance)
+
+
+def _compare_cuts(
+    pair: Sequence[Backend],
+    scenario: Scenario,
+    data: Dataset,
+    cuts: Sequence[int] | None,
+    steps: int,
+    advance: Callable[[], None],
+) -> list[CutResult]:
     from pymobilenet.backends.torch.hybrid import HybridBackend
 
     chosen = range(block_count(scenario.config) + 1) if cuts is None else cuts
@@ -262,7 +274,8 @@ def first_blocks(
         if all(verdict.passed for verdict in result.verdicts):
             continue
         advance = progress(f"bisection, {scenario.name}", 1)
-        block = first_block_that_matters(pair, scenario.config, scenario.dtype, data, seed)
+        with pair[0].few_threads(), pair[1].few_threads():
+            block = first_block_that_matters(pair, scenario.config, scenario.dtype, data, seed)
         if block is not None:
             found[scenario.name] = block
         advance()

@@ -24,16 +24,20 @@ from pymobilenet.weights import State
 class Hybrid(nn.Module):
     """The front of one model and the back of another, with the canonical names of a MobileNet.
 
-    It starts in evaluation mode. Its parameters are the memory of the two models, so that training it trains them. Made by
-    `hybrid`.
+    It starts in evaluation mode. Its parameters are the memory of the two models, so that training
+    it trains them. Made by `hybrid`. In torch's ``channels_last`` format, to which
+    ``.to(memory_format=torch.channels_last)`` changes it, no map is copied between the frameworks.
 
     Args:
         parts: Front and back.
+
+    Attributes:
+        memory_format (torch.memory_format): Of the maps in torch.
     """
 
     def __init__(self, parts: tuple[TorchPart | JuliaPart, TorchPart | JuliaPart]) -> None:
         super().__init__()
-        self.parts = parts
+        self.parts, self.memory_format = parts, torch.contiguous_format
         self._modules_of_parts: tuple[Any, ...] = tuple(_module_of(part) for part in parts)
         self.blocks = nn.Module()
         for module in self._modules_of_parts:
@@ -59,7 +63,7 @@ class Hybrid(nn.Module):
                 x = x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
             x = module(x)
             if isinstance(part, JuliaPart) and part.leaves_channels_last:
-                x = x.permute(0, 3, 1, 2)
+                x = x.permute(0, 3, 1, 2).contiguous(memory_format=self.memory_format)
         return x
 
     def train(self, mode: bool = True) -> Hybrid:
@@ -74,12 +78,14 @@ class Hybrid(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Hybrid:
         """Convert a memory format; the dtype and the device are those of the two models."""
-        probe = fn(torch.empty(0, dtype=next(self.parameters()).dtype))
+        probe = fn(torch.empty(2, 2, 2, 2, dtype=next(self.parameters()).dtype))
         if probe.dtype != next(self.parameters()).dtype or probe.device.type != "cpu":
             raise RuntimeError(
                 "a hybrid has the dtype and the memory of its two models: build those in another "
                 f"dtype. Received: {probe.dtype} on {probe.device}"
             )
+        is_channels_last = probe.is_contiguous(memory_format=torch.channels_last)
+        self.memory_format = torch.channels_last if is_channels_last else torch.contiguous_format
         for module in self._modules_of_parts:
             if not isinstance(module, JuliaModule):
                 module._apply(fn, recurse)
