@@ -21,7 +21,7 @@ const PLACES = (
     (MobileNets.Kernels, "kernels/activation.jl", (:activate, :passes_gradient)),
     (MobileNets.Kernels, "kernels/loss.jl", (:cross_entropy, :target, :rrule)),
     (MobileNets.Kernels, "kernels/head.jl", (:global_mean, :residual_add, :linear)),
-    (MobileNets.Training, "training/train_step.jl", (:update_running_statistics!, :update_running!)),
+    (MobileNets.Models, "models/statistics.jl", (:update_running_statistics!, :update_running!)),
 )
 const OPTIMIZER_PLACES = (
     (MobileNets.Training, "training/optimizers.jl", (

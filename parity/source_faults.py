@@ -17,8 +17,7 @@ import numpy as np
 from parity import operators
 from parity.outcomes import JUDGED, NO_EFFECT, RAISES, Outcome
 from pymobilenet import MobileNetConfig, backend
-from pymobilenet.backends import numpy as numpy_model
-from pymobilenet.backends import numpy_conv, numpy_layers
+from pymobilenet.backends import numpy_conv, numpy_layers, numpy_network
 from pymobilenet.backends.torch import module as torch_module
 from pymobilenet.backends.trace import Participant
 from pymobilenet.parity import compare
@@ -59,10 +58,12 @@ NUMPY_FUNCTIONS = (
     numpy_conv._unmix,
     numpy_conv._mix_weight_grad,
     numpy_conv.channel_sums,
-    numpy_model.NumpyModel._forward,
-    numpy_model.NumpyModel._backward,
-    numpy_model.NumpyModel._unit_backward,
-    numpy_model.NumpyModel._update_running,
+    numpy_network.NumpyNetwork._forward,
+    numpy_network.NumpyNetwork.backward,
+    numpy_network.NumpyNetwork.scores_backward,
+    numpy_network.NumpyNetwork.units_backward,
+    numpy_network.NumpyNetwork._unit_backward,
+    numpy_network.NumpyNetwork.update_running,
 )
 TORCH_FUNCTIONS = (
     torch_module.Norm.forward,
@@ -82,7 +83,7 @@ KNOWN = {
     "_per_channel(weight) * normalised": "parameters of a norm",
     "affine: term dropped: _per_channel(weight) * normalised -> normalised": "parameters of a norm",
     "linear: term dropped: x @ weight.T + bias -> x @ weight.T": "missing bias",
-    "NumpyModel._forward: term dropped: block_input + act -> act": "missing residual",
+    "NumpyNetwork._forward: term dropped: block_input + act -> act": "missing residual",
     "Statistics.unbiased_variance: term dropped: self.variance * (self.count / (self.count - 1)) "
     "-> self.variance": "biased running variance",
     "Add.forward: term dropped: x + y -> x": "missing residual",

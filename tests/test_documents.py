@@ -21,8 +21,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 STORY = ROOT / "docs/port-a-model.md"
 """The page whose blocks, in three languages, are one program."""
 
-PROGRAMS = (STORY, ROOT / "docs/stories.md")
-"""Pages whose blocks are no programs of their own; `test_stories.py` runs the second."""
+PROGRAMS = (STORY, ROOT / "docs/stories.md", ROOT / "docs/interop.md")
+"""Pages whose blocks are no programs of their own; `test_stories.py` runs the others."""
 
 COMMANDS = get_command(app).commands
 NOX_SESSIONS = {

@@ -1,5 +1,5 @@
 """
-Precompilation of the calls that Python makes through PythonCall. Nothing is defined here.
+Modules of torch as Flux layers (torch_module.jl), and precompilation of the calls that Python makes through PythonCall.
 
 PythonCall does not precompile its conversions, which take each process two seconds before its first prediction. The
 names are those of PythonCall 0.9.34; with another version in which a name or signature differs, a call is compiled
@@ -13,6 +13,8 @@ using MobileNets.Models: FrozenModel, NamedArrays
 using MobileNets.Training: Optimizer
 using PrecompileTools: @compile_workload
 using PythonCall: PythonCall, Py, pyconvert
+
+include("torch_module.jl")
 
 "The functions and types that Python calls, and the containers that it indexes."
 const CALLED = (

@@ -29,7 +29,8 @@ export ConfigError, DataError, WeightsError
 # Public names that are not exported, because other packages use them too: `MobileNets.load`, ...
 const PUBLIC = (
     # Models
-    :FrozenCall, :addresses, :array_at, :check_state, :flux_chain, :forward, :freeze, :from_flux_state, :load_flux!,
+    :FrozenCall, :addresses, :array_at, :check_state, :cut, :flux_chain, :forward, :freeze, :from_flux_state,
+    :load_flux!,
     # Architecture
     :from_multipliers, :layers, :rounded,
     # Training and data
@@ -37,6 +38,8 @@ const PUBLIC = (
     # Files
     :ProbeCheck, :container, :infer_config, :load, :read_tensors, :read_weights, :save, :verify, :versions,
     :write_tensors, :write_weights,
+    # Other frameworks
+    :TorchModule,
     # Environment
     :blas_report,
 )
@@ -53,15 +56,17 @@ include("data/Data.jl")
 include("training/Training.jl")
 include("files/Files.jl")
 include("tracing/Tracing.jl")
+include("interop/Interop.jl")
 
 using .Configs: ConfigError, DataError, MobileNetConfig, TrainConfig, WeightsError, activation_names, from_json,
     from_multipliers, layers, mult_adds, num_params, parameter_shapes, rounded, statistic_shapes, to_json
 using .Kernels: Workspace, blas_report
-using .Models: DeviceWorkspace, FrozenCall, MobileNet, activations, addresses, array_at, check_state, flux_chain,
-    forward, freeze, from_flux_state, get_state, load_flux!, loss_and_grads, predict, set_state!
+using .Models: DeviceWorkspace, FrozenCall, MobileNet, activations, addresses, array_at, check_state, cut,
+    flux_chain, forward, freeze, from_flux_state, get_state, load_flux!, loss_and_grads, predict, set_state!
 using .Data: BatchPlan, augment, batch_spec, crop_and_flip, normalise_images, read_cifar10, read_cifar100, scaling,
     targets
 using .Training: Processes, any_rank, averaged, fit!, join_processes, rate_at, setup_optimizer, train_step!
+using .Interop: TorchModule
 using .Files: ProbeCheck, container, infer_config, load, read_tensors, read_weights, save, verify, versions,
     write_tensors, write_weights
 

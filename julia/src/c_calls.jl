@@ -11,7 +11,7 @@ struct CTensor
     data::Ptr{Cvoid}
     type::Int64
     axes::Int64
-    sizes::NTuple{4,Int64}
+    sizes::NTuple{8,Int64}
 end
 
 const C_TYPES = (Float32, Float64, Int64, UInt8)
@@ -49,7 +49,7 @@ CResult(; object=nothing, arrays=Pair{String,Array}[], value=0.0, message="") =
 
 function c_tensor(name::String, array::Array)
     type = findfirst(==(eltype(array)), C_TYPES) - 1
-    sizes = ntuple(axis -> size(array, axis), 4)
+    sizes = ntuple(axis -> size(array, axis), 8)
     return CTensor(Cstring(pointer(name)), pointer(array), type, ndims(array), sizes)
 end
 
@@ -113,6 +113,7 @@ end
 object_bytes(::Any) = 0
 object_bytes(model::MobileNet) = sum(sizeof ∘ last, get_state(model))
 object_bytes(call::FrozenCall) = object_bytes(call.frozen.model)
+object_bytes(shared::Interop.SharedLayer) = sum(each -> sizeof(each.array), shared.arrays; init=0)
 object_bytes(workspace::Workspace) = Kernels.memory_size(workspace)
 object_bytes(optimizer::Training.Optimizer) = sum(slots -> sum(sizeof, slots; init=0), optimizer.slots; init=0)
 
@@ -205,11 +206,14 @@ function c_collect(call, _, _)
     return CResult()
 end
 
+include("c_layers.jl")
+
 "The operations by their numbers, from 0. Python reads their names."
 const C_OPERATIONS = (
     c_new_model, c_new_workspace, c_new_optimizer, c_get_state, c_set_state, c_predict, c_freeze, c_frozen_message,
     c_freeze_on_device, c_call_frozen,
     c_activations, c_loss_and_grads, c_step, c_any_rank, c_drop, c_collect,
+    c_share_layer, c_copy_layer, c_convert_layer, c_restore_arrays, c_call_layer, c_pull_back, c_cut, c_part_activations,
 )
 const C_FUNCTIONS = Function[C_OPERATIONS...]
 

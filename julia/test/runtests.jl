@@ -9,12 +9,13 @@ const FILES = (
     "kernels/threads", "kernels/team", "kernels/workspace", "kernels/activation", "kernels/norm",
     "kernels/convolution", "kernels/unit", "kernels/head", "kernels/frozen_conv",
     "models/layers", "models/model", "models/state", "models/initial", "models/checks", "models/inference",
-    "models/frozen", "models/frozen_call", "models/flux_chain", "models/device",
+    "models/frozen", "models/frozen_call", "models/flux_chain", "models/part", "models/device",
     "data/batch_plan", "data/augment", "data/preprocessing", "data/cifar",
     "training/schedules", "training/optimizers", "training/micro_batches", "training/processes", "training/fit",
     "files/safetensors", "files/npz", "files/containers", "files/bson", "files/infer_config", "files/weights",
     "files/probe",
     "tracing/trace", "tracing/port", "tracing/train",
+    "interop/layers", "interop/torch_module",
     "c_calls", "precompile", "sysimage",
 )
 

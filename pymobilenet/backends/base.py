@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,14 @@ class Backend(abc.ABC):
     def threads(self) -> dict[str, int]:
         """Return the numbers of threads, by kind; empty if the backend cannot tell."""
         return {}
+
+    def few_threads(self) -> AbstractContextManager[None]:
+        """Return a context manager in which small nets are computed: by one thread, if possible.
+
+        A thread that waits for others in every layer of a small net takes longer than the layer
+        where the machine has something else to do, too.
+        """
+        return nullcontext()
 
     def product(self, a: np.ndarray, b: np.ndarray) -> Callable[[], Any]:
         """Return a function that multiplies two matrices with this backend's BLAS.

@@ -17,6 +17,7 @@ import numpy as np
 
 from pymobilenet.backends import checks
 from pymobilenet.backends.batch import Batch
+from pymobilenet.backends.part import Part
 from pymobilenet.backends.pickling import FrozenModel, restore
 from pymobilenet.backends.probe import probe_metadata
 from pymobilenet.config import MobileNetConfig, TrainConfig
@@ -227,6 +228,32 @@ class Model(abc.ABC):
     def compute_options(self) -> dict[str, str]:
         """The effective settings that affect results or speed (layout, device, ...), for logs."""
         return {}
+
+    def split(self, cut: int) -> tuple[Part, Part]:
+        """Cut the model into two functions of arrays with gradients, which share its arrays.
+
+        Args:
+            cut: The number of blocks in front of the cut; the stem is in front of every cut.
+
+        Returns:
+            Front and back, so that ``back(front(images))`` are the model's logits.
+
+        Raises:
+            ConfigError: The model has fewer blocks, or its backend cannot cut models.
+
+        Examples:
+            >>> import numpy as np
+            >>> from pymobilenet import MobileNetConfig, backend
+            >>> config = MobileNetConfig("v1", width_mult=0.25, resolution=32, num_classes=10)
+            >>> front, back = backend("torch").build(config, seed=0).split(3)
+            >>> maps = front(np.ones((2, 3, 32, 32), np.float32))
+            >>> maps.shape, back(maps).shape
+            ((2, 32, 8, 8), (2, 10))
+        """
+        raise ConfigError(
+            f"split requires a model of numpy, torch or julia on the CPU of this process. "
+            f"Received: a model of {self.backend.name}, cut at {cut!r}"
+        )
 
     # State
 

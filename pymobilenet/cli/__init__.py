@@ -7,7 +7,16 @@ from typing import Annotated
 import typer
 
 import pymobilenet
-from pymobilenet.cli import agreement, diff, machine, models, pretrained, results, training
+from pymobilenet.cli import (
+    agreement,
+    diff,
+    hybrids,
+    machine,
+    models,
+    pretrained,
+    results,
+    training,
+)
 from pymobilenet.cli.common import console, replace_unencodable
 
 app = typer.Typer(
@@ -21,6 +30,7 @@ COMMANDS = (
     agreement.parity,
     agreement.record,
     agreement.verify,
+    hybrids.hybrids,
     diff.diff,
     models.convert,
     models.quantize,

@@ -67,6 +67,9 @@ def parity(
         bool, typer.Option("--verbose", help="Print tables of the details, too.")
     ] = False,
     isolated: IsolatedOption = False,
+    bisect: Annotated[
+        bool, typer.Option("--bisect", help="If they differ, find the first block that does.")
+    ] = False,
 ) -> None:
     """Compare two backends on CIFAR-100, level by level; status 1 if they differ.
 
@@ -80,12 +83,13 @@ def parity(
     from pymobilenet.data import open_cifar100
     from pymobilenet.files import make_folder
     from pymobilenet.parity import print_report, read_recordings, write_parity_report
+    from pymobilenet.parity.cuts import first_blocks
     from pymobilenet.parity.estimate import describe_duration, describe_replay_duration
     from pymobilenet.parity.report import describe_recording
     from pymobilenet.parity.run import replay, run_parity
 
     with exit_on_error(), show_progress() as progress:
-        names = _names(backends)
+        names = backend_names(backends)
         if report is not None:
             make_folder(report)
         options = {"isolated": True} if isolated else {}
@@ -104,11 +108,13 @@ def parity(
             result = replay(recordings, other, progress)
         else:
             images = open_cifar100(data, "train")
-            configs = _configs(family, width_mult, stem_stride, images.num_classes)
+            configs = chosen_configs(family, width_mult, stem_stride, images.num_classes)
             duration = describe_duration(names, configs, dtype, steps)
             errors.print(duration, soft_wrap=True, markup=False)
             pair = [backend(name, **options if name == "julia" else {}) for name in names]
             result = run_parity(pair, images, steps, dtype, configs, seed, progress)
+            if bisect:
+                result.first_blocks = first_blocks(pair, result, images, seed, progress)
     print_report(result, console, verbose)
     if report is not None:
         with exit_on_error():
@@ -117,7 +123,7 @@ def parity(
     raise typer.Exit(0 if result.passed else 1)
 
 
-def _configs(
+def chosen_configs(
     family: list[str], width_mult: list[float], stem_stride: list[int], num_classes: int
 ) -> list[MobileNetConfig]:
     """Return the nets that `parity` compares."""
@@ -177,7 +183,7 @@ def verify(
     with exit_on_error():
         options = {"isolated": True} if isolated else {}
         if backends is not None:
-            names = list(_names(backends))
+            names = list(backend_names(backends))
         else:
             reason = why_unavailable("julia", **options)
             names = [name for name in BACKENDS if name != "julia" or reason is None]
@@ -220,7 +226,7 @@ def equivalence(
     from pymobilenet.training.seeds import run_seeds
 
     with exit_on_error():
-        names = _names(backends)
+        names = backend_names(backends)
         if len(names) != 2 or names[0] == names[1]:
             raise ConfigError(f"backends must be two different ones. Received: {backends}")
         test_equivalence((0, 1), (0, 1), margin)  # raises for a bad margin or without SciPy
@@ -248,6 +254,6 @@ def equivalence(
         raise typer.Exit(1)
 
 
-def _names(listed: str) -> tuple[str, ...]:
+def backend_names(listed: str) -> tuple[str, ...]:
     """Split a list with commas, with or without blanks."""
     return tuple(name.strip() for name in listed.split(","))

@@ -71,6 +71,7 @@ class ParityReport:
         lockstep: Level 4, in lockstep.
         curves: Level 4, free runs.
         handovers: Level 6.
+        first_blocks: Scenario -> the first block that differs, where it was looked for.
     """
 
     backends: tuple[str, str]
@@ -84,6 +85,7 @@ class ParityReport:
     lockstep: list[LockstepResult] = field(default_factory=list)
     curves: list[Curves] = field(default_factory=list)
     handovers: list[Verdict] = field(default_factory=list)
+    first_blocks: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -166,6 +168,7 @@ class ParityReport:
             "versions": self.versions,
             "machine": self.machine,
             "first_divergence": asdict(first) if first else None,
+            "first_blocks": self.first_blocks,
             "scenarios": [_scenario(result) for result in self.scenarios],
             "lockstep": [_lockstep(result) for result in self.lockstep],
             "curves": [_curves(curves) for curves in self.curves],

@@ -62,7 +62,7 @@ def run_parity(
 
     Levels 0 to 3 are compared for every config and dtype. Level 4 (lockstep with SGD and Adam, a
     calm and a free run) and level 6 (each recipe of `HANDOVERS` in both directions) are compared in
-    float64 for the first config.
+    float64 for the first config. torch uses one thread: the nets and batches are small.
 
     Args:
         names: Two backends or their names, such as ``("torch", "julia")``. The first is the leader:
@@ -95,17 +95,18 @@ def run_parity(
                 f"dtype must be supported by both backends, and {one.name} does not support it. "
                 f"Received: {kind}"
             )
-    report = ParityReport.of(pair, data, seed)
-    for config in configs:
-        for dtype in kinds:
-            scenario = Scenario(config, dtype, seed=seed)
-            advance = progress(f"levels 0-3, {scenario.name}", 1)
-            report.scenarios.append(compare_live(scenario, pair, data))
-            advance()
-    if steps:
-        images = resized(data)
-        _level4(report, pair, images, steps, seed, configs[0], progress)
-        _level6(report, pair, images, seed, configs[0], progress)
+    with pair[0].few_threads(), pair[1].few_threads():
+        report = ParityReport.of(pair, data, seed)
+        for config in configs:
+            for dtype in kinds:
+                scenario = Scenario(config, dtype, seed=seed)
+                advance = progress(f"levels 0-3, {scenario.name}", 1)
+                report.scenarios.append(compare_live(scenario, pair, data))
+                advance()
+        if steps:
+            images = resized(data)
+            _level4(report, pair, images, steps, seed, configs[0], progress)
+            _level6(report, pair, images, seed, configs[0], progress)
     return report
 
 
@@ -163,7 +164,12 @@ def replay(
         WeightsError: A recording was made with other inputs.
     """
     live = backend(name)
-    data = recording_images()
+    with live.few_threads():
+        return _replay(recordings, live, progress)
+
+
+def _replay(recordings: Sequence[Recording], live: Backend, progress: Progress) -> ParityReport:
+    data, name = recording_images(), live.name
     report = ParityReport.of([live], data, recordings[0].scenario.seed, recordings[0])
     for recording in recordings:
         scenario = recording.scenario

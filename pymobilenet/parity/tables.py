@@ -44,6 +44,12 @@ def print_report(report: ParityReport, console: Console, verbose: bool = False) 
     console.print()
     if report.first_divergence:
         console.print(f"[bold red]{escape(str(report.first_divergence))}[/]", soft_wrap=True)
+    for scenario, block in report.first_blocks.items():
+        console.print(
+            f"{escape(scenario)}: with {block} in {second}, and the rest in {first}, the models "
+            "differ; with the blocks before it only, they agree",
+            soft_wrap=True,
+        )
     word = "agree" if report.passed else "DIFFER"
     julia = escape(report.julia)
     console.print(

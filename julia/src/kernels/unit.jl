@@ -135,3 +135,10 @@ function ChainRulesCore.rrule(::typeof(images_to_maps), kernels, images)
     end
     return images_to_maps(kernels, images), images_to_maps_pullback
 end
+
+function ChainRulesCore.rrule(::typeof(maps_to_images), kernels, maps)
+    function maps_to_images_pullback(gradient)
+        return NoTangent(), NoTangent(), images_to_maps(kernels, unthunk(gradient))
+    end
+    return maps_to_images(kernels, maps), maps_to_images_pullback
+end

@@ -1,10 +1,10 @@
 """
 MobileNets as Flux models: layers, forward pass, initial weights, state, predictions, gradients, frozen models,
-conversion to and from stock Flux layers, and computation on a GPU.
+conversion to and from stock Flux layers, models cut in two, and computation on a GPU.
 """
 module Models
 
-using ChainRulesCore: @non_differentiable, rrule, unthunk
+using ChainRulesCore: ChainRulesCore, @non_differentiable, NoTangent, Tangent, ZeroTangent, rrule, unthunk
 using Flux: Flux, CUDADevice, MLDataDevices
 using NNlib: NNlib
 
@@ -20,6 +20,7 @@ using ..Philox: STREAM, normal64, uniform64, word_blocks
 
 include("layers.jl")
 include("model.jl")
+include("statistics.jl")
 include("state.jl")
 include("initial.jl")
 include("checks.jl")
@@ -28,6 +29,7 @@ include("frozen.jl")
 include("frozen_call.jl")
 include("flux_state.jl")
 include("flux_chain.jl")
+include("part.jl")
 include("device.jl")
 
 end

@@ -106,21 +106,41 @@ function backpropagate(model::MobileNet, x, labels, masks, workspace)
     loss = taped_call(pass, cross_entropy, scores, labels)
     back(gradient) = pop!(tape)(gradient)[2:end]
     gradient, = back(1.0)
-    gradient, weight, bias = back(gradient) # classifier
-    gradients = Array[bias, weight] # in reverse
+    gradients = Array[] # in reverse
+    gradient = classifier_gradients!(gradients, back, gradient)
+    unit_gradients!(gradients, unit_groups(model), back, gradient, workspace)
+    return loss, reverse!(gradients), pass.statistics
+end
+
+"Append the gradients of the classifier in reverse, and return that of the maps before the pooling."
+function classifier_gradients!(gradients, back, gradient)
+    gradient, weight, bias = back(gradient)
+    push!(gradients, bias, weight)
     gradient, = back(gradient) # dropout
     _, gradient = back(gradient) # pool
-    for group in Iterators.reverse(unit_groups(model))
+    return gradient
+end
+
+"""
+Append the gradients of the units in reverse, and return that of the maps before them. That of the first unit may be a
+thunk, which is not computed if nobody reads it.
+"""
+function unit_gradients!(gradients, groups, back, gradient, workspace)
+    for group in Iterators.reverse(groups)
         skip_gradient = nothing # of a residual block's input, through the sum
         for unit in Iterators.reverse(group)
+            gradient = unthunk(gradient)
             unit.residual && ((_, gradient, skip_gradient) = back(gradient))
             _, input_gradient, weight, scale, bias = back((gradient,))
             gradient === skip_gradient || release!(workspace, gradient)
-            # the gradient of the images stays a thunk
-            gradient = unit === model.stem ? input_gradient : unthunk(input_gradient)
+            gradient = input_gradient
             push!(gradients, bias, scale, weight)
         end
-        isnothing(skip_gradient) || (gradient .+= skip_gradient; release!(workspace, skip_gradient))
+        if !isnothing(skip_gradient)
+            gradient = unthunk(gradient)
+            gradient .+= skip_gradient
+            release!(workspace, skip_gradient)
+        end
     end
-    return loss, reverse!(gradients), pass.statistics
+    return gradient
 end

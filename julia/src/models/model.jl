@@ -108,8 +108,7 @@ units(model) = [unit for group in unit_groups(model) for unit in group]
 "(width, height) of the last feature map, from the units of the model instead of the layers of its config."
 function Configs.last_map_size(model::MobileNet, width, height)
     for group in unit_groups(model), (; conv) in group
-        side(pixels) = output_size(pixels, size(conv.weight, 1), conv.stride, conv.padding)
-        width, height = side(width), side(height)
+        width, height = output_size(conv, width), output_size(conv, height)
     end
     return width, height
 end
@@ -145,13 +144,13 @@ function run_forward(model, x, pass)
     return scores
 end
 
-function new_pass(model::MobileNet{T}, workspace; masks=nothing, options...) where {T}
+function new_pass(model, workspace; masks=nothing, options...)
     kernels = kernels_of(model, workspace)
     masks = something(masks, Dict{String,Array}())
     activation_masks = Dict{String,Array{UInt8,4}}(
         name => images_to_maps(kernels, mask) for (name, mask) in masks if name != DROPOUT
     )
-    return ForwardPass{T}(;
+    return ForwardPass{eltype(model)}(;
         kernels, masks=activation_masks, dropout=get(masks, DROPOUT, nothing), options...
     )
 end
@@ -167,11 +166,15 @@ function logits(model::MobileNet, x, pass::ForwardPass)
         x = apply_block(block, x, pass)
     end
     isnothing(model.head) || (x = apply_block((model.head,), x, pass))
+    return classify(model.classifier, x, pass)
+end
+
+"The logits (classes, N) of the maps before the pooling, in the layout of the kernels."
+function classify(classifier, x, pass::ForwardPass)
     features = taped_call(pass, global_mean, pass.kernels, x)
     call_hook(() -> features, pass, "pool")
     features = taped_call(pass, apply_dropout, features, pass.dropout)
-    workspace = workspace_of(pass.kernels)
-    scores = taped_call(pass, linear, features, model.classifier.weight, model.classifier.bias, workspace)
+    scores = taped_call(pass, linear, features, classifier.weight, classifier.bias, workspace_of(pass.kernels))
     call_hook(() -> scores, pass, "logits")
     return scores
 end

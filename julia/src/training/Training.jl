@@ -5,11 +5,12 @@ module Training
 
 using Flux: Flux, DistributedUtils
 
-using ..Configs: ConfigError, DataError, TrainConfig, feature_channels, layers, output_size, parameter_shapes
+using ..Configs: ConfigError, DataError, TrainConfig, feature_channels, parameter_shapes
 using ..Data: BatchPlan, PREPROCESSING, augment, batch_spec, normalise_images, targets
 using ..Kernels: Workspace, parallel, sum_array
 using ..Models: DROPOUT, MobileNet, Models, OPTIMIZER_STEP, backpropagate, checked_classes,
-    checked_images, checked_labels, checked_masks, get_state, parameters, replace_state!, slots_of, units, with_names
+    checked_images, checked_labels, checked_masks, get_state, parameters, replace_state!, slots_of, units,
+    update_running_statistics!, with_names
 using ..Philox: STREAM, raw_words, uniform64
 
 include("schedules.jl")

@@ -125,7 +125,7 @@ function backpropagate_micro_batches!(model::MobileNet{T}, batches, workspace) w
     for (k, batch) in enumerate(batches)
         batch_loss, gradients, statistics = backpropagate(model, batch..., workspace)
         loss += batch_loss / count
-        update_running_statistics!(model, statistics, first(batch))
+        update_running_statistics!(units(model), statistics, size(first(batch)))
         count == 1 && continue
         gradients = map(parameters(model), gradients) do p, gradient
             total = sum_array(workspace, p)
@@ -156,21 +156,3 @@ function micro_batches(model, x, labels, masks, count, processes)
     ranges = collect(Iterators.partition(1:images, images ÷ shards))[own]
     return Iterators.map(range -> map(values -> slice(values, range), (x, labels, masks)), ranges)
 end
-
-"""
-Update the running statistics: `(1 - momentum) * running + momentum * batch`, with the unbiased variance, the biased one
-times m / (m - 1) for m values per channel.
-"""
-function update_running_statistics!(model, statistics, x)
-    columns, rows, _, images = size(x)
-    for (layer, unit, (mean, var)) in zip(layers(model.config), units(model), statistics)
-        columns, rows = output_size(layer, columns), output_size(layer, rows)
-        count, norm = columns * rows * images, unit.norm
-        update_running!(norm.running_mean, mean, norm.momentum, 1)
-        unbias = count / (count - 1)
-        update_running!(norm.running_var, var, norm.momentum, unbias)
-    end
-end
-
-update_running!(running, batch, momentum, factor) =
-    @. running = (1 - momentum) * running + momentum * (factor * batch)

@@ -21,7 +21,7 @@ from pymobilenet.errors import JuliaError
 DTYPES = tuple(map(np.dtype, ("float32", "float64", "int64", "uint8")))
 """``C_TYPES`` of c_calls.jl."""
 
-MAX_AXES = 4
+MAX_AXES = 8
 
 
 class CTensor(ctypes.Structure):
@@ -58,7 +58,7 @@ class CCall(ctypes.Structure):
 class Handle:
     """A Julia object, which is dropped when Python drops the handle."""
 
-    __slots__ = ("_dropped", "number")
+    __slots__ = ("__weakref__", "_dropped", "number")
 
     def __init__(self, number: int, dropped: deque[int]) -> None:
         self.number, self._dropped = number, dropped
@@ -151,7 +151,7 @@ class Calls:
         Args:
             operation: Its name.
             objects: What it is applied to.
-            inputs: C-contiguous arrays of `DTYPES`, with at most four axes.
+            inputs: C-contiguous arrays of `DTYPES`, with at most `MAX_AXES` axes.
             named: Further inputs, by name.
             number: A number that the operation takes.
             flag: The same, a boolean.

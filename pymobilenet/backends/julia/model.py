@@ -12,6 +12,8 @@ import numpy as np
 from pymobilenet.backends.base import Model
 from pymobilenet.backends.julia.calls import DTYPES, Handle, LazyArrays, Result
 from pymobilenet.backends.julia.interop import FrozenCall
+from pymobilenet.backends.julia.part import JuliaPart
+from pymobilenet.backends.part import split_layers
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import ConfigError
 from pymobilenet.weights import OPTIMIZER_STEP, State
@@ -145,6 +147,18 @@ class JuliaModel(Model):
             if self._is_fitting:
                 return result.value, LazyArrays(result)
             return result.value, {name: grad.copy() for name, grad in result.arrays.items()}
+
+    def split(self, cut: int) -> tuple[JuliaPart, JuliaPart]:
+        """Return front and back as functions with gradients; see `Model.split`."""
+        if self.device != "cpu":
+            return super().split(cut)  # type: ignore[return-value]  # raises
+        sides = zip(("front", "back"), split_layers(self.config, cut), strict=True)
+        is_fast, calls = self.kernels == "fast", self.backend.calls
+        with self._lock:
+            front, back = (
+                JuliaPart(calls, self._model, cut, side, layers, is_fast) for side, layers in sides
+            )
+        return front, back
 
     def any_rank(self, flag: bool) -> bool:
         """Return whether `flag` is true in any process; see `Model.any_rank`."""

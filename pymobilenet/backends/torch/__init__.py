@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,16 @@ class TorchBackend(Backend):
     def threads(self) -> dict[str, int]:
         """Return the number of PyTorch's threads."""
         return {"torch": torch.get_num_threads()}
+
+    @contextmanager
+    def few_threads(self) -> Iterator[None]:
+        """Use one thread inside a ``with`` block; see `Backend.few_threads`."""
+        count = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(count)
 
     def product(self, a: np.ndarray, b: np.ndarray) -> Callable[[], Any]:
         """Return a function that multiplies two square matrices in PyTorch.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -18,8 +18,9 @@ from pymobilenet.backends.checks import DROPOUT
 from pymobilenet.backends.torch.arrays import TorchArrays, to_numpy, to_tensor
 from pymobilenet.backends.torch.devices import autocast, check_amp, find_device, without_tf32
 from pymobilenet.backends.torch.frozen import freeze
-from pymobilenet.backends.torch.module import Activation, Add, MobileNet, Norm, Pool
+from pymobilenet.backends.torch.module import MobileNet, recorded_activations
 from pymobilenet.backends.torch.optimizers import SLOTS, clip, new_optimizer
+from pymobilenet.backends.torch.part import TorchPart
 from pymobilenet.backends.torch.processes import Processes, check_started, join, synchronised
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import ConfigError
@@ -166,6 +167,10 @@ class TorchModel(Model):
 
         return predict
 
+    def split(self, cut: int) -> tuple[TorchPart, TorchPart]:
+        """Return front and back as functions with gradients; see `Model.split`."""
+        return TorchPart.split(self.module, self.config, cut)
+
     def any_rank(self, flag: bool) -> bool:
         """Return whether `flag` is true in any process; see `Model.any_rank`."""
         return self.processes.any_rank(flag, self.device)
@@ -188,23 +193,13 @@ class TorchModel(Model):
 
     @torch.no_grad()
     def _activations(self, images: np.ndarray, train: bool, masks: dict[str, np.ndarray]) -> State:
-        activations: State = {}
-
-        def record(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-            return lambda _module, _input, output: activations.__setitem__(name, to_numpy(output))
-
-        hooks = [
-            module.register_forward_hook(record("logits" if name == "classifier" else name))
-            for name, module in self.module.named_modules()
-            if isinstance(module, (nn.Conv2d, Norm, Activation, Add, Pool, nn.Linear))
-        ]
-        try:
-            with self._training(masks, restore_statistics=True), without_tf32(self.device):
-                self.module.train(train)
-                logits = self.module(self._input(images))
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with (
+            self._training(masks, restore_statistics=True),
+            without_tf32(self.device),
+            recorded_activations(self.module) as activations,
+        ):
+            self.module.train(train)
+            logits = self.module(self._input(images))
         if self.config.softmax:
             activations["probabilities"] = to_numpy(logits.softmax(1))
         return activations

@@ -6,15 +6,19 @@ framework has it. `torch.jit.script` compiles the module, which is why annotatio
 rather than texts.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pymobilenet.architecture import Layer, feature_channels, layers
+from pymobilenet.backends.torch.arrays import to_numpy
 from pymobilenet.config import MobileNetConfig
+from pymobilenet.weights import State
 
 if TYPE_CHECKING:
     from pymobilenet.backends.torch.processes import Processes
@@ -258,3 +262,30 @@ class MobileNet(nn.Module):
         if hasattr(self, "head"):
             x = self.head(x)
         return self.classifier(self.dropout(self.pool(x)))
+
+
+@contextmanager
+def recorded_activations(module: nn.Module) -> Iterator[State]:
+    """Record the activations of the calls inside a ``with`` block, as copies.
+
+    Args:
+        module: A MobileNet, or a part of one with the same names.
+
+    Yields:
+        Name -> activation, which the calls fill; see `Model.activations`.
+    """
+    activations: State = {}
+
+    def record(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        return lambda _module, _input, output: activations.__setitem__(name, to_numpy(output))
+
+    hooks = [
+        each.register_forward_hook(record("logits" if name == "classifier" else name))
+        for name, each in module.named_modules()
+        if isinstance(each, (nn.Conv2d, Norm, Activation, Add, Pool, nn.Linear))
+    ]
+    try:
+        yield activations
+    finally:
+        for hook in hooks:
+            hook.remove()
