@@ -114,3 +114,26 @@ def test_a_convolution_larger_than_the_other_models_maps_is_not_run_on_them():
     assert row.alone is None
     row = compare(large, small, inputs=images(), names=names).comparisons[0].rows[1]
     assert row.alone is not None
+
+
+class Residual(nn.Module):
+    """A sum with the input, which goes through a layer that changes nothing."""
+
+    def __init__(self, shortcut):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.conv = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1)
+        self.shortcut = shortcut
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.shortcut(x) + self.conv(x)
+
+
+@pytest.mark.parametrize("layer", [nn.Identity, nn.Dropout])
+def test_a_sum_whose_input_goes_through_an_identity_is_no_fault(layer):
+    first, second = Residual(lambda x: x), Residual(layer())
+    for models in ((first, second), (second, first), (second, second)):
+        report = compare(*models, inputs=images())
+        assert report.passed
+        assert not report.comparisons[0].faults, str(report)
