@@ -67,12 +67,9 @@ def sources(trace: Trace, inputs: np.ndarray) -> dict[str, list[str]]:
     producers = {_digest(inputs): INPUT}
     result = {}
     for layer in trace.layers:
-        result[layer.name] = [producers.get(_digest(value), "") for value in layer.inputs]
-        digest = _digest(layer.output)
-        if layer.kind in TRANSPARENT:
-            producers.setdefault(digest, layer.name)  # it hands on what another layer computed
-        else:
-            producers[digest] = layer.name
+        own = [producers.get(_digest(value), "") for value in layer.inputs]
+        source = own[0] if layer.kind in TRANSPARENT and own else ""
+        result[layer.name], producers[_digest(layer.output)] = own, source or layer.name
     return result
 
 
