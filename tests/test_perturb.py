@@ -6,7 +6,7 @@ import pytest
 from pymobilenet.weights.perturb import distance, move_ulps
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", ">f8"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("draw", range(4))
 def test_every_value_moves_to_a_neighbour(dtype, draw):
     info = np.finfo(dtype)
@@ -17,7 +17,7 @@ def test_every_value_moves_to_a_neighbour(dtype, draw):
         moved = move_ulps(each, draw, 3)
         with np.errstate(over="ignore"):
             up, down = (np.nextafter(each, np.array(x, dtype)) for x in (np.inf, -np.inf))
-        assert moved.dtype == each.dtype.newbyteorder("=")
+        assert moved.dtype == each.dtype
         assert ((moved == up) | (moved == down)).all()
         assert (moved == up).any()
         assert (moved == down).any()
