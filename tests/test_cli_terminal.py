@@ -13,7 +13,7 @@ from PIL import Image
 from rich.console import Console
 from typed_commands import run
 
-from pymobilenet import MobileNetConfig, backend
+from pymobilenet import MobileNetConfig, backend, cli
 from pymobilenet.bench import CONTENDERS, Case, Timing, print_table
 from pymobilenet.bench.process import FreshProcess
 from pymobilenet.cli import app, common
@@ -219,6 +219,21 @@ def test_the_entry_point_replaces_what_cannot_be_encoded(monkeypatch):
     stream.write("中")
     stream.flush()
     assert stream.buffer.getvalue() == b"\\u4e2d"
+
+
+@pytest.mark.parametrize(
+    ("words", "before", "level"),
+    [(["diff", "a", "b"], None, "1"), (["diff", "a"], "3", "3"), (["parity"], None, None)],
+)
+def test_julia_compiles_fast_where_only_models_are_compared(words, before, level, monkeypatch):
+    seen = []
+    monkeypatch.setattr(cli, "app", lambda: seen.append(os.environ.get(cli.OPTIMIZE_VARIABLE)))
+    monkeypatch.setattr(sys, "argv", ["pymobilenet", *words])
+    monkeypatch.setenv(cli.OPTIMIZE_VARIABLE, before or "")
+    if before is None:
+        monkeypatch.delenv(cli.OPTIMIZE_VARIABLE)
+    cli.entry_point()
+    assert seen == [level]
 
 
 def test_the_package_has_a_marker_for_type_checkers():

@@ -1,55 +1,14 @@
-"""The blocks of docs/stories.md run in order, and print what the page shows."""
+"""A story of docs/stories.md runs in order, and prints what the page shows.
 
-import contextlib
-import io
-import re
+The stories that need other packages are in peers/test_stories_peers.py.
+"""
+
 from pathlib import Path
 
 import pytest
-from code_blocks import blocks_of, commands
-from typed_commands import run
+from story_blocks import run_story, shows, stories
 
-PAGE = Path(__file__).parents[1] / "docs/stories.md"
-NUMBERS = re.compile(
-    r"(?<=(?:at|of) )[\d.e+-]+(?=[ ,\n]|$)|(?<=error )[\d.e+-]+|(?<=floor )[\d.e+-]+"
-)
-"""Errors and floors, which differ from machine to machine."""
-
-
-def file_name(block):
-    """The name of the file that a block is, in its first line; or None."""
-    found = re.match(r"# (\w+\.(?:py|jl))\n", block)
-    return found and found[1]
-
-
-def run_story(text):
-    """Run the blocks of a story in the current folder."""
-    names = {}
-    printed = ""
-    for language, block in blocks_of(text, "python|julia|sh|text"):
-        if file_name(block):
-            Path(file_name(block)).write_text(block, encoding="utf-8")
-        elif language == "python":
-            with contextlib.redirect_stdout(io.StringIO()) as output:
-                exec(compile(block, PAGE.name, "exec"), names)
-            printed = output.getvalue()
-        elif language == "sh":
-            done = [run(*words[1:]) for words in commands(block)]
-            printed = "".join(each.output for each in done)
-            assert [each.exit_code for each in done] == [1 if "DIFFER" in printed else 0], printed
-        elif language == "text":
-            assert shows(block, printed), printed
-        else:
-            pytest.fail(f"a block of {language} that is no file")
-
-
-def shows(block, printed):
-    """Whether a block shows what was printed; a line of three dots stands for any lines."""
-    lines = [
-        r"(?:.*\n)*?" if line == "..." else re.escape(NUMBERS.sub("#", line)) + r"\n"
-        for line in block.splitlines()
-    ]
-    return re.fullmatch("".join(lines), NUMBERS.sub("#", printed)) is not None
+FLUX = "A Flux model and a torch module"
 
 
 def test_a_text_block_shows_what_was_printed():
@@ -63,8 +22,14 @@ def test_a_text_block_shows_what_was_printed():
     assert not shows("  first, error 0\n", printed)
 
 
+def test_every_story_is_run_by_a_test():
+    tests = [Path(__file__), Path(__file__).parent / "peers/test_stories_peers.py"]
+    code = "".join(path.read_text(encoding="utf-8") for path in tests)
+    assert [title for title in stories() if f'= "{title}"\n' not in code] == []
+
+
 @pytest.mark.julia
 @pytest.mark.long
 def test_the_page_runs_and_prints_what_it_shows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run_story(PAGE.read_text(encoding="utf-8"))
+    run_story(stories()[FLUX])

@@ -32,20 +32,28 @@ def distance(value: np.ndarray, reference: np.ndarray) -> float:
         return float("inf")
     value = np.asarray(value, np.float64).ravel()
     reference = np.asarray(reference, np.float64).ravel()
-    if not (np.isfinite(value).all() and np.isfinite(reference).all()):
-        return float("inf")
-    if np.array_equal(value, reference):
+    if value.size == 0:
         return 0.0
-    scale = np.abs(reference).max()
-    if scale == 0:
+    scale = max(float(reference.max()), -float(reference.min()))
+    if not np.isfinite([scale, value.max(), value.min()]).all():
         return float("inf")
     with np.errstate(over="ignore"):
-        return _norm((value - reference) / scale) / _norm(reference / scale)
+        difference = value - reference
+        if not difference.any():
+            return 0.0
+        if scale == 0:
+            return float("inf")
+        norm = _scaled_norm(difference, scale, out=difference)
+        return norm / _scaled_norm(reference, scale, out=difference)
 
 
-def _norm(values: np.ndarray) -> float:
-    """Return the norm by pairwise summation: starting BLAS threads costs more than the sum."""
-    return math.sqrt(np.square(values).sum())
+def _scaled_norm(values: np.ndarray, scale: float, out: np.ndarray) -> float:
+    """Return the norm of the values over `scale`, which is computed in `out`.
+
+    By pairwise summation: starting BLAS threads costs more than the sum.
+    """
+    np.divide(values, scale, out=out)
+    return math.sqrt(np.square(out, out=out).sum())
 
 
 def draw_order(draw: int, step: int, count: int, micro_batches: int = 1) -> np.ndarray:
@@ -93,6 +101,14 @@ def move_ulps(values: np.ndarray, draw: int, index: int) -> np.ndarray:
         A new array of the same shape and dtype.
     """
     words = raw_words(draw, Stream.PROBE, 2, index, -(-values.size // 64))
-    up = np.unpackbits(words.view(np.uint8))[: values.size].reshape(values.shape).astype(bool)
-    towards = np.where(up, np.inf, -np.inf).astype(values.dtype)
-    return np.where(values == 0, values, np.nextafter(values, towards))
+    up = np.unpackbits(words.view(np.uint8))[: values.size]
+    flat = values.ravel()
+    if values.dtype.itemsize > 8 or not (values.dtype.isnative and np.isfinite(flat).all()):
+        towards = np.where(up, np.inf, -np.inf).astype(values.dtype)
+        return np.where(flat == 0, flat, np.nextafter(flat, towards)).reshape(values.shape)
+    # The bits of finite numbers are ordered as their absolute values: one more is the next one.
+    bits = flat.view(f"i{values.dtype.itemsize}")
+    step = 2 * up.view(np.int8) - 1
+    np.negative(step, out=step, where=bits < 0)
+    step *= flat != 0
+    return (bits + step).view(values.dtype).reshape(values.shape)

@@ -83,3 +83,57 @@ def test_float32_is_judged_by_the_first_models_float64():
     other.stem_norm.eps = 1e-3
     (fault,) = compare(Net(), other, inputs=images(), dtype="float32").comparisons[0].faults
     assert fault.name == "eps of a norm"
+
+
+def block(strides):
+    """A block of ResNet-18 without its sum."""
+    torch.manual_seed(0)
+    first, second = strides
+    return nn.Sequential(
+        *(nn.Conv2d(3, 4, 3, first, 1), nn.BatchNorm2d(4), nn.ReLU()),
+        *(nn.Conv2d(4, 4, 3, second, 1), nn.BatchNorm2d(4), nn.ReLU()),
+    )
+
+
+@pytest.mark.parametrize("strides", [((2, 1), (1, 2)), ((1, 2), (2, 1))])
+def test_a_stride_on_the_wrong_convolution_is_named_at_both(strides):
+    faults = compare(*map(block, strides), inputs=images()).comparisons[0].faults
+    assert [(each.first.name, each.name) for each in faults] == [("0", "stride"), ("3", "stride")]
+    words = [each.diagnosis.what for each in faults]
+    (a, b), (c, d) = strides
+    assert words[0].startswith(f"stride is ({c}, {c}) instead of ({a}, {a})")
+    assert words[1].startswith(f"stride is ({d}, {d}) instead of ({b}, {b})")
+
+
+def test_a_convolution_larger_than_the_other_models_maps_is_not_run_on_them():
+    small = nn.Sequential(nn.Conv2d(3, 4, 3, 4), nn.Conv2d(4, 4, 1))
+    large = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 5))
+    names = {"0": "0", "1": "1"}
+    row = compare(small, large, inputs=images(), names=names).comparisons[0].rows[1]
+    assert row.chained is not None
+    assert row.alone is None
+    row = compare(large, small, inputs=images(), names=names).comparisons[0].rows[1]
+    assert row.alone is not None
+
+
+class Residual(nn.Module):
+    """A sum with the input, which goes through a layer that changes nothing."""
+
+    def __init__(self, shortcut):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.conv = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1)
+        self.shortcut = shortcut
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.shortcut(x) + self.conv(x)
+
+
+@pytest.mark.parametrize("layer", [nn.Identity, nn.Dropout])
+def test_a_sum_whose_input_goes_through_an_identity_is_no_fault(layer):
+    first, second = Residual(lambda x: x), Residual(layer())
+    for models in ((first, second), (second, first), (second, second)):
+        report = compare(*models, inputs=images())
+        assert report.passed
+        assert not report.comparisons[0].faults, str(report)

@@ -85,7 +85,7 @@ function steps(f::Function)
     haskey(ACTIVATIONS, f) && return [Step("activation", broadcasted(f); settings=setting("function" => ACTIVATIONS[f]))]
     f === NNlib.softmax && return [Step("softmax", f)]
     f === NNlib.logsoftmax && return [Step("log_softmax", f)]
-    f === Flux.flatten && return [Step("flatten", f)]
+    f in (Flux.flatten, Flux.MLUtils.flatten) && return [Step("flatten", f)]
     return [Step("other", f; settings=setting("function" => string(f)))]
 end
 

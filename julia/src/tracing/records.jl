@@ -28,10 +28,13 @@ end
 
 Tape() = Tape(LayerRecord[], Dict{String,Int}())
 
-"A layer that writes a record of each call."
-struct Recorder{L}
+"""
+A layer that writes a record of each call. Its type does not depend on the layer, so that what holds layers is compiled
+once for many of them.
+"""
+struct Recorder
     name::String
-    layer::L
+    layer::Any
     tape::Tape
 end
 

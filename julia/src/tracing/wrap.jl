@@ -49,10 +49,13 @@ framework_version(model) = string(pkgversion(Flux))
 "The record's layer, computed from other inputs."
 run_layer(record, inputs) = Array(Base.invokelatest(record.run, inputs...))
 
+const WithConstants = Union{Norm,Flux.LayerNorm}
+
 "The same model with weights of another type. Constants of norms get the value that their decimal digits say."
 function convert_weights(::Type{T}, model) where {T}
-    converted = T === Float64 ? Flux.f64(model) : Flux.f32(model)
-    return Flux.fmap(x -> with_decimal_eps(T, x), converted; exclude=x -> x isa Union{Norm,Flux.LayerNorm})
+    of_type = T === Float64 ? Flux.f64 : Flux.f32
+    converted(x) = x isa WithConstants ? with_decimal_eps(T, of_type(x)) : of_type(x)
+    return Flux.fmap(converted, model; exclude=x -> x isa WithConstants || Flux.Functors.isleaf(x))
 end
 
 function with_decimal_eps(::Type{T}, norm) where {T}
@@ -76,26 +79,28 @@ join_path(path, name::Integer) = "$path[$name]"
 wrap(layer::Leaf, path, tape) = Recorder(path, layer, tape)
 wrap(f::Function, path, tape) = Recorder(path, f, tape)
 wrap(x::Union{AbstractArray{<:Number},Number,Nothing,Symbol,AbstractString}, path, tape) = x
-wrap(x::Union{Tuple,AbstractVector}, path, tape) = map(i -> wrap(x[i], join_path(path, i), tape), _indices(x))
-wrap(x::NamedTuple, path, tape) = NamedTuple{keys(x)}(map(k -> wrap(x[k], join_path(path, k), tape), keys(x)))
+wrap(x::AbstractVector, path, tape) = map(i -> wrap(x[i], join_path(path, i), tape), eachindex(x))
+wrap(@nospecialize(x::Tuple), path, tape) = (wrap_all(x, path, tape)...,)
+wrap(@nospecialize(x::NamedTuple), path, tape) = NamedTuple{keys(x)}((wrap_all(x, path, tape)...,))
 
-function wrap(x, path, tape)
+function wrap(@nospecialize(x), path, tape)
     children, rebuild = Flux.Functors.functor(x)
-    any(holds_layers, children) || return isempty(children) && !is_callable(x) ? x : Recorder(path, x, tape)
-    wrapped = map(k -> wrap(children[k], join_path(path, k), tape), NamedTuple{keys(children)}(keys(children)))
-    return rebuild(wrapped)
+    holds_any(children) || return isempty(children) && !is_callable(x) ? x : Recorder(path, x, tape)
+    return rebuild(NamedTuple{keys(children)}((wrap_all(children, path, tape)...,)))
 end
 
-_indices(x::Tuple) = ntuple(identity, length(x))
-_indices(x) = eachindex(x)
+wrap_all(@nospecialize(x), path, tape) = Any[wrap(x[k], join_path(path, k), tape) for k in keys(x)]
 
 is_callable(x) = !isempty(methods(x))
 
 "Whether a value is a layer or has one inside."
 holds_layers(::Union{Leaf,Function}) = true
 holds_layers(::Union{AbstractArray{<:Number},Number,Nothing,Symbol,AbstractString}) = false
-holds_layers(x::Union{Tuple,NamedTuple,AbstractVector}) = any(holds_layers, x)
-function holds_layers(x)
+holds_layers(x::AbstractVector) = any(holds_layers, x)
+holds_layers(@nospecialize(x::Union{Tuple,NamedTuple})) = holds_any(x)
+function holds_layers(@nospecialize(x))
     children = Flux.Functors.functor(x)[1]
-    return any(holds_layers, children) || (is_callable(x) && !isempty(children))
+    return holds_any(children) || (is_callable(x) && !isempty(children))
 end
+
+holds_any(@nospecialize(x)) = any(Any[holds_layers(value) for value in values(x)])

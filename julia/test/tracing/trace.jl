@@ -15,6 +15,12 @@ end
 Flux.@layer FixedConv
 (layer::FixedConv)(x) = layer.weight * x
 
+struct Holder{T}
+    held::T
+end
+Flux.@layer Holder
+(holder::Holder)(x) = foldl((y, k) -> holder.held[k](y), keys(holder.held); init=x)
+
 rng = StableRNG(1)
 model = Chain(
     Conv((3, 2), 3 => 4, relu; pad=(1, 1, 0, 1), stride=(2, 1)),
@@ -73,6 +79,22 @@ end
 @testset "a layer that cannot be taken apart is recorded as a whole" begin
     records, _ = trace(Chain(FixedConv(ones(Float32, 2, 3)), relu), ones(Float32, 3, 2))
     @test [record.kind for record in records] == ["other", "activation"]
+end
+
+@testset "layers inside of tuples, vectors and named tuples are recorded" begin
+    dense() = Dense(3 => 3)
+    for (held, names) in (
+        (dense(), dense()) => ["held[1]", "held[2]"], [dense(), relu] => ["held[1]", "held[2]"],
+        (a=dense(), b=tanh) => ["held.a", "held.b"],
+    )
+        records, _ = trace(Holder(held), ones(Float32, 3, 2))
+        @test [record.name for record in records] == names
+    end
+end
+
+@testset "flatten of MLUtils is that of Flux" begin
+    records, _ = trace(Chain(Flux.MLUtils.flatten, Flux.flatten), ones(Float32, 2, 3, 4, 2))
+    @test [record.kind for record in records] == ["flatten", "flatten"]
 end
 
 @testset "a layer that is called twice has two records" begin

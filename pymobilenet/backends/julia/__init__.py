@@ -13,6 +13,8 @@ Environment variables, read when Julia starts. Where one is not set, the default
   sleeps. Default 1,000,000 (1 ms): with Julia's own default, threads fall asleep between layers.
 - ``PYTHON_JULIACALL_HANDLE_SIGNALS``: default ``yes``, because Julia with several threads uses
   SIGSEGV for its safepoints. Python's handler of Ctrl-C is restored after the start.
+- ``PYTHON_JULIACALL_OPTIMIZE``: Julia's optimization level, 0 to 3. Default 2; 1 for the command
+  ``pymobilenet diff``, which spends most of its time in Julia's compiler.
 - ``PYTHON_JULIACALL_EXE`` with ``PYTHON_JULIACALL_PROJECT``: a Julia executable and a project that
   contains MobileNets and PythonCall. No package is then resolved or downloaded.
 - ``PYMOBILENET_JULIA_BUNDLE``: the folder of an unpacked bundle (`bundle`), from which Julia and

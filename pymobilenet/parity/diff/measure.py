@@ -105,6 +105,22 @@ def fitted(inputs: Sequence[np.ndarray], layer: Layer) -> list[np.ndarray] | Non
     if len(inputs) != len(layer.inputs):
         return None
     pairs = list(zip(inputs, layer.inputs, strict=True))
-    if any(value.size != own.size for value, own in pairs):
+    if any(value.size != own.size and not _takes_maps(layer, value) for value, own in pairs):
         return None
-    return [value.reshape(own.shape).astype(own.dtype) for value, own in pairs]
+    return [
+        (value.reshape(own.shape) if value.size == own.size else value).astype(own.dtype)
+        for value, own in pairs
+    ]
+
+
+def _takes_maps(layer: Layer, maps: np.ndarray) -> bool:
+    """Return whether a layer is a convolution that takes maps of another size than its own."""
+    own = layer.inputs[0]
+    if layer.kind != "conv" or maps.ndim != own.ndim or maps.shape[:2] != own.shape[:2]:
+        return False
+    kernel = layer.params["weight"].shape[2:]
+    dilation = layer.settings["dilation"]
+    return all(
+        size >= (length - 1) * step + 1
+        for size, length, step in zip(maps.shape[2:], kernel, dilation, strict=True)
+    )

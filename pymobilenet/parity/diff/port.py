@@ -33,7 +33,7 @@ def port_weights(
         WeightsError: A layer with weights has no counterpart, or one of other shapes. No weight is
             replaced then.
     """
-    traces = [p.trace(inputs.astype(p.dtypes[-1]), p.dtypes[-1]) for p in (first, second)]
+    traces = [p.trace(inputs.astype(p.dtypes[0]), p.dtypes[0]) for p in (first, second)]
     if names is None:
         pairs = align(traces[0].layers, traces[1].layers)
     else:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pymobilenet.backends.trace import Layer, Trace
+from pymobilenet.backends.trace import TRANSPARENT, Layer, Trace
 from pymobilenet.parity.diff.pairing import Pair
 
 INPUT = "the model's input"
@@ -58,6 +58,8 @@ def _is_dense(layer: Layer) -> bool:
 def sources(trace: Trace, inputs: np.ndarray) -> dict[str, list[str]]:
     """Return where each input of each layer comes from: a layer's name, or `INPUT`.
 
+    Transparent layers are left out: a model may have an ``identity`` beside a block or not.
+
     Args:
         trace: Of one run.
         inputs: What the model got.
@@ -65,8 +67,9 @@ def sources(trace: Trace, inputs: np.ndarray) -> dict[str, list[str]]:
     producers = {_digest(inputs): INPUT}
     result = {}
     for layer in trace.layers:
-        result[layer.name] = [producers.get(_digest(value), "") for value in layer.inputs]
-        producers[_digest(layer.output)] = layer.name
+        own = [producers.get(_digest(value), "") for value in layer.inputs]
+        source = own[0] if layer.kind in TRANSPARENT and own else ""
+        result[layer.name], producers[_digest(layer.output)] = own, source or layer.name
     return result
 
 
