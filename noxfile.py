@@ -62,13 +62,18 @@ def peers(session):
 
 @nox.session
 def julia(session):
-    """Run the tests of MobileNets.jl, with Aqua and doctests, by Pkg.test."""
-    session.install(*CONSTRAINTS, "juliapkg")
+    """Run the tests of MobileNets.jl, with Aqua and doctests, by Pkg.test.
+
+    Modules of torch inside Flux are tested with the Python of this session.
+    """
+    session.install(*CONSTRAINTS, "juliapkg", "torch", "numpy")
     code = "import juliapkg; print(juliapkg.executable())"
     output = session.run("python", "-I", "-c", code, silent=True)
     executable = output.strip().splitlines()[-1]
     code = "using Pkg; Pkg.test()"
-    session.run(executable, "--project=julia", "--threads=2", "-e", code, external=True)
+    python = session.run("python", "-c", "import sys; print(sys.executable)", silent=True)
+    env = {"JULIA_PYTHONCALL_EXE": python.strip(), "JULIA_CONDAPKG_BACKEND": "Null"}
+    session.run(executable, "--project=julia", "--threads=2", "-e", code, external=True, env=env)
 
 
 @nox.session

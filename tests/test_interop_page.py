@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from code_blocks import blocks_of
-from test_stories import file_name
+from story_blocks import file_name
 
 from pymobilenet import backend
 from pymobilenet.data import open_cifar100, synthetic
