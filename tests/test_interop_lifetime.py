@@ -46,6 +46,31 @@ def test_ten_thousand_steps_do_not_grow(tmp_path):
     assert end - start < GROWTH_MB
 
 
+PEAK = """
+import resource
+import torch
+from pathlib import Path
+from pymobilenet.interop import JuliaModule
+
+Path("doubled.jl").write_text("build() = x -> 2 .* x")
+module = JuliaModule("doubled.jl:build")
+module(torch.ones(10))
+x = torch.ones(50_000_000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+y = module(x)
+assert y[-1] == 2
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+def test_a_call_takes_no_copy_of_its_input_or_output(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[-1]) < 1.2 * 50_000_000 * 4 / 2**20  # the output alone
+
+
 TIMED = """
 using MobileNets: MobileNets, Flux
 using MobileNets.Models: ChainRulesCore, Part
