@@ -7,7 +7,7 @@ const V2_KERAS = MobileNetConfig(;
     family=:v2, width_mult=0.1, rounding=:nearest, resolution=32, num_classes=7, stem_stride=1, padding=:keras,
     dropout=0.5,
 )
-const CASES = (TINY, TINY_BOTTLENECK, TINY_V2, V2_KERAS)
+const CASES = (TINY, V2_KERAS)
 
 "Name => gradient of each parameter of a part."
 named(part, gradient) = [
@@ -19,7 +19,7 @@ without_dropout!(parts...) = foreach(part -> part.masks = Dict{String,Array}(), 
 
 @testset "back(front(x)) is model(x), bit by bit: $(config.family), $kernels, $T" for config in CASES,
     (kernels, channels_last, T) in
-    ((:fast, false, Float64), (:fast, true, Float64), (:fast, true, Float32), (:reference, false, Float64))
+    ((:fast, false, Float64), (:fast, true, Float32), (:reference, false, Float64))
 
     model = MobileNet(config; dtype=T, kernels)
     x, _ = example(T; config, size=(33, 21))
