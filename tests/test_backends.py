@@ -119,7 +119,9 @@ def test_a_backend_implements_the_abstract_methods_and_overrides_no_check(name, 
     public = {member for member in vars(base) if not member.startswith("_")} - mandatory
     optional = {
         "threads",
+        "few_threads",
         "supports_dtype",
+        "split",
         "fitting",
         "product",
         "compute_options",

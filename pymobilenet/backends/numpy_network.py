@@ -91,6 +91,9 @@ class NumpyNetwork:
             train: Whether norms use the statistics of the batch.
             masks: As in `Model.loss_and_grads`.
             chosen: The layers; default all.
+
+        Returns:
+            The forward pass of each layer.
         """
         block = ""
         for layer in layers(self.config) if chosen is None else chosen:
@@ -141,6 +144,9 @@ class NumpyNetwork:
             passes: Of all layers, in training mode.
             labels: (N,) or (N, classes).
             masks: As in `Model.loss_and_grads`.
+
+        Returns:
+            The loss, and the gradients of the parameters by name.
         """
         grads: State = {}
         last = passes[-1].output
@@ -152,13 +158,16 @@ class NumpyNetwork:
     def scores_backward(
         self, maps: np.ndarray, masks: dict[str, np.ndarray], grad: np.ndarray, grads: State
     ) -> np.ndarray:
-        """Write the classifier's gradients into `grads`; return that of the last maps.
+        """Write the classifier's gradients into `grads`.
 
         Args:
             maps: (N, C, H, W), the output of the last layer.
             masks: As in `Model.loss_and_grads`.
             grad: (N, classes), the gradient of the logits.
             grads: Receives the gradients by name.
+
+        Returns:
+            The gradient of the last maps.
         """
         features = _apply_dropout(formulas.mean_pool(maps), masks)
         grad, grads["classifier.weight"], grads["classifier.bias"] = formulas.linear_backward(
@@ -169,12 +178,15 @@ class NumpyNetwork:
     def units_backward(
         self, passes: Sequence[ForwardPass], grad: np.ndarray, grads: State
     ) -> np.ndarray:
-        """Write the gradients of layers into `grads`; return that of the first one's input.
+        """Write the gradients of layers into `grads`.
 
         Args:
             passes: Of the layers, in order.
             grad: The gradient of the last one's output.
             grads: Receives the gradients by name.
+
+        Returns:
+            The gradient of the first one's input.
         """
         first = {unit.layer.block: unit for unit in reversed(passes)}
         residual_grads: dict[str, np.ndarray] = {}  # of a block's input, through the residual

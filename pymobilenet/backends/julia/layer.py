@@ -82,6 +82,9 @@ class JuliaLayer:
             layer: A Julia object of juliacall, or the text ``file.jl:function``. The file is run;
                 the function has no arguments and returns a layer, or a model.
 
+        Returns:
+            The layer, whose arrays are shared.
+
         Raises:
             ConfigError: There is no such file, or no function is named.
             JuliaError: The file or the function throws, or an array of the layer cannot be shared.

@@ -176,7 +176,7 @@ def _row(
     own_name = _own_name(a, own_layers[0])
     floor = floors[own_name]
     chained = _distance(b.output, exact.get(own_name, a.output))
-    values = fitted(a.inputs, b)
+    values = None if _is_padded_before(a, b) else fitted(a.inputs, b)
     if values is None or _is_folded(b, own_layers[1]) or not participants[1].runs_layers:
         return PairRow(a, b, chained, floor)
     if _is_folded(a, own_layers[0]):
@@ -195,6 +195,18 @@ def _row(
         words = f"{functions}; these inputs do not show the difference of the functions"
         fault = Fault(a, b, words=words, diagnosis=known("activation function", words))
     return PairRow(a, b, chained, floor, alone, alone_floor, fault)
+
+
+def _is_padded_before(a: Layer, b: Layer) -> bool:
+    """Return whether a layer before `b` adds the zeros that `a`, a convolution, adds itself."""
+    if a.kind != "conv" or b.kind != "conv":
+        return False
+    shape, own = a.inputs[0].shape, b.inputs[0].shape
+    padded = [
+        size + low + high
+        for size, (low, high) in zip(shape[2:], a.settings["padding"], strict=True)
+    ]
+    return own != shape and list(own[2:]) == padded
 
 
 def _is_same_function(a: Layer, b: Layer) -> bool:
