@@ -77,8 +77,8 @@ SECOND_SUM = KernelFault(
     "start in 0:PRODUCTS_PER_SUM:min(run_length - 1, PRODUCTS_PER_SUM - 1)",
 )
 SQUARE_MAPS = KernelFault(
-    "Training",
-    "training/train_step.jl",
-    "columns, rows = output_size(layer, columns), output_size(layer, rows)",
-    "columns = rows = output_size(layer, columns)",
+    "Models",
+    "models/statistics.jl",
+    "columns, rows = output_size(conv, columns), output_size(conv, rows)",
+    "columns = rows = output_size(conv, columns)",
 )
