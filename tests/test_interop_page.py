@@ -37,10 +37,12 @@ def test_the_page_runs_and_prints_what_it_shows(tmp_path, monkeypatch, capsys):
             printed = capsys.readouterr().out
         elif language == "text" and block.startswith("using "):
             main = backend("julia").main
-            main.include_string(main, block)
-            parameters = main.layer.parameters
-            assert np.isfinite(np.asarray(parameters[0])).all()
-            assert len(main.gradient.layers) == 3
+            space = main.seval("module InteropPage end")
+            code, update = block.rstrip().rsplit("\n", 1)
+            main.include_string(space, f"{code}\ncopied = map(copy, layer.parameters)")
+            main.include_string(space, update)
+            assert main.include_string(space, "layer.parameters[1] != copied[1]")
+            assert np.isfinite(np.asarray(space.gradient.layers[2].weight)).all()
         elif language == "text":
             assert block == printed
     assert len(names["losses"]) == 5
