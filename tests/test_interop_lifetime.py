@@ -124,6 +124,7 @@ def test_the_border_costs_at_most_a_millisecond_each_way(side):
         y.backward(gradient)
         end = time.perf_counter()
         module.zero_grad()
+        x.grad = None
         own = [float(each) for each in main.seconds()]
         forward.append(middle - begin - own[0])
         backward.append(end - again - own[1])
