@@ -95,10 +95,9 @@ function restore_arrays!(shared::SharedLayer)
     end
 end
 
-held(holder, key::Symbol) = getfield(holder, key)
-held(holder::Union{AbstractArray,AbstractDict}, key) = holder[key]
-hold!(holder, key::Symbol, array) = setfield!(holder, key, array)
-hold!(holder::Union{AbstractArray,AbstractDict}, key, array) = (holder[key] = array)
+is_indexed(holder) = holder isa Union{AbstractArray,AbstractDict}
+held(holder, key) = is_indexed(holder) ? holder[key] : getfield(holder, key)
+hold!(holder, key, array) = is_indexed(holder) ? (holder[key] = array) : setfield!(holder, key, array)
 
 "A copy of a shared layer, which shares nothing with it."
 copied(shared::SharedLayer) = SharedLayer(deepcopy(shared.layer))

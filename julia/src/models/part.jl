@@ -20,6 +20,8 @@ mutable struct Part{T}
     const is_channels_last::Bool
     masks::Union{Nothing,Dict{String,Array}}
     active::Union{Nothing,Bool}
+
+    Part{T}(fields...) where {T} = new{T}(fields...)
 end
 Flux.Functors.@functor Part (stem, blocks, head, classifier)
 
