@@ -54,6 +54,7 @@ class OtherKernels(Wrapper):
     """
 
     def change(self, kernels):
+        """Return other kernels; each fault has its own change."""
         raise NotImplementedError
 
     def changed(self, tensors):
@@ -95,6 +96,7 @@ class OtherVariance(Wrapper):
     """Running variances updated by the biased variance times another factor than m/(m-1)."""
 
     def factor(self, images, rows, columns):
+        """Return the factor for maps of this size; each fault has its own."""
         raise NotImplementedError
 
     def _step(self, images, labels, rate, masks):
