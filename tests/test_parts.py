@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from pymobilenet import MobileNetConfig, TrainConfig, backend
 from pymobilenet.backends.part import block_count
-from pymobilenet.errors import ConfigError
+from pymobilenet.errors import ConfigError, DataError, JuliaError
 from pymobilenet.interop import hybrid
 from pymobilenet.parity.observe import join_linear_norms
 from pymobilenet.parity.scenario import start_state
@@ -133,6 +133,17 @@ def test_activations_of_the_parts_are_the_models(name, config):
 def test_a_cut_must_be_a_number_of_blocks(cut):
     with pytest.raises(ConfigError, match=r"0 to 13\. Received: "):
         model("numpy", CONFIGS["v1"]).split(cut)
+
+
+@by_backend
+def test_a_gradient_or_a_mask_of_another_shape_is_an_error(name):
+    front, _ = model(name, CONFIGS["v1"]).split(2)
+    maps, pullback = front.pullback(images(), train=True)
+    with pytest.raises((DataError, JuliaError, RuntimeError)):
+        pullback(np.ones((4, 1, 1, 1)))
+    with pytest.raises((JuliaError, RuntimeError, ValueError, IndexError)):
+        front(images(), masks={"blocks.0.depthwise.act": np.ones((4, 3, 2, 2), np.uint8)})
+    assert np.array_equal(front.pullback(images(), train=True)[0], maps)
 
 
 PAIRS = (

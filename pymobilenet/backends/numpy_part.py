@@ -9,6 +9,7 @@ import numpy as np
 from pymobilenet.architecture import Layer
 from pymobilenet.backends.numpy_network import NumpyNetwork
 from pymobilenet.backends.part import Part, Pullback
+from pymobilenet.errors import DataError
 from pymobilenet.weights import State
 
 
@@ -44,6 +45,11 @@ class NumpyPart(Part):
         output = self._network.scores(last, chosen) if self._has_classifier else last
 
         def pull_back(gradient: np.ndarray) -> tuple[np.ndarray, State]:
+            if gradient.shape != output.shape:
+                raise DataError(
+                    f"the gradient of a part's output must have its shape {output.shape}. "
+                    f"Received: {gradient.shape}"
+                )
             grads: State = {}
             if self._has_classifier:
                 gradient = self._network.scores_backward(last, chosen, gradient, grads)

@@ -88,9 +88,12 @@ function check_trainable(model::MobileNet, x)
 end
 
 "`masks` as a `Dict` of arrays, or `nothing`. Throws a `DataError` for names, sizes, types or values that do not fit."
-function checked_masks(model::MobileNet{T}, masks, x) where {T}
+checked_masks(model::MobileNet, masks, x) =
+    checked_masks(eltype(model), masks, isnothing(masks) ? nothing : mask_sizes(model.config, x), model.config)
+
+"The same for given sizes, name => size, and dropout factors of type `T`."
+function checked_masks(::Type{T}, masks, sizes, config::MobileNetConfig) where {T}
     isnothing(masks) && return nothing
-    sizes = mask_sizes(model.config, x)
     checked = Dict{String,Array}()
     for (name, mask) in masks
         type = name == DROPOUT ? T : UInt8
@@ -100,7 +103,7 @@ function checked_masks(model::MobileNet{T}, masks, x) where {T}
                 "masks[$(repr(name))] must be $type $shape. Received: $(array_summary(mask))"
             ))
         end
-        check_mask_values(name, mask, model.config.activation == "relu6" ? 2 : 1)
+        check_mask_values(name, mask, config.activation == "relu6" ? 2 : 1)
         checked[name] = convert(Array{type,ndims(mask)}, mask)
     end
     return checked

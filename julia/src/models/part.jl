@@ -92,7 +92,7 @@ in training.
 """
 function part_pass(part::Part{T}, x; train, options...) where {T}
     check_part_input(part, x, train)
-    masks = part.masks
+    masks = checked_masks(T, part.masks, part_mask_sizes(part, x), part.config)
     if isnothing(masks)
         masks = Dict{String,Array}()
         rate = part.config.dropout
@@ -132,6 +132,18 @@ function check_part_input(part::Part{T}, x, train) where {T}
     end
 end
 
+"Name => size of all masks of a part for an input."
+function part_mask_sizes(part, x)
+    columns, rows, _, images = input_size(part, x)
+    sizes = Dict{String,Tuple{Vararg{Int}}}()
+    for group in part_groups(part), (; name, conv, clip_value) in group
+        columns, rows = output_size(conv, columns), output_size(conv, rows)
+        isnothing(clip_value) || (sizes["$name.act"] = (columns, rows, size(conv.weight, 4), images))
+    end
+    isnothing(part.classifier) || (sizes[DROPOUT] = (size(part.classifier.weight, 1), images))
+    return sizes
+end
+
 kernels_of(part::Part, workspace) = part.kernels == :fast ? FastKernels(workspace) : ReferenceKernels()
 
 "What a part returns for a checked input; in training the running statistics are updated."
@@ -157,7 +169,14 @@ function ChainRulesCore.rrule(part::Part, x)
     tape = Any[]
     pass = part_pass(part, x; train=something(part.active, true), tape)
     y = run_part(part, x, pass)
-    return y, gradient -> part_gradients(part, tape, unthunk(gradient))
+    function part_pullback(gradient)
+        gradient = unthunk(gradient)
+        size(gradient) == size(y) || throw(DataError(
+            "the gradient of a part's output must have its size $(size(y)). Received: $(array_summary(gradient))"
+        ))
+        return part_gradients(part, tape, gradient)
+    end
+    return y, part_pullback
 end
 
 "The gradients of a part and of its input, for that of its output. The tape is not changed."
@@ -199,6 +218,7 @@ end
 "Call `hook(name, array)` with every activation of a part; what the part returns. Its running statistics do not change."
 function part_activations(part, x; train, masks, hook)
     check_part_input(part, x, train)
+    masks = checked_masks(eltype(part), masks, part_mask_sizes(part, x), part.config)
     names = Set(activation_names(part.config))
     pass = new_pass(
         part, AllocatingWorkspace(); train, masks, hook=(name, array) -> name in names && hook(name, array)

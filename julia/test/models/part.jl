@@ -126,6 +126,13 @@ end
     @test occursin("3 channels at axis 3", message(() -> front(x[:, :, 1:2, :]), DataError))
     @test occursin("of Float32", message(() -> front(Float64.(x)), DataError))
     @test occursin("not empty", message(() -> back(front(x)[:, :, :, 1:0]), DataError))
+    back.masks = Dict{String,Array}("blocks.1.depthwise.act" => ones(UInt8, 2, 2, 2, 2))
+    @test occursin("must be UInt8", message(() -> back(front(x)), DataError))
+    back.masks = Dict{String,Array}("stem.act" => ones(UInt8, 2, 2, 2, 2))
+    @test occursin("no such activation", message(() -> back(front(x)), DataError))
+    back.masks = nothing
+    _, pullback = Flux.pullback(front, x)
+    @test occursin("must have its size", message(() -> pullback(ones(Float32, 1, 1, 1, 1)), DataError))
     Flux.trainmode!(back)
     @test occursin("two values per channel", message(() -> back(ones(Float32, 1, 1, size(front(x), 3), 1)), DataError))
 end
