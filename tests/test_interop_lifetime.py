@@ -99,15 +99,23 @@ wrapped(part) = Timed(part)
 """
 
 
+@pytest.fixture(scope="module")
+def main():
+    """Julia's module Main, in which `TIMED` is defined."""
+    from pymobilenet import backend
+
+    main = backend("julia").main
+    main.include_string(main, TIMED)
+    return main
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("side", [0, 1])
-def test_the_border_costs_at_most_a_millisecond_each_way(side):
+def test_the_border_costs_at_most_a_millisecond_each_way(side, main):
     """A step of a Julia part inside torch, less the time of the part itself, measured in Julia."""
     from pymobilenet import MobileNetConfig, backend
     from pymobilenet.interop import JuliaModule
 
-    main = backend("julia").main
-    main.include_string(main, TIMED)
     config = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=100, stem_stride=1)
     model = backend("julia").build(config, seed=0)
     part = model.split(6)[side]

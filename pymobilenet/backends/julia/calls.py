@@ -58,7 +58,7 @@ class CCall(ctypes.Structure):
 class Handle:
     """A Julia object, which is dropped when Python drops the handle."""
 
-    __slots__ = ("__weakref__", "_dropped", "number")
+    __slots__ = ("_dropped", "number")
 
     def __init__(self, number: int, dropped: deque[int]) -> None:
         self.number, self._dropped = number, dropped
