@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from pymobilenet import MobileNetConfig, backend
+from pymobilenet.backends.julia.layer import JuliaLayer, LayerPullback
+from pymobilenet.interop import JuliaModule, hybrid
+
 pytestmark = pytest.mark.julia
 
 SCRIPT = Path(__file__).with_name("interop_lifetime.py")
@@ -71,28 +75,59 @@ def test_a_call_takes_no_copy_of_its_input_or_output(tmp_path):
     assert float(done.stdout.split()[-1]) < 1.2 * 50_000_000 * 4 / 2**20  # the output alone
 
 
+@pytest.mark.parametrize("order", [("torch", "julia"), ("julia", "torch")])
+def test_maps_and_their_gradients_cross_without_a_copy_in_channels_last(order, monkeypatch):
+    """The addresses that Julia is given, and gives, are those of torch's tensors."""
+    in_julia, in_torch = [], []
+    call, pull_back = JuliaLayer.call, LayerPullback.__call__
+
+    def noted_call(layer, inputs, *rest):
+        outputs, pullback = call(layer, inputs, *rest)
+        in_julia.append((inputs if order[0] == "torch" else outputs)[0].ctypes.data)
+        return outputs, pullback
+
+    def noted_pullback(pullback, gradients):
+        of_inputs, of_parameters = pull_back(pullback, gradients)
+        in_julia.append((of_inputs if order[0] == "torch" else gradients)[0].ctypes.data)
+        return of_inputs, of_parameters
+
+    def note(maps):
+        in_torch.append(maps.data_ptr())
+        maps.register_hook(lambda gradient: in_torch.append(gradient.data_ptr()))
+
+    monkeypatch.setattr(JuliaLayer, "call", noted_call)
+    monkeypatch.setattr(LayerPullback, "__call__", noted_pullback)
+    config = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=10)
+    models = [backend(name).build(config, seed=0) for name in order]
+    net = hybrid(*models, cut=2).to(memory_format=torch.channels_last).train()
+    module = net._modules_of_parts[order.index("torch")]
+    if order[0] == "torch":
+        module.register_forward_hook(lambda _module, _inputs, maps: note(maps))
+    else:
+        module.register_forward_pre_hook(lambda _module, inputs: note(inputs[0]))
+    net(torch.randn(4, 3, 32, 32)).square().sum().backward()
+    assert len(in_torch) == 2
+    assert in_torch == in_julia
+
+
 TIMED = """
-using MobileNets: MobileNets, Flux
-using MobileNets.Models: ChainRulesCore, Part
+using MobileNets: Flux, Interop, Models
 
 struct Timed
-    part::Part{Float32}
+    part::Models.Part{Float32}
 end
 Flux.@layer Timed
 const SECONDS = Dict("forward" => 0.0, "backward" => 0.0)
-(timed::Timed)(x) = timed.part(x)
 
-function ChainRulesCore.rrule(timed::Timed, x)
+function Interop.layer_pullback((; part)::Timed, shared, inputs, _)
     SECONDS["forward"] = @elapsed begin
-        y, pullback = ChainRulesCore.rrule(timed.part, x)
+        y, pullback = Models.part_pullback(part, only(inputs); train=part.active)
     end
-    function timed_pullback(dy)
-        SECONDS["backward"] = @elapsed begin
-            part, dx = pullback(dy)
-        end
-        return ChainRulesCore.Tangent{Timed}(; part), dx
+    function timed_pullback(gradient)
+        SECONDS["backward"] = @elapsed gradients = pullback(gradient)
+        return gradients
     end
-    return y, timed_pullback
+    return Interop.of_arrays(shared, Models.part_parameters(part), y, timed_pullback)
 end
 seconds() = (SECONDS["forward"], SECONDS["backward"])
 wrapped(part) = Timed(part)
@@ -102,8 +137,6 @@ wrapped(part) = Timed(part)
 @pytest.fixture(scope="module")
 def main():
     """Julia's module Main, in which `TIMED` is defined."""
-    from pymobilenet import backend
-
     main = backend("julia").main
     main.include_string(main, TIMED)
     return main
@@ -113,9 +146,6 @@ def main():
 @pytest.mark.parametrize("side", [0, 1])
 def test_the_border_costs_at_most_a_millisecond_each_way(side, main):
     """A step of a Julia part inside torch, less the time of the part itself, measured in Julia."""
-    from pymobilenet import MobileNetConfig, backend
-    from pymobilenet.interop import JuliaModule
-
     config = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=100, stem_stride=1)
     model = backend("julia").build(config, seed=0)
     part = model.split(6)[side]

@@ -34,14 +34,17 @@ function c_call_layer(call, (shared,), inputs)
     return CResult(; arrays=named, value=float(value))
 end
 
-"The names of the results are `input.` and a number from 0, and `parameter.` and a name."
+"""
+The results have no names: the gradients of the inputs, then of the parameters. The message has a letter for each of
+them: g if there is a gradient, otherwise -.
+"""
 function c_pull_back(_, (pullback,), inputs)
     of_inputs, of_parameters = Base.invokelatest(pullback, [input_array(input) for input in inputs])
-    arrays = Pair{String,Array}[
-        "input.$(k - 1)" => gradient for (k, gradient) in enumerate(of_inputs) if !isnothing(gradient)
-    ]
-    append!(arrays, ["parameter.$name" => gradient for (name, gradient) in of_parameters])
-    return CResult(; arrays)
+    gradients = Any[of_inputs; of_parameters]
+    return CResult(;
+        arrays=Pair{String,Array}["" => gradient for gradient in gradients if !isnothing(gradient)],
+        message=join(isnothing(gradient) ? '-' : 'g' for gradient in gradients),
+    )
 end
 
 "The front or the back of a model, as the text says; the number is that of the blocks in the front."

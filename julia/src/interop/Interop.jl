@@ -8,7 +8,7 @@ using Flux: Flux, Functors, Zygote
 using Optimisers: Optimisers
 
 using ..Configs: ConfigError
-using ..Models: Part
+using ..Models: Models, Part
 using ..Tracing: convert_weights
 
 include("arrays.jl")

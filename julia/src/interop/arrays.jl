@@ -22,12 +22,14 @@ end
 """
     SharedLayer(layer)
 
-A layer of Flux, or a model of such layers, and its arrays. Throws a `ConfigError` for arrays that another framework
+A layer of Flux, or a model of such layers, its arrays, those of them that are trained, and the addresses of all. Throws a `ConfigError` for arrays that another framework
 cannot share: only dense arrays of `Float32` or `Float64` with up to $MAX_AXES axes can be.
 """
 struct SharedLayer
     layer::Any
     arrays::Vector{LayerArray}
+    parameters::Vector{LayerArray}
+    addresses::Set{UInt}
 end
 
 function SharedLayer(layer)
@@ -42,8 +44,11 @@ function SharedLayer(layer)
         push!(known.paths, path)
         found[array] = LayerArray(known.name, array, known.is_parameter || is_trained, known.paths, known.holders)
     end
-    return SharedLayer(layer, [found[array] for array in order])
+    arrays = [found[array] for array in order]
+    return SharedLayer(layer, arrays, filter(each -> each.is_parameter, arrays), Set{UInt}(address(each.array) for each in arrays))
 end
+
+address(array) = UInt(pointer(array))
 
 Base.show(io::IO, shared::SharedLayer) = print(io, "SharedLayer(", shared.layer, ")")
 

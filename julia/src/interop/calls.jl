@@ -3,12 +3,10 @@
 "Of what a call wants gradients: a sum of these."
 const OF_INPUTS, OF_PARAMETERS = 1, 2
 
-"What the pullback of a call needs."
+"What the pullback of a call needs. `back` is that of `layer_pullback`."
 struct LayerPullback
     shared::SharedLayer
-    context::Zygote.Context
     back::Any
-    wanted::Int
     inputs::Tuple
     outputs::Vector{Array}
     returns_number::Bool
@@ -27,23 +25,56 @@ function call_layer(shared::SharedLayer, inputs::Tuple; train, wanted=0, masks=n
     restore_arrays!(shared)
     Flux.testmode!(layer, !train)
     layer isa Part && (layer.masks = masks)
-    context = Zygote.Context()
-    output, back = with_pullback(context, layer, inputs, wanted)
+    output, back = wanted == 0 ? (layer(inputs...), nothing) : layer_pullback(layer, shared, inputs, wanted)
     restore_arrays!(shared)
-    taken = addresses(shared)
-    foreach(input -> push!(taken, address(input)), inputs)
+    taken = Set{UInt}(address(input) for input in inputs)
     values = output isa Tuple ? output : (output,)
-    outputs = Array[unshared(taken, dense(value)) for value in values]
+    outputs = Array[unshared(shared, taken, dense(value)) for value in values]
     wanted == 0 && return outputs, nothing
-    returns = (output isa Number, output isa Tuple)
-    return outputs, LayerPullback(shared, context, back, wanted, inputs, outputs, returns...)
+    return outputs, LayerPullback(shared, back, inputs, outputs, output isa Number, output isa Tuple)
 end
 
-function with_pullback(context, layer, inputs, wanted)
-    wanted == 0 && return layer(inputs...), nothing
+"""
+    layer_pullback(layer, shared, inputs, wanted) -> output, back
+
+What a layer returns, and a function that maps the gradient of that to vectors of those of the inputs and of the
+parameters, `nothing` where there is none.
+"""
+function layer_pullback(layer, shared, inputs, wanted)
+    context = Zygote.Context()
+    output, pullback = zygote_pullback(context, layer, inputs, wanted)
+    function back(seed)
+        context.cache = nothing # in which Zygote adds up the gradients of mutable layers, over all calls
+        results = collect(Any, pullback(seed))
+        layer_gradient = wanted & OF_PARAMETERS == 0 ? nothing : popfirst!(results)
+        of_parameters = map(shared.parameters) do (; array, paths)
+            found = filter(!isnothing, Any[gradient_at(layer_gradient, path) for path in paths])
+            return isempty(found) ? nothing : reduce(+, Any[like(gradient, array) for gradient in found])
+        end
+        return wanted & OF_INPUTS == 0 ? Any[nothing for _ in inputs] : results, of_parameters
+    end
+    return output, back
+end
+
+function zygote_pullback(context, layer, inputs, wanted)
     wanted == OF_INPUTS && return Zygote.pullback((arrays...) -> layer(arrays...), context, inputs...)
     wanted == OF_PARAMETERS && return Zygote.pullback(each -> each(inputs...), context, layer)
     return Zygote.pullback((each, arrays...) -> each(arrays...), context, layer, inputs...)
+end
+
+# Without Zygote, which takes a millisecond to put the gradients of a part into its structure.
+layer_pullback(part::Part, shared, inputs, _) =
+    of_arrays(shared, Models.part_parameters(part), Models.part_pullback(part, only(inputs); train=part.active)...)
+
+"What `layer_pullback` returns, of a pullback to the gradients of some parameters, in their order, and of one input."
+function of_arrays(shared, parameters, output, pullback)
+    places = IdDict{Array,Int}(array => place for (place, array) in enumerate(parameters))
+    order = [places[array] for (; array) in shared.parameters]
+    function back(seed)
+        gradients, of_input = pullback(seed)
+        return Any[of_input], gradients[order]
+    end
+    return output, back
 end
 
 "An output as an array of a type that other frameworks have."
@@ -58,13 +89,10 @@ dense(value::Array) = throw(ConfigError(
     "a shared layer must return arrays of Float32, Float64, Int64 or UInt8. Received: $(typeof(value))"
 ))
 
-address(array) = UInt(pointer(array))
-addresses(shared::SharedLayer) = Set{UInt}(address(each.array) for each in shared.arrays)
-
-"An array, or a copy where its memory is taken; its address is taken then."
-function unshared(taken, array)
+"An array, or a copy where its memory is the layer's or is taken; its address is taken then."
+function unshared(shared, taken, array)
     isempty(array) && return array
-    address(array) in taken && (array = copy(array))
+    (address(array) in taken || address(array) in shared.addresses) && (array = copy(array))
     push!(taken, address(array))
     return array
 end
@@ -72,31 +100,20 @@ end
 """
     pullback(gradients) -> input_gradients, parameter_gradients
 
-The gradients of the inputs, `nothing` where there is none, and name => gradient of the parameters, for those of the
+The gradients of the inputs and of the parameters, `nothing` where there is none, for those of the
 outputs. They share no memory with each other or with anything else.
 """
 function (pullback::LayerPullback)(gradients)
-    (; shared, wanted, inputs, outputs) = pullback
-    taken = addresses(shared)
-    foreach(array -> push!(taken, address(array)), (inputs..., outputs..., gradients...))
+    (; shared, inputs, outputs) = pullback
+    taken = Set{UInt}(address(array) for array in (inputs..., outputs..., gradients...))
     seed = pullback.returns_tuple ? Tuple(gradients) : pullback.returns_number ? only(only(gradients)) : only(gradients)
-    pullback.context.cache = nothing # in which Zygote adds up the gradients of mutable layers, over all calls
-    results = collect(Any, pullback.back(seed))
-    layer_gradient = wanted & OF_PARAMETERS == 0 ? nothing : popfirst!(results)
-    input_gradients = Any[nothing for _ in inputs]
-    if wanted & OF_INPUTS != 0
-        input_gradients = map(results, inputs) do gradient, input
-            gradient === nothing || !(input isa Array{<:SHARED_TYPES}) ? nothing :
-                unshared(taken, like(gradient, input))
-        end
+    of_inputs, of_parameters = pullback.back(seed)
+    input_gradients = map(of_inputs, inputs) do gradient, input
+        gradient === nothing || !(input isa Array{<:SHARED_TYPES}) ? nothing :
+            unshared(shared, taken, like(gradient, input))
     end
-    parameter_gradients = Pair{String,Array}[]
-    for (; name, array, is_parameter, paths) in shared.arrays
-        is_parameter || continue
-        found = filter(!isnothing, Any[gradient_at(layer_gradient, path) for path in paths])
-        isempty(found) && continue
-        total = reduce(+, Any[like(gradient, array) for gradient in found])
-        push!(parameter_gradients, name => unshared(taken, total))
+    parameter_gradients = map(of_parameters, shared.parameters) do gradient, (; array)
+        gradient === nothing ? nothing : unshared(shared, taken, like(gradient, array))
     end
     return input_gradients, parameter_gradients
 end

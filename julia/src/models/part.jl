@@ -166,20 +166,42 @@ function part_output(part::Part, x, pass)
 end
 
 function ChainRulesCore.rrule(part::Part, x)
+    y, back = part_pullback(part, x; train=something(part.active, true))
+    function tangents(gradient)
+        gradients, gradient_of_x = back(unthunk(gradient))
+        return part_tangent(part, gradients), gradient_of_x
+    end
+    return y, tangents
+end
+
+"""
+What a part returns, and a function that maps the gradient of that to the gradients of `part_parameters`, in their
+order, and to that of `x`.
+"""
+function part_pullback(part::Part, x; train)
     tape = Any[]
-    pass = part_pass(part, x; train=something(part.active, true), tape)
+    pass = part_pass(part, x; train, tape)
     y = run_part(part, x, pass)
-    function part_pullback(gradient)
-        gradient = unthunk(gradient)
+    function back(gradient)
         size(gradient) == size(y) || throw(DataError(
             "the gradient of a part's output must have its size $(size(y)). Received: $(array_summary(gradient))"
         ))
         return part_gradients(part, tape, gradient)
     end
-    return y, part_pullback
+    return y, back
 end
 
-"The gradients of a part and of its input, for that of its output. The tape is not changed."
+"The parameters of a part, in the order of the net."
+function part_parameters(part::Part)
+    parameters = Array[]
+    for group in part_groups(part), (; conv, norm) in group
+        push!(parameters, conv.weight, norm.weight, norm.bias)
+    end
+    isnothing(part.classifier) || push!(parameters, part.classifier.weight, part.classifier.bias)
+    return parameters
+end
+
+"The gradients of `part_parameters` and of the input, for that of the output. The tape is not changed."
 function part_gradients(part::Part{T}, tape, gradient) where {T}
     left = length(tape)
     function back(gradient)
@@ -196,14 +218,15 @@ function part_gradients(part::Part{T}, tape, gradient) where {T}
     end
     gradient = unthunk(unit_gradients!(gradients, part_groups(part), back, gradient, AllocatingWorkspace()))
     enters_channels_last(part) || ((_, gradient) = back(gradient))
-    return part_tangent(part, gradients), gradient
+    return reverse!(gradients), gradient
 end
 
-"The gradients, which are in reverse and are taken from the end, in the structure of the part."
+"The gradients of `part_parameters` in the structure of the part."
 function part_tangent(part::Part, gradients)
+    left = Iterators.Stateful(gradients)
     unit_tangent(::Nothing) = ZeroTangent()
     function unit_tangent(unit)
-        weight, scale, bias = (pop!(gradients) for _ in 1:3)
+        weight, scale, bias = popfirst!(left), popfirst!(left), popfirst!(left)
         conv = Tangent{typeof(unit.conv)}(; weight)
         return Tangent{typeof(unit)}(; conv, norm=Tangent{typeof(unit.norm)}(; weight=scale, bias))
     end
@@ -211,7 +234,7 @@ function part_tangent(part::Part, gradients)
     blocks = Any[Tangent{typeof(block)}(; map(unit_tangent, block)...) for block in part.blocks]
     head = unit_tangent(part.head)
     classifier = isnothing(part.classifier) ? ZeroTangent() :
-        Tangent{typeof(part.classifier)}(; weight=pop!(gradients), bias=pop!(gradients))
+        Tangent{typeof(part.classifier)}(; weight=popfirst!(left), bias=popfirst!(left))
     return Tangent{typeof(part)}(; stem, blocks, head, classifier)
 end
 

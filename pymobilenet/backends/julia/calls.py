@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import struct
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -21,7 +22,13 @@ from pymobilenet.errors import JuliaError
 DTYPES = tuple(map(np.dtype, ("float32", "float64", "int64", "uint8")))
 """``C_TYPES`` of c_calls.jl."""
 
+TYPE_NUMBERS = {dtype: number for number, dtype in enumerate(DTYPES)}
+TYPE_TEXTS = [dtype.str for dtype in DTYPES]
+
 MAX_AXES = 8
+
+TENSOR = struct.Struct(f"@PPqq{MAX_AXES}q")
+"""A `CTensor`, of which many are read faster by this than by their fields."""
 
 
 class CTensor(ctypes.Structure):
@@ -72,13 +79,15 @@ class JuliaMemory:
 
     __slots__ = ("__array_interface__", "_handle")
 
-    def __init__(self, tensor: CTensor, handle: Handle | None) -> None:
+    def __init__(
+        self, data: int, type_number: int, sizes: list[int], handle: Handle | None
+    ) -> None:
         self._handle = handle
         self.__array_interface__ = {
             "version": 3,
-            "data": (tensor.data, False),
-            "shape": tuple(tensor.sizes[: tensor.axes])[::-1],
-            "typestr": DTYPES[tensor.type].str,
+            "data": (data, False),
+            "shape": tuple(sizes[::-1]),
+            "typestr": TYPE_TEXTS[type_number],
         }
 
 
@@ -95,15 +104,24 @@ class Result:
         self.value: float = call.value
         self.handle = Handle(call.result, dropped) if call.result else None
         self.message = (call.message or b"").decode(errors="replace")
-        self._outputs = [call.outputs[k] for k in range(call.output_count)]
+        size = call.output_count * TENSOR.size
+        self._outputs = list(
+            TENSOR.iter_unpack(ctypes.string_at(call.outputs, size) if size else b"")
+        )
+
+    @cached_property
+    def views(self) -> list[np.ndarray]:
+        """Views of the Julia arrays, in C order over the same memory."""
+        return [
+            np.asarray(JuliaMemory(data, type_number, sizes[:axes], self.handle))
+            for _, data, type_number, axes, *sizes in self._outputs
+        ]
 
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:
-        """Name -> view of the Julia array, in C order over the same memory."""
-        return {
-            tensor.name.decode(): np.asarray(JuliaMemory(tensor, self.handle))
-            for tensor in self._outputs
-        }
+        """Name -> view of each array."""
+        names = (ctypes.string_at(name).decode() for name, *_ in self._outputs)
+        return dict(zip(names, self.views, strict=True))
 
 
 class LazyArrays(Mapping[str, np.ndarray]):
@@ -207,6 +225,6 @@ class Calls:
 
 
 def _describe(tensor: CTensor, array: np.ndarray) -> None:
-    tensor.data, tensor.type = array.ctypes.data, DTYPES.index(array.dtype)
+    tensor.data, tensor.type = array.ctypes.data, TYPE_NUMBERS[array.dtype]
     tensor.axes = array.ndim
     tensor.sizes[: array.ndim] = array.shape[::-1]

@@ -30,30 +30,24 @@ class LayerPullback:
 
     def __call__(
         self, gradients: Sequence[np.ndarray]
-    ) -> tuple[list[np.ndarray | None], dict[str, np.ndarray]]:
+    ) -> tuple[list[np.ndarray | None], list[np.ndarray | None]]:
         """Return the gradients of inputs and parameters.
 
         Args:
             gradients: Of the outputs, C-contiguous.
 
         Returns:
-            The gradient of each input, None where the outputs do not depend on it or it was not
-            wanted; and the gradients of the parameters by name, without those that the outputs do
-            not depend on. They are views of memory that nothing else uses.
+            The gradient of each input and of each parameter; None where the outputs do not depend
+            on it or it was not wanted. They are views of memory that nothing else uses.
 
         Raises:
             JuliaError: The pullback throws.
         """
         with self._lock:
-            arrays = self._calls("pull_back", [self._handle], inputs=gradients).arrays
-        return (
-            [arrays.get(f"input.{number}") for number in range(len(self._inputs))],
-            {
-                name.removeprefix("parameter."): array
-                for name, array in arrays.items()
-                if name.startswith("parameter.")
-            },
-        )
+            result = self._calls("pull_back", [self._handle], inputs=gradients)
+        views = iter(result.views)
+        found = [next(views) if letter == "g" else None for letter in result.message]
+        return found[: len(self._inputs)], found[len(self._inputs) :]
 
 
 class JuliaLayer:
@@ -62,6 +56,8 @@ class JuliaLayer:
     Attributes:
         arrays (dict): Name -> NumPy view of each array of the layer, with its axes reversed. The
             name is the path in the layer, such as ``layers.1.weight``, in Julia's counting.
+        addresses (dict): Name -> address of each array.
+        dtype (np.dtype): Of the arrays; that of the first if they differ, None without arrays.
         parameters (tuple of str): The names of those that are trained; the others are buffers.
         spec (str): ``file.jl:function``, or empty.
     """
@@ -71,6 +67,8 @@ class JuliaLayer:
         self._calls, self._handle, self.spec = calls, shared.handle, spec
         self._lock = threading.RLock()
         self.arrays = dict(shared.arrays)
+        self.dtype = next((array.dtype for array in self.arrays.values()), None)
+        self.addresses = {name: array.ctypes.data for name, array in self.arrays.items()}
         kinds = dict(zip(self.arrays, shared.message, strict=True))
         self.parameters = tuple(name for name, kind in kinds.items() if kind == "p")
 
@@ -114,11 +112,6 @@ class JuliaLayer:
         return cls(calls, calls("share_layer", [calls.handle(number)]), spec)
 
     @property
-    def dtype(self) -> np.dtype | None:
-        """The dtype of the arrays; that of the first if they differ, None without arrays."""
-        return next((array.dtype for array in self.arrays.values()), None)
-
-    @property
     def object(self) -> Any:
         """The Julia object, through juliacall."""
         return _running_backend().object(self._handle).layer
@@ -156,7 +149,7 @@ class JuliaLayer:
                 flag=train,
                 text="" if masks is None else "masks",
             )
-        outputs = list(result.arrays.values())
+        outputs = result.views
         if not result.value:
             return outputs, None
         handle = self._calls.handle(int(result.value))

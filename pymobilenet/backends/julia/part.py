@@ -76,7 +76,9 @@ class JuliaPart(Part):
             gradient = _nhwc(gradient) if self.leaves_channels_last else gradient
             (of_input,), of_parameters = pullback([np.ascontiguousarray(gradient)])
             assert of_input is not None
-            return _nchw(of_input) if self.enters_channels_last else of_input, of_parameters
+            found = zip(self.layer.parameters, of_parameters, strict=True)
+            gradients = {name: array for name, array in found if array is not None}
+            return _nchw(of_input) if self.enters_channels_last else of_input, gradients
 
         return self._leaving(output), pull_back
 

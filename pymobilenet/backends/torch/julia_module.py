@@ -6,7 +6,7 @@ import copy
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,11 +20,16 @@ LOW_PRECISION = (torch.bfloat16, torch.float16)
 """What autocast gives a layer, which then converts it to its own dtype."""
 
 
+_TORCH_DTYPES: dict[np.dtype | None, torch.dtype] = {
+    np.dtype("float32"): torch.float32,
+    np.dtype("float64"): torch.float64,
+}
+
+
 class _Options(NamedTuple):
     """The arguments of a call that are no tensors."""
 
     layer: JuliaLayer
-    names: tuple[str, ...]
     train: bool
     inputs: int
     is_recorded: bool
@@ -51,9 +56,11 @@ class _Call(torch.autograd.Function):
         if pullback is not None:
             token = np.empty(0).view(_Token)
             token.pullback = pullback
-            ctx.names, ctx.pullback = options.names, weakref.ref(pullback)
+            ctx.pullback = weakref.ref(pullback)
+            ctx.parameters = tensors[options.inputs :]
+            ctx.versions = [parameter._version for parameter in ctx.parameters]
             # Saved, so that a change in place is an error, and released when torch releases them.
-            ctx.save_for_backward(torch.from_numpy(token), *tensors, *results)
+            ctx.save_for_backward(torch.from_numpy(token), *tensors[: options.inputs], *results)
         ctx.mark_non_differentiable(*(each for each in results if not each.is_floating_point()))
         return results if len(results) > 1 else results[0]
 
@@ -65,9 +72,14 @@ class _Call(torch.autograd.Function):
                 "Call backward or torch.autograd.grad without create_graph=True"
             )
         _ = ctx.saved_tensors  # raises if they were released, or changed in place
+        if [parameter._version for parameter in ctx.parameters] != ctx.versions:
+            raise RuntimeError(
+                "a parameter of a Julia layer has been modified by an inplace operation since the "
+                "call whose gradient is computed: call backward before the optimizer's step"
+            )
         arrays = [gradient.contiguous().numpy() for gradient in gradients]
         of_inputs, of_parameters = ctx.pullback()(arrays)
-        found = (*of_inputs, *(of_parameters.get(name) for name in ctx.names))
+        found = (*of_inputs, *of_parameters)
         needs = ctx.needs_input_grad[1:]
         return None, *(
             torch.from_numpy(array) if needed and array is not None else None
@@ -145,7 +157,6 @@ class JuliaModule(nn.Module):
         tensors = [self._input(tensor) for tensor in inputs]
         options = _Options(
             self._layer,
-            self._layer.parameters,
             self.training,
             len(tensors),
             torch.is_grad_enabled(),
@@ -156,8 +167,8 @@ class JuliaModule(nn.Module):
     def _checked(self, name: str) -> Tensor:
         """Return a parameter, which must be Julia's memory."""
         holder, key = self._places[name]
-        tensor = cast("Tensor", getattr(holder, key))
-        if tensor.data_ptr() != self._layer.arrays[name].ctypes.data and tensor.numel():
+        tensor = holder._parameters.get(key)
+        if tensor is None or (tensor.data_ptr() != self._layer.addresses[name] and tensor.numel()):
             raise RuntimeError(
                 f"{name} has been replaced by another tensor, which Julia does not see: assign "
                 "values with copy_(), inside torch.no_grad()"
@@ -166,7 +177,7 @@ class JuliaModule(nn.Module):
 
     def _input(self, tensor: Tensor) -> Tensor:
         dtype = self._layer.dtype
-        if not isinstance(tensor, Tensor) or tensor.device.type != "cpu" or tensor.ndim > MAX_AXES:
+        if not isinstance(tensor, Tensor) or not tensor.is_cpu or tensor.ndim > MAX_AXES:
             received = (
                 f"{tensor.ndim} axes on {tensor.device}"
                 if isinstance(tensor, Tensor)
@@ -176,8 +187,10 @@ class JuliaModule(nn.Module):
                 f"an input of a Julia layer must be a tensor on the CPU with at most {MAX_AXES} "
                 f"axes. Received: {received}"
             )
+        if tensor.dtype is _TORCH_DTYPES.get(dtype):
+            return tensor.contiguous()
         if dtype is not None and tensor.dtype in LOW_PRECISION and torch.is_autocast_enabled("cpu"):
-            tensor = tensor.to(_torch_dtype(dtype))
+            tensor = tensor.to(_TORCH_DTYPES[dtype])
         name = str(tensor.dtype).removeprefix("torch.")
         is_other = tensor.is_floating_point() and dtype is not None and name != dtype.name
         if is_other or name not in [each.name for each in DTYPES]:
@@ -191,7 +204,7 @@ class JuliaModule(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> JuliaModule:  # noqa: ARG002
         """Convert the dtype, for `double`, `float` and `to`; nothing else can be changed."""
         dtype = self._layer.dtype
-        probe = fn(torch.empty(0, dtype=None if dtype is None else _torch_dtype(dtype)))
+        probe = fn(torch.empty(0, dtype=_TORCH_DTYPES.get(dtype)))
         name = str(probe.dtype).removeprefix("torch.")
         if probe.device.type != "cpu" or probe.is_shared() or name not in ("float32", "float64"):
             place = "shared memory" if probe.is_shared() else str(probe.device)
@@ -309,7 +322,3 @@ def _submodule(holder: nn.Module, name: str) -> nn.Module:
 def _free_name(holder: nn.Module, name: str) -> str:
     """Return a name that is no attribute of modules; one that is, such as forward, gets a _."""
     return f"{name}_" if hasattr(holder, name) else name
-
-
-def _torch_dtype(dtype: np.dtype) -> torch.dtype:
-    return cast("torch.dtype", getattr(torch, dtype.name))
