@@ -96,6 +96,22 @@ class TrainingRun:
         finally:
             self.unlock()
 
+    @property
+    def ending(self) -> Ending | None:
+        """Why the run has ended, by its checkpoint; None: there is something left to train."""
+        if self._is_epoch_open:
+            return None
+        if self.state.step >= self.train_config.steps:
+            return "finished"
+        if self.run.patience and self.state.epochs_since_best >= self.run.patience:
+            return "no better epoch in a while"
+        return None
+
+    @property
+    def _is_epoch_open(self) -> bool:
+        """Whether an epoch's steps are taken and its evaluation is not finished."""
+        return self.state.step == self.steps_per_epoch * (len(self.state.log) + 1)
+
     def lock(self) -> None:
         """Lock the folder until `train` returns, so that no other process writes it.
 
@@ -125,12 +141,10 @@ class TrainingRun:
 
         with self.model.fitting(), contextlib.suppress(_Interrupted):
             while True:
-                if state.step == self.steps_per_epoch * (len(state.log) + 1):
+                if self._is_epoch_open:
                     self._close_epoch(loggers, is_any_rank_stopping)
-                if state.step >= self.train_config.steps:
-                    return "finished"
-                if self.run.patience and state.epochs_since_best >= self.run.patience:
-                    return "no better epoch in a while"
+                if self.ending is not None:
+                    return self.ending
                 if is_any_rank_stopping():
                     break
                 self._step(callbacks)
