@@ -220,9 +220,9 @@ def equivalence(
 ) -> None:
     """Train a recipe with several seeds in two backends, and test that they end equally (TOST).
 
-    After an interruption the same command continues: it uses the finished runs in --out, resumes
-    the unfinished one from its checkpoint, and gives the same result. Runs with other settings are
-    refused.
+    After an interruption the same command continues: it uses the finished runs in
+    --out, resumes the unfinished one from its checkpoint, and gives the same
+    result. Runs with other settings are refused.
     """
     from pymobilenet.errors import ConfigError
     from pymobilenet.evaluation.equivalence import equivalence as test_equivalence

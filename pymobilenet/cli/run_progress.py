@@ -157,11 +157,13 @@ class _Status:
         seconds = self._time_left.seconds(
             run.train_config.steps - run.state.step, run.run.epochs - len(run.state.log)
         )
-        bound = "at most " if run.run.patience else ""
-        return [
-            *([] if seconds is None else [f"{bound}{timedelta(seconds=round(seconds))} left"]),
-            *([] if memory is None else [f"memory {memory / 1e9:.2f} GB"]),
-        ]
+        texts = []
+        if seconds is not None and run.ending is None:
+            bound = "at most " if run.run.patience else ""
+            texts.append(f"{bound}{timedelta(seconds=round(seconds))} left")
+        if memory is not None:
+            texts.append(f"memory {memory / 1e9:.2f} GB")
+        return texts
 
 
 def _time_left(run: TrainingRun, clock: Callable[[], float]) -> TimeLeft:

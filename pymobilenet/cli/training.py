@@ -79,9 +79,12 @@ def train(
 ) -> None:
     """Train a recipe, or continue a run; Ctrl-C stops after the present step and saves.
 
-    During and after each epoch it prints the time left for the whole run, the epoch's seconds and
-    the memory of the process. --set train_eval_images=N measures the training accuracy on N images
-    after each epoch, 0 on none; by default on 2000 if that costs at most 5 % of the training.
+    During and after each epoch it prints the time left for the whole run, the
+    epoch's seconds and the memory of the process.
+
+    --set train_eval_images=N measures the training accuracy on N images after
+    each epoch, 0 on none. Default: 2000 if at least 13,334 are trained on (then
+    it costs at most 5 % of their training), else 0.
 
     --which, --sample and --map are options of the model that --set start=FILE names.
 

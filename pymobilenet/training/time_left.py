@@ -56,10 +56,8 @@ class TimeLeft:
             evaluations: Number of evaluations that are left.
 
         Returns:
-            The time; None before the first step, unless nothing is left.
+            The time; None before the first step.
         """
-        if not steps and not evaluations:
-            return 0.0
         count = sum(count for count, _ in self._steps)
         total = sum(total for _, total in self._steps)
         step = total / count if count else self._first_step
