@@ -37,7 +37,7 @@ def test_a_number_is_used_whatever_it_costs_up_to_all_images(chosen, count):
     assert train_eval_count(RunConfig(train_eval_images=chosen), 100) == count
 
 
-@pytest.mark.parametrize("value", [-1, 0.5, "8", True])
+@pytest.mark.parametrize("value", [-1, 0.5, "8", "", True, False])
 def test_a_value_that_is_no_number_of_images_is_refused(value):
     with pytest.raises(ConfigError, match="train_eval_images must be"):
         RunConfig(train_eval_images=value)
