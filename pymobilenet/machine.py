@@ -1,9 +1,10 @@
-"""What a report says of the machine: its processor, its cores, its operating system."""
+"""What reports say of the machine and of this process: processor, cores, system, memory."""
 
 from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from pathlib import Path
 
 
@@ -22,6 +23,27 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def resident_bytes() -> int | None:
+    """Return the resident set of this process: its memory that is in RAM, shared pages included.
+
+    It is read from /proc; where there is none (macOS) it is asked of ``ps``, which takes some
+    milliseconds. Memory of a GPU and of other processes is not counted.
+
+    Returns:
+        The present value in bytes; None where the system has neither /proc nor ``ps``.
+    """
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        pass
+    command = ["ps", "-o", "rss=", "-p", str(os.getpid())]
+    try:
+        return 1024 * int(subprocess.run(command, capture_output=True, check=True).stdout)
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def describe_machine() -> str:

@@ -31,7 +31,8 @@ train_eval_images = 8
 save_steps = 3
 """
 
-TIMES = ("seconds", "images_per_second")
+TIMES = ("seconds", "evaluation_seconds", "images_per_second", "memory_bytes")
+"""What differs between two equal runs."""
 
 
 def write_images(folder):

@@ -32,6 +32,7 @@ from pymobilenet.terminal import folded_table
 
 if TYPE_CHECKING:
     from pymobilenet.config import MobileNetConfig
+    from pymobilenet.training import TrainingRun
 
 DTYPES = ("float64", "float32")
 
@@ -217,10 +218,15 @@ def equivalence(
     out: Annotated[Path, typer.Option(help="Folder for the runs and the result.")] = Path("seeds"),
     changes: Annotated[list[str], typer.Option("--set", help="See `train`.")] = [],
 ) -> None:
-    """Train a recipe with several seeds in two backends, and test that they end equally (TOST)."""
+    """Train a recipe with several seeds in two backends, and test that they end equally (TOST).
+
+    After an interruption the same command continues: it uses the finished runs in
+    --out, resumes the unfinished one from its checkpoint, and gives the same
+    result. Runs with other settings are refused.
+    """
     from pymobilenet.errors import ConfigError
     from pymobilenet.evaluation.equivalence import equivalence as test_equivalence
-    from pymobilenet.files import atomic_write
+    from pymobilenet.files import atomic_write, remove_leftovers
     from pymobilenet.training import load_recipe
     from pymobilenet.training.recipe import absolute
     from pymobilenet.training.seeds import run_seeds
@@ -235,10 +241,11 @@ def equivalence(
         pair = [backend(name) for name in names]
         with show_progress() as progress:
             advance = progress(f"{seeds} seeds in {names[0]} and {names[1]}", 2 * seeds)
-            values = run_seeds(loaded, pair, range(seeds), out, advance)
+            values = run_seeds(loaded, pair, range(seeds), out, _print_run, advance)
         first, second = (values[name] for name in names)
         outcome = test_equivalence(first, second, margin)
         result = {"accuracy": values, **asdict(outcome), "equivalent": outcome.is_equivalent}
+        remove_leftovers(out / "equivalence.json")
         with atomic_write(out / "equivalence.json") as file:
             file.write(json.dumps(result, indent=1).encode())
     low, high = outcome.interval
@@ -252,6 +259,14 @@ def equivalence(
     )
     if not outcome.is_equivalent:
         raise typer.Exit(1)
+
+
+def _print_run(run: TrainingRun) -> None:
+    """Print whether a run of `equivalence` begins, continues or has ended."""
+    step, steps = run.state.step, run.train_config.steps
+    position = f"continues after step {step} of {steps}" if step else "begins"
+    text = position if run.ending is None else f"used as it is, {run.ending}"
+    errors.print(f"{run.folder}: {text}", soft_wrap=True, markup=False)
 
 
 def backend_names(listed: str) -> tuple[str, ...]:

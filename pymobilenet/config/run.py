@@ -27,7 +27,8 @@ class RunConfig(Record):
             seed. 0: the test images are used instead.
         limit: Number of the remaining images to train on, selected by the seed; 0 for all.
         train_eval_images: Number of training images, without augmentation, on which the training
-            accuracy of an epoch is computed.
+            accuracy of an epoch is computed; 0: none. None: 2000 if they cost at most 5 % of an
+            epoch's training, else none; see `pymobilenet.training.setup.train_eval_count`.
         epochs: Length of the run, including the warm-up.
         warmup_epochs: Length of the linear warm-up of the learning rate.
         step_epochs: For the schedule ``step``: epochs between two reductions of the learning rate,
@@ -54,7 +55,7 @@ class RunConfig(Record):
     on_corrupt: str = "refuse"
     limit: int = 0
     validation: int = 0
-    train_eval_images: int = 2000
+    train_eval_images: int | None = None
     epochs: int = 1
     warmup_epochs: int = 0
     step_epochs: int = 0
@@ -85,7 +86,8 @@ class RunConfig(Record):
         self._check_choice("dtype", ("float32", "float64"))
         self._set_number("limit", int, 0, 10**9, "at least 0")
         self._set_number("validation", int, 0, 10**9, "at least 0")
-        self._set_number("train_eval_images", int, 1, 10**9, "at least 1")
+        if self.train_eval_images is not None:
+            self._set_number("train_eval_images", int, 0, 10**9, "at least 0")
         self._set_number("epochs", int, 0, MOST_EPOCHS, f"in [0, {MOST_EPOCHS}]")
         self._set_number("warmup_epochs", int, 0, MOST_EPOCHS, f"in [0, {MOST_EPOCHS}]")
         self._set_number("step_epochs", int, 0, MOST_EPOCHS, f"in [0, {MOST_EPOCHS}]")

@@ -35,7 +35,8 @@ def write_log(folder: Path, lines: Sequence[Line]) -> None:
     """
     objects = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
     table = io.StringIO(newline="")
-    writer = csv.DictWriter(table, list(lines[0]) if lines else [], lineterminator="\n")
+    columns = dict.fromkeys(key for line in lines for key in line)  # earlier versions had fewer
+    writer = csv.DictWriter(table, list(columns), lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     for name, text in ((LOG, objects), (TABLE, table.getvalue())):

@@ -20,6 +20,7 @@ from pymobilenet.backends.base import Model
 from pymobilenet.config import RunConfig
 from pymobilenet.errors import TrainingDiverged
 from pymobilenet.evaluation import evaluate
+from pymobilenet.machine import resident_bytes
 from pymobilenet.training.batches import Batches
 from pymobilenet.training.checkpoint import (
     BEST,
@@ -95,6 +96,22 @@ class TrainingRun:
         finally:
             self.unlock()
 
+    @property
+    def ending(self) -> Ending | None:
+        """Why the run has ended, by its checkpoint; None: there is something left to train."""
+        if self._is_epoch_open:
+            return None
+        if self.state.step >= self.train_config.steps:
+            return "finished"
+        if self.run.patience and self.state.epochs_since_best >= self.run.patience:
+            return "no better epoch in a while"
+        return None
+
+    @property
+    def _is_epoch_open(self) -> bool:
+        """Whether an epoch's steps are taken and its evaluation is not finished."""
+        return self.state.step == self.steps_per_epoch * (len(self.state.log) + 1)
+
     def lock(self) -> None:
         """Lock the folder until `train` returns, so that no other process writes it.
 
@@ -124,12 +141,10 @@ class TrainingRun:
 
         with self.model.fitting(), contextlib.suppress(_Interrupted):
             while True:
-                if state.step == self.steps_per_epoch * (len(state.log) + 1):
+                if self._is_epoch_open:
                     self._close_epoch(loggers, is_any_rank_stopping)
-                if state.step >= self.train_config.steps:
-                    return "finished"
-                if self.run.patience and state.epochs_since_best >= self.run.patience:
-                    return "no better epoch in a while"
+                if self.ending is not None:
+                    return self.ending
                 if is_any_rank_stopping():
                     break
                 self._step(callbacks)
@@ -164,6 +179,7 @@ class TrainingRun:
 
     def _close_epoch(self, loggers: Sequence[Logger], is_stopping: Callable[[], bool]) -> None:
         """Evaluate, log and save. If this is interrupted, the epoch is not finished."""
+        start = time.perf_counter()
         state, model = self.state, self._evaluated_model()
 
         def check_stop() -> None:
@@ -177,13 +193,15 @@ class TrainingRun:
                 ("train", self.images.train_eval),
                 ("val", self.images.validation),
             )
+            if data is not None
         }
+        evaluation_seconds = time.perf_counter() - start
         steps, options = self.steps_per_epoch, self.model.compute_options
         line = {
             "epoch": len(state.log) + 1,
             "step": state.step,
             "train_loss": state.epoch_loss / steps,
-            "train_accuracy": results["train"].top1,
+            "train_accuracy": results["train"].top1 if "train" in results else None,
             "val_loss": _finite(results["val"].loss),
             "val_accuracy": results["val"].top1,
             "val_top5": results["val"].top5,
@@ -191,6 +209,8 @@ class TrainingRun:
             "backend": self.model.backend.name,
             "compute_options": " ".join(f"{key}={value}" for key, value in options.items()),
             "seconds": state.epoch_seconds,
+            "evaluation_seconds": evaluation_seconds,
+            "memory_bytes": resident_bytes(),
             "images_per_second": steps * self.train_config.batch_size / state.epoch_seconds,
         }
         state.log.append(line)

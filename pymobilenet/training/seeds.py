@@ -9,9 +9,10 @@ from typing import Any
 from pymobilenet.backends.base import Backend
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import ConfigError
-from pymobilenet.training.checkpoint import LAST, read_checkpoint
+from pymobilenet.training.checkpoint import LAST, Checkpoint, read_checkpoint
 from pymobilenet.training.recipe import Recipe, with_seed
-from pymobilenet.training.start import begin, resume
+from pymobilenet.training.run import TrainingRun
+from pymobilenet.training.start import begin, open_run_images, resume
 
 
 def run_seeds(
@@ -19,28 +20,32 @@ def run_seeds(
     backends: Sequence[Backend],
     seeds: Sequence[int],
     folder: Path,
-    on_run: Callable[[], None] = lambda: None,
+    on_start: Callable[[TrainingRun], None] = lambda _: None,
+    on_end: Callable[[], None] = lambda: None,
 ) -> dict[str, list[float]]:
     """Train a recipe with each seed in each backend.
 
-    A seed gives every backend the same initial weights and batches. Existing runs are resumed; if
-    they are finished, only their results are read. The accuracy of the last epoch is returned, not
-    the best, because maxima over the epochs are biased.
+    A seed gives every backend the same initial weights and batches. Existing runs are used: one
+    that has ended gives its result, another continues from its checkpoint, so that a call that was
+    killed and repeated returns what an uninterrupted one returns. The accuracy of the last epoch is
+    returned, not the best, because maxima over the epochs are biased.
 
     Args:
         recipe: The recipe; its seed is replaced.
         backends: The backends.
         seeds: The seeds.
         folder: Contains a folder ``<backend>-<seed>`` per run.
-        on_run: Called after each run.
+        on_start: Called with each run before it is trained.
+        on_end: Called after each run.
 
     Returns:
         The validation accuracies by backend, in the order of `seeds`.
 
     Raises:
-        ConfigError: A recipe without epochs, or a run of another recipe in `folder`; nothing is
-            trained then. Also as `begin`.
-        DataError: As `begin` and `resume`.
+        ConfigError: A recipe without epochs, or a run of another recipe or of another backend in
+            `folder`; nothing is trained then. Also as `begin`.
+        DataError: The images are not those of a run in `folder`; nothing is trained if they are
+            not those of the first one. Also as `begin`.
         WeightsError: As `begin` and `resume`.
     """
     if recipe.run.epochs < 1:
@@ -53,9 +58,15 @@ def run_seeds(
         for seed in seeds
         for backend in backends
     }
-    existing = {key for key, run_folder in folders.items() if (run_folder / LAST).exists()}
-    for key in sorted(existing):
-        _check_recipe(folders[key], with_seed(recipe, key[0]))
+    existing = [key for key, run_folder in folders.items() if (run_folder / LAST).exists()]
+    for seed, name in existing:
+        run_folder = folders[seed, name]
+        checkpoint = read_checkpoint(run_folder / LAST)
+        _check_recipe(run_folder, checkpoint, with_seed(recipe, seed))
+        _check_backend(run_folder, checkpoint, name)
+    if existing:
+        run_folder = folders[existing[0]]
+        open_run_images(run_folder, read_checkpoint(run_folder / LAST), recipe.run.data or None)
     accuracies: dict[str, list[float]] = {backend.name: [] for backend in backends}
     for seed in seeds:
         for backend in backends:
@@ -64,16 +75,19 @@ def run_seeds(
                 run = resume(folders[key], backend, recipe.run.data or None)
             else:
                 run = begin(with_seed(recipe, seed), backend, folders[key])
+            on_start(run)
             run.train()
             accuracies[backend.name].append(run.state.log[-1]["val_accuracy"])
-            on_run()
+            on_end()
     return accuracies
 
 
-def _check_recipe(folder: Path, recipe: Recipe) -> None:
-    """Check that a run is one of `recipe`. The data are not compared here, but by `resume`."""
-    checkpoint = read_checkpoint(folder / LAST)
-    _check_table(folder, "run", checkpoint.run.to_dict(), recipe.run.to_dict(), ignored=("data",))
+def _check_recipe(folder: Path, checkpoint: Checkpoint, recipe: Recipe) -> None:
+    """Check that a run is one of `recipe`. The data are compared by `open_run_images`."""
+    ignored = ["data"]
+    if recipe.run.train_eval_images is None:  # no model depends on it, and its default has changed
+        ignored.append("train_eval_images")
+    _check_table(folder, "run", checkpoint.run.to_dict(), recipe.run.to_dict(), ignored)
     train = recipe.train_config(checkpoint.train.steps // recipe.run.epochs)
     _check_table(folder, "train", checkpoint.train.to_dict(), train.to_dict())
     model = checkpoint.file.config.to_dict()
@@ -81,6 +95,17 @@ def _check_recipe(folder: Path, recipe: Recipe) -> None:
     defaults = model if recipe.run.start else {"num_classes": model["num_classes"]}
     expected = MobileNetConfig.from_dict(defaults | recipe.model)
     _check_table(folder, "model", model, expected.to_dict())
+
+
+def _check_backend(folder: Path, checkpoint: Checkpoint, name: str) -> None:
+    """Check that each epoch of a run was trained in the backend `name`."""
+    for line in checkpoint.state.log:
+        trained_in = line.get("backend")
+        if trained_in != name:
+            raise ConfigError(
+                f"{folder} must contain a run of the backend {name} alone. Received: epoch "
+                f"{line['epoch']} in {trained_in}. Choose another folder, or remove this one"
+            )
 
 
 def _check_table(

@@ -19,6 +19,16 @@ from pymobilenet.formats.settings import OPEN, read_map
 from pymobilenet.training.recipe import Recipe
 from pymobilenet.weights import State, initial_state
 
+DEFAULT_TRAIN_EVAL_IMAGES = 2000
+"""Number of training images that are evaluated by default, where they are few beside the others."""
+
+MAX_DEFAULT_COST = 0.05
+"""The largest share of an epoch's training that evaluating training images costs by default."""
+
+PASSES_PER_STEP = 3
+"""Cost of a training step in forward passes: the backward pass has two products for each of the
+forward pass, one for the gradient of the input and one for that of the weights."""
+
 
 @dataclass(frozen=True)
 class Images:
@@ -27,12 +37,13 @@ class Images:
     Attributes:
         train: Training images.
         validation: Images for choosing the best epoch.
-        train_eval: The training images on which the training accuracy is computed.
+        train_eval: The training images on which the training accuracy is computed; None: it is not
+            computed.
     """
 
     train: Dataset
     validation: Dataset
-    train_eval: Dataset
+    train_eval: Dataset | None
 
     def digests(self) -> dict[str, str]:
         """Return the SHA-256 of training and validation images, by use."""
@@ -65,7 +76,7 @@ def open_images(run: RunConfig, resolution: int, seed: int) -> Images:
         validation = open_data(
             run.data, "test", resolution, on_corrupt=policy, statistics=train.statistics
         )
-    return Images(train, validation, data.subset(train_eval))
+    return Images(train, validation, data.subset(train_eval) if len(train_eval) else None)
 
 
 def split_images(
@@ -75,7 +86,7 @@ def split_images(
 
     The images are permuted with words of `Stream.SPLIT`, epoch 1. The first `validation` are held
     out, the next `limit` (or all others) are trained on, and the training accuracy is computed on
-    the first `train_eval_images` of these.
+    the first `train_eval_count` of these.
 
     Args:
         run: The sizes.
@@ -98,8 +109,28 @@ def split_images(
     return (
         np.sort(order[: run.validation]),
         np.sort(training),
-        np.sort(training[: run.train_eval_images]),
+        np.sort(training[: train_eval_count(run, len(training))]),
     )
+
+
+def train_eval_count(run: RunConfig, training: int) -> int:
+    """Return how many training images are evaluated after each epoch.
+
+    By default there are `DEFAULT_TRAIN_EVAL_IMAGES` if that costs at most `MAX_DEFAULT_COST` of an
+    epoch's training, else none. The cost is counted, not timed, so that a run has the same log on
+    every machine: an image is one forward pass, and `PASSES_PER_STEP` where it is trained on.
+
+    Args:
+        run: For `train_eval_images`.
+        training: Number of images that are trained on.
+
+    Returns:
+        The number of images, at most `training`.
+    """
+    if run.train_eval_images is not None:
+        return min(run.train_eval_images, training)
+    cost = DEFAULT_TRAIN_EVAL_IMAGES / (PASSES_PER_STEP * training)
+    return DEFAULT_TRAIN_EVAL_IMAGES if cost <= MAX_DEFAULT_COST else 0
 
 
 def first_state(recipe: Recipe) -> tuple[MobileNetConfig, State, Images]:

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from pymobilenet.backends.base import Backend
+from pymobilenet.config import RunConfig
 from pymobilenet.data import BatchPlan
 from pymobilenet.errors import ConfigError, DataError, RunLocked
 from pymobilenet.evaluation.run_logs import CURVES, LOG
 from pymobilenet.files import remove_leftovers
-from pymobilenet.training.checkpoint import BEST, LAST, TrainState, read_checkpoint
+from pymobilenet.training.checkpoint import BEST, LAST, Checkpoint, TrainState, read_checkpoint
 from pymobilenet.training.log import TABLE
 from pymobilenet.training.recipe import Recipe
 from pymobilenet.training.run import TrainingRun
-from pymobilenet.training.setup import first_state, open_images
+from pymobilenet.training.setup import Images, first_state, open_images
 
 
 def begin(recipe: Recipe, backend: Backend, folder: str | Path, **options: Any) -> TrainingRun:
@@ -48,6 +49,7 @@ def begin(recipe: Recipe, backend: Backend, folder: str | Path, **options: Any) 
     try:
         if model.is_main_process:
             _require_no_run(folder)
+            _remove_leftovers(folder)
         run.save()
     except BaseException:
         run.unlock()
@@ -82,15 +84,7 @@ def resume(
     folder = Path(folder)
     version = _version(folder / LAST)
     checkpoint = read_checkpoint(folder / LAST)
-    run = checkpoint.run if data is None else replace(checkpoint.run, data=str(data))
-    images = open_images(run, checkpoint.file.config.resolution, checkpoint.train.seed)
-    for use, digest in images.digests().items():
-        if digest != checkpoint.digests.get(use):
-            raise DataError(
-                f"{folder}: a run must be resumed with its own images. The SHA-256 of its {use} "
-                f"images is {checkpoint.digests.get(use)}. "
-                f"Received: {digest}, {images.train.source}"
-            )
+    run, images = open_run_images(folder, checkpoint, data)
     model = backend.from_state(checkpoint.file.config, checkpoint.file.state, **options)
     model.set_optimizer(checkpoint.train)
     model.set_state(checkpoint.file.state)
@@ -100,9 +94,42 @@ def resume(
         if _version(folder / LAST) != version:
             resumed.unlock()
             raise RunLocked(f"{folder}: another process wrote the checkpoint meanwhile; try again")
-        for name in (LAST, BEST, LOG, TABLE, CURVES):
-            remove_leftovers(folder / name)
+        _remove_leftovers(folder)
     return resumed
+
+
+def open_run_images(
+    folder: Path, checkpoint: Checkpoint, data: str | Path | None = None
+) -> tuple[RunConfig, Images]:
+    """Load the images of an existing run.
+
+    Args:
+        folder: The run's folder, for messages.
+        checkpoint: Its checkpoint.
+        data: The new path of the images, if they have moved.
+
+    Returns:
+        The `RunConfig` of the checkpoint with the path of the images, and the images.
+
+    Raises:
+        DataError: The data are not found, or are not those of the run.
+    """
+    run = checkpoint.run if data is None else replace(checkpoint.run, data=str(data))
+    images = open_images(run, checkpoint.file.config.resolution, checkpoint.train.seed)
+    for use, digest in images.digests().items():
+        if digest != checkpoint.digests.get(use):
+            raise DataError(
+                f"{folder}: a run must be resumed with its own images. The SHA-256 of its {use} "
+                f"images is {checkpoint.digests.get(use)}. "
+                f"Received: {digest}, {images.train.source}"
+            )
+    return run, images
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove temporary files of a killed process from a run's folder, which must be locked."""
+    for name in (LAST, BEST, LOG, TABLE, CURVES):
+        remove_leftovers(folder / name)
 
 
 def _version(path: Path) -> tuple[int, int] | None:
