@@ -1,16 +1,20 @@
 """A run starts from a model of another project with the same options as `convert`."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from peer_nets import images, net, outputs
 
+from pymobilenet import backend
+from pymobilenet.config import RunConfig
 from pymobilenet.errors import ConfigError, WeightsError
 from pymobilenet.formats import load_any
-from pymobilenet.training import load_recipe
+from pymobilenet.training import begin, load_recipe, resume
 from pymobilenet.training.setup import first_state
+from pymobilenet.weights import initial_state
 
 DATA = ("data=synthetic", "limit=20", "train_eval_images=10")
 
@@ -61,6 +65,35 @@ def test_a_run_starts_with_the_settings_that_a_sample_determines(tmp_path):
         start_run(f"start={tmp_path / 'a.pt'}")
     config, _ = start_run(f"start={tmp_path / 'a.pt'}", f"start_sample={tmp_path / 's.npz'}")
     assert (config.stem_stride, config.activation, config.norm_eps) == (1, "relu", 1e-5)
+
+
+def assert_same_weights(state, expected):
+    assert all(np.array_equal(state[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_run_starts_from_the_initial_weights_of_torch():
+    recipe = load_recipe("smoke", [*DATA, "seed=7"])
+    for init in ("torch", "he"):
+        run = RunConfig.from_dict(
+            {"data": "synthetic", "limit": 20} | ({} if init == "torch" else {"init": init})
+        )
+        config, state, _ = first_state(replace(recipe, run=run))
+        assert_same_weights(state, initial_state(config, 7, init=init))
+
+
+def test_a_run_with_other_initial_weights_keeps_them(tmp_path):
+    """As do the folders of versions in which `he` was the default: they state their rule."""
+    run = begin(
+        load_recipe("smoke", [*DATA, "batch_size=10", "init=he"]),
+        backend("torch"),
+        tmp_path / "run",
+    )
+    initial = initial_state(run.model.config, 0, init="he")
+    assert_same_weights(run.model.get_state(), initial)
+    run.unlock()
+    resumed = resume(tmp_path / "run", backend("torch"))
+    assert resumed.run.init == "he"
+    assert_same_weights(resumed.model.get_state(), initial)
 
 
 def test_options_of_a_start_require_one():

@@ -245,13 +245,14 @@ def _bars(
 def _print_start(run: TrainingRun) -> None:
     images = run.images
     position = f"step {run.state.step} of {run.train_config.steps}"
+    start = run.run.start or f"init={run.run.init}, seed {run.train_config.seed}"
     with run.model.fitting():
         compute_options = ", ".join(
             f"{key} {value}" for key, value in run.model.compute_options.items()
         )
     console.print(
         f"{run.folder}: {position}, in {run.model.backend.name} ({compute_options}), "
-        f"{run.model.dtype}; "
+        f"{run.model.dtype}; initial weights: {start}; "
         f"{len(images.train):,} images of {images.train.source}, "
         f"{len(images.validation):,} for validation",
         soft_wrap=True,
@@ -289,10 +290,12 @@ def _print_end(
     if best is None:
         console.print(f"{folder}: finished; the recipe has no epochs", markup=False)
         return
-    write_curves(read_runs([folder]), folder / CURVES)
+    chance = 1 / run.images.train.num_classes
+    write_curves(read_runs([folder]), folder / CURVES, chance)
     console.print(
-        f"{ending.capitalize()}. Best validation accuracy {best['val_accuracy']:.2%}, epoch "
-        f"{best['epoch']}: {folder / 'best.safetensors'}; curves: {folder / CURVES}",
+        f"{ending.capitalize()}. Best validation accuracy {best['val_accuracy']:.2%} "
+        f"(chance: {chance:.2%}), epoch {best['epoch']}: {folder / 'best.safetensors'}; "
+        f"curves: {folder / CURVES}",
         soft_wrap=True,
         markup=False,
     )
