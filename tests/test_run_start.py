@@ -1,15 +1,14 @@
 """A run starts from a model of another project with the same options as `convert`."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from peer_nets import images, net, outputs
+from run_files import write_images, write_recipe
 
 from pymobilenet import backend
-from pymobilenet.config import RunConfig
 from pymobilenet.errors import ConfigError, WeightsError
 from pymobilenet.formats import load_any
 from pymobilenet.training import begin, load_recipe, resume
@@ -71,29 +70,23 @@ def assert_same_weights(state, expected):
     assert all(np.array_equal(state[name], tensor) for name, tensor in expected.items())
 
 
-def test_a_run_starts_from_the_initial_weights_of_torch():
-    recipe = load_recipe("smoke", [*DATA, "seed=7"])
-    for init in ("torch", "he"):
-        run = RunConfig.from_dict(
-            {"data": "synthetic", "limit": 20} | ({} if init == "torch" else {"init": init})
-        )
-        config, state, _ = first_state(replace(recipe, run=run))
-        assert_same_weights(state, initial_state(config, 7, init=init))
+@pytest.mark.parametrize(("changes", "init"), [((), "torch"), (("init=he",), "he")])
+def test_a_run_starts_from_the_initial_weights_of_torch_or_a_named_scheme(tmp_path, changes, init):
+    data = f"data={write_images(tmp_path / 'images')}"
+    config, state, _ = first_state(load_recipe(write_recipe(tmp_path), [data, *changes]))
+    assert_same_weights(state, initial_state(config, 3, init=init))
 
 
-def test_a_run_with_other_initial_weights_keeps_them(tmp_path):
-    """As do the folders of versions in which `he` was the default: they state their rule."""
-    run = begin(
-        load_recipe("smoke", [*DATA, "batch_size=10", "init=he"]),
-        backend("torch"),
-        tmp_path / "run",
-    )
-    initial = initial_state(run.model.config, 0, init="he")
-    assert_same_weights(run.model.get_state(), initial)
+def test_a_run_with_another_scheme_keeps_it(tmp_path):
+    """As do the folders of versions in which `he` was the default: they state their scheme."""
+    changes = [f"data={write_images(tmp_path / 'images')}", "init=he"]
+    run = begin(load_recipe(write_recipe(tmp_path), changes), backend("torch"), tmp_path / "run")
     run.unlock()
     resumed = resume(tmp_path / "run", backend("torch"))
     assert resumed.run.init == "he"
-    assert_same_weights(resumed.model.get_state(), initial)
+    assert_same_weights(
+        resumed.model.get_state(), initial_state(resumed.model.config, 3, init="he")
+    )
 
 
 def test_options_of_a_start_require_one():

@@ -43,8 +43,8 @@ class RunConfig(Record):
         start_sample: An .npz file of inputs and outputs of the net in that file, which determine
             the settings that the file does not state; see `formats.Sample`.
         start_map: A JSON file that maps that file's names to canonical names.
-        init: The initialization scheme of `pymobilenet.weights.initial_state`. The default is that
-            of PyTorch, because nets train better from it than from the others; see docs/training.md.
+        init: The initialization scheme of `pymobilenet.weights.initial_state`. The default is
+            PyTorch's, because nets train better from it than from ``he``; see docs/training.md.
         dtype: ``float32`` or ``float64``.
 
     Raises:
