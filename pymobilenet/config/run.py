@@ -44,7 +44,7 @@ class RunConfig(Record):
             the settings that the file does not state; see `formats.Sample`.
         start_map: A JSON file that maps that file's names to canonical names.
         init: The initialization scheme of `pymobilenet.weights.initial_state`. The default is
-            PyTorch's, because nets train better from it than from ``he``; see docs/training.md.
+            PyTorch's, because V1 trains better from it than from ``he``; see docs/training.md.
         dtype: ``float32`` or ``float64``.
 
     Raises:

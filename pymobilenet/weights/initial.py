@@ -7,7 +7,7 @@ for the classifier, features and classes):
   +-1/sqrt(fan_in), its bias 0. The default of `initial_state` and of `Backend.build`, with which
   the recordings of `parity` were made.
 - ``torch``: the defaults of `nn.Conv2d` and `nn.Linear`, +-1/sqrt(fan_in), including the
-  classifier's bias. The default of training runs (`RunConfig`), because nets train better from it
+  classifier's bias. The default of training runs (`RunConfig`), because V1 trains better from it
   than from ``he``; docs/training.md has the measurements.
 - ``flux``: `Flux.glorot_uniform`, +-sqrt(6 / (fan_in + fan_out)); bias 0.
 - ``torchvision``: its MobileNetV2 (models/mobilenetv2.py): convolutions normal with standard
