@@ -211,6 +211,17 @@ def test_a_legend_names_every_run(tmp_path, monkeypatch):
     assert names == ["_under", "a", "validation, best marked", "training"]
 
 
+def test_curves_show_the_accuracy_of_chance(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    write_curves([a_run("a", epoch=[1, 2])], tmp_path / "curves.png", chance=0.01)
+    names = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert names == ["a", "validation, best marked", "training", "chance, 1.00%"]
+    loss, accuracy = drawn[0].axes
+    assert list(accuracy.lines[-1].get_ydata()) == [0.01, 0.01]
+    assert len(accuracy.lines) == len(loss.lines) + 1
+
+
 @pytest.mark.parametrize("count", [1, 3, 60])
 def test_curves_of_many_runs_are_drawn(tmp_path, count):
     write_curves([a_run(f"_run ${n}", epoch=[1, 2]) for n in range(count)], tmp_path / "curves.png")

@@ -35,6 +35,12 @@ def test_a_shipped_recipe_is_complete_and_cites_its_sources(name):
     assert set(tomllib.loads(text)) == set(TABLES)
 
 
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_recipe_starts_from_its_frameworks_weights_and_else_from_those_of_torch(name):
+    expected = {"animals10": "keras", "cifar100_flux": "flux"}.get(name, "torch")
+    assert load_recipe(name).run.init == expected
+
+
 def test_epochs_become_steps():
     train = load_recipe("cifar100_reference").train_config(390)
     assert (train.steps, train.warmup_steps) == (78000, 390)

@@ -185,7 +185,9 @@ def test_the_command_trains_resumes_and_refuses(tmp_path, images):
         text=True,
     )
     assert done.returncode == 0, done.stderr
+    assert "; initial weights: init=torch, seed 3; " in done.stdout
     assert "epoch 1/1  loss " in done.stdout
+    assert "% (chance: 25.00%), epoch 1: " in done.stdout
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     again = subprocess.run(command("--resume", folder), capture_output=True, text=True)
     assert (again.returncode, len(lines_of(folder))) == (0, 1)
@@ -212,6 +214,14 @@ def test_the_command_refuses_in_one_line(tmp_path, monkeypatch, arguments, messa
     assert message in refused.stderr
     assert "Traceback" not in refused.output
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.long
+def test_smoke_learns_what_a_newcomer_can_see(tmp_path):
+    done = CliRunner().invoke(app, ["train", "smoke", "--out", str(tmp_path / "run")])
+    assert done.exit_code == 0, done.output
+    assert "(chance: 1.00%)" in done.stdout
+    assert lines_of(tmp_path / "run")[-1]["val_accuracy"] > 0.3
 
 
 def test_recipes_are_listed():

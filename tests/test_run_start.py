@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 from peer_nets import images, net, outputs
+from run_files import write_images, write_recipe
 
+from pymobilenet import backend
 from pymobilenet.errors import ConfigError, WeightsError
 from pymobilenet.formats import load_any
-from pymobilenet.training import load_recipe
+from pymobilenet.training import begin, load_recipe, resume
 from pymobilenet.training.setup import first_state
+from pymobilenet.weights import initial_state
 
 DATA = ("data=synthetic", "limit=20", "train_eval_images=10")
 
@@ -61,6 +64,29 @@ def test_a_run_starts_with_the_settings_that_a_sample_determines(tmp_path):
         start_run(f"start={tmp_path / 'a.pt'}")
     config, _ = start_run(f"start={tmp_path / 'a.pt'}", f"start_sample={tmp_path / 's.npz'}")
     assert (config.stem_stride, config.activation, config.norm_eps) == (1, "relu", 1e-5)
+
+
+def assert_same_weights(state, expected):
+    assert all(np.array_equal(state[name], tensor) for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize(("changes", "init"), [((), "torch"), (("init=he",), "he")])
+def test_a_run_starts_from_the_initial_weights_of_torch_or_a_named_scheme(tmp_path, changes, init):
+    data = f"data={write_images(tmp_path / 'images')}"
+    config, state, _ = first_state(load_recipe(write_recipe(tmp_path), [data, *changes]))
+    assert_same_weights(state, initial_state(config, 3, init=init))
+
+
+def test_a_run_with_another_scheme_keeps_it(tmp_path):
+    """As do the folders of versions in which `he` was the default: they state their scheme."""
+    changes = [f"data={write_images(tmp_path / 'images')}", "init=he"]
+    run = begin(load_recipe(write_recipe(tmp_path), changes), backend("torch"), tmp_path / "run")
+    run.unlock()
+    resumed = resume(tmp_path / "run", backend("torch"))
+    assert resumed.run.init == "he"
+    assert_same_weights(
+        resumed.model.get_state(), initial_state(resumed.model.config, 3, init="he")
+    )
 
 
 def test_options_of_a_start_require_one():

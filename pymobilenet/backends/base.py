@@ -85,7 +85,8 @@ class Backend(abc.ABC):
             seed: Seed of the initial weights, in [0, 2**63).
             dtype: "float32" or "float64". The NumPy backend supports float64 only.
             init: Initialization scheme: "he", "torch", "flux", "torchvision" or "keras"; see
-                `pymobilenet.weights.initial_state`.
+                `pymobilenet.weights.initial_state`. Training runs start from "torch", from which V1
+                trains better than from the default here; see docs/training.md.
             options: Options of the backend; see its class.
 
         Returns:

@@ -30,6 +30,7 @@ def print_start(run: TrainingRun) -> None:
     """Print the position of a run, its compute options and its images."""
     images = run.images
     position = f"step {run.state.step} of {run.train_config.steps}"
+    start = run.run.start or f"init={run.run.init}, seed {run.train_config.seed}"
     with run.model.fitting():
         compute_options = ", ".join(
             f"{key} {value}" for key, value in run.model.compute_options.items()
@@ -37,7 +38,7 @@ def print_start(run: TrainingRun) -> None:
     train_eval = f"{len(images.train_eval):,}" if images.train_eval else "none"
     console.print(
         f"{run.folder}: {position}, in {run.model.backend.name} ({compute_options}), "
-        f"{run.model.dtype}; "
+        f"{run.model.dtype}; initial weights: {start}; "
         f"{len(images.train):,} images of {images.train.source}, {train_eval} of them evaluated "
         f"after each epoch, {len(images.validation):,} for validation",
         soft_wrap=True,

@@ -233,12 +233,14 @@ def _print_end(
     if best is None:
         console.print(f"{folder}: finished; the recipe has no epochs", markup=False)
         return
-    write_curves(read_runs([folder]), folder / CURVES)
+    chance = 1 / run.images.train.num_classes
+    write_curves(read_runs([folder]), folder / CURVES, chance)
     share = evaluation_share(run.state.log)
     evaluation = "" if share is None else f"; evaluation: {share:.0%} of the time"
     console.print(
-        f"{ending.capitalize()}. Best validation accuracy {best['val_accuracy']:.2%}, epoch "
-        f"{best['epoch']}: {folder / 'best.safetensors'}; curves: {folder / CURVES}{evaluation}",
+        f"{ending.capitalize()}. Best validation accuracy {best['val_accuracy']:.2%} "
+        f"(chance: {chance:.2%}), epoch {best['epoch']}: {folder / 'best.safetensors'}; "
+        f"curves: {folder / CURVES}{evaluation}",
         soft_wrap=True,
         markup=False,
     )

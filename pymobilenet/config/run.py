@@ -44,7 +44,8 @@ class RunConfig(Record):
         start_sample: An .npz file of inputs and outputs of the net in that file, which determine
             the settings that the file does not state; see `formats.Sample`.
         start_map: A JSON file that maps that file's names to canonical names.
-        init: The initialization scheme, see `pymobilenet.weights.initial_state`.
+        init: The initialization scheme of `pymobilenet.weights.initial_state`. The default is
+            PyTorch's, because V1 trains better from it than from ``he``; see docs/training.md.
         dtype: ``float32`` or ``float64``.
 
     Raises:
@@ -66,7 +67,7 @@ class RunConfig(Record):
     start_which: str = ""
     start_sample: str = ""
     start_map: str = ""
-    init: str = "he"
+    init: str = "torch"
     dtype: str = "float32"
 
     _table = "run"

@@ -55,17 +55,18 @@ def _best(run: RunLog, key: str) -> str:
     return f"{text} ({epoch})" if key.startswith("val") else text
 
 
-def write_curves(runs: Sequence[RunLog], path: str | Path) -> None:
+def write_curves(runs: Sequence[RunLog], path: str | Path, chance: float | None = None) -> None:
     """Plot loss and accuracy over epochs: validation solid, training dashed, the best marked.
 
     Args:
         runs: The logs of the runs.
         path: The PNG file to write.
+        chance: The accuracy of guessing a class, drawn as a dotted line; None for no line.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    legend_rows = -(-(len(runs) + 2) // LEGEND_COLUMNS)
+    legend_rows = -(-(len(runs) + 2 + (chance is not None)) // LEGEND_COLUMNS)
     figure = Figure(figsize=(11, 4.5 + 0.22 * legend_rows), layout="constrained")
     panels = dict(zip(KINDS, figure.subplots(1, 2, gridspec_kw={"wspace": 0.06}), strict=True))
     handles = []
@@ -87,6 +88,9 @@ def write_curves(runs: Sequence[RunLog], path: str | Path) -> None:
     panels["accuracy"].yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     handles.append(Line2D([], [], color="black", label="validation, best marked"))
     handles.append(Line2D([], [], color="black", linestyle="--", label="training"))
+    if chance is not None:
+        panels["accuracy"].axhline(chance, color="black", linestyle=":", linewidth=1)
+        handles.append(Line2D([], [], color="black", linestyle=":", label=f"chance, {chance:.2%}"))
     legend = figure.legend(
         handles,
         ["run"] * len(handles),

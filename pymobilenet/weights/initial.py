@@ -4,9 +4,11 @@ Initialization schemes, as in the named framework (fan_in = I/g * kH * kW, fan_o
 for the classifier, features and classes):
 
 - ``he``: He uniform (He et al., arXiv:1502.01852), +-sqrt(6 / fan_in); the classifier's weight
-  +-1/sqrt(fan_in), its bias 0. The default.
+  +-1/sqrt(fan_in), its bias 0. The default of `initial_state` and of `Backend.build`, with which
+  the recordings of `parity` were made.
 - ``torch``: the defaults of `nn.Conv2d` and `nn.Linear`, +-1/sqrt(fan_in), including the
-  classifier's bias.
+  classifier's bias. The default of training runs (`RunConfig`), because V1 trains better from it
+  than from ``he``; docs/training.md has the measurements.
 - ``flux``: `Flux.glorot_uniform`, +-sqrt(6 / (fan_in + fan_out)); bias 0.
 - ``torchvision``: its MobileNetV2 (models/mobilenetv2.py): convolutions normal with standard
   deviation sqrt(2 / fan_out), the classifier normal with standard deviation 0.01, bias 0.
