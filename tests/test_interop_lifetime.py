@@ -1,27 +1,22 @@
-"""Memory that both frameworks see, under both garbage collectors; and what the border costs."""
+"""Memory that both frameworks see, under both garbage collectors."""
 
 import os
-import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.backends.julia.layer import JuliaLayer, LayerPullback
-from pymobilenet.interop import JuliaModule, hybrid
+from pymobilenet.interop import hybrid
 
 pytestmark = pytest.mark.julia
 
 SCRIPT = Path(__file__).with_name("interop_lifetime.py")
 GROWTH_MB = 40
 """What fragments and caches may grow by; a leaked net of a step would take gigabytes in 10,000."""
-
-BATCH = 128
 
 
 def run_script(steps, folder):
@@ -108,66 +103,3 @@ def test_maps_and_their_gradients_cross_without_a_copy_in_channels_last(order, m
     net(torch.randn(4, 3, 32, 32)).square().sum().backward()
     assert len(in_torch) == 2
     assert in_torch == in_julia
-
-
-TIMED = """
-using MobileNets: Flux, Interop, Models
-
-struct Timed
-    part::Models.Part{Float32}
-end
-Flux.@layer Timed
-const SECONDS = Dict("forward" => 0.0, "backward" => 0.0)
-
-function Interop.layer_pullback((; part)::Timed, shared, inputs, _)
-    SECONDS["forward"] = @elapsed begin
-        y, pullback = Models.part_pullback(part, only(inputs); train=part.active)
-    end
-    function timed_pullback(gradient)
-        SECONDS["backward"] = @elapsed gradients = pullback(gradient)
-        return gradients
-    end
-    return Interop.of_arrays(shared, Models.part_parameters(part), y, timed_pullback)
-end
-seconds() = (SECONDS["forward"], SECONDS["backward"])
-wrapped(part) = Timed(part)
-"""
-
-
-@pytest.fixture(scope="module")
-def main():
-    """Julia's module Main, in which `TIMED` is defined."""
-    main = backend("julia").main
-    main.include_string(main, TIMED)
-    return main
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("side", [0, 1])
-def test_the_border_costs_at_most_a_millisecond_each_way(side, main):
-    """A step of a Julia part inside torch, less the time of the part itself, measured in Julia."""
-    config = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=100, stem_stride=1)
-    model = backend("julia").build(config, seed=0)
-    part = model.split(6)[side]
-    module = JuliaModule(main.wrapped(part.layer.object)).train()
-    shape = (3, 32, 32) if side == 0 else (8, 8, 128)  # (N, H, W, C) behind the cut
-    x = torch.randn(BATCH, *shape).requires_grad_(side == 1)
-    forward, backward = [], []
-    for _ in range(110):
-        begin = time.perf_counter()
-        y = module(x)
-        middle = time.perf_counter()
-        gradient = torch.ones_like(y)
-        again = time.perf_counter()
-        y.backward(gradient)
-        end = time.perf_counter()
-        module.zero_grad()
-        x.grad = None
-        own = [float(each) for each in main.seconds()]
-        forward.append(middle - begin - own[0])
-        backward.append(end - again - own[1])
-    medians = [1000 * statistics.median(each[10:]) for each in (forward, backward)]
-    part_name = ("front", "back")[side]
-    sys.stdout.write(f"{part_name}: {medians[0]:.3f} ms forward, {medians[1]:.3f} ms backward\n")
-    assert max(medians) <= 1.0
-    assert np.isfinite(medians).all()

@@ -32,7 +32,7 @@ Flux.@layer Tied
     other = Dense(dense.weight, dense.bias)
     expected, = Flux.gradient((a, b) -> sum(b(a(x))), dense, other)
     both = Flux.gradient((a, b) -> sum(b(a(x))), dense, other)
-    @test Dict(gradients)["first.weight"] ≈ both[1].weight + both[2].weight
+    @test first(gradients) ≈ both[1].weight + both[2].weight
 end
 
 @testset "outputs and gradients share no memory with anything" begin
@@ -71,9 +71,9 @@ end
     @test last(call_layer(shared, (x,); train=true)) === nothing
     seed = [ones(Float32, 3, 4)]
     of_inputs, of_parameters = last(call_layer(shared, (x,); train=true, wanted=OF_INPUTS))(seed)
-    @test only(of_inputs) ≈ shared.layer.weight' * ones(3, 4) && isempty(of_parameters)
+    @test only(of_inputs) ≈ shared.layer.weight' * ones(3, 4) && of_parameters == [nothing, nothing]
     of_inputs, of_parameters = last(call_layer(shared, (x,); train=true, wanted=OF_PARAMETERS))(seed)
-    @test of_inputs == [nothing] && first.(of_parameters) == ["weight", "bias"]
+    @test of_inputs == [nothing] && size.(of_parameters) == [(3, 2), (3,)]
 end
 
 @testset "a pullback may be called again, also that of a mutable layer" begin
