@@ -43,6 +43,9 @@ class Equivalence:
 def equivalence(first: Sequence[float], second: Sequence[float], margin: float) -> Equivalence:
     """Test two groups for equivalence within a margin, by Welch's t on each side.
 
+    If the values of neither group differ, there is no spread to test against, and the difference
+    is compared with the margin alone.
+
     Args:
         first: A value of each run, such as its accuracy.
         second: Of the other group, in the same unit.
@@ -66,19 +69,27 @@ def equivalence(first: Sequence[float], second: Sequence[float], margin: float) 
             f"each group must have at least two runs. Received: {len(first)} and {len(second)}"
         )
     try:
-        from scipy.stats import ttest_ind
+        from scipy.stats import t as student
     except ImportError as error:
         raise BackendUnavailable(
             f"SciPy is not installed ({error}): pip install 'pymobilenet[statistics]'"
         ) from None
-    first_values, second_values = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    above = ttest_ind(second_values + margin, first_values, equal_var=False, alternative="greater")
-    below = ttest_ind(second_values - margin, first_values, equal_var=False, alternative="less")
-    test = ttest_ind(second_values, first_values, equal_var=False)
-    between = test.confidence_interval(1 - 2 * LEVEL)
+    groups = [np.asarray(values, np.float64) for values in (first, second)]
+    difference = float(groups[1].mean() - groups[0].mean())
+    squares = [values.var(ddof=1) / len(values) for values in groups]
+    if not any(squares):
+        p_value = 0.0 if abs(difference) < margin else 1.0
+        return Equivalence(difference, (difference, difference), p_value, margin)
+    deviation = float(np.sqrt(sum(squares)))
+    freedom = sum(squares) ** 2 / sum(
+        square**2 / (len(values) - 1) for square, values in zip(squares, groups, strict=True)
+    )
+    above = student.sf((difference + margin) / deviation, freedom)
+    below = student.cdf((difference - margin) / deviation, freedom)
+    half = deviation * student.ppf(1 - LEVEL, freedom)
     return Equivalence(
-        difference=float(second_values.mean() - first_values.mean()),
-        interval=(float(between.low), float(between.high)),
-        p_value=float(max(above.pvalue, below.pvalue)),
+        difference=difference,
+        interval=(float(difference - half), float(difference + half)),
+        p_value=float(max(above, below)),
         margin=margin,
     )
