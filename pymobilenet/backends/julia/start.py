@@ -76,6 +76,7 @@ class _Starter(threading.Thread):
             threading.Event().wait()  # an end of Julia's first thread is not supported
 
     def _start(self) -> None:
+        home_problem = problem_of_home()  # before Julia may have created the folder
         with environment_of_start(), warnings.catch_warnings():
             # Both import orders are tested in fresh processes, so the warning does not apply.
             warnings.filterwarnings("ignore", message="torch was imported before juliacall")
@@ -85,7 +86,7 @@ class _Starter(threading.Thread):
             except ValueError as error:  # an option that juliacall checks
                 raise BackendUnavailable(f"Julia was not started: {error}") from error
             except Exception as error:
-                advice = problem_of_home() or self.remedy
+                advice = home_problem or self.remedy
                 raise BackendUnavailable(
                     f"Julia is installed but did not start: {error}. {advice}"
                 ) from error
