@@ -22,8 +22,9 @@ end
 """
     SharedLayer(layer)
 
-A layer of Flux, or a model of such layers, its arrays, those of them that are trained, and the addresses of all. Throws a `ConfigError` for arrays that another framework
-cannot share: only dense arrays of `Float32` or `Float64` with up to $MAX_AXES axes can be.
+A layer of Flux, or a model of such layers, its arrays, those of them that are trained, and the addresses of all.
+Throws a `ConfigError` for arrays that another framework cannot share: only dense arrays of `Float32` or `Float64` with
+up to $MAX_AXES axes can be.
 """
 struct SharedLayer
     layer::Any
@@ -45,7 +46,8 @@ function SharedLayer(layer)
         found[array] = LayerArray(known.name, array, known.is_parameter || is_trained, known.paths, known.holders)
     end
     arrays = [found[array] for array in order]
-    return SharedLayer(layer, arrays, filter(each -> each.is_parameter, arrays), Set{UInt}(address(each.array) for each in arrays))
+    parameters = filter(each -> each.is_parameter, arrays)
+    return SharedLayer(layer, arrays, parameters, Set{UInt}(address(each.array) for each in arrays))
 end
 
 address(array) = UInt(pointer(array))
