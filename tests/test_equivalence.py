@@ -107,6 +107,7 @@ def test_the_command_trains_each_seed_in_each_backend_once(tmp_path):
     }
     folders = sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir())
     assert folders == ["numpy-0", "numpy-1", "torch-0", "torch-1"]
+    assert (tmp_path / "out" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from pymobilenet.evaluation import (
     print_runs,
     to_dict,
     to_json,
+    write_bands,
     write_curves,
     write_evaluation_report,
 )
@@ -220,6 +221,20 @@ def test_curves_show_the_accuracy_of_chance(tmp_path, monkeypatch):
     loss, accuracy = drawn[0].axes
     assert list(accuracy.lines[-1].get_ydata()) == [0.01, 0.01]
     assert len(accuracy.lines) == len(loss.lines) + 1
+
+
+def test_a_group_of_runs_is_a_mean_in_a_band(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    runs = [a_run(str(n), epoch=[1, 2], val_accuracy=[0.1 * n, 0.2 * n]) for n in (1, 2, 4)]
+    write_bands({"torch": runs, "julia": runs[:2]}, tmp_path / "curves.png")
+    accuracy = drawn[0].axes[1]
+    labels = [text.get_text() for text in accuracy.get_legend().get_texts()]
+    assert labels == ["torch: mean and range of 3 seeds", "julia: mean and range of 2 seeds"]
+    assert accuracy.lines[0].get_ydata() == pytest.approx([0.7 / 3, 1.4 / 3])
+    assert accuracy.lines[1].get_ydata() == pytest.approx([0.15, 0.3])
+    heights = accuracy.collections[0].get_paths()[0].get_extents()
+    assert (heights.y0, heights.y1) == pytest.approx((0.1, 0.8))
 
 
 @pytest.mark.parametrize("count", [1, 3, 60])

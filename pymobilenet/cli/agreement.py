@@ -220,12 +220,17 @@ def equivalence(
 ) -> None:
     """Train a recipe with several seeds in two backends, and test that they end equally (TOST).
 
+    The values are written to equivalence.json, and the curves of both backends to
+    curves.png: the mean of the seeds, in a band from the lowest to the highest.
+
     After an interruption the same command continues: it uses the finished runs in
     --out, resumes the unfinished one from its checkpoint, and gives the same
     result. Runs with other settings are refused.
     """
     from pymobilenet.errors import ConfigError
+    from pymobilenet.evaluation import read_runs, write_bands
     from pymobilenet.evaluation.equivalence import equivalence as test_equivalence
+    from pymobilenet.evaluation.run_logs import CURVES
     from pymobilenet.files import atomic_write, remove_leftovers
     from pymobilenet.training import load_recipe
     from pymobilenet.training.recipe import absolute
@@ -248,6 +253,8 @@ def equivalence(
         remove_leftovers(out / "equivalence.json")
         with atomic_write(out / "equivalence.json") as file:
             file.write(json.dumps(result, indent=1).encode())
+        groups = {name: [out / f"{name}-{seed}" for seed in range(seeds)] for name in names}
+        write_bands({name: read_runs(runs) for name, runs in groups.items()}, out / CURVES)
     low, high = outcome.interval
     word = "[green]equivalent[/]" if outcome.is_equivalent else "[red]not shown to be equivalent[/]"
     console.print(

@@ -173,7 +173,8 @@ class Dataset:
             indices: Integers in [0, N), one axis.
 
         Returns:
-            A data set, which shares the memory of this one.
+            A data set, which shares the memory of this one; this one, if the positions are all
+            of its images in their order.
 
         Raises:
             DataError: No index, or one that is not an integer in [0, N).
@@ -189,6 +190,8 @@ class Dataset:
             raise DataError(f"indices must be in [0, {len(self)}). Received: {wrong[0]}")
         first, stop = positions[0], positions[0] + len(positions)
         is_range = np.array_equal(positions, np.arange(first, stop))
+        if is_range and len(positions) == len(self):
+            return self
         images: NDArray[np.uint8] | SelectedImages
         if isinstance(self.images, SelectedImages):
             images = self.images.select(positions)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
+
+from numpy.typing import ArrayLike
 
 from pymobilenet.data.archive import MAX_BYTES, is_archive, tar_names
 from pymobilenet.data.cache import cache_dir
@@ -20,6 +23,9 @@ from pymobilenet.data.notices import Notify, print_to_stderr
 from pymobilenet.data.synthetic import synthetic
 from pymobilenet.errors import DataError
 
+Select = Callable[[int], ArrayLike]
+"""A function from the number of images to the positions of some of them."""
+
 SYNTHETIC = "synthetic"
 _LOADERS = {"cifar-100": load_cifar100, "cifar-10": load_cifar10}
 
@@ -34,6 +40,7 @@ def open_data(
     seed: int = 0,
     statistics: Known | None = None,
     report: Notify = print_to_stderr,
+    select: Select | None = None,
 ) -> Dataset:
     """Load one split of a data set by its name or path.
 
@@ -50,6 +57,9 @@ def open_data(
         seed: For image folders, see `load_image_folder`.
         statistics: For image folders, see `load_image_folder`.
         report: Called with messages about the images.
+        select: Called with the number of images; returns the positions of those to keep, see
+            `Dataset.subset`. Others are not resized, except those of files, which are resized as
+            they are read. None keeps all.
 
     Returns:
         The split.
@@ -64,7 +74,7 @@ def open_data(
         True
     """
     if source == SYNTHETIC:
-        return resized(synthetic(split=split), resolution)
+        return resized(_selected(synthetic(split=split), select), resolution)
     name = source if isinstance(source, str) and source in _LOADERS else None
     if name is not None:
         if find_cifar(name, cache_dir()) is None and (no := _reason_not_loaded(name, download)):
@@ -73,16 +83,17 @@ def open_data(
     else:
         path = Path(os.path.expanduser(source))
         if is_hugging_face_folder(path):
-            return load_from_disk(path, split, resolution, report)
+            return _selected(load_from_disk(path, split, resolution, report), select)
         name = _cifar_at(path)
     if name is None:
-        return load_image_folder(
+        images = load_image_folder(
             path, split, resolution, on_corrupt, test_fraction, seed, statistics, report
         )
+        return _selected(images, select)
     dataset = _LOADERS[name](path, split)
     if dataset.synthetic:
         report(f"SYNTHETIC: these are generated images, not {name.upper()}: {dataset.source}")
-    return resized(dataset, resolution)
+    return resized(_selected(dataset, select), resolution)
 
 
 def open_or_cifar100(
@@ -148,6 +159,10 @@ def open_cifar100(
             )
         report(f"SYNTHETIC: these are generated images, not CIFAR-100: {dataset.source}")
     return dataset
+
+
+def _selected(dataset: Dataset, select: Select | None) -> Dataset:
+    return dataset if select is None else dataset.subset(select(len(dataset)))
 
 
 def _cifar_at(path: Path) -> str | None:

@@ -5,7 +5,7 @@ accuracy, confusion and calibration.
 """
 
 from pymobilenet.data import preprocessing_of
-from pymobilenet.evaluation.curves import print_runs, write_curves
+from pymobilenet.evaluation.curves import print_runs, write_bands, write_curves
 from pymobilenet.evaluation.images import read_image
 from pymobilenet.evaluation.names import class_names, known_names, match_classes
 from pymobilenet.evaluation.predict import print_prediction, probabilities
@@ -42,6 +42,7 @@ __all__ = [
     "read_runs",
     "to_dict",
     "to_json",
+    "write_bands",
     "write_curves",
     "write_evaluation_report",
 ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
@@ -12,6 +14,9 @@ from pymobilenet.evaluation.plots import literal
 from pymobilenet.evaluation.run_logs import RunLog
 from pymobilenet.files import atomic_write
 from pymobilenet.terminal import folded_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 """Okabe and Ito's colours without yellow, which is too light for a line on white."""
@@ -100,5 +105,37 @@ def write_curves(runs: Sequence[RunLog], path: str | Path, chance: float | None 
     )
     for text, handle in zip(legend.get_texts(), handles, strict=True):
         text.set_text(handle.get_label())  # as a label, matplotlib 3.9 drops "_x"
+    _save(figure, path)
+
+
+def write_bands(groups: Mapping[str, Sequence[RunLog]], path: str | Path) -> None:
+    """Plot the validation loss and accuracy of groups of runs: the mean, in a band of all runs.
+
+    Args:
+        groups: Name -> the runs of a group, with the same epochs.
+        path: The PNG file to write.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    panels = dict(zip(KINDS, figure.subplots(1, 2, gridspec_kw={"wspace": 0.06}), strict=True))
+    for (name, runs), colour, line in zip(groups.items(), COLOURS, ("-", "--"), strict=False):
+        epochs = runs[0].values["epoch"]
+        for kind, panel in panels.items():
+            values = np.array([run.values[f"val_{kind}"] for run in runs])
+            low, high = values.min(axis=0), values.max(axis=0)
+            panel.fill_between(epochs, low, high, color=colour, alpha=0.3, linewidth=0)
+            label = f"{name}: mean and range of {len(runs)} seeds"
+            panel.plot(epochs, values.mean(axis=0), line, color=colour, label=label)
+    for kind, panel in panels.items():
+        panel.set(xlabel="epoch", ylabel=f"validation {kind}")
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.grid(alpha=0.3)
+    panels["accuracy"].yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    panels["accuracy"].legend(loc="lower right")
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: str | Path) -> None:
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=120, bbox_inches="tight")

@@ -67,8 +67,16 @@ def open_images(run: RunConfig, resolution: int, seed: int) -> Images:
     if not run.data:
         raise DataError("this recipe names no data: pass a folder or an archive with --data")
     policy = cast("Literal['refuse', 'skip']", run.on_corrupt)
-    data = open_data(run.data, "train", resolution, on_corrupt=policy)
-    held_out, training, train_eval = split_images(run, len(data), seed)
+    splits: list[np.ndarray] = []
+
+    def used(count: int) -> np.ndarray:
+        parts = split_images(run, count, seed)
+        positions = np.union1d(parts[0], parts[1])
+        splits.extend(np.searchsorted(positions, part) for part in parts)
+        return positions
+
+    data = open_data(run.data, "train", resolution, on_corrupt=policy, select=used)
+    held_out, training, train_eval = splits
     train = data.subset(training)
     if run.validation:
         validation = data.subset(held_out)
