@@ -1,4 +1,7 @@
-"""Downloads of pretrained weights into the cache, checked by SHA-256; pooch does the transfer."""
+"""Files of pretrained weights: in the package, or downloaded into the cache; checked by SHA-256.
+
+pooch does the transfer.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +17,30 @@ from pymobilenet.errors import DataError
 from pymobilenet.files import atomic_write
 from pymobilenet.hub.registry import PretrainedModel
 
+PACKAGED = Path(__file__).with_name("models")
+"""The folder of the files that are part of the package."""
+
 TIMEOUT = 30
 """Seconds without an answer from the server after which a download is given up."""
 
 
 def cached_file(model: PretrainedModel) -> Path:
-    """Return the path of the model's file in the cache; the file need not be there yet."""
+    """Return the path of the model's file: in the package, or in the cache.
+
+    In the cache the file need not be there yet.
+    """
     suffix = PurePosixPath(urlsplit(model.url).path).suffix
-    return cache_dir() / "pretrained" / f"{model.name}{suffix}"
+    packaged = PACKAGED / f"{model.name}{suffix}"
+    return packaged if packaged.is_file() else cache_dir() / "pretrained" / packaged.name
 
 
 def is_cached(model: PretrainedModel) -> bool:
-    """Return whether the model's file is in the cache."""
+    """Return whether the model's file is in the package or in the cache."""
     return cached_file(model).is_file()
 
 
 def fetch(model: PretrainedModel, notify: Callable[[str], object] = lambda _message: None) -> Path:
-    """Return the model's file, downloaded first if it is not in the cache.
+    """Return the model's file, downloaded first if it is neither in the package nor in the cache.
 
     Where the registry has no digest, the digest of the first file is recorded beside it, and every
     later use requires that digest.
@@ -60,10 +70,10 @@ def fetch(model: PretrainedModel, notify: Callable[[str], object] = lambda _mess
             f"{'...' if len(expected) < len(digest) else ''}. Received: {digest}. Remove the file "
             f"to download it again from {model.url}"
         )
-    if not recorded:
+    if not recorded and not model.sha256:
         with atomic_write(record) as file:
             file.write(f"{digest}\n".encode())
-        if not model.sha256 and not model.sha256_prefix:
+        if not model.sha256_prefix:
             notify(
                 f"No digest of {model.name} is published. This file's SHA-256, {digest}, is "
                 "recorded and required from now on"

@@ -1,0 +1,91 @@
+"""Measure one model in torch, Julia and ONNX Runtime, for the page docs/results.md.
+
+    python docs/figures/deployment.py model.safetensors cifar-100-binary.tar.gz --threads 2
+
+Accuracy, bytes and the latency of one image (median of 200 calls, in turns), for the float32 model
+in each runtime and for ONNX int8; then every test image whose predicted class is not the same in
+the float32 runtimes, with its margin: the difference of its two highest logits in torch. ONNX files
+are written to a temporary folder.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from pymobilenet.backends import backend
+from pymobilenet.bench.process import use_threads
+from pymobilenet.data import open_cifar100
+from pymobilenet.evaluation import as_trained, check_usable, model_of
+from pymobilenet.formats import convert, load_any
+from pymobilenet.quantization.quantize import labelled_batches, predictor, quantize
+
+CALLS = 200
+CALIBRATION_IMAGES = 512
+
+
+def main(file, data, threads):
+    loaded = load_any(file)
+    scaled = check_usable(loaded, None, str(file))
+    train, test = (
+        as_trained(open_cifar100(data, split), loaded.config, loaded.metadata, scaled, str(file))
+        for split in ("train", "test")
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        float32, int8 = Path(folder, "float32.onnx"), Path(folder, "int8.onnx")
+        convert(file, float32)
+        images = labelled_batches(train.subset(range(CALIBRATION_IMAGES)), scaled)
+        quantize(float32, int8, (batch for batch, _ in images))
+        sizes = {"ONNX Runtime": float32.stat().st_size, "ONNX Runtime, int8": int8.stat().st_size}
+        programs = {
+            "torch": model_of(loaded, backend("torch")).predict,
+            "julia": model_of(loaded, backend("julia")).predict,
+            "ONNX Runtime": predictor(float32, threads),
+            "ONNX Runtime, int8": predictor(int8, threads),
+        }
+        logits = {
+            name: np.concatenate([run(images) for images, _ in labelled_batches(test, scaled)])
+            for name, run in programs.items()
+        }
+        one = next(iter(labelled_batches(test, scaled)))[0][:1]
+        seconds = {name: [] for name in programs}
+        for _ in range(CALLS):
+            for name, run in programs.items():
+                start = time.perf_counter()
+                run(one)
+                seconds[name].append(time.perf_counter() - start)
+    print("| program | top-1 | bytes | one image, ms |\n|---|---|---|---|")
+    for name, values in logits.items():
+        top1 = (values.argmax(axis=1) == test.labels).mean()
+        size, latency = sizes.get(name, os.path.getsize(file)), 1e3 * np.median(seconds[name])
+        print(f"| {name} | {top1:.2%} | {size:,} | {latency:.2f} |")
+    print_differences({name: logits[name] for name in ("torch", "julia", "ONNX Runtime")})
+    best, best_int8 = (logits[n].argmax(axis=1) for n in ("torch", "ONNX Runtime, int8"))
+    print(f"int8 and torch predict the same class of {(best == best_int8).mean():.2%} of the images")
+
+
+def print_differences(logits):
+    """Print the images of which the programs predict different classes."""
+    classes = np.array([values.argmax(axis=1) for values in logits.values()])
+    different = np.flatnonzero((classes != classes[0]).any(axis=0))
+    print(f"{len(different)} of {classes.shape[1]} predicted classes differ in {', '.join(logits)}")
+    ordered = np.sort(logits["torch"], axis=1)
+    margins = ordered[:, -1] - ordered[:, -2]
+    for image in different:
+        print(f"image {image}: {classes[:, image]}, margin {margins[image]:.1e}")
+    print(f"the five smallest margins: {', '.join(f'{m:.1e}' for m in np.sort(margins)[:5])}")
+    worst = max(np.abs(values - logits["torch"]).max() for values in logits.values())
+    print(f"largest difference of a logit: {worst:.1e}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("file", type=Path)
+    parser.add_argument("data")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    use_threads(arguments.threads)
+    main(arguments.file, arguments.data, arguments.threads)
