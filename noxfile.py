@@ -30,10 +30,20 @@ DEMO = ("--width-mult", "0.25", "--stem-stride", "2", "--stem-stride", "1", "--s
 
 @nox.session
 def demo(session):
-    """Compare torch and Julia on CIFAR-100 and print the verdicts; report/curves.png is a plot."""
+    """Compare torch and Julia on CIFAR-100 and print the verdicts; report/curves.png is a plot.
+
+    Then classify a photograph with the model of the package, by each of the two that is there.
+    """
     session.install(*CONSTRAINTS, "-e", ".")
     args = session.posargs or DEMO
     session.run("pymobilenet", "parity", "--backends", "torch,julia", "--report", "report", *args)
+    statuses = [
+        line.split()[:2]
+        for line in session.run("pymobilenet", "backends", silent=True).splitlines()
+    ]
+    there = [name for name in ("torch", "julia") if [name, "available"] in statuses]
+    flags = [word for name in there for word in ("--backend", name)]
+    session.run("pymobilenet", "predict", "docs/rocket.jpg", "--top", "3", *flags)
 
 
 @nox.session

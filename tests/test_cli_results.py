@@ -1,6 +1,7 @@
 """The commands `evaluate`, `predict` and `compare`."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +10,13 @@ from PIL import Image
 from typed_commands import refused, run
 
 from pymobilenet import MobileNetConfig, backend
+from pymobilenet.cli.results import DEFAULT_MODEL
 from pymobilenet.data import load_cifar100
 from pymobilenet.data.preprocessing import preprocess
 from pymobilenet.evaluation import evaluate, read_image
 from pymobilenet.formats.exchange import write_weights
 
+ROCKET = Path(__file__).parent.parent / "docs" / "rocket.jpg"
 CONFIG = MobileNetConfig(width_mult=0.1, resolution=32, num_classes=100)
 MODEL = backend("torch").build(CONFIG)
 
@@ -149,6 +152,23 @@ def test_classes_are_printed_by_name(picture, tmp_path):
     result = run("predict", named, picture, "--top", 100, "--classes", tmp_path / "names")
     assert "class 99" in result.stdout
     assert "sweet_pepper" not in result.stdout
+
+
+def test_without_a_model_that_of_the_package_is_used(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    result = run("predict", ROCKET, "--top", 3)
+    assert result.exit_code == 0, result.output
+    rows = [line.split() for line in result.stdout.splitlines() if "%" in line]
+    assert rows[0][0] == "rocket"
+    assert len(rows) == 3
+    named = run("predict", DEFAULT_MODEL, ROCKET, "--top", 3)
+    assert named.stdout == result.stdout
+
+
+def test_a_model_alone_is_refused(model):
+    message = refused("predict", model)
+    assert "predict requires an image, as in `predict photo.jpg`" in message
+    assert f"Received: {model} alone" in message
 
 
 def test_predict_refuses_invalid_arguments(model, picture, tmp_path):

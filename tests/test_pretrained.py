@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 from pymobilenet import MobileNetConfig, backend, pretrained
 from pymobilenet.cli import app
+from pymobilenet.cli.results import DEFAULT_MODEL
 from pymobilenet.errors import ConfigError, DataError
-from pymobilenet.evaluation.names import known_names
+from pymobilenet.evaluation.names import OFFICIAL, known_names
 from pymobilenet.formats import load_any, save_as
 from pymobilenet.hub import (
     download,
@@ -164,6 +165,18 @@ def test_an_existing_file_takes_precedence_over_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path(KERAS).write_bytes(b"a file of the user's")
     assert resolve_model_file(KERAS) == (Path(KERAS), None)
+
+
+def test_the_model_of_the_package_requires_no_download_and_no_cache(cache):
+    path, model = resolve_model_file(DEFAULT_MODEL)
+    assert path.parent == download.PACKAGED
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == model.sha256
+    assert path.stat().st_size < 1.5e6
+    assert not cache.exists()
+    assert [file.name for file in download.PACKAGED.iterdir()] == [path.name]
+    loaded = load_any(DEFAULT_MODEL)
+    assert (loaded.config.num_classes, loaded.config.resolution) == (100, model.resolution)
+    assert known_names(loaded.config, loaded.metadata, "") == OFFICIAL[model.classes]
 
 
 @pytest.mark.usefixtures("cache")

@@ -64,7 +64,8 @@ def main(file, data, threads):
         print(f"| {name} | {top1:.2%} | {size:,} | {latency:.2f} |")
     print_differences({name: logits[name] for name in ("torch", "julia", "ONNX Runtime")})
     best, best_int8 = (logits[n].argmax(axis=1) for n in ("torch", "ONNX Runtime, int8"))
-    print(f"int8 and torch predict the same class of {(best == best_int8).mean():.2%} of the images")
+    same = (best == best_int8).mean()
+    print(f"torch and int8 predict the same class of {same:.2%} of the images")
 
 
 def print_differences(logits):

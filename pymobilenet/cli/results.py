@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from pymobilenet.data.cifar_layouts import Split
 
 BACKEND_HELP = "One of " + ", ".join(BACKENDS)
+
+DEFAULT_MODEL = "v1-0.25-96.pymobilenet"
 
 ModelArgument = Annotated[Path, typer.Argument(help="A model of this project or another.")]
 PreprocessingOption = Annotated[
@@ -104,8 +107,15 @@ def evaluate(
 
 
 def predict(
-    model: ModelArgument,
-    images: Annotated[list[Path], typer.Argument(help="Image files that Pillow reads.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[MODEL] IMAGE...",
+            help="A model of this project or another, and image files that Pillow reads. Without "
+            f"a model: {DEFAULT_MODEL}, which is part of the package and knows the 100 classes of "
+            "CIFAR-100.",
+        ),
+    ],
     backend_name: Annotated[
         list[str],
         typer.Option("--backend", help=f"{BACKEND_HELP}; several: side by side."),
@@ -138,6 +148,7 @@ def predict(
     )
 
     with exit_on_error():
+        model, images = model_and_images(paths)
         loaded = read_model(
             model, ReadingOptions(changes, config, sample, which, name_map, mean, std)
         )
@@ -155,6 +166,25 @@ def predict(
             print_prediction(str(path), by_backend, names, top, console)
         scaling = describe_scaling(scaled, statistics or PREPROCESSING[scaled])
         console.print(scaling, soft_wrap=True, markup=False)
+
+
+def model_and_images(paths: Sequence[Path]) -> tuple[Path, Sequence[Path]]:
+    """Return the model and the images of `predict`; an image in the first place needs no model.
+
+    Raises:
+        ConfigError: A model alone.
+    """
+    from pymobilenet.data.image_files import SUFFIXES
+    from pymobilenet.errors import ConfigError
+
+    if paths[0].suffix.lower() in SUFFIXES:
+        return Path(DEFAULT_MODEL), paths
+    if len(paths) == 1:
+        raise ConfigError(
+            "predict requires an image, as in `predict photo.jpg` or `predict MODEL photo.jpg`. "
+            f"Received: {paths[0]} alone"
+        )
+    return paths[0], paths[1:]
 
 
 def compare(
