@@ -11,7 +11,15 @@ from image_files import FORMS, pixels_of, png, split_files, write_folder, write_
 from known_model import Known
 
 from pymobilenet.config import RunConfig
-from pymobilenet.data import Dataset, download, loading, open_data, synthetic, write_binary
+from pymobilenet.data import (
+    Dataset,
+    decoding,
+    download,
+    loading,
+    open_data,
+    synthetic,
+    write_binary,
+)
 from pymobilenet.errors import ConfigError, DataError
 from pymobilenet.evaluation import evaluate
 from pymobilenet.training import setup
@@ -117,6 +125,22 @@ def test_cifar_and_synthetic_data_are_resized_on_request(tmp_path, monkeypatch):
             open_data(source, resolution=-1)
 
 
+def test_only_the_images_of_a_run_are_resized(monkeypatch):
+    """A run with a limit took 7.5 GB and a minute at 224 pixels."""
+    count = []
+    resize = decoding.resize
+    monkeypatch.setattr(decoding, "resize", lambda *args: count.append(1) or resize(*args))
+    run = RunConfig(data="synthetic", validation=3, limit=5, train_eval_images=2)
+    images = setup.open_images(run, 40, 7)
+    assert len(count) == 8
+    data = open_data("synthetic")
+    parts = (images.validation, images.train, images.train_eval)
+    for part, positions in zip(parts, setup.split_images(run, len(data), 7), strict=True):
+        expected = decoding.resized(data.subset(positions), 40)
+        assert np.array_equal(part.images, expected.images)
+        assert np.array_equal(part.labels, expected.labels)
+
+
 def test_the_error_for_a_missing_path_lists_the_names_of_data_sets(tmp_path):
     with pytest.raises(DataError, match=r"no data at .*nowhere: .* cifar-100, cifar-10, synthetic"):
         open_data(tmp_path / "nowhere")
@@ -148,7 +172,7 @@ def test_the_splits_of_a_run_and_their_evaluation_copy_no_more_than_a_batch(monk
     pixels = np.random.default_rng(0).integers(0, 256, (12_000, 3, 32, 32), np.uint8)
     labels, names = np.arange(12_000) % 2, ("a", "b")
     data = Dataset(pixels, labels, None, names, (), "images", False)
-    monkeypatch.setattr(setup, "open_data", lambda *_, **__: data)
+    monkeypatch.setattr(setup, "open_data", lambda *_, select, **__: data.subset(select(len(data))))
     run = RunConfig(data="images", validation=2000, train_eval_images=10_000)
     tracemalloc.start()
     images = setup.open_images(run, 32, seed=0)

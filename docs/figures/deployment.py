@@ -1,6 +1,6 @@
 """Measure one model in torch, Julia and ONNX Runtime, for the page docs/results.md.
 
-    python docs/figures/deployment.py model.safetensors cifar-100-binary.tar.gz --threads 2
+    python docs/figures/deployment.py MODEL cifar-100-binary.tar.gz --threads 2
 
 Accuracy, bytes and the latency of one image (median of 200 calls, in turns), for the float32 model
 in each runtime and for ONNX int8; then every test image whose predicted class is not the same in
@@ -9,7 +9,6 @@ are written to a temporary folder.
 """
 
 import argparse
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -21,13 +20,15 @@ from pymobilenet.bench.process import use_threads
 from pymobilenet.data import open_cifar100
 from pymobilenet.evaluation import as_trained, check_usable, model_of
 from pymobilenet.formats import convert, load_any
+from pymobilenet.hub import resolve_model_file
 from pymobilenet.quantization.quantize import labelled_batches, predictor, quantize
 
 CALLS = 200
 CALIBRATION_IMAGES = 512
 
 
-def main(file, data, threads):
+def main(name, data, threads):
+    file, _ = resolve_model_file(name)
     loaded = load_any(file)
     scaled = check_usable(loaded, None, str(file))
     train, test = (
@@ -58,10 +59,10 @@ def main(file, data, threads):
                 run(one)
                 seconds[name].append(time.perf_counter() - start)
     print("| program | top-1 | bytes | one image, ms |\n|---|---|---|---|")
-    for name, values in logits.items():
+    for program, values in logits.items():
         top1 = (values.argmax(axis=1) == test.labels).mean()
-        size, latency = sizes.get(name, os.path.getsize(file)), 1e3 * np.median(seconds[name])
-        print(f"| {name} | {top1:.2%} | {size:,} | {latency:.2f} |")
+        size, latency = sizes.get(program, file.stat().st_size), 1e3 * np.median(seconds[program])
+        print(f"| {program} | {top1:.2%} | {size:,} | {latency:.2f} |")
     print_differences({name: logits[name] for name in ("torch", "julia", "ONNX Runtime")})
     best, best_int8 = (logits[n].argmax(axis=1) for n in ("torch", "ONNX Runtime, int8"))
     same = (best == best_int8).mean()
@@ -84,9 +85,9 @@ def print_differences(logits):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("file", type=Path)
+    parser.add_argument("model")
     parser.add_argument("data")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     use_threads(arguments.threads)
-    main(arguments.file, arguments.data, arguments.threads)
+    main(arguments.model, arguments.data, arguments.threads)
