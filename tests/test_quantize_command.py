@@ -10,6 +10,7 @@ from typed_commands import refused, run
 
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.data import load_cifar100, normalise, scaling
+from pymobilenet.data.decoding import resized
 from pymobilenet.formats import convert
 from pymobilenet.formats.exchange import read_weights, write_weights
 from pymobilenet.quantization import quantize as quantize_module
@@ -22,10 +23,10 @@ METADATA = {
 }
 
 
-def exported(folder, count=100, **metadata):
+def exported(folder, count=100, resolution=32, **metadata):
     """An ONNX file of a saved model, which has a probe too."""
     model = backend("torch").build(
-        MobileNetConfig(width_mult=0.1, resolution=32, num_classes=count)
+        MobileNetConfig(width_mult=0.1, resolution=resolution, num_classes=count)
     )
     model.save(folder / "plain.safetensors")
     file = read_weights(folder / "plain.safetensors")
@@ -75,6 +76,15 @@ def test_quantize_uses_the_metadata_of_the_file(tmp_path, data, evaluated):
     assert images.tobytes() == normalise(test.images, *own).tobytes()
     assert labels.tolist() == (99 - test.labels).tolist()
     assert metadata_of(tmp_path / "int8.onnx").items() >= METADATA.items()
+
+
+def test_images_have_the_resolution_of_the_model(tmp_path, data, evaluated):
+    path = exported(tmp_path, resolution=48, preprocessing="keras")
+    result = run("quantize", path, tmp_path / "int8.onnx", "--data", data)
+    assert result.exit_code == 0, result.output
+    test = resized(load_cifar100(data, "test"), 48)
+    expected = normalise(test.images, *scaling("keras", test))
+    assert evaluated[0][0].tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize(

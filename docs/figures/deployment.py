@@ -2,8 +2,8 @@
 
     python docs/figures/deployment.py MODEL cifar-100-binary.tar.gz --threads 2
 
-Accuracy, bytes and the latency of one image (median of 200 calls, in turns), for the float32 model
-in each runtime and for ONNX int8; then every test image whose predicted class is not the same in
+Accuracy, bytes and the latency of one image (median of 200 calls, in turns; torch and Julia frozen),
+for the float32 model in each runtime and for ONNX int8; then every test image whose predicted class is not the same in
 the float32 runtimes, with its margin: the difference of its two highest logits in torch. ONNX files
 are written to a temporary folder.
 """
@@ -18,6 +18,7 @@ import numpy as np
 from pymobilenet.backends import backend
 from pymobilenet.bench.process import use_threads
 from pymobilenet.data import open_cifar100
+from pymobilenet.data.decoding import resized
 from pymobilenet.evaluation import as_trained, check_usable, model_of
 from pymobilenet.formats import convert, load_any
 from pymobilenet.hub import resolve_model_file
@@ -31,19 +32,22 @@ def main(name, data, threads):
     file, _ = resolve_model_file(name)
     loaded = load_any(file)
     scaled = check_usable(loaded, None, str(file))
+    calibration = open_cifar100(data, "train").subset(range(CALIBRATION_IMAGES))
     train, test = (
-        as_trained(open_cifar100(data, split), loaded.config, loaded.metadata, scaled, str(file))
-        for split in ("train", "test")
+        as_trained(
+            resized(part, loaded.config.resolution), loaded.config, loaded.metadata, scaled, name
+        )
+        for part in (calibration, open_cifar100(data, "test"))
     )
     with tempfile.TemporaryDirectory() as folder:
         float32, int8 = Path(folder, "float32.onnx"), Path(folder, "int8.onnx")
         convert(file, float32)
-        images = labelled_batches(train.subset(range(CALIBRATION_IMAGES)), scaled)
+        images = labelled_batches(train, scaled)
         quantize(float32, int8, (batch for batch, _ in images))
         sizes = {"ONNX Runtime": float32.stat().st_size, "ONNX Runtime, int8": int8.stat().st_size}
         programs = {
-            "torch": model_of(loaded, backend("torch")).predict,
-            "julia": model_of(loaded, backend("julia")).predict,
+            "torch": model_of(loaded, backend("torch")).freeze(),
+            "julia": model_of(loaded, backend("julia")).freeze(),
             "ONNX Runtime": predictor(float32, threads),
             "ONNX Runtime, int8": predictor(int8, threads),
         }

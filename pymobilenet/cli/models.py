@@ -73,6 +73,7 @@ def quantize(
 ) -> None:
     """Quantize an ONNX model to int8, calibrated on CIFAR-100, and print the loss of accuracy."""
     from pymobilenet.data import open_cifar100, preprocessing_of
+    from pymobilenet.data.decoding import resized
     from pymobilenet.errors import DataError
     from pymobilenet.evaluation import as_trained
     from pymobilenet.quantization.quantize import about, labelled_batches, quantization_loss
@@ -81,9 +82,10 @@ def quantize(
     with exit_on_error():
         config, metadata = about(src)
         scaled = preprocessing_of(metadata, preprocessing, str(src))
+        train = open_cifar100(data, "train")
         train, test = (
-            as_trained(open_cifar100(data, split), config, metadata, scaled, str(src))
-            for split in ("train", "test")
+            as_trained(resized(part, config.resolution), config, metadata, scaled, str(src))
+            for part in (train.subset(range(min(images, len(train)))), open_cifar100(data, "test"))
         )
         if test.num_classes != config.num_classes:
             raise DataError(
@@ -91,7 +93,7 @@ def quantize(
                 f"Received: num_classes {config.num_classes}. In Python, "
                 "pymobilenet.quantization.quantize takes any images"
             )
-        calibration = labelled_batches(train.subset(range(min(images, len(train)))), scaled)
+        calibration = labelled_batches(train, scaled)
         quantize_file(src, dst, (batch for batch, _ in calibration))
         loss = quantization_loss(src, dst, labelled_batches(test, scaled))
     console.print(str(loss), soft_wrap=True)

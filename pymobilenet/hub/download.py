@@ -25,9 +25,10 @@ TIMEOUT = 30
 
 
 def cached_file(model: PretrainedModel) -> Path:
-    """Return the path of the model's file: in the package, or in the cache.
+    """Return the path of a model's file: in the package, or in the cache, where it may be missing.
 
-    In the cache the file need not be there yet.
+    Args:
+        model: A model of the registry.
     """
     suffix = PurePosixPath(urlsplit(model.url).path).suffix
     packaged = PACKAGED / f"{model.name}{suffix}"
