@@ -2,10 +2,10 @@
 
     python docs/figures/deployment.py MODEL cifar-100-binary.tar.gz --threads 2
 
-Accuracy, bytes and the latency of one image (median of 200 calls, in turns; torch and Julia frozen),
-for the float32 model in each runtime and for ONNX int8; then every test image whose predicted class is not the same in
-the float32 runtimes, with its margin: the difference of its two highest logits in torch. ONNX files
-are written to a temporary folder.
+Accuracy, bytes and the latency of one image (median of 200 calls, in turns; torch and Julia are
+frozen), for the float32 model in each runtime and for ONNX int8; then every test image whose
+predicted class is not the same in the float32 runtimes, with its margin: the difference of its two
+highest logits in torch. ONNX files are written to a temporary folder.
 """
 
 import argparse
