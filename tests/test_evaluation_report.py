@@ -237,6 +237,18 @@ def test_a_group_of_runs_is_a_mean_in_a_band(tmp_path, monkeypatch):
     assert (heights.y0, heights.y1) == pytest.approx((0.1, 0.8))
 
 
+def test_a_group_whose_runs_end_after_different_epochs_is_drawn_as_far_as_all_have_come(
+    tmp_path, monkeypatch
+):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    long = RunLog("long", {key: np.array([1.0, 2.0, 3.0]) for key in FIELDS})
+    write_bands({"torch": [long, a_run("short", epoch=[1, 2])]}, tmp_path / "curves.png")
+    (line,) = drawn[0].axes[1].lines
+    assert list(line.get_xdata()) == [1, 2]
+    assert line.get_ydata() == pytest.approx([1.0, 1.25])
+
+
 @pytest.mark.parametrize("count", [1, 3, 60])
 def test_curves_of_many_runs_are_drawn(tmp_path, count):
     write_curves([a_run(f"_run ${n}", epoch=[1, 2]) for n in range(count)], tmp_path / "curves.png")

@@ -111,18 +111,21 @@ def write_curves(runs: Sequence[RunLog], path: str | Path, chance: float | None 
 def write_bands(groups: Mapping[str, Sequence[RunLog]], path: str | Path) -> None:
     """Plot the validation loss and accuracy of groups of runs: the mean, in a band of all runs.
 
+    Runs may end after different epochs; a group is drawn to the end of its shortest run.
+
     Args:
-        groups: Name -> the runs of a group, with the same epochs.
+        groups: Name -> the runs of a group.
         path: The PNG file to write.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     panels = dict(zip(KINDS, figure.subplots(1, 2, gridspec_kw={"wspace": 0.06}), strict=True))
-    for (name, runs), colour, line in zip(groups.items(), COLOURS, ("-", "--"), strict=False):
-        epochs = runs[0].values["epoch"]
+    for number, (name, runs) in enumerate(groups.items()):
+        colour, line = COLOURS[number % len(COLOURS)], ("-", "--")[number % 2]
+        epochs = min((run.values["epoch"] for run in runs), key=len)
         for kind, panel in panels.items():
-            values = np.array([run.values[f"val_{kind}"] for run in runs])
+            values = np.array([run.values[f"val_{kind}"][: len(epochs)] for run in runs])
             low, high = values.min(axis=0), values.max(axis=0)
             panel.fill_between(epochs, low, high, color=colour, alpha=0.3, linewidth=0)
             label = f"{name}: mean and range of {len(runs)} seeds"
