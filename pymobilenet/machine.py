@@ -18,6 +18,22 @@ def processor() -> str:
     return names[0] if names else platform.processor()
 
 
+SPIN_COUNT = "10000"
+"""How often a waiting thread of GNU's OpenMP looks for work before it sleeps. Its default,
+300,000, is milliseconds, in which it takes a core from the thread that it waits for if other
+programs use the cores: steps of torch then took 16 times as long. See docs/speed.md."""
+
+
+def limit_spinning() -> None:
+    """Set GOMP_SPINCOUNT to `SPIN_COUNT` for torch, unless the user has chosen how threads wait.
+
+    The variable is read when GNU's OpenMP is loaded, with torch: no effect if torch was imported
+    before.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+
+
 def cores() -> int:
     """Return how many cores this process may use, or the machine has where that is unknown."""
     if hasattr(os, "sched_getaffinity"):
