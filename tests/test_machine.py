@@ -72,5 +72,7 @@ import os, sys
 import pymobilenet
 print("torch" in sys.modules, os.environ["GOMP_SPINCOUNT"])
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["False", SPIN_COUNT]
