@@ -19,7 +19,7 @@ from pymobilenet.bench.measure import (
     LEAST_REPEATS,
     LEAST_SECONDS,
     MOST_SECONDS,
-    PAUSE,
+    REST,
     WARM_UP,
     cases,
 )
@@ -38,12 +38,14 @@ class Clock:
 
     def __init__(self):
         self.now = 0.0
+        self.is_rested = False
 
     def perf_counter(self):
         return self.now
 
     def sleep(self, seconds):
-        assert seconds == PAUSE
+        assert seconds == REST
+        self.is_rested = True
 
 
 @pytest.fixture
@@ -53,11 +55,14 @@ def clock(monkeypatch):
     return clock
 
 
-def worker(name, seconds, log, clock):
+def worker(name, seconds, log, clock, waking=0.0):
+    """A contender that takes `seconds`, and after a rest `waking` more."""
+
     def make(_config, _images, _labels):
         def job():
             log.append(name)
-            clock.now += seconds
+            clock.now += seconds + waking * clock.is_rested
+            clock.is_rested = False
 
         return job
 
@@ -68,16 +73,23 @@ def test_contenders_take_turns(clock):
     log = []
     workers = [worker("a", 0.03, log, clock), worker("b", 0.06, log, clock)]
     timings = measure(TRAIN, workers, repeats=3)
-    assert log[-12:] == ["a", "a", "b", "b"] * 3
+    assert log[-18:] == ["a", "a", "a", "b", "b", "b"] * 3
     assert [timing.contender for timing in timings] == ["a", "b"]
     assert timings[0].seconds == pytest.approx([0.03] * 3)
     assert timings[1].seconds == pytest.approx([0.06] * 3)
 
 
+def test_the_first_run_after_a_rest_is_measured_apart_from_hot_runs(clock):
+    (timing,) = measure(TRAIN, [worker("a", 0.002, [], clock, waking=0.05)], repeats=3)
+    assert timing.seconds == pytest.approx([0.002] * 3)
+    assert timing.rested_seconds == pytest.approx([0.052] * 3)
+    assert timing.rested_median == pytest.approx(0.052)
+
+
 def test_a_short_job_is_repeated_within_a_measurement(clock):
     log = []
     (timing,) = measure(TRAIN, [worker("a", 0.002, log, clock)], repeats=3)
-    assert len(log) == WARM_UP + 1 + 3 * (1 + round(LEAST_SECONDS / 0.002))
+    assert len(log) == WARM_UP + 1 + 3 * (1 + round(LEAST_SECONDS / 0.002) + 1)
     assert timing.median == pytest.approx(0.002)
 
 
@@ -104,6 +116,7 @@ def test_figures_follow_from_the_seconds():
     assert timing.images_per_second == pytest.approx(20)
     assert timing.gflops == pytest.approx(6 * 4 * mult_adds(SMALL) / 0.2 / 1e9)
     assert timing.spread == pytest.approx(0.25)
+    assert timing.rested_median is None
 
 
 def test_every_combination_is_a_case_but_a_training_step_of_one_image():
@@ -255,6 +268,7 @@ def test_the_command_writes_json_and_pictures(tmp_path):
     assert result.exit_code == 0, result.output
     result = json.loads((tmp_path / "bench.json").read_text())
     assert len(result["timings"]) == 4
+    assert {len(timing["rested_seconds"]) for timing in result["timings"]} == {3}
     assert min(result["gemm_gflops"].values()) > 0
     assert result["about"]["torch"]["torch"]
     pictures = {path.name for path in tmp_path.glob("*.png")}
