@@ -114,7 +114,7 @@ def soak(session):
 @nox.session
 def bench(session):
     """Time the backends beside their peers; JSON and plots are written to bench/."""
-    session.install(*CONSTRAINTS, "-e", ".[onnx]")
+    session.install(*CONSTRAINTS, "-e", ".[onnx,openvino]")
     session.run("pymobilenet", "bench", *session.posargs)
 
 
