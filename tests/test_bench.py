@@ -2,9 +2,7 @@
 
 import json
 import os
-import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -13,7 +11,7 @@ from typer.testing import CliRunner
 from pymobilenet import MobileNetConfig, backend, doctor
 from pymobilenet.architecture import mult_adds
 from pymobilenet.backends.julia.runtime import blas, sysimage
-from pymobilenet.bench import Case, Contender, Timing, available, measure, process
+from pymobilenet.bench import Case, Contender, Timing, available, measure
 from pymobilenet.bench.contenders import CONTENDERS, RATIO_BASE
 from pymobilenet.bench.measure import (
     LEAST_REPEATS,
@@ -23,9 +21,8 @@ from pymobilenet.bench.measure import (
     WARM_UP,
     cases,
 )
-from pymobilenet.bench.process import fresh_process
 from pymobilenet.cli import app
-from pymobilenet.errors import BackendUnavailable, ConfigError
+from pymobilenet.errors import ConfigError
 from pymobilenet.machine import cores
 
 measurement = sys.modules["pymobilenet.bench.measure"]
@@ -192,73 +189,6 @@ def test_torchs_contenders_do_the_same_work(name):
     labels = np.arange(4)
     assert one.predict(SMALL, images, labels)().shape == (4, 5)
     assert one.train(SMALL, images, labels)() is not None
-
-
-def test_a_fresh_process_measures_from_its_start_to_the_first_result():
-    case = Case(SMALL, 64, "predict")
-    start = time.time()
-    result = fresh_process(case, "torch")
-    assert 0 < result.first_result < time.time() - start
-    assert result.memory > 0
-    assert (result.case, result.contender) == (case, "torch")
-    with pytest.raises(BackendUnavailable, match="cuda"):
-        fresh_process(TRAIN, "cuda")
-
-
-def test_the_first_result_is_counted_from_the_start_of_the_process(monkeypatch):
-    class Done:
-        returncode, stdout = 0, 'a line of a library\n{"first": 107.5, "memory": 4096}\n'
-
-    monkeypatch.setattr(process.time, "time", lambda: 100.0)
-    monkeypatch.setattr(process.subprocess, "run", lambda *_, **__: Done)
-    result = fresh_process(TRAIN, "torch")
-    assert (result.first_result, result.memory) == (7.5, 4096)
-
-
-HELD = """
-import sys
-
-import numpy as np
-from pymobilenet.bench import process
-from pymobilenet.bench.contenders import Contender
-
-megabytes, log = {(0.25, 2): 256, (0.1, 4): 64}, []
-
-def make(config, images, _labels):
-    def job():
-        log.append(megabytes[config.width_mult, len(images)])
-        return np.ones(log[-1] * 2**17).sum()
-
-    return job
-
-process.available = lambda _: ([Contender("fake", "torch", make, None)], {})
-result = process._run("fake", "train", "4", sys.argv[1])
-print(result["memory"], *log)
-"""
-
-
-@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="Linux counts the memory")
-def test_memory_is_what_the_case_adds_to_the_loaded_runtime():
-    """A job that holds 64 MB for the case, after one that held 256 MB in the run before.
-
-    In a process of its own: in this one, what earlier tests held may be given back meanwhile.
-    """
-    code = [sys.executable, "-W", "error", "-c", HELD, SMALL.to_json()]
-    done = subprocess.run(code, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    memory, *log = map(int, done.stdout.split())
-    assert log == [256, *[64] * process.STEPS]
-    assert memory == pytest.approx(64 * 2**20, rel=0.25)
-
-
-def test_threads_are_chosen_before_a_framework_is_loaded():
-    code = (
-        "import os, sys; from pymobilenet.bench.process import use_threads; use_threads(1);"
-        "import torch; assert torch.get_num_threads() == 1; use_threads(2)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "ConfigError: threads must be chosen before torch is imported" in done.stderr
-    assert "AssertionError" not in done.stderr
 
 
 def test_the_command_writes_json_and_pictures(tmp_path):

@@ -1,4 +1,4 @@
-"""`bench`: the contenders compute what torch does, in float32 within its noise and in int8 nearly."""
+"""`bench`: contenders compute what torch does, in float32 within its noise, in int8 nearly."""
 
 import sys
 

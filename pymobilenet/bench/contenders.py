@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from pymobilenet.bench.onnx_peers import (
     openvino_job,
     openvino_missing,
 )
+from pymobilenet.bench.profiles import Profile, of_onnxruntime, of_openvino, of_torch
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import BackendUnavailable, ConfigError
 
@@ -44,6 +46,7 @@ class Contender(NamedTuple):
         missing: Returns why it cannot be measured here, or None.
         allocated: Returns the bytes that its garbage collector has allocated so far.
         precision: In which it computes: float32 or int8.
+        profiles: Job -> measures the time of each kind of kernel; without those that cannot.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Contender(NamedTuple):
     missing: Callable[[], str | None] = lambda: None
     allocated: Callable[[], int] | None = None
     precision: str = FLOAT32
+    profiles: Mapping[str, Profile] = MappingProxyType({})
 
 
 def _step(name: str, **options: Any) -> Make:
@@ -98,11 +102,19 @@ def _baseline_predict(config: MobileNetConfig, images: np.ndarray, _labels: np.n
     return prediction(config, images)
 
 
+def _in_torch(name: str, train: Make, predict: Make) -> Contender:
+    profiles = {"train": of_torch(train), "predict": of_torch(predict)}
+    return Contender(name, "torch", train, predict, profiles=profiles)
+
+
 def _in_onnxruntime(name: str, precision: str) -> Contender:
     def make(config: MobileNetConfig, images: np.ndarray, _labels: np.ndarray) -> Job:
         return onnxruntime_job(config, images, precision)
 
-    return Contender(name, "torch", None, make, onnxruntime_missing, precision=precision)
+    profiles = {"predict": of_onnxruntime(precision)}
+    return Contender(
+        name, "torch", None, make, onnxruntime_missing, precision=precision, profiles=profiles
+    )
 
 
 def _in_openvino(name: str, precision: str) -> Contender:
@@ -112,7 +124,8 @@ def _in_openvino(name: str, precision: str) -> Contender:
     def missing() -> str | None:
         return openvino_missing(precision)
 
-    return Contender(name, "torch", None, make, missing, precision=precision)
+    profiles = {"predict": of_openvino(precision)}
+    return Contender(name, "torch", None, make, missing, precision=precision, profiles=profiles)
 
 
 def _peer(function: str) -> Make:
@@ -137,18 +150,14 @@ def _in_julia(
 
 
 CONTENDERS = (
-    Contender("torch baseline, channels_last", "torch", _baseline_step, _baseline_predict),
-    Contender(
-        "torch",
+    _in_torch("torch baseline, channels_last", _baseline_step, _baseline_predict),
+    _in_torch(
         "torch",
         _step("torch", memory_format="contiguous"),
         _predict("torch", memory_format="contiguous"),
     ),
-    Contender(
-        "torch channels_last",
-        "torch",
-        _step("torch", memory_format="channels_last"),
-        _frozen("torch"),
+    _in_torch(
+        "torch channels_last", _step("torch", memory_format="channels_last"), _frozen("torch")
     ),
     Contender(
         "torch compile", "torch", _step("torch", memory_format="channels_last", compiled=True), None

@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -80,6 +81,19 @@ class Case:
         shape = (self.batch_size, self.config.in_channels, *[self.config.resolution] * 2)
         images = rng.standard_normal(shape).astype(np.float32)
         return images, rng.integers(0, self.config.num_classes, self.batch_size)
+
+
+def case_to_dict(case: Case) -> dict[str, Any]:
+    """Return a case as plain values for JSON.
+
+    Args:
+        case: What was measured.
+    """
+    return {
+        "job": case.job,
+        "batch_size": case.batch_size,
+        "config": case.config.to_dict(),
+    }
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +110,12 @@ def openvino_request(path: Path, **properties: Any) -> Any:
         hints["INFERENCE_NUM_THREADS"] = threads
     compiled = openvino.Core().compile_model(path, "CPU", hints | properties)
     return compiled.create_infer_request()
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of those packages of this module's contenders that are installed."""
+    packages = ("onnx", "onnxruntime", "openvino")
+    return {name: version(name) for name in packages if _missing(name) is None}
 
 
 def onnxruntime_missing() -> str | None:

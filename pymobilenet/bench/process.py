@@ -45,7 +45,8 @@ class FreshProcess:
 
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "JULIA_NUM_THREADS")
-"""The variables of torch and (here) ONNX Runtime and OpenVINO, NumPy, and Julia, read when a library starts."""
+"""The variables of torch (and here of ONNX Runtime and OpenVINO), NumPy, and Julia, read when a
+library starts."""
 
 
 def use_threads(count: int) -> None:

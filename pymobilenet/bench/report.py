@@ -11,7 +11,8 @@ from typing import Any
 from rich.console import Console
 
 from pymobilenet.bench.contenders import RATIO_BASE
-from pymobilenet.bench.measure import REST, Timing
+from pymobilenet.bench.measure import REST, Timing, case_to_dict
+from pymobilenet.bench.onnx_peers import installed_versions
 from pymobilenet.bench.plots import write_plots
 from pymobilenet.bench.process import FreshProcess
 from pymobilenet.files import atomic_write, make_folder
@@ -24,6 +25,7 @@ def bench_to_dict(
     fresh: Sequence[FreshProcess],
     peaks: dict[str, float],
     versions: dict[str, Any],
+    roofline: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return all measurements as plain values for JSON.
 
@@ -32,10 +34,12 @@ def bench_to_dict(
         fresh: Measurements in fresh processes.
         peaks: Backend -> GFLOP/s of matrix products.
         versions: Backend -> versions and threads.
+        roofline: Of `pymobilenet.bench.limits.limits_to_dict`, if it was measured.
     """
     return {
         "about": {
             **versions,
+            "packages": installed_versions(),
             "platform": platform.platform(),
             "processor": processor(),
             "cores": cores(),
@@ -43,7 +47,8 @@ def bench_to_dict(
         "gemm_gflops": peaks,
         "timings": [
             {
-                **_case(timing),
+                **case_to_dict(timing.case),
+                "contender": timing.contender,
                 "seconds": timing.seconds,
                 "allocated": timing.allocated,
                 "rested_seconds": timing.rested_seconds,
@@ -55,19 +60,16 @@ def bench_to_dict(
             }
             for timing in timings
         ],
+        "roofline": roofline,
         "fresh_processes": [
-            {**_case(one), "first_result": one.first_result, "memory": one.memory} for one in fresh
+            {
+                **case_to_dict(one.case),
+                "contender": one.contender,
+                "first_result": one.first_result,
+                "memory": one.memory,
+            }
+            for one in fresh
         ],
-    }
-
-
-def _case(one: Timing | FreshProcess) -> dict[str, Any]:
-    case = one.case
-    return {
-        "contender": one.contender,
-        "job": case.job,
-        "batch_size": case.batch_size,
-        "config": case.config.to_dict(),
     }
 
 
