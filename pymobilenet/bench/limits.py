@@ -16,6 +16,13 @@ from pymobilenet.bench.profiles import OTHER, RUNS, Seconds
 from pymobilenet.bench.roofline import KINDS, Kernel, KindLimit, kernels, kind_limits
 from pymobilenet.terminal import folded_table
 
+_HYPHENATED = {
+    "depthwise": "depth-\nwise",
+    "pointwise": "point-\nwise",
+    "optimizer": "opti-\nmizer",
+}
+"""Headers that leave room for the names of contenders in 80 columns."""
+
 
 class Share(NamedTuple):
     """How close one contender comes to the limit.
@@ -156,8 +163,8 @@ def _print_shares(one: CaseLimit, console: Console) -> None:
     limits = {kind.kind: kind.seconds for kind in one.kinds}
     profiled = [share.seconds for share in one.shares if share.seconds is not None]
     present = [k for k in (*KINDS, OTHER) if k in limits or any(s.get(k) for s in profiled)]
-    columns = ("share", *present)
-    table = folded_table("ms of each kind", *columns, right=columns)
+    columns = ("share", *(_HYPHENATED.get(kind, kind) for kind in present))
+    table = folded_table("ms in each kind", *columns, right=columns)
     table.add_row("limit", "100%", *(_milliseconds(limits, kind) for kind in present))
     for contender, share, seconds in one.shares:
         shown = "" if share is None else f"{share:.0%}"
@@ -173,4 +180,7 @@ def _print_shares(one: CaseLimit, console: Console) -> None:
 
 
 def _milliseconds(seconds: Seconds | None, kind: str) -> str:
-    return "" if seconds is None or kind not in seconds else f"{seconds[kind] * 1e3:.2f}"
+    if seconds is None or kind not in seconds:
+        return ""
+    value = seconds[kind] * 1e3
+    return f"{value:.2f}" if value < 1000 else f"{value:.0f}"
