@@ -109,7 +109,7 @@ def test_the_share_is_the_limit_over_the_hot_median_and_int8_has_none():
     contenders = [one._replace(profiles={}) for one in CONTENDERS if one.predict]
     timings = [Timing(case, one.name, (0.5, 1.0, 1.5)) for one in contenders]
     found = measure_limit(case, PEAKS, timings, contenders)
-    assert found.seconds == sum(kernel.limit(PEAKS) for kernel in kernels(case))
+    assert found.seconds == pytest.approx(sum(each.limit(PEAKS) for each in kernels(case)))
     shares = {share.contender: share.share for share in found.shares}
     assert shares[RATIO_BASE] == found.seconds
     assert [name for name, share in shares.items() if share is None] == [
