@@ -58,8 +58,8 @@ def environment_report() -> Iterator[tuple[str, str, str]]:
         )
     peaks = gemm_peak(name for name, reason in reasons.items() if reason is None)
     if "julia" in peaks:  # a model computes on all Julia threads, each with one BLAS thread
-        threads = backend("julia").threads()
-        peaks["julia"] *= threads["julia"] / threads["blas"]
+        counts = backend("julia").threads()
+        peaks["julia"] *= counts["julia"] / counts["blas"]
     best = max(peaks.values())
     for name, gflops in peaks.items():
         remark = "" if gflops > best / 1.5 else _slow_remark(name, peaks)

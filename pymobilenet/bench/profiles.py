@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,7 +179,7 @@ def _openvino_kinds(config: MobileNetConfig, nodes: Iterable[tuple[str, float]])
     The names of convolutions are lost when norms are folded; their order is that of the layers.
     """
     convolutions = iter(layers(config))
-    seconds: Counter[str] = Counter()
+    seconds: Seconds = defaultdict(float)
     for operator, duration in nodes:
         if "Convolution" in operator:
             seconds[kind_of(next(convolutions))] += duration

@@ -91,9 +91,9 @@ def print_table(timings: Sequence[Timing], fresh: Sequence[FreshProcess], consol
             table.add_row(
                 timing.contender,
                 f"{timing.median * 1e3:.2f}",
-                _ratio(timing.median, base and base.median),
+                _ratio(timing.median, None if base is None else base.median),
                 "" if timing.rested_median is None else f"{timing.rested_median * 1e3:.2f}",
-                _ratio(timing.rested_median, base and base.rested_median),
+                _ratio(timing.rested_median, None if base is None else base.rested_median),
                 f"{timing.spread:.0%}",
                 f"{timing.images_per_second:.0f}",
                 f"{timing.gflops:.1f}",
