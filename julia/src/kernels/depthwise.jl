@@ -15,9 +15,11 @@ lanes_for(channels) = channels <= 8 ? Val(8) : Val(16)
 "Pixels whose products are summed in the element type of the maps, rounded up to whole images."
 const PIXELS_PER_PARTIAL_SUM = 64
 
-function output_dims((; kernel, stride, padding)::Union{DepthwiseConv,DenseConv}, x, outputs)
+function output_dims(
+    (; kernel, stride, padding)::Union{DepthwiseConv,DenseConv}, (_, width, height, images)::Dims{4}, outputs
+)
     side(pixels) = output_size(pixels, kernel, stride, padding)
-    return outputs, side(size(x, 2)), side(size(x, 3)), size(x, 4)
+    return outputs, side(width), side(height), images
 end
 
 conv_chunk_count(::Union{DepthwiseConv,DenseConv}, y, _) = chunk_count(size(y, 4))

@@ -13,7 +13,7 @@ if there are few, a range of the panels.
 """
 function convolve_frozen!(y, x, panels::PackedPanels{V}, activation, ::PointwiseConv, workspace) where {V}
     to, inputs, numbers = pixels(y), size(x, 1), axes(panels.weight, 2)
-    block, work_per_pixel = block_pixels(V), length(panels.weight) * lane_count(panels)
+    block, work_per_pixel = block_pixels(V, BLOCK_PANELS), length(panels.weight) * lane_count(panels)
     taps_from(columns) = TapLayout(1, inputs, 0, (first(columns) - 1) * inputs, inputs)
     if size(to, 2) < 2 * block * Threads.nthreads()
         min_panels = min_items_per_thread(work_per_pixel * size(to, 2) ÷ length(numbers))
@@ -57,6 +57,6 @@ function convolve_frozen!(y, x, taps::PackedTaps, activation, conv::DepthwiseCon
     channels, columns, rows, images = size(y)
     min_lines = min_items_per_thread(DEPTHWISE_COST * conv.kernel^2 * channels * columns)
     parallel(rows * images, min_lines) do _, lines
-        correlate_lines!(y, x, taps, activation, conv, lines, Val(conv.kernel))
+        correlate_lines!(y, x, taps, activation, conv, lines, Val(conv.kernel), Val(conv.stride))
     end
 end

@@ -5,8 +5,8 @@
 "Panels of a block, and pixels of the smaller of two block sizes."
 const BLOCK_PANELS, SMALL_BLOCK = 2, 4
 
-"Pixels of a block: sums and operands fill 16 registers of narrow vectors, or 32 of wide ones."
-block_pixels(::Type{V}) where {V<:Lanes} = 8sizeof(V) == WIDE ? 12 : 6
+"Pixels of a block of some panels: sums and operands fill 16 registers of narrow vectors, or 32 of wide ones."
+block_pixels(::Type{V}, panels) where {V<:Lanes} = (8sizeof(V) == WIDE ? 24 : 12) ÷ panels
 
 "Products that are summed before the sum is added to the total, to limit rounding errors."
 const PRODUCTS_PER_SUM = 256
@@ -64,7 +64,7 @@ function multiply_panels!(
     y::Matrix, panels::PackedPanels{V}, x::Array, taps::TapLayout, activation, columns, panel_numbers
 ) where {V}
     check_panel_bounds(y, panels, x, taps, columns, panel_numbers)
-    large = block_pixels(V)
+    large = block_pixels(V, 1)
     tile = max(1, PANEL_TILE_VALUES ÷ (taps.run_length * taps.runs * large)) * large
     for tile_columns in Iterators.partition(columns, tile), pair in Iterators.partition(panel_numbers, BLOCK_PANELS)
         offset = taps.offset + taps.pixel_stride * (first(tile_columns) - first(columns))
@@ -76,16 +76,16 @@ end
 
 "A tile of pixels times `panel_count` panels, in blocks. The last of the small blocks may compute pixels again."
 function multiply_tile!(
-    y, panels::PackedPanels{V}, x, taps, offset, activation, columns, panel, panel_count
-) where {V}
-    count, large = length(columns), block_pixels(V)
+    y, panels::PackedPanels{V}, x, taps, offset, activation, columns, panel, panel_count::Val{Q}
+) where {V,Q}
+    count, large = length(columns), block_pixels(V, Q)
     block(pixel, pixels) = multiply_block!(
         y, panels, x, taps, offset + taps.pixel_stride * pixel, activation, first(columns) + pixel, panel,
         panel_count, pixels,
     )
     large_end = count - count % large
     for pixel in 0:large:(large_end - 1)
-        block(pixel, Val(block_pixels(V)))
+        block(pixel, Val(block_pixels(V, Q)))
     end
     small = count < SMALL_BLOCK ? 1 : SMALL_BLOCK
     for pixel in large_end:small:(count - 1)

@@ -19,8 +19,9 @@ tiles(range) = Iterators.partition(range, TILE_PIXELS)
 "The weight (1, 1, I, O) as a matrix (I, O)."
 channel_matrix(weight::Array{T,4}) where {T} = reshape(weight, size(weight, 3), size(weight, 4))
 
-"Size (O, W, H, N) of the output of a convolution of `x` (C, W, H, N)."
-output_dims(::PointwiseConv, x, outputs) = (outputs, size(x, 2), size(x, 3), size(x, 4))
+"Size (O, W, H, N) of the output of a convolution of maps (C, W, H, N), from their size or from the maps themselves."
+output_dims(conv, x::Array, outputs) = output_dims(conv, size(x), outputs)
+output_dims(::PointwiseConv, (_, width, height, images)::Dims{4}, outputs) = (outputs, width, height, images)
 
 """
     prepare_weight(conv, weight, workspace)
