@@ -43,6 +43,58 @@ function PackedPanels(matrix::Matrix{T}, bias::Vector{T}, ::Type{V}) where {T,V<
 end
 
 """
+    pack_panels(matrix, workspace; transposed=false)
+
+Panels without bias for products with `matrix'`, or with `matrix` if `transposed`, in arrays of `workspace`.
+"""
+function pack_panels(matrix::Matrix{T}, workspace; transposed=false) where {T}
+    values, outputs = transposed ? reverse(size(matrix)) : size(matrix)
+    panels = new_panels(workspace, lanes_for_channels(T, outputs), values, outputs)
+    parallel(length(panels.bias), min_items_per_thread(sizeof(panels.weight))) do _, numbers
+        transposed ? pack_rows!(panels, matrix, numbers) : pack_columns!(panels, matrix, numbers)
+    end
+    return panels
+end
+
+function new_panels(workspace, ::Type{V}, values, outputs) where {T,V<:Lanes{T}}
+    count = cld(outputs, fieldcount(V))
+    bias = fill!(allocate(workspace, V, count), fill_lanes(zero(T), V))
+    return PackedPanels{V}(allocate(workspace, V, values, count), bias, outputs)
+end
+release!(workspace::Workspace, (; weight, bias)::PackedPanels) =
+    foreach(array -> release!(workspace, array), (weight, bias))
+
+"The lanes of some panels: value `l` of `lanes[l, i, panel]`."
+lanes_of(weight::Matrix{V}) where {T,L,V<:Lanes{T,L}} =
+    unsafe_wrap(Array, Ptr{T}(pointer(weight)), (L, size(weight)...))
+
+"Panels of columns of `matrix`."
+function pack_columns!((; weight, outputs)::PackedPanels{V}, matrix, numbers) where {V}
+    GC.@preserve weight begin
+        lanes = lanes_of(weight)
+        @inbounds for number in numbers, l in 1:fieldcount(V)
+            column = fieldcount(V) * (number - 1) + l
+            for i in axes(matrix, 1)
+                lanes[l, i, number] = column <= outputs ? matrix[i, column] : zero(eltype(matrix))
+            end
+        end
+    end
+end
+
+"Panels of rows of `matrix`."
+function pack_rows!((; weight, outputs)::PackedPanels{V}, matrix, numbers) where {V}
+    GC.@preserve weight begin
+        lanes = lanes_of(weight)
+        @inbounds for number in numbers, i in axes(matrix, 2)
+            before = fieldcount(V) * (number - 1)
+            @simd ivdep for l in 1:fieldcount(V)
+                lanes[l, i, number] = before + l <= outputs ? matrix[before + l, i] : zero(eltype(matrix))
+            end
+        end
+    end
+end
+
+"""
 Positions of the values under the taps of an output pixel: `runs` contiguous runs of `run_length` values whose starts
 are `run_stride` apart, the first one after `offset` values. Each next pixel starts `pixel_stride` values further.
 """

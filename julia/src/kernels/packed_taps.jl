@@ -28,9 +28,6 @@ end
 "The number of channels before the first one of a panel."
 channels_before(number, lanes, channels) = min(lanes * (number - 1), channels - lanes)
 
-"Neighbouring output pixels that are computed together: they share most of the values under their taps."
-const DEPTHWISE_BLOCK = 4
-
 """
     correlate_lines!(y, x, taps, activation, conv, lines, Val(kernel), Val(stride))
 
