@@ -27,6 +27,11 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 DEMO = ("--width-mult", "0.25", "--stem-stride", "2", "--stem-stride", "1", "--steps", "5")
 """Levels 4 and 6 use the first net, which is the smaller one."""
 
+EARLIER_BENCH = Path("bench/bench.json")
+
+CHECKED_CASES = ("--width-mult", "0.25")
+"""A part of the cases that `nox -s bench` measures."""
+
 
 @nox.session
 def demo(session):
@@ -49,7 +54,7 @@ def demo(session):
 @nox.session
 def tests(session):
     """Run all tests that require no Julia, and the replay of the recordings."""
-    session.install(*CONSTRAINTS, "-e", ".[all]", "--group", "test")
+    session.install(*CONSTRAINTS, "-e", ".[all,openvino]", "--group", "test")
     session.run("pytest", *SHARED, "-m", OFFLINE, *session.posargs, env=ONE_THREAD)
 
 
@@ -114,8 +119,21 @@ def soak(session):
 @nox.session
 def bench(session):
     """Time the backends beside their peers; JSON and plots are written to bench/."""
-    session.install(*CONSTRAINTS, "-e", ".[onnx]")
+    session.install(*CONSTRAINTS, "-e", ".[onnx,openvino]")
     session.run("pymobilenet", "bench", *session.posargs)
+
+
+@nox.session(name="bench-check")
+def bench_check(session):
+    """Time a few cases and compare them with bench/bench.json, or with the file after `--`."""
+    session.install(*CONSTRAINTS, "-e", ".[onnx,openvino]")
+    if session.posargs or EARLIER_BENCH.exists():
+        earlier = session.posargs[0] if session.posargs else str(EARLIER_BENCH)
+        out = str(EARLIER_BENCH.parent / "check")
+        session.run("pymobilenet", "bench", *CHECKED_CASES, "--out", out, "--compare", earlier)
+        return
+    session.warn(f"NOT COMPARED: there is no {EARLIER_BENCH}; it is written for the next time.")
+    session.run("pymobilenet", "bench", *CHECKED_CASES, "--out", str(EARLIER_BENCH.parent))
 
 
 @nox.session

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pymobilenet.backends import available_backends, backend
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.formats.pretrained import pretrained
+from pymobilenet.machine import limit_spinning
 
 __all__ = [
     "MobileNetConfig",
@@ -17,5 +18,7 @@ __all__ = [
     "backend",
     "pretrained",
 ]
+
+limit_spinning()
 
 __version__ = version("pymobilenet")

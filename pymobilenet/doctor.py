@@ -12,7 +12,8 @@ from pymobilenet.bench.peak import gemm_peak
 from pymobilenet.machine import cores, processor
 
 ENVIRONMENT_VARIABLES = (
-    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE"),
+    *("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS"),
+    *("OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE"),
     *("JULIA_NUM_THREADS", "PYTHON_JULIACALL_THREADS", "PYTHON_JULIACALL_HANDLE_SIGNALS"),
     BUNDLE_VARIABLE,
 )
@@ -56,6 +57,9 @@ def environment_report() -> Iterator[tuple[str, str, str]]:
             "one BLAS thread for each Julia thread while a model computes",
         )
     peaks = gemm_peak(name for name, reason in reasons.items() if reason is None)
+    if "julia" in peaks:  # a model computes on all Julia threads, each with one BLAS thread
+        counts = backend("julia").threads()
+        peaks["julia"] *= counts["julia"] / counts["blas"]
     best = max(peaks.values())
     for name, gflops in peaks.items():
         remark = "" if gflops > best / 1.5 else _slow_remark(name, peaks)

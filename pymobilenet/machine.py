@@ -18,6 +18,22 @@ def processor() -> str:
     return names[0] if names else platform.processor()
 
 
+SPIN_COUNT = "10000"
+"""How often a waiting thread of GNU's OpenMP looks for work before it sleeps. Its default,
+300,000, is milliseconds, in which it takes a core from the thread that it waits for if other
+programs use the cores: steps of torch then took 16 times as long. See docs/speed.md."""
+
+
+def limit_spinning() -> None:
+    """Set GOMP_SPINCOUNT to `SPIN_COUNT` for torch, unless the user has chosen how threads wait.
+
+    The variable is read when GNU's OpenMP is loaded, with torch: no effect if torch was imported
+    before.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+
+
 def cores() -> int:
     """Return how many cores this process may use, or the machine has where that is unknown."""
     if hasattr(os, "sched_getaffinity"):
@@ -53,3 +69,41 @@ def describe_machine() -> str:
         f"{name}, {cores()} cores for this process, {platform.system()} {platform.machine()}, "
         f"Python {platform.python_version()}"
     )
+
+
+def cache_bytes() -> int | None:
+    """Return the size of the largest caches of the processors, together; None if it is unknown.
+
+    Read from /sys, which only Linux has. A virtual machine reports the whole cache of its host.
+    """
+    caches = {}  # (level, the processors that share the cache) -> bytes
+    for folder in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cache/index[0-9]*"):
+        try:
+            level, shared, size = (
+                (folder / name).read_text().strip() for name in ("level", "shared_cpu_list", "size")
+            )
+        except OSError:
+            continue
+        if size.endswith("K"):
+            caches[int(level), shared] = 1024 * int(size[:-1])
+    last = max((level for level, _ in caches), default=0)
+    return sum(size for (level, _), size in caches.items() if level == last) or None
+
+
+def available_bytes() -> int | None:
+    """Return how much memory new arrays can take without swapping; None if it is unknown.
+
+    Read from /proc and, for the limit of a container, from /sys: only Linux has them.
+    """
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    (kilobytes,) = (line.split()[1] for line in lines if line.startswith("MemAvailable"))
+    free = 1024 * int(kilobytes)
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((group / f"memory.{name}").read_text() for name in ("max", "current"))
+        return free if limit.strip() == "max" else min(free, int(limit) - int(used))
+    except OSError:
+        return free

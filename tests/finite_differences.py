@@ -5,8 +5,10 @@ import numpy as np
 STEPS = (3e-2, 1e-2, 3e-3, 1e-3, 3e-4)
 
 
-def slope_error(function, point, gradient, rng, steps=STEPS):
+def slope_error(function, point, gradient, rng, steps=STEPS, allowed=0.0):
     """Relative error of `gradient` at `point` along a random direction, with the best of `steps`.
+
+    Steps after the first one whose error is below `allowed` are not tried.
 
     The differences are of fourth order, which allows steps so large that rounding errors are
     negligible. The direction is the sum of a random direction and the gradient's own, so that the
@@ -17,7 +19,12 @@ def slope_error(function, point, gradient, rng, steps=STEPS):
     random = rng.standard_normal(point.shape)
     direction = gradient / size + random / np.linalg.norm(random)
     claimed = np.vdot(gradient, direction)
-    return min(abs(_slope(function, point, direction, step) - claimed) / size for step in steps)
+    best = np.inf
+    for step in steps:
+        best = min(best, abs(_slope(function, point, direction, step) - claimed) / size)
+        if best < allowed:
+            break
+    return best
 
 
 def _slope(function, point, direction, step):

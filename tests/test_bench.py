@@ -2,9 +2,7 @@
 
 import json
 import os
-import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -13,19 +11,18 @@ from typer.testing import CliRunner
 from pymobilenet import MobileNetConfig, backend, doctor
 from pymobilenet.architecture import mult_adds
 from pymobilenet.backends.julia.runtime import blas, sysimage
-from pymobilenet.bench import Case, Contender, Timing, available, measure, process
+from pymobilenet.bench import Case, Contender, Timing, available, measure
 from pymobilenet.bench.contenders import CONTENDERS, RATIO_BASE
 from pymobilenet.bench.measure import (
     LEAST_REPEATS,
     LEAST_SECONDS,
     MOST_SECONDS,
-    PAUSE,
+    REST,
     WARM_UP,
     cases,
 )
-from pymobilenet.bench.process import fresh_process
 from pymobilenet.cli import app
-from pymobilenet.errors import BackendUnavailable, ConfigError
+from pymobilenet.errors import ConfigError
 from pymobilenet.machine import cores
 
 measurement = sys.modules["pymobilenet.bench.measure"]
@@ -38,12 +35,14 @@ class Clock:
 
     def __init__(self):
         self.now = 0.0
+        self.is_rested = False
 
     def perf_counter(self):
         return self.now
 
     def sleep(self, seconds):
-        assert seconds == PAUSE
+        assert seconds == REST
+        self.is_rested = True
 
 
 @pytest.fixture
@@ -53,11 +52,14 @@ def clock(monkeypatch):
     return clock
 
 
-def worker(name, seconds, log, clock):
+def worker(name, seconds, log, clock, waking=0.0):
+    """A contender that takes `seconds`, and after a rest `waking` more."""
+
     def make(_config, _images, _labels):
         def job():
             log.append(name)
-            clock.now += seconds
+            clock.now += seconds + waking * clock.is_rested
+            clock.is_rested = False
 
         return job
 
@@ -68,16 +70,23 @@ def test_contenders_take_turns(clock):
     log = []
     workers = [worker("a", 0.03, log, clock), worker("b", 0.06, log, clock)]
     timings = measure(TRAIN, workers, repeats=3)
-    assert log[-12:] == ["a", "a", "b", "b"] * 3
+    assert log[-18:] == ["a", "a", "a", "b", "b", "b"] * 3
     assert [timing.contender for timing in timings] == ["a", "b"]
     assert timings[0].seconds == pytest.approx([0.03] * 3)
     assert timings[1].seconds == pytest.approx([0.06] * 3)
 
 
+def test_the_first_run_after_a_rest_is_measured_apart_from_hot_runs(clock):
+    (timing,) = measure(TRAIN, [worker("a", 0.002, [], clock, waking=0.05)], repeats=3)
+    assert timing.seconds == pytest.approx([0.002] * 3)
+    assert timing.rested_seconds == pytest.approx([0.052] * 3)
+    assert timing.rested_median == pytest.approx(0.052)
+
+
 def test_a_short_job_is_repeated_within_a_measurement(clock):
     log = []
     (timing,) = measure(TRAIN, [worker("a", 0.002, log, clock)], repeats=3)
-    assert len(log) == WARM_UP + 1 + 3 * (1 + round(LEAST_SECONDS / 0.002))
+    assert len(log) == WARM_UP + 1 + 3 * (1 + round(LEAST_SECONDS / 0.002) + 1)
     assert timing.median == pytest.approx(0.002)
 
 
@@ -104,6 +113,7 @@ def test_figures_follow_from_the_seconds():
     assert timing.images_per_second == pytest.approx(20)
     assert timing.gflops == pytest.approx(6 * 4 * mult_adds(SMALL) / 0.2 / 1e9)
     assert timing.spread == pytest.approx(0.25)
+    assert timing.rested_median is None
 
 
 def test_every_combination_is_a_case_but_a_training_step_of_one_image():
@@ -181,73 +191,6 @@ def test_torchs_contenders_do_the_same_work(name):
     assert one.train(SMALL, images, labels)() is not None
 
 
-def test_a_fresh_process_measures_from_its_start_to_the_first_result():
-    case = Case(SMALL, 64, "predict")
-    start = time.time()
-    result = fresh_process(case, "torch")
-    assert 0 < result.first_result < time.time() - start
-    assert result.memory > 0
-    assert (result.case, result.contender) == (case, "torch")
-    with pytest.raises(BackendUnavailable, match="cuda"):
-        fresh_process(TRAIN, "cuda")
-
-
-def test_the_first_result_is_counted_from_the_start_of_the_process(monkeypatch):
-    class Done:
-        returncode, stdout = 0, 'a line of a library\n{"first": 107.5, "memory": 4096}\n'
-
-    monkeypatch.setattr(process.time, "time", lambda: 100.0)
-    monkeypatch.setattr(process.subprocess, "run", lambda *_, **__: Done)
-    result = fresh_process(TRAIN, "torch")
-    assert (result.first_result, result.memory) == (7.5, 4096)
-
-
-HELD = """
-import sys
-
-import numpy as np
-from pymobilenet.bench import process
-from pymobilenet.bench.contenders import Contender
-
-megabytes, log = {(0.25, 2): 256, (0.1, 4): 64}, []
-
-def make(config, images, _labels):
-    def job():
-        log.append(megabytes[config.width_mult, len(images)])
-        return np.ones(log[-1] * 2**17).sum()
-
-    return job
-
-process.available = lambda _: ([Contender("fake", "torch", make, None)], {})
-result = process._run("fake", "train", "4", sys.argv[1])
-print(result["memory"], *log)
-"""
-
-
-@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="Linux counts the memory")
-def test_memory_is_what_the_case_adds_to_the_loaded_runtime():
-    """A job that holds 64 MB for the case, after one that held 256 MB in the run before.
-
-    In a process of its own: in this one, what earlier tests held may be given back meanwhile.
-    """
-    code = [sys.executable, "-W", "error", "-c", HELD, SMALL.to_json()]
-    done = subprocess.run(code, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    memory, *log = map(int, done.stdout.split())
-    assert log == [256, *[64] * process.STEPS]
-    assert memory == pytest.approx(64 * 2**20, rel=0.25)
-
-
-def test_threads_are_chosen_before_a_framework_is_loaded():
-    code = (
-        "import os, sys; from pymobilenet.bench.process import use_threads; use_threads(1);"
-        "import torch; assert torch.get_num_threads() == 1; use_threads(2)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "ConfigError: threads must be chosen before torch is imported" in done.stderr
-    assert "AssertionError" not in done.stderr
-
-
 def test_the_command_writes_json_and_pictures(tmp_path):
     arguments = ["--contender", "torch", "--width-mult", "0.1", "--batch-size", "2"]
     more = ["--batch-size", "4", "--repeats", "3", "--out", str(tmp_path)]
@@ -255,6 +198,7 @@ def test_the_command_writes_json_and_pictures(tmp_path):
     assert result.exit_code == 0, result.output
     result = json.loads((tmp_path / "bench.json").read_text())
     assert len(result["timings"]) == 4
+    assert {len(timing["rested_seconds"]) for timing in result["timings"]} == {3}
     assert min(result["gemm_gflops"].values()) > 0
     assert result["about"]["torch"]["torch"]
     pictures = {path.name for path in tmp_path.glob("*.png")}

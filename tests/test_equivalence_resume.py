@@ -1,12 +1,13 @@
 """`equivalence` is killed and started again: it gives the result of an uninterrupted one."""
 
 import json
-import subprocess
+import signal
 import sys
 import time
 from dataclasses import replace
 
 import pytest
+from forks import COMMAND
 from run_files import RECIPE, lines_of, write_images, write_recipe
 from small_models import assert_same_bits
 from typer.testing import CliRunner
@@ -44,49 +45,38 @@ def equivalence(recipe, images, out, *changes):
     return [*map(str, words)]
 
 
-def process(arguments):
-    return subprocess.Popen(
-        [sys.executable, "-m", "pymobilenet.cli", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def kill_after_epochs(arguments, folder, epochs):
+def kill_after_epochs(forks, arguments, folder, epochs):
     """Start the command, kill it with SIGKILL once a run has so many epochs; return its stderr."""
-    running = process(arguments)
+    running = forks.start(COMMAND, *arguments)
     while not (folder / "log.jsonl").is_file() or len(lines_of(folder)) < epochs:
-        assert running.poll() is None, running.communicate()
+        assert running.poll() is None, running.stderr
         time.sleep(0.002)
-    running.kill()
-    _, errors = running.communicate(timeout=60)
-    assert running.returncode == -9
-    return errors
+    running.send_signal(signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL
+    return running.stderr
 
 
 @pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
-def test_a_killed_command_uses_what_is_done_and_gives_the_same_result(tmp_path, images):
+def test_a_killed_command_uses_what_is_done_and_gives_the_same_result(forks, tmp_path, images):
     """It is killed in the first run, in a run of the other backend, and in the last run."""
     recipe = write_recipe(tmp_path)
-    whole = process(equivalence(recipe, images, tmp_path / "whole", *LEARNING))
-    whole_output, whole_errors = whole.communicate(timeout=300)
-    assert whole.returncode in (0, 1), whole_errors
+    whole = forks.run(*equivalence(recipe, images, tmp_path / "whole", *LEARNING))
+    assert whole.returncode in (0, 1), whole.stderr
 
     out = tmp_path / "killed"
     arguments, logs = equivalence(recipe, images, out, *LEARNING), []
     for name, epochs in (("torch-0", 2), ("numpy-0", 1), ("numpy-1", 3)):
-        errors = kill_after_epochs(arguments, out / name, epochs)
+        errors = kill_after_epochs(forks, arguments, out / name, epochs)
         assert not (out / RESULT).exists()
         last, before = read_checkpoint(out / name / LAST).state, RUNS[: RUNS.index(name)]
         assert 0 < last.step < STEPS, "the run had ended before the signal came"
         for finished in before:
             assert f"{out / finished}: " in errors
         logs.append({run: lines_of(out / run, ()) for run in before})
-    last_process = process(arguments)
-    output, errors = last_process.communicate(timeout=300)
-    assert (last_process.returncode, output) == (whole.returncode, whole_output), errors
+    completed = forks.run(*arguments)
+    errors = completed.stderr
+    assert (completed.returncode, completed.stdout) == (whole.returncode, whole.stdout), errors
     for name in RUNS[:3]:
         assert f"{out / name}: used as it is, finished" in errors
     assert f"{out / 'numpy-1'}: continues after step {last.step} of {STEPS}" in errors

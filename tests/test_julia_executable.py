@@ -4,8 +4,6 @@ go on without it."""
 import os
 import re
 import stat
-import subprocess
-import sys
 
 import pytest
 from small_models import SMALL
@@ -13,6 +11,7 @@ from small_models import SMALL
 from pymobilenet import backend
 from pymobilenet.backends.julia import environment, executable
 from pymobilenet.errors import BackendUnavailable
+from pymobilenet.parity.recording import STANDARD_SCENARIOS
 
 SCRIPTS = {
     "old": (
@@ -73,16 +72,7 @@ def test_a_replaced_julia_is_checked_again(tmp_path):
     assert executable.problem(str(path)) is None
 
 
-def command(*words):
-    return subprocess.run(
-        [sys.executable, "-m", "pymobilenet.cli", *words],
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-
-
-def test_commands_work_without_julia_if_it_does_not_run(only, tmp_path):
+def test_commands_work_without_julia_if_it_does_not_run(forks, only, tmp_path):
     only(SCRIPTS["old"][0])
     backend("numpy").build(SMALL, dtype="float64").save(tmp_path / "m.safetensors")
     for words, result in {
@@ -90,7 +80,7 @@ def test_commands_work_without_julia_if_it_does_not_run(only, tmp_path):
         ("verify", str(tmp_path / "m.safetensors")): "agrees",
         ("backends",): "torch  available",
     }.items():
-        completed = command(*words)
+        completed = forks.run(*words)
         assert completed.returncode == 0, completed.stdout + completed.stderr
         assert result in completed.stdout
         text = " ".join(completed.stdout.split())
@@ -112,23 +102,24 @@ app(["parity"])
 """
 
 
-def test_parity_compares_with_recordings_if_julia_does_not_run(only):
+def test_parity_compares_with_all_recordings_if_julia_does_not_run(forks, only):
     only(SCRIPTS["old"][0])
-    done = subprocess.run([sys.executable, "-c", REPLAY], capture_output=True, text=True)
+    done = forks.start(REPLAY)
+    done.wait()
     assert "is julia version 1.6.7, and Julia 1.10 or later is required" in done.stdout
-    assert re.search(r"replayed \d+ recordings with torch", done.stderr), done.stderr
+    assert f"replayed {len(STANDARD_SCENARIOS)} recordings with torch" in done.stderr, done.stderr
 
 
-def test_a_julia_is_available_only_after_a_start_that_worked(only, tmp_path):
+def test_a_julia_is_available_only_after_a_start_that_worked(forks, only, tmp_path):
     only('echo "julia version 1.10.8"')
     julia = str(tmp_path / "bin" / "julia")
     executable.find_julia()
     line = "julia  not started yet"
-    assert line in command("backends").stdout
+    assert line in forks.run("backends").stdout
     executable.record_start(julia)
-    assert f"julia  available ({julia})" in command("backends").stdout
+    assert f"julia  available ({julia})" in forks.run("backends").stdout
     program(tmp_path / "bin", 'echo "julia version 1.10.8" # another')
-    assert line in command("backends").stdout
+    assert line in forks.run("backends").stdout
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The memory of this process."""
+"""The memory of this process, and how its threads wait."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from pymobilenet.machine import resident_bytes
+from pymobilenet.machine import SPIN_COUNT, limit_spinning, resident_bytes
 
 by_ps = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no ps")
 
@@ -45,3 +45,34 @@ def test_a_system_with_neither_gives_no_value(monkeypatch, error):
     without_proc(monkeypatch)
     monkeypatch.setattr(subprocess, "run", run)
     assert resident_bytes() is None
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ({}, SPIN_COUNT),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "active"}, None),
+    ],
+)
+def test_waiting_threads_spin_for_a_short_time_unless_the_user_chooses(
+    monkeypatch, chosen, expected
+):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in chosen.items():
+        monkeypatch.setenv(name, value)
+    limit_spinning()
+    assert os.environ.get("GOMP_SPINCOUNT") == expected
+
+
+def test_the_spinning_is_limited_before_torch_is_loaded():
+    script = """
+import os, sys
+import pymobilenet
+print("torch" in sys.modules, os.environ["GOMP_SPINCOUNT"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", SPIN_COUNT]

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from forks import COMMAND
 from run_files import RECIPE, lines_of, write_images, write_recipe
 from typer.testing import CliRunner
 
@@ -45,24 +46,19 @@ def interrupted(run, *_):
 
 
 @by_backend
-def test_ctrl_c_saves_and_prints_the_command_that_resumes(tmp_path, images, name):
+def test_ctrl_c_saves_and_prints_the_command_that_resumes(forks, tmp_path, images, name):
     recipe = write_recipe(tmp_path, RECIPE.replace("epochs = 3", "epochs = 500"))
     folder = tmp_path / "my run"
-    process = subprocess.Popen(
-        command(recipe, "--data", images, "--out", folder, "--backend", name),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    words = ["train", recipe, "--data", images, "--out", folder, "--backend", name]
+    process = forks.start(COMMAND, *words)
     while not (folder / "log.csv").is_file() or len(lines_of(folder)) < 2:
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, process.stderr
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    again = output.replace("\n", "").split("with: ")[1]
+    assert process.wait(60) == 130, process.stderr
+    again = process.stdout.replace("\n", "").split("with: ")[1]
     assert shlex.split(again) == going_on(folder, name)
-    assert "Traceback" not in errors
+    assert "Traceback" not in process.stderr
     stopped = read_checkpoint(folder / LAST).state
     assert stopped.step >= 8
     run = resume(folder, backend(name))
@@ -177,19 +173,15 @@ def test_each_command_of_the_page_has_a_folder_of_its_own():
     assert set(re.findall(r"--resume (\S+) --backend torch", page)) <= set(folders)
 
 
-def test_the_command_trains_resumes_and_refuses(tmp_path, images):
+def test_the_command_trains_and_resumes(forks, tmp_path, images):
     recipe, folder = write_recipe(tmp_path), tmp_path / "run"
-    done = subprocess.run(
-        command(recipe, "--data", images, "--out", folder, "--set", "epochs=1"),
-        capture_output=True,
-        text=True,
-    )
+    done = forks.run("train", recipe, "--data", images, "--out", folder, "--set", "epochs=1")
     assert done.returncode == 0, done.stderr
     assert "; initial weights: init=torch, seed 3; " in done.stdout
     assert "epoch 1/1  loss " in done.stdout
     assert "% (chance: 25.00%), epoch 1: " in done.stdout
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
-    again = subprocess.run(command("--resume", folder), capture_output=True, text=True)
+    again = forks.run("train", "--resume", folder)
     assert (again.returncode, len(lines_of(folder))) == (0, 1)
 
 

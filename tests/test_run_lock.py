@@ -2,8 +2,7 @@
 
 import os
 import signal
-import subprocess
-import sys
+import time
 
 import pytest
 from run_files import write_images, write_recipe
@@ -30,36 +29,25 @@ def recipe(tmp_path):
 
 
 @pytest.fixture
-def running(recipe, tmp_path):
+def running(forks, recipe, tmp_path):
     """Another process that trains in tmp_path/run."""
-    arguments = [*map(str, recipe), str(tmp_path / "run")]
-    process = subprocess.Popen(
-        [sys.executable, "-c", TRAIN, *arguments], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "begun\n"
+    process = forks.start(TRAIN, *recipe, tmp_path / "run")
+    while process.stdout != "begun\n":
+        assert process.poll() is None, process.stderr
+        time.sleep(0.01)
     yield process
-    process.kill()
+    process.send_signal(signal.SIGKILL)
     process.wait()
-    process.stdout.close()
 
 
-def command(*words):
-    return subprocess.run(
-        [sys.executable, "-m", "pymobilenet.cli", "train", *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
-def test_a_second_process_is_refused_with_the_name_of_the_first(running, recipe, tmp_path):
+def test_a_second_process_is_refused_with_the_name_of_the_first(forks, running, recipe, tmp_path):
     folder = tmp_path / "run"
     owner = f"process {running.pid} on "
-    again = command("--resume", folder)
+    again = forks.run("train", "--resume", folder)
     assert again.returncode == 2
     assert owner in again.stderr
     (folder / LAST).unlink()  # as if the first had not saved yet
-    beside = command(recipe[0], "--data", recipe[1], "--out", folder)
+    beside = forks.run("train", recipe[0], "--data", recipe[1], "--out", folder)
     assert beside.returncode == 2
     assert owner in beside.stderr
 

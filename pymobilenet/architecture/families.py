@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -148,8 +149,11 @@ def scaled(channels: int, config: MobileNetConfig) -> int:
     return width
 
 
+@functools.lru_cache(maxsize=256)
 def layers(config: MobileNetConfig) -> tuple[Layer, ...]:
     """Return the layers before the pooling, in order: ``stem``, the blocks', perhaps ``head``.
+
+    They are derived once for each config: shapes and names are asked for at every step and file.
 
     Args:
         config: The architecture.

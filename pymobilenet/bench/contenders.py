@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +13,15 @@ from pymobilenet.backends import backend
 from pymobilenet.backends.base import Model
 from pymobilenet.backends.julia import unavailable
 from pymobilenet.backends.julia.runtime import allocated, bench_peers, has_metalhead
+from pymobilenet.bench.onnx_peers import (
+    FLOAT32,
+    INT8,
+    onnxruntime_job,
+    onnxruntime_missing,
+    openvino_job,
+    openvino_missing,
+)
+from pymobilenet.bench.profiles import Profile, of_onnxruntime, of_openvino, of_torch
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import BackendUnavailable, ConfigError
 
@@ -39,6 +45,8 @@ class Contender(NamedTuple):
         predict: Makes a prediction; None if it cannot predict.
         missing: Returns why it cannot be measured here, or None.
         allocated: Returns the bytes that its garbage collector has allocated so far.
+        precision: In which it computes: float32 or int8.
+        profiles: Job -> measures the time of each kind of kernel; without those that cannot.
     """
 
     name: str
@@ -47,6 +55,8 @@ class Contender(NamedTuple):
     predict: Make | None
     missing: Callable[[], str | None] = lambda: None
     allocated: Callable[[], int] | None = None
+    precision: str = FLOAT32
+    profiles: Mapping[str, Profile] = MappingProxyType({})
 
 
 def _step(name: str, **options: Any) -> Make:
@@ -92,15 +102,30 @@ def _baseline_predict(config: MobileNetConfig, images: np.ndarray, _labels: np.n
     return prediction(config, images)
 
 
-def _onnxruntime(config: MobileNetConfig, images: np.ndarray, _labels: np.ndarray) -> Job:
-    from pymobilenet.formats.onnx_export import export_onnx
-    from pymobilenet.quantization.quantize import predictor
+def _in_torch(name: str, train: Make, predict: Make) -> Contender:
+    profiles = {"train": of_torch(train), "predict": of_torch(predict)}
+    return Contender(name, "torch", train, predict, profiles=profiles)
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        export_onnx(path, backend("torch").build(config))
-        run = predictor(path, int(os.environ.get("OMP_NUM_THREADS", "0")))
-    return lambda: run(images)
+
+def _in_onnxruntime(name: str, precision: str) -> Contender:
+    def make(config: MobileNetConfig, images: np.ndarray, _labels: np.ndarray) -> Job:
+        return onnxruntime_job(config, images, precision)
+
+    profiles = {"predict": of_onnxruntime(precision)}
+    return Contender(
+        name, "torch", None, make, onnxruntime_missing, precision=precision, profiles=profiles
+    )
+
+
+def _in_openvino(name: str, precision: str) -> Contender:
+    def make(config: MobileNetConfig, images: np.ndarray, _labels: np.ndarray) -> Job:
+        return openvino_job(config, images, precision)
+
+    def missing() -> str | None:
+        return openvino_missing(precision)
+
+    profiles = {"predict": of_openvino(precision)}
+    return Contender(name, "torch", None, make, missing, precision=precision, profiles=profiles)
 
 
 def _peer(function: str) -> Make:
@@ -118,11 +143,6 @@ def _metalhead_missing() -> str | None:
     return unavailable() or (None if has_metalhead() else reason)
 
 
-def _onnx_missing() -> str | None:
-    absent = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
-    return f"{' and '.join(absent)} not installed" if absent else None
-
-
 def _in_julia(
     name: str, train: Make, predict: Make, missing: Callable[[], str | None] = unavailable
 ) -> Contender:
@@ -130,23 +150,22 @@ def _in_julia(
 
 
 CONTENDERS = (
-    Contender("torch baseline, channels_last", "torch", _baseline_step, _baseline_predict),
-    Contender(
-        "torch",
+    _in_torch("torch baseline, channels_last", _baseline_step, _baseline_predict),
+    _in_torch(
         "torch",
         _step("torch", memory_format="contiguous"),
         _predict("torch", memory_format="contiguous"),
     ),
-    Contender(
-        "torch channels_last",
-        "torch",
-        _step("torch", memory_format="channels_last"),
-        _frozen("torch"),
+    _in_torch(
+        "torch channels_last", _step("torch", memory_format="channels_last"), _frozen("torch")
     ),
     Contender(
         "torch compile", "torch", _step("torch", memory_format="channels_last", compiled=True), None
     ),
-    Contender("onnxruntime", "torch", None, _onnxruntime, _onnx_missing),
+    _in_onnxruntime("onnxruntime", FLOAT32),
+    _in_openvino("OpenVINO", FLOAT32),
+    _in_onnxruntime("onnxruntime int8", INT8),
+    _in_openvino("OpenVINO int8", INT8),
     _in_julia("julia", _step("julia"), _frozen("julia")),
     _in_julia("julia, without juliacall", _peer("own_step"), _peer("own_predict")),
     _in_julia(

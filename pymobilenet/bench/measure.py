@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +21,10 @@ JOBS = ("train", "predict")
 WARM_UP = 2
 """Runs before the first that is timed: compilation, buffers, caches."""
 
-PAUSE = 0.1
-"""Seconds before each turn, in which the threads of the previous job go to sleep. Those of OpenMP
-and ONNX Runtime spin for a while, on the cores that are measured."""
+REST = 0.1
+"""Seconds of rest before each turn and before each rested run. Before a turn, the threads of the
+previous job go to sleep in it: those of OpenMP and ONNX Runtime spin for a while, on the cores that
+are measured."""
 
 LEAST_SECONDS = 0.02
 """A shorter job is repeated within one measurement until it has taken this many seconds."""
@@ -73,43 +75,80 @@ class Case:
         passes = 3 if self.job == "train" else 1
         return 2.0 * passes * self.batch_size * mult_adds(self.config)
 
+    def inputs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return random images (N, C, H, W), float32, and labels (N,), the same in every call."""
+        rng = np.random.default_rng(0)
+        shape = (self.batch_size, self.config.in_channels, *[self.config.resolution] * 2)
+        images = rng.standard_normal(shape).astype(np.float32)
+        return images, rng.integers(0, self.config.num_classes, self.batch_size)
+
+
+def case_to_dict(case: Case) -> dict[str, Any]:
+    """Return a case as plain values for JSON.
+
+    Args:
+        case: What was measured.
+    """
+    return {
+        "job": case.job,
+        "batch_size": case.batch_size,
+        "config": case.config.to_dict(),
+    }
+
 
 @dataclass(frozen=True)
 class Timing:
-    """The seconds of one run of a job, for each repeat.
+    """The seconds of one run of a job, hot and rested, for each repeat.
 
     Attributes:
         case: What was measured.
         contender: The name of the contender.
-        seconds: Of one run, for each repeat.
+        seconds: Of a hot run, one that follows another at once, for each repeat.
         allocated: Bytes that one run allocates from a garbage collector; None without one.
+        rested_seconds: Of the first run after a rest of `REST`, for each repeat. Empty in files
+            that were written before this was measured.
     """
 
     case: Case
     contender: str
     seconds: tuple[float, ...]
     allocated: int | None = None
+    rested_seconds: tuple[float, ...] = ()
 
     @property
     def median(self) -> float:
-        """The median of the seconds."""
+        """The median of the hot runs."""
         return statistics.median(self.seconds)
 
     @property
+    def rested_median(self) -> float | None:
+        """The median of the rested runs."""
+        return statistics.median(self.rested_seconds) if self.rested_seconds else None
+
+    @property
     def spread(self) -> float:
-        """Half the distance between the quartiles, over the median."""
-        low, high = np.quantile(self.seconds, [0.25, 0.75])
-        return float(high - low) / 2 / self.median
+        """Half the distance between the quartiles of the hot runs, over their median."""
+        return half_interquartile(self.seconds) / self.median
 
     @property
     def images_per_second(self) -> float:
-        """Images per second, by the median."""
+        """Images per second, by the median of the hot runs."""
         return self.case.batch_size / self.median
 
     @property
     def gflops(self) -> float:
-        """Billions of floating-point operations per second, by the median."""
+        """Billions of floating-point operations per second, by the median of the hot runs."""
         return self.case.operations / self.median / 1e9
+
+
+def half_interquartile(seconds: Sequence[float]) -> float:
+    """Return half the distance between the quartiles.
+
+    Args:
+        seconds: Of the repeats.
+    """
+    low, high = np.quantile(seconds, [0.25, 0.75])
+    return float(high - low) / 2
 
 
 def measure(
@@ -120,7 +159,9 @@ def measure(
 ) -> list[Timing]:
     """Time one case for each contender that has such a job, in turns.
 
-    A turn is a pause, a run that is not timed, and a run that is.
+    A turn is a rest, a run that is not timed, a hot run, a rest and a rested run. The rest between
+    follows the contender's own runs, so that its weights are where a service that waits for
+    requests has them, and not where another contender's runs have moved them.
 
     Args:
         case: The net, the batch size and the job.
@@ -131,10 +172,7 @@ def measure(
     Returns:
         The timings, one for each contender that has the job.
     """
-    rng = np.random.default_rng(0)
-    shape = (case.batch_size, case.config.in_channels, *[case.config.resolution] * 2)
-    images = rng.standard_normal(shape).astype(np.float32)
-    labels = rng.integers(0, case.config.num_classes, case.batch_size)
+    images, labels = case.inputs()
     jobs = {
         contender.name: make(case.config, images, labels)
         for contender in contenders
@@ -143,17 +181,23 @@ def measure(
     once = {name: _warm_up(job) for name, job in jobs.items()}
     meters = {one.name: one.allocated for one in contenders}
     allocated_bytes = {name: _allocated(job, meters[name]) for name, job in jobs.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    hot: dict[str, list[float]] = {name: [] for name in jobs}
+    rested: dict[str, list[float]] = {name: [] for name in jobs}
     gc.collect()
     for number in range(repeats):
         for name, job in jobs.items():
             if number < max(LEAST_REPEATS, MOST_SECONDS / once[name]):
                 count = max(1, round(LEAST_SECONDS / once[name]))
-                time.sleep(PAUSE)
+                time.sleep(REST)
                 job()  # fills the caches and wakes the threads, as in a loop of one job
-                seconds[name].append(_seconds(job, count))
+                hot[name].append(_seconds(job, count))
+                time.sleep(REST)
+                rested[name].append(_seconds(job, 1))
         advance()
-    return [Timing(case, name, tuple(seconds[name]), allocated_bytes[name]) for name in jobs]
+    return [
+        Timing(case, name, tuple(hot[name]), allocated_bytes[name], tuple(rested[name]))
+        for name in jobs
+    ]
 
 
 def _warm_up(job: Job) -> float:

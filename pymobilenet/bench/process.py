@@ -45,7 +45,8 @@ class FreshProcess:
 
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "JULIA_NUM_THREADS")
-"""The variables of torch and (here) ONNX Runtime, NumPy, and Julia, read when a library starts."""
+"""The variables of torch (and here of ONNX Runtime and OpenVINO), NumPy, and Julia, read when a
+library starts."""
 
 
 def use_threads(count: int) -> None:
@@ -57,7 +58,9 @@ def use_threads(count: int) -> None:
     Raises:
         ConfigError: A library that reads the number when it is loaded has been loaded.
     """
-    loaded = [name for name in ("torch", "juliacall", "onnxruntime") if name in sys.modules]
+    loaded = [
+        name for name in ("torch", "juliacall", "onnxruntime", "openvino") if name in sys.modules
+    ]
     if loaded:
         raise ConfigError(f"threads must be chosen before {', '.join(loaded)} is imported")
     os.environ.update(dict.fromkeys(THREADS, str(count)))

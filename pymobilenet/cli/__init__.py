@@ -11,6 +11,7 @@ import typer
 import pymobilenet
 from pymobilenet.cli import (
     agreement,
+    bench,
     diff,
     hybrids,
     machine,
@@ -51,7 +52,7 @@ COMMANDS = (
     machine.doctor,
     machine.sysimage,
     machine.bundle,
-    machine.bench,
+    bench.bench,
 )
 for command in COMMANDS:
     app.command()(command)

@@ -1,4 +1,4 @@
-"""This machine: `doctor`, `sysimage`, `bundle` and `bench`."""
+"""This machine: `doctor`, `sysimage` and `bundle`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from pymobilenet.backends import backend
 from pymobilenet.cli.common import console, exit_on_error, print_written, show_progress
 from pymobilenet.terminal import folded_table
 
@@ -103,64 +102,3 @@ def _use_bundle(archive: Path, folder: Path, sha256: str | None) -> None:
     console.print(f"To use it: {choice}", soft_wrap=True, markup=False)
     if "PYTHON_JULIACALL_EXE" in os.environ:
         console.print("PYTHON_JULIACALL_EXE is set and comes first: unset it.", soft_wrap=True)
-
-
-def bench(
-    out: Annotated[Path, typer.Option(help="Folder for JSON and plots.")] = Path("bench"),
-    contender: Annotated[
-        list[str] | None, typer.Option(help="What to measure; by default all that are available.")
-    ] = None,
-    family: Annotated[list[str], typer.Option(help="v1, v1_bottleneck, v2")] = ["v1"],
-    width_mult: Annotated[list[float], typer.Option(help="Width multipliers.")] = [0.25, 1.0],
-    stem_stride: Annotated[list[int], typer.Option(help="1, 2")] = [2],
-    resolution: Annotated[list[int], typer.Option(help="Rows of an image, pixels.")] = [32],
-    batch_size: Annotated[list[int], typer.Option(help="Images in a batch.")] = [1, 128],
-    job: Annotated[list[str], typer.Option(help="train, predict")] = ["train", "predict"],
-    sweep: Annotated[
-        bool, typer.Option(help="Vary one axis at a time, the others at their middle values.")
-    ] = False,
-    repeats: Annotated[int, typer.Option(min=3, help="Repeats of each measurement.")] = 9,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of every contender; by default each chooses.")
-    ] = None,
-    memory: Annotated[
-        bool, typer.Option(help="Also measure memory and start-up time in fresh processes.")
-    ] = False,
-) -> None:
-    """Time the backends and their peers side by side, in turns: float32, Adam."""
-    from pymobilenet.bench import (
-        available,
-        bench_to_dict,
-        gemm_peak,
-        print_table,
-        write_bench_report,
-    )
-    from pymobilenet.bench.measure import cases, measure
-    from pymobilenet.bench.process import fresh_process, use_threads
-    from pymobilenet.files import make_folder
-
-    with exit_on_error(), show_progress() as progress:
-        axes = (family, width_mult, resolution, batch_size, stem_stride, job)
-        measured = cases(*axes, sweep=sweep)
-        if threads is not None:
-            use_threads(threads)
-        chosen, reasons = available(contender)
-        for name, reason in reasons.items():
-            message = f"[bold]not measured: {escape(name)}:[/] {escape(reason)}"
-            console.print(message, soft_wrap=True)
-        make_folder(out)
-        names = list(dict.fromkeys(one.backend for one in chosen))
-        peaks = gemm_peak(names)
-        timings, fresh = [], []
-        for case in measured:
-            advance = progress(str(case), repeats)
-            timings += measure(case, chosen, repeats, advance)
-            if memory:
-                capable = [one.name for one in chosen if getattr(one, case.job) is not None]
-                fresh += [fresh_process(case, name) for name in capable]
-        versions = {name: {**backend(name).versions(), **backend(name).threads()} for name in names}
-        print_table(timings, fresh, console)
-        gemm = ", ".join(f"{name} {gflops:.0f}" for name, gflops in peaks.items())
-        console.print(f"Products of large matrices, GFLOP/s: {gemm}")
-        written = write_bench_report(bench_to_dict(timings, fresh, peaks, versions), timings, out)
-    print_written(written)

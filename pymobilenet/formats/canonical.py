@@ -106,6 +106,7 @@ def state_with_head(config: MobileNetConfig, trunk: State, head: Head) -> State:
         initial = initial_state(config, 0, dtype)
         weight, bias = initial["classifier.weight"], initial["classifier.bias"]
     state = {**trunk, "classifier.weight": weight, "classifier.bias": bias}
-    return {n: np.ascontiguousarray(state[n]) for n in state_shapes(config) if n in state} | {
-        name: tensor for name, tensor in state.items() if name not in state_shapes(config)
+    names = state_shapes(config)
+    return {name: np.ascontiguousarray(state[name]) for name in names if name in state} | {
+        name: tensor for name, tensor in state.items() if name not in names
     }
