@@ -12,17 +12,16 @@ The activated convolution of maps `x` (C, W, H, N), written into `y`. Each threa
 if there are few, a range of the panels.
 """
 function convolve_frozen!(y, x, panels::PackedPanels{V}, activation, ::PointwiseConv, workspace) where {V}
-    to, inputs, numbers = pixels(y), size(x, 1), axes(panels.weight, 2)
-    block, work_per_pixel = block_pixels(V), length(panels.weight) * lane_count(panels)
-    taps_from(columns) = TapLayout(1, inputs, 0, (first(columns) - 1) * inputs, inputs)
+    from, to, numbers = pixels(x), pixels(y), axes(panels.weight, 2)
+    block, work_per_pixel = block_pixels(V, BLOCK_PANELS), length(panels.weight) * lane_count(panels)
     if size(to, 2) < 2 * block * Threads.nthreads()
         min_panels = min_items_per_thread(work_per_pixel * size(to, 2) ÷ length(numbers))
         parallel(length(numbers), min_panels) do _, panel_numbers
-            multiply_panels!(to, panels, x, taps_from(axes(to, 2)), activation, axes(to, 2), panel_numbers)
+            multiply_panels!(to, panels, x, pixel_taps(from, axes(to, 2)), activation, axes(to, 2), panel_numbers)
         end
     else
         parallel(size(to, 2), max(block, min_items_per_thread(work_per_pixel))) do _, columns
-            multiply_panels!(to, panels, x, taps_from(columns), activation, columns, numbers)
+            multiply_panels!(to, panels, x, pixel_taps(from, columns), activation, columns, numbers)
         end
     end
 end
@@ -57,6 +56,6 @@ function convolve_frozen!(y, x, taps::PackedTaps, activation, conv::DepthwiseCon
     channels, columns, rows, images = size(y)
     min_lines = min_items_per_thread(DEPTHWISE_COST * conv.kernel^2 * channels * columns)
     parallel(rows * images, min_lines) do _, lines
-        correlate_lines!(y, x, taps, activation, conv, lines, Val(conv.kernel))
+        correlate_lines!(y, x, taps, activation, conv, lines, Val(conv.kernel), Val(conv.stride))
     end
 end

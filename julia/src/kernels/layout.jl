@@ -5,6 +5,17 @@
 pixels(maps::Array{T,4}) where {T} = reshape(maps, size(maps, 1), :)
 
 """
+    image_range(maps, images)
+
+The images `images` of an array whose last axis counts images, without a copy: `maps` must outlive the result.
+"""
+function image_range(maps::Array{T,4}, images) where {T}
+    images ⊆ axes(maps, 4) || throw(BoundsError(maps, (:, :, :, images)))
+    address = pointer(maps, stride(maps, 4) * (first(images) - 1) + 1)
+    return unsafe_wrap(Array, address, (size(maps)[1:3]..., length(images)))
+end
+
+"""
     to_channels_last(maps, workspace=AllocatingWorkspace())
 
 Maps (W, H, C, N) as maps (C, W, H, N). Axes are in column-major order, the first one varies fastest: in memory

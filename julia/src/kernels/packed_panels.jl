@@ -5,8 +5,8 @@
 "Panels of a block, and pixels of the smaller of two block sizes."
 const BLOCK_PANELS, SMALL_BLOCK = 2, 4
 
-"Pixels of a block: sums and operands fill 16 registers of narrow vectors, or 32 of wide ones."
-block_pixels(::Type{V}) where {V<:Lanes} = 8sizeof(V) == WIDE ? 12 : 6
+"Pixels of a block of some panels: sums and operands fill 16 registers of narrow vectors, or 32 of wide ones."
+block_pixels(::Type{V}, panels) where {V<:Lanes} = (8sizeof(V) == WIDE ? 24 : 12) ÷ panels
 
 "Products that are summed before the sum is added to the total, to limit rounding errors."
 const PRODUCTS_PER_SUM = 256
@@ -43,6 +43,58 @@ function PackedPanels(matrix::Matrix{T}, bias::Vector{T}, ::Type{V}) where {T,V<
 end
 
 """
+    pack_panels(matrix, workspace; transposed=false)
+
+Panels without bias for products with `matrix'`, or with `matrix` if `transposed`, in arrays of `workspace`.
+"""
+function pack_panels(matrix::Matrix{T}, workspace; transposed=false) where {T}
+    values, outputs = transposed ? reverse(size(matrix)) : size(matrix)
+    panels = new_panels(workspace, lanes_for_channels(T, outputs), values, outputs)
+    parallel(length(panels.bias), min_items_per_thread(sizeof(panels.weight))) do _, numbers
+        transposed ? pack_rows!(panels, matrix, numbers) : pack_columns!(panels, matrix, numbers)
+    end
+    return panels
+end
+
+function new_panels(workspace, ::Type{V}, values, outputs) where {T,V<:Lanes{T}}
+    count = cld(outputs, fieldcount(V))
+    bias = fill!(allocate(workspace, V, count), fill_lanes(zero(T), V))
+    return PackedPanels{V}(allocate(workspace, V, values, count), bias, outputs)
+end
+release!(workspace::Workspace, (; weight, bias)::PackedPanels) =
+    foreach(array -> release!(workspace, array), (weight, bias))
+
+"The lanes of some panels: value `l` of `lanes[l, i, panel]`."
+lanes_of(weight::Matrix{V}) where {T,L,V<:Lanes{T,L}} =
+    unsafe_wrap(Array, Ptr{T}(pointer(weight)), (L, size(weight)...))
+
+"Panels of columns of `matrix`."
+function pack_columns!((; weight, outputs)::PackedPanels{V}, matrix, numbers) where {V}
+    GC.@preserve weight begin
+        lanes = lanes_of(weight)
+        @inbounds for number in numbers, l in 1:fieldcount(V)
+            column = fieldcount(V) * (number - 1) + l
+            for i in axes(matrix, 1)
+                lanes[l, i, number] = column <= outputs ? matrix[i, column] : zero(eltype(matrix))
+            end
+        end
+    end
+end
+
+"Panels of rows of `matrix`."
+function pack_rows!((; weight, outputs)::PackedPanels{V}, matrix, numbers) where {V}
+    GC.@preserve weight begin
+        lanes = lanes_of(weight)
+        @inbounds for number in numbers, i in axes(matrix, 2)
+            before = fieldcount(V) * (number - 1)
+            @simd ivdep for l in 1:fieldcount(V)
+                lanes[l, i, number] = before + l <= outputs ? matrix[before + l, i] : zero(eltype(matrix))
+            end
+        end
+    end
+end
+
+"""
 Positions of the values under the taps of an output pixel: `runs` contiguous runs of `run_length` values whose starts
 are `run_stride` apart, the first one after `offset` values. Each next pixel starts `pixel_stride` values further.
 """
@@ -64,7 +116,7 @@ function multiply_panels!(
     y::Matrix, panels::PackedPanels{V}, x::Array, taps::TapLayout, activation, columns, panel_numbers
 ) where {V}
     check_panel_bounds(y, panels, x, taps, columns, panel_numbers)
-    large = block_pixels(V)
+    large = block_pixels(V, 1)
     tile = max(1, PANEL_TILE_VALUES ÷ (taps.run_length * taps.runs * large)) * large
     for tile_columns in Iterators.partition(columns, tile), pair in Iterators.partition(panel_numbers, BLOCK_PANELS)
         offset = taps.offset + taps.pixel_stride * (first(tile_columns) - first(columns))
@@ -76,16 +128,16 @@ end
 
 "A tile of pixels times `panel_count` panels, in blocks. The last of the small blocks may compute pixels again."
 function multiply_tile!(
-    y, panels::PackedPanels{V}, x, taps, offset, activation, columns, panel, panel_count
-) where {V}
-    count, large = length(columns), block_pixels(V)
+    y, panels::PackedPanels{V}, x, taps, offset, activation, columns, panel, panel_count::Val{Q}
+) where {V,Q}
+    count, large = length(columns), block_pixels(V, Q)
     block(pixel, pixels) = multiply_block!(
         y, panels, x, taps, offset + taps.pixel_stride * pixel, activation, first(columns) + pixel, panel,
         panel_count, pixels,
     )
     large_end = count - count % large
     for pixel in 0:large:(large_end - 1)
-        block(pixel, Val(block_pixels(V)))
+        block(pixel, Val(block_pixels(V, Q)))
     end
     small = count < SMALL_BLOCK ? 1 : SMALL_BLOCK
     for pixel in large_end:small:(count - 1)

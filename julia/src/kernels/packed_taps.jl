@@ -29,50 +29,63 @@ end
 channels_before(number, lanes, channels) = min(lanes * (number - 1), channels - lanes)
 
 """
-    correlate_lines!(y, x, taps, activation, conv, lines, Val(kernel))
+    correlate_lines!(y, x, taps, activation, conv, lines, Val(kernel), Val(stride))
 
 Write the lines `lines` of `y` (C, W, H, N), where lines count the rows of all images: the activated depthwise
 convolution of `x` with `taps`.
 """
 @generated function correlate_lines!(
-    y::Array{T,4}, x::Array{T,4}, taps::PackedTaps{V}, activation, conv, lines, ::Val{K}
-) where {T,V<:Lanes{T},K}
+    y::Array{T,4}, x::Array{T,4}, taps::PackedTaps{V}, activation, conv, lines, ::Val{K}, ::Val{S}
+) where {T,V<:Lanes{T},K,S}
+    block = DEPTHWISE_BLOCK
     return quote
-        check_tap_bounds(y, x, taps.weight, conv, lines, K)
+        check_tap_bounds(y, x, taps.weight, conv, lines, K, S)
         channels, width, height = size(x)
         columns, rows = size(y, 2), size(y, 3)
         pixel, across = channels * sizeof(T), channels * width * sizeof(T)
+        first_inside = cld(first(conv.padding), S) # the columns whose taps are all in the image
+        last_inside = fld(width - K + first(conv.padding), S)
         GC.@preserve y x for line in lines, panel in axes(taps.weight, 3)
             image, row = fldmod(line - 1, rows)
-            top = conv.stride * row - first(conv.padding)
+            top = S * row - first(conv.padding)
             @nexprs $K j -> is_row_j = 0 <= top + j - 1 < height
             @nexprs $K j -> @nexprs $K i -> tap_i_j = @inbounds taps.weight[i, j, panel]
             bias = @inbounds taps.bias[panel]
             before = channels_before(panel, fieldcount(V), channels)
             to = pointer(y, (line - 1) * columns * channels + before + 1)
             start = pointer(x, before + 1) + (image * height + top) * across
-            for column in 0:(columns - 1)
-                left = conv.stride * column - first(conv.padding)
+            column = 0
+            while column < columns
+                left = S * column - first(conv.padding)
                 from = start + left * pixel
-                is_inside = 0 <= left <= width - $K
-                @nexprs $K j -> begin # independent sums, so that none waits for another
-                    sum_j = fill_lanes(zero(T), V)
-                    if is_row_j && is_inside
-                        @nexprs $K i -> begin
-                            value = load_lanes(V, from + (j - 1) * across + (i - 1) * pixel)
-                            sum_j = muladd_lanes(tap_i_j, value, sum_j)
-                        end
-                    elseif is_row_j
+                if first_inside <= column <= last_inside - $(block - 1)
+                    @nexprs $block b -> total_b = bias
+                    @nexprs $K j -> if is_row_j
+                        @nexprs $(S * (block - 1) + K) v ->
+                            value_v = load_lanes(V, from + (j - 1) * across + (v - 1) * pixel)
+                        @nexprs $block b -> sum_b = fill_lanes(zero(T), V)
+                        @nexprs $K i -> @nexprs $block b ->
+                            sum_b = muladd_lanes(tap_i_j, value_{$S * (b - 1) + i}, sum_b)
+                        @nexprs $block b -> total_b = add_lanes(total_b, sum_b)
+                    end
+                    @nexprs $block b ->
+                        unsafe_store!(Ptr{V}(to + (b - 1) * pixel), activate_lanes(activation, total_b))
+                    column += $block
+                    to += $block * pixel
+                else
+                    total = bias
+                    @nexprs $K j -> if is_row_j
+                        sum = fill_lanes(zero(T), V)
                         @nexprs $K i -> if 0 <= left + i - 1 < width
                             value = load_lanes(V, from + (j - 1) * across + (i - 1) * pixel)
-                            sum_j = muladd_lanes(tap_i_j, value, sum_j)
+                            sum = muladd_lanes(tap_i_j, value, sum)
                         end
+                        total = add_lanes(total, sum)
                     end
+                    unsafe_store!(Ptr{V}(to), activate_lanes(activation, total))
+                    column += 1
+                    to += pixel
                 end
-                total = bias
-                @nexprs $K j -> total = add_lanes(total, sum_j)
-                unsafe_store!(Ptr{V}(to), activate_lanes(activation, total))
-                to += pixel
             end
         end
         return y
@@ -80,9 +93,10 @@ convolution of `x` with `taps`.
 end
 
 "Bounds of what `correlate_lines!` reads and writes without checks."
-function check_tap_bounds(y, x, weight, conv, lines, kernel)
+function check_tap_bounds(y, x, weight, conv, lines, kernel, stride)
     panels = cld(size(x, 1), fieldcount(eltype(weight)))
-    fits = size(weight) == (kernel, kernel, panels) && conv.kernel == kernel && size(x, 1) >= fieldcount(eltype(weight))
+    fits = size(weight) == (kernel, kernel, panels) && (conv.kernel, conv.stride) == (kernel, stride) &&
+        size(x, 1) >= fieldcount(eltype(weight))
     fits && output_dims(conv, x, size(x, 1)) == size(y) && lines ⊆ 1:(size(y, 3) * size(y, 4)) && return nothing
     throw(DimensionMismatch("$(size(weight)) taps for $(size(x)) into lines $lines of $(size(y))"))
 end

@@ -1,14 +1,13 @@
 # A 1x1 convolution of stride 1 is a matrix product over all pixels of the batch. Each thread computes its range of
 # pixels in tiles, and the epilogue is applied to a tile while it is in the cache. With few pixels, as in a single
-# small image, each thread computes a range of the output channels instead. BLAS is called by name: `mul!` would
-# bring its fallbacks for all matrix types, which take long to compile.
+# small image, each thread computes a range of the output channels instead.
 
 struct PointwiseConv end
 
 "Pixels of a tile, and the least number of pixels for which another thread pays off."
 const TILE_PIXELS, MIN_PIXELS_PER_THREAD = 256, 32
 
-"The number of pixels up to which dot products are faster than `gemm!`, which packs the whole matrix first."
+"The number of pixels up to which dot products are faster than panels, for which the whole matrix is packed first."
 const FEW_PIXELS = 16
 
 "The least number of elements for which another thread pays off, in an elementwise operation."
@@ -19,8 +18,9 @@ tiles(range) = Iterators.partition(range, TILE_PIXELS)
 "The weight (1, 1, I, O) as a matrix (I, O)."
 channel_matrix(weight::Array{T,4}) where {T} = reshape(weight, size(weight, 3), size(weight, 4))
 
-"Size (O, W, H, N) of the output of a convolution of `x` (C, W, H, N)."
-output_dims(::PointwiseConv, x, outputs) = (outputs, size(x, 2), size(x, 3), size(x, 4))
+"Size (O, W, H, N) of the output of a convolution of maps (C, W, H, N), from their size or from the maps themselves."
+output_dims(conv, x::Array, outputs) = output_dims(conv, size(x), outputs)
+output_dims(::PointwiseConv, (_, width, height, images)::Dims{4}, outputs) = (outputs, width, height, images)
 
 """
     prepare_weight(conv, weight, workspace)
@@ -46,16 +46,19 @@ function convolve!(
         epilogue(1, 1:size(to, 2))
         return y
     end
-    with_one_blas_thread() do
-        parallel(size(to, 2), min_pixels_per_thread(matrix)) do chunk, range
-            for tile in tiles(range)
-                BLAS.gemm!('T', 'N', one(T), matrix, view(from, :, tile), zero(T), view(to, :, tile))
-                epilogue(chunk, tile)
-            end
+    panels = pack_panels(matrix, workspace)
+    parallel(size(to, 2), min_pixels_per_thread(matrix)) do chunk, range
+        for tile in tiles(range)
+            multiply_panels!(to, panels, from, pixel_taps(from, tile), identity, tile, axes(panels.weight, 2))
+            epilogue(chunk, tile)
         end
     end
+    release!(workspace, panels)
     return y
 end
+
+"All channels of the pixels from the first of `range` on, of maps (C, pixels)."
+pixel_taps(maps, range) = TapLayout(1, size(maps, 1), 0, (first(range) - 1) * size(maps, 1), size(maps, 1))
 
 "The rows `outputs` of `y = matrix' * x`, four pixels at a time and the remaining ones singly."
 function multiply_few_pixels!(y, matrix, x, outputs)
@@ -111,19 +114,20 @@ function convolve_gradients!(
         chunk == 1 ? channel_matrix(dweight) : allocate(workspace, T, size(matrix)...) for chunk in 1:chunks
     ]
     buffers = [allocate(workspace, T, size(matrix, 2), TILE_PIXELS) for _ in 1:chunks]
+    panels = pack_panels(matrix, workspace; transposed=true)
     with_one_blas_thread() do
         parallel(size(to, 2), MIN_PIXELS_PER_THREAD) do chunk, range
+            fill!(sums[chunk], 0)
             for tile in tiles(range)
-                dy = view(buffers[chunk], :, 1:length(tile))
+                dy, taps = view(buffers[chunk], :, 1:length(tile)), pixel_taps(buffers[chunk], 1:1)
                 fill_activation_gradient!(dy, activation_gradient, tile)
-                BLAS.gemm!('N', 'N', one(T), matrix, dy, zero(T), view(to, :, tile))
-                beta = T(first(tile) != first(range))
-                BLAS.gemm!('N', 'T', one(T), view(from, :, tile), dy, beta, sums[chunk])
+                multiply_panels!(to, panels, buffers[chunk], taps, identity, tile, axes(panels.weight, 2))
+                add_outer_products!(sums[chunk], view(from, :, tile), dy)
             end
         end
     end
     sum_into_first!(sums)
-    foreach(array -> release!(workspace, array), (sums..., buffers...))
+    foreach(array -> release!(workspace, array), (sums..., buffers..., panels))
     return nothing
 end
 

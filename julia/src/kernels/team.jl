@@ -51,7 +51,8 @@ function start_team()
     return team
 end
 
-spawn_helper(team) = Threads.@spawn help(team)
+"A helper belongs to its team, so that a job that is called by a chunk starts no other team."
+spawn_helper(team) = Threads.@spawn task_local_storage(() -> help(team), TEAM_KEY, team)
 
 """
     parallel(f, count, min_size=1)
@@ -66,6 +67,12 @@ function parallel(f::F, count::Int, min_size::Int=1) where {F}
     return nothing
 end
 
+"""
+    run_on_team(f, count, chunks)
+
+Call `f(chunk, range)` for `chunks` ranges that cover `1:count`, more than there are threads if threads may take
+unequal time. Jobs of `f` itself are computed by the thread that calls it.
+"""
 function run_on_team(@nospecialize(f), count, chunks)
     current = current_team()
     team = @something current start_team()

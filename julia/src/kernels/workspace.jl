@@ -117,4 +117,21 @@ end
 
 reset!(workspace::PooledWorkspace) = foreach(array -> release!(workspace, array), collect(keys(workspace.in_use)))
 
+"Workspaces that threads take and return."
+struct WorkspacePool
+    free::Vector{PooledWorkspace}
+    lock::Threads.SpinLock
+end
+WorkspacePool() = WorkspacePool([], Threads.SpinLock())
+
+"Call `f(workspace)` with a workspace that no other thread uses meanwhile."
+function with_workspace(f, pool::WorkspacePool)
+    workspace = @lock pool.lock isempty(pool.free) ? PooledWorkspace() : pop!(pool.free)
+    try
+        return f(workspace)
+    finally
+        @lock pool.lock push!(pool.free, workspace)
+    end
+end
+
 @non_differentiable release!(::Any, ::Any)

@@ -12,9 +12,9 @@ using ..Configs: Configs, ConfigError, DataError, Layer, MobileNetConfig, Weight
     block_and_role, checked_choice, feature_channels, last_map_size, layer_groups, layers, output_size,
     parameter_shapes, statistic_shapes, to_json, truncated, weight_shape, with_fields
 using ..Kernels: AllocatingWorkspace, ClampActivation, FastKernels, PooledWorkspace, ReferenceKernels,
-    UnitOptions, Workspace, allocate, apply_dropout, conv_kind, conv_norm_act, convolve_frozen!, cross_entropy,
-    global_mean, images_to_maps, linear, maps_to_images, norm_maps, output_dims, pack_weight, release!,
-    residual_add, softmax, to_channels_last, with_team, workspace_of
+    UnitOptions, Workspace, WorkspacePool, allocate, apply_dropout, conv_kind, conv_norm_act, convolve_frozen!,
+    cross_entropy, global_mean, image_range, images_to_maps, linear, maps_to_images, norm_maps, output_dims,
+    pack_weight, release!, residual_add, run_on_team, softmax, to_channels_last, with_team, with_workspace, workspace_of
 using ..Kernels: Kernels
 using ..Philox: STREAM, normal64, uniform64, word_blocks
 

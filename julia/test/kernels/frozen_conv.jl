@@ -1,7 +1,7 @@
 # The convolutions of frozen models, against plain ones. On processors without wide vectors LLVM splits them into two
 # narrow ones, so that both are tested everywhere.
-using MobileNets.Kernels: NARROW, PANEL_TILE_VALUES, WIDE, ClampActivation, DepthwiseConv, NNlib, PackedPanels, PackedTaps,
-    PooledWorkspace, TapLayout, UnitOptions, conv_dims, conv_kind, convolve_frozen!, correlate_lines!,
+using MobileNets.Kernels: NARROW, PANEL_TILE_VALUES, WIDE, ClampActivation, DepthwiseConv, NNlib, PackedPanels,
+    PackedTaps, PooledWorkspace, TapLayout, UnitOptions, conv_dims, conv_kind, convolve_frozen!, correlate_lines!,
     from_channels_last, has_wide_vectors, lanes_for_channels, lanes_type, multiply_panels!, output_dims, pack_weight,
     to_channels_last
 
@@ -93,14 +93,15 @@ end
 )
     taps = PackedTaps(ones(3, 3, 1, channels), zeros(channels), lanes_type(Float64, NARROW))
     y, activation, conv = zeros(5, 4, 4, 2), ClampActivation{Float64}(nothing), DepthwiseConv(kernel, stride, (1, 1))
-    @test_throws DimensionMismatch correlate_lines!(y, ones(size), taps, activation, conv, lines, Val(kernel))
+    kernel_and_stride = (Val(kernel), Val(stride))
+    @test_throws DimensionMismatch correlate_lines!(y, ones(size), taps, activation, conv, lines, kernel_and_stride...)
     @test iszero(y)
 end
 
 @testset "other lines are not written" begin
     taps = PackedTaps(ones(3, 3, 1, 5), zeros(5), lanes_type(Float64, NARROW))
     y, conv = zeros(5, 4, 4, 2), DepthwiseConv(3, 1, (1, 1))
-    correlate_lines!(y, ones(5, 4, 4, 2), taps, ClampActivation{Float64}(nothing), conv, 4:5, Val(3))
+    correlate_lines!(y, ones(5, 4, 4, 2), taps, ClampActivation{Float64}(nothing), conv, 4:5, Val(3), Val(1))
     lines = reshape(y, 5, 4, 8)
     @test all(>(0), lines[:, :, 4:5]) && count(>(0), y) == 2 * 5 * 4
 end

@@ -1,4 +1,5 @@
 using MobileNets: freeze
+using MobileNets.Models: images_per_micro_batch, unit_sizes
 
 "A model whose norms are not the identity."
 function model_with_norms(config; dtype)
@@ -22,6 +23,17 @@ end
     @test deviation(frozen(x), expected) < 1000eps(dtype)
     @test frozen(x) == frozen(x)
     @test frozen(x[:, :, :, [1]]) ≈ expected[:, [1]]
+end
+
+@testset "leading layers of several micro-batches: $family, $batch images" for family in ("v1", "v2"), batch in (4, 9)
+    model = model_with_norms(MobileNetConfig(; family, resolution=32, num_classes=5, stem_stride=1); dtype=Float32)
+    x, _ = example(Float32; size=(32, 32), batch)
+    frozen = freeze(model)
+    sizes = unit_sizes(frozen.leading, size(x))
+    @test length(frozen.leading) > 2 && !isempty(frozen.remaining)
+    @test images_per_micro_batch(sizes, Float32) * Threads.nthreads() < batch || Threads.nthreads() > 2
+    @test deviation(frozen(x), predict(model, x)) < 1000eps(Float32)
+    @test length(frozen.workspaces.free) <= Threads.nthreads()
 end
 
 @testset "later changes of the model have no effect" begin
