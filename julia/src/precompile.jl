@@ -90,7 +90,7 @@ precompile_cases() = [
 # While a system image that contains MobileNets is built, `LinearAlgebra.__init__` has not run, and a call of BLAS
 # ends the process. Nothing is precompiled then.
 isempty(BLAS.get_config().loaded_libs) || @compile_workload begin
-    wait(Kernels.spawn_helper(Kernels.Team(false))) # a single thread has no helpers
+    wait(schedule(Kernels.helper_task(Kernels.Team(false), 1))) # a single thread has no helpers
     mktempdir() do folder
         for (dtype, config) in precompile_cases()
             images = sin.(reshape(dtype.(1:(2 * 3 * 32^2)), 32, 32, 3, 2))

@@ -47,12 +47,31 @@ current_team() = get(task_local_storage(), TEAM_KEY, nothing)::Union{Team,Nothin
 
 function start_team()
     team = Team()
-    foreach(_ -> spawn_helper(team), 2:Threads.nthreads())
+    foreach(thread -> schedule(helper_task(team, thread)), helper_threads())
     return team
 end
 
-"A helper belongs to its team, so that a job that is called by a chunk starts no other team."
-spawn_helper(team) = Threads.@spawn task_local_storage(() -> help(team), TEAM_KEY, team)
+"""
+The Julia threads of the helpers: one less than there are threads, because the calling thread works as well. A thread
+that Julia has adopted, as one of Python's, is none of them; then the first one, whose task runs the event loop, is left
+out.
+"""
+function helper_threads()
+    threads = filter(!=(Threads.threadid()), Threads.threadpooltids(:default))
+    return last(threads, Threads.nthreads() - 1)
+end
+
+"""
+A task for a helper of `team`, which stays on `thread`: a task that may move wakes all threads whenever it yields, also
+one that has nothing to do and takes a core from the others. It has its team, so that a job that is called by a chunk
+starts no other one.
+"""
+function helper_task(team, thread)
+    task = Task(() -> task_local_storage(() -> help(team), TEAM_KEY, team))
+    task.sticky = true
+    ccall(:jl_set_task_tid, Cint, (Any, Cint), task, thread - 1)
+    return task
+end
 
 """
     parallel(f, count, min_size=1)
