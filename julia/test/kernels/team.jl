@@ -1,4 +1,4 @@
-using MobileNets.Kernels: TEAM_KEY, chunk_count, parallel, with_team
+using MobileNets.Kernels: TEAM_KEY, Team, chunk_count, helper_task, helper_threads, parallel, with_team
 
 "Spin until `condition` is true, at most ten seconds, without yielding the thread to another task."
 function spin_until(condition)
@@ -95,6 +95,14 @@ end
     for run in (f -> f(), with_team)
         @test run(() -> all(_ -> all(==(true), chunk_results(late)), 1:5))
     end
+end
+
+@testset "a helper stays on a thread of its own, which is not the caller's" begin
+    threads = helper_threads()
+    @test length(threads) == Threads.nthreads() - 1 && allunique([threads; Threads.threadid()])
+    tasks = map(thread -> helper_task(Team(false), thread), threads)
+    @test all(task -> task.sticky, tasks) && Threads.threadid.(tasks) == threads
+    foreach(wait ∘ schedule, tasks)
 end
 
 @testset "helpers end with the call" begin
