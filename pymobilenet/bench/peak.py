@@ -97,6 +97,9 @@ def measure_peaks(gemm: Mapping[str, float]) -> Peaks:
 
     Args:
         gemm: Backend -> GFLOP/s of matrix products, of those already measured.
+
+    Returns:
+        The fastest library, its GFLOP/s, and the bandwidth of the memory.
     """
     others = [name for name in ("torch", "numpy") if name not in gemm]
     speeds = {**gemm, **gemm_peak(others)}

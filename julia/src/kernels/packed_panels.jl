@@ -49,14 +49,14 @@ Panels without bias for products with `matrix'`, or with `matrix` if `transposed
 """
 function pack_panels(matrix::Matrix{T}, workspace; transposed=false) where {T}
     values, outputs = transposed ? reverse(size(matrix)) : size(matrix)
-    panels = new_panels(workspace, lanes_for_channels(T, outputs), values, outputs)
+    panels = new_panels(workspace, T, lanes_for_channels(T, outputs), values, outputs)
     parallel(length(panels.bias), min_items_per_thread(sizeof(panels.weight))) do _, numbers
         transposed ? pack_rows!(panels, matrix, numbers) : pack_columns!(panels, matrix, numbers)
     end
     return panels
 end
 
-function new_panels(workspace, ::Type{V}, values, outputs) where {T,V<:Lanes{T}}
+function new_panels(workspace, ::Type{T}, ::Type{V}, values, outputs) where {T,V<:Lanes{T}}
     count = cld(outputs, fieldcount(V))
     bias = fill!(allocate(workspace, V, count), fill_lanes(zero(T), V))
     return PackedPanels{V}(allocate(workspace, V, values, count), bias, outputs)
@@ -64,14 +64,14 @@ end
 release!(workspace::Workspace, (; weight, bias)::PackedPanels) =
     foreach(array -> release!(workspace, array), (weight, bias))
 
-"The lanes of some panels: value `l` of `lanes[l, i, panel]`."
-lanes_of(weight::Matrix{V}) where {T,L,V<:Lanes{T,L}} =
-    unsafe_wrap(Array, Ptr{T}(pointer(weight)), (L, size(weight)...))
+"The values of panels as an array `values[lane, i, panel]`, without a copy."
+lane_values(::Type{T}, weight::Matrix{V}) where {T,V} =
+    unsafe_wrap(Array, Ptr{T}(pointer(weight)), (fieldcount(V), size(weight)...))
 
 "Panels of columns of `matrix`."
 function pack_columns!((; weight, outputs)::PackedPanels{V}, matrix, numbers) where {V}
     GC.@preserve weight begin
-        lanes = lanes_of(weight)
+        lanes = lane_values(eltype(matrix), weight)
         @inbounds for number in numbers, l in 1:fieldcount(V)
             column = fieldcount(V) * (number - 1) + l
             for i in axes(matrix, 1)
@@ -84,7 +84,7 @@ end
 "Panels of rows of `matrix`."
 function pack_rows!((; weight, outputs)::PackedPanels{V}, matrix, numbers) where {V}
     GC.@preserve weight begin
-        lanes = lanes_of(weight)
+        lanes = lane_values(eltype(matrix), weight)
         @inbounds for number in numbers, i in axes(matrix, 2)
             before = fieldcount(V) * (number - 1)
             @simd ivdep for l in 1:fieldcount(V)
