@@ -55,14 +55,14 @@ FEW_PIXELS_CUT = KernelFault(
 LANES_CUT = KernelFault(
     "Kernels",
     "kernels/depthwise.jl",
-    "@inbounds for lane in 1:(block.count)\n                y[to",
-    "@inbounds for lane in 1:(block.count - 1)\n                y[to",
+    "store_lanes!(to + (p - 1) * pixel, total_p, block.count)",
+    "store_lanes!(to + (p - 1) * pixel, total_p, block.count - (block.count < $L))",
 )
-SECOND_TILE = KernelFault(
-    "Kernels",
-    "kernels/packed_panels.jl",
-    "taps.offset + taps.pixel_stride * (first(tile_columns) - first(columns))",
-    "taps.offset",
+SECOND_MICRO_BATCH = KernelFault(
+    "Models",
+    "models/frozen.jl",
+    "copyto!(image_range(maps, images), output)",
+    "copyto!(image_range(maps, axes(output, 4)), output)",
 )
 SMALL_BLOCKS_CUT = KernelFault(
     "Kernels",

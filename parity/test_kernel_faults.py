@@ -42,9 +42,17 @@ PLANTED = {
         SMALL,
         Place(1, "forward", "eval", "blocks.0.depthwise.conv"),
     ),
-    "a frozen model's second tile": (faults.SECOND_TILE, STEM1, FROZEN),
-    "a frozen model's last block of pixels": (faults.SMALL_BLOCKS_CUT, SMALL, FROZEN),
-    "a frozen model's second sum": (faults.SECOND_SUM, STEM1, FROZEN),
+    "a frozen model's second micro-batch": (faults.SECOND_MICRO_BATCH, STEM1, FROZEN),
+    "the last block of pixels left out": (
+        faults.SMALL_BLOCKS_CUT,
+        SMALL,
+        Place(1, "forward", "eval", "blocks.1.pointwise.conv"),
+    ),
+    "the second sum of a product left out": (
+        faults.SECOND_SUM,
+        STEM1,
+        Place(1, "forward", "eval", "blocks.12.pointwise.conv"),
+    ),
     "square maps in the running variance": (
         faults.SQUARE_MAPS,
         SMALL,

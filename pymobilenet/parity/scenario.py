@@ -50,8 +50,8 @@ STANDARD_CONFIGS = (
 )
 """The nets that are compared by default; levels 4 and 6 use the first, which is the smallest. In V1
 with width multipliers 0.15 and 0.3 most numbers of channels (4, 9, 19, ..., 307) are not multiples
-of a vector register's length; with stem stride 1 there are more pixels than a tile of a frozen
-Julia model has."""
+of a vector register's length; with stem stride 1 a frozen Julia model computes its first layers for
+several micro-batches."""
 
 # Ranges of values that training would move away from 0 and 1.
 _JITTER = {
