@@ -110,9 +110,10 @@ def run_julia(code, project):
     from pymobilenet.backends.julia.project import ensure_julia, julia_executable_and_project
 
     ensure_julia()
-    Path("blocks.jl").write_text(code)
+    script = project / "blocks.jl"
+    script.write_text(code)
     julia, _ = julia_executable_and_project()
-    words = [julia, "--startup-file=no", f"--project={project}", "blocks.jl"]
+    words = [julia, "--startup-file=no", f"--project={project}", str(script)]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
