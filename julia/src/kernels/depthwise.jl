@@ -1,7 +1,6 @@
-# A depthwise convolution (cross-correlation, as in torch), for a block of channels of one image at a time: they are
-# copied into the lanes of a zero-padded buffer, and one loop over the K*K taps computes each output pixel. The
-# gradient of the input is the same loop with the taps reversed. The number of lanes is part of the buffer's type,
-# so that the lanes of a pixel are a vector.
+# A depthwise convolution (cross-correlation, as in torch), for one image at a time: its channels are copied, in blocks,
+# into the lanes of a zero-padded buffer, where the lanes of a pixel are a vector, and the K*K taps of a block stay in
+# registers for all of its pixels. The gradient of the input is the same loop with the taps reversed.
 
 struct DepthwiseConv
     kernel::Int

@@ -18,7 +18,7 @@ end
 "Whether this processor has AVX-512, tested at run time: precompiled code may be used on another processor."
 has_wide_vectors() = Sys.ARCH === :x86_64 && CPUID.test_cpu_feature(CPUID.JL_X86_avx512f)
 
-for (T, suffix) in (Float32 => "f32", Float64 => "f64"), bits in (NARROW, WIDE, 2WIDE)
+for (T, suffix) in (Float32 => "f32", Float64 => "f64"), bits in (NARROW, WIDE, 2WIDE) # the last for 16 Float64
     V = lanes_type(T, bits)
     name = "llvm.fmuladd.v$(fieldcount(V))$suffix"
     @eval @inline muladd_lanes(a::$V, b::$V, c::$V) = ccall($name, llvmcall, $V, ($V, $V, $V), a, b, c)

@@ -13,7 +13,7 @@ function add_outer_products!(sums::Matrix{T}, x::AbstractMatrix{T}, dy::Abstract
     V = lanes_for_channels(T, size(x, 1))
     if size(x, 1) % fieldcount(V) == 0
         add_blocks!(sums, x, dy, V)
-    else
+    else # by name: `mul!` would bring its fallbacks for all matrix types, which take long to compile
         BLAS.gemm!('N', 'T', one(T), x, dy, one(T), sums)
     end
     return sums

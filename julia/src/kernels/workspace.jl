@@ -124,12 +124,13 @@ struct WorkspacePool
 end
 WorkspacePool() = WorkspacePool([], Threads.SpinLock())
 
-"Call `f(workspace)` with a workspace that no other thread uses meanwhile."
+"Call `f(workspace)` with a workspace that no other thread uses meanwhile, and release its arrays."
 function with_workspace(f, pool::WorkspacePool)
     workspace = @lock pool.lock isempty(pool.free) ? PooledWorkspace() : pop!(pool.free)
     try
         return f(workspace)
     finally
+        reset!(workspace)
         @lock pool.lock push!(pool.free, workspace)
     end
 end

@@ -94,7 +94,6 @@ function frozen_scores((; model, leading, remaining, classifier, workspace, work
             with_workspace(workspaces) do own
                 output = group_maps(leading, to_channels_last(image_range(x, images), own), own)
                 copyto!(image_range(maps, images), output)
-                release!(own, output)
             end
         end
     else
