@@ -1,4 +1,4 @@
-# Builds a system image of the dependencies of MobileNets and PythonCall, mainly Flux:
+# Builds a system image of the packages of a project but MobileNets and PythonCall, mainly Flux:
 #
 #     julia --project=PROJECT build_sysimage.jl IMAGE
 #
@@ -9,12 +9,12 @@ using Pkg: Pkg
 
 const EXCLUDED = ("MobileNets", "PythonCall")
 
-"The dependencies of the packages of `EXCLUDED` in the active project."
+"The packages of the active project, Flux among them, and the dependencies of those of `EXCLUDED`."
 function dependencies()
     infos = filter(info -> info.name in EXCLUDED, collect(values(Pkg.dependencies())))
     any(info -> info.name == "MobileNets", infos) ||
         error("the project must hold MobileNets. Received: $(Base.active_project())")
-    uuids = merge((info.dependencies for info in infos)...)
+    uuids = merge(Pkg.project().dependencies, (info.dependencies for info in infos)...)
     return [Pkg.PackageSpec(; name, uuid) for (name, uuid) in uuids if !(name in EXCLUDED)]
 end
 

@@ -40,8 +40,8 @@ def test_a_file_that_only_begins_as_julias_is_refused_by_name(tmp_path):
 
 
 WRITE_STATES = """
+using Flux: Flux
 using JLD2, MobileNets
-const Flux = MobileNets.Flux
 function write_states(folder, json)
     chain = MobileNets.flux_chain(MobileNet(MobileNets.from_json(MobileNetConfig, json); seed=0))
     state = Flux.state(chain)

@@ -272,10 +272,10 @@ except BackendUnavailable as error:
     assert "MobileNets.jl could not be loaded: InitError: older than the project" in message
 
 
-@pytest.mark.parametrize("function", ["backend_with_jld2", "sysimage", "blas"])
-def test_whatever_uses_julia_first_starts_it_with_this_projects_options(function):
+@pytest.mark.parametrize("call", ['backend_with("Flux", "JLD2")', "sysimage()", "blas()"])
+def test_whatever_uses_julia_first_starts_it_with_this_projects_options(call):
     # an import of juliacall starts Julia with its own, and warns where torch was imported before
-    code = f"import torch; from pymobilenet.backends.julia import runtime; runtime.{function}()"
+    code = f"import torch; from pymobilenet.backends.julia import runtime; runtime.{call}"
     command = [sys.executable, "-W", "error", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -78,6 +78,60 @@ def test_an_impossible_path_is_refused_before_any_command_runs(commands, tmp_pat
     assert not commands
 
 
+@pytest.fixture
+def installed(commands, monkeypatch, tmp_path):
+    """The folder of a project, after `pymobilenet sysimage` without a path."""
+    julia = tmp_path / "julia"
+    julia.write_text("an executable")
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "Manifest.toml").write_text("Flux 0.16.10")
+    monkeypatch.delenv("PYTHON_JULIACALL_EXE")
+    monkeypatch.delenv("PYTHON_JULIACALL_PROJECT")
+    monkeypatch.setattr(sysimage, "ensure_julia", lambda: None)
+    monkeypatch.setattr(sysimage, "julia_executable_and_project", lambda: (str(julia), str(folder)))
+    result = CliRunner().invoke(app, ["sysimage"])
+    assert result.exit_code == 0, result.output
+    image = Path(commands[0][0][4])
+    image.write_text("an image")
+    assert f"{image} is used from now on" in result.output
+    assert image.parent == folder
+    return image
+
+
+def test_an_image_in_the_project_is_used_without_a_variable(installed, monkeypatch):
+    sysimage.use_installed_sysimage()
+    assert sysimage.os.environ[SYSIMAGE_VARIABLE] == str(installed)
+    monkeypatch.setenv(SYSIMAGE_VARIABLE, "of-the-user.so")
+    sysimage.use_installed_sysimage()
+    assert sysimage.os.environ[SYSIMAGE_VARIABLE] == "of-the-user.so"
+    monkeypatch.delenv(SYSIMAGE_VARIABLE)
+
+
+@pytest.mark.parametrize("changed", ["project/Manifest.toml", "julia", "record", "gone"])
+def test_an_image_for_other_packages_or_another_julia_is_not_used(
+    installed, tmp_path, capsys, changed
+):
+    if changed == "gone":
+        installed.unlink()
+    else:
+        path = installed.parent / sysimage.RECORD if changed == "record" else tmp_path / changed
+        path.write_text("another content")
+    sysimage.use_installed_sysimage()
+    assert SYSIMAGE_VARIABLE not in sysimage.os.environ
+    message = capsys.readouterr().err
+    assert ("is for other packages or another Julia and is not used" in message) == (
+        changed != "gone"
+    )
+
+
+@pytest.mark.usefixtures("commands")
+def test_an_image_of_a_path_leaves_the_project_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHON_JULIACALL_PROJECT", str(tmp_path))
+    assert build(tmp_path / "image.so").exit_code == 0
+    assert not (tmp_path / sysimage.RECORD).exists()
+
+
 def test_without_julia_no_command_runs(commands, tmp_path, monkeypatch):
     monkeypatch.setattr(project, "unavailable", lambda: "no Julia is installed")
     result = build(tmp_path / "image.so")

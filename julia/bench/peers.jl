@@ -1,7 +1,8 @@
 "Jobs of the benchmark for MobileNets.jl, stock Flux and Metalhead, each made from a model, images and labels."
 module Peers
 
-using MobileNets: Flux, TrainConfig, Workspace, flux_chain, freeze, setup_optimizer, train_step!
+using Flux: Flux
+using MobileNets: TrainConfig, Workspace, flux_chain, freeze, setup_optimizer, train_step!
 
 function own_step(model, x, labels)
     optimizer, workspace = setup_optimizer(TrainConfig(; optimizer=:adam, rate=1e-3), model), Workspace()

@@ -2,10 +2,9 @@
 module MobileNetsJLD2Ext
 
 using JLD2: JLD2
-using Flux: Flux
-using MobileNets: WeightsError, flux_chain
+using MobileNets: WeightsError
 using MobileNets.Files: Files, FluxState, atomic_write, require
-using MobileNets.Models: flux_leaves, model_from_state
+using MobileNets.Models: flux_leaves, flux_state_of, model_from_state
 using MobileNets.Tracing: Tracing
 
 """
@@ -151,7 +150,7 @@ function merge_lux(@nospecialize(parameters), @nospecialize(statistics))
 end
 
 function Files.write_container(::Val{:jld2}, path, config, tensors, metadata)
-    state = Flux.state(flux_chain(model_from_state(config, tensors)))
+    state = flux_state_of(model_from_state(config, tensors))
     buffer = IOBuffer()
     JLD2.jldopen(buffer, "w") do file
         for (name, text) in metadata

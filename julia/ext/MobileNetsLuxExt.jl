@@ -10,7 +10,7 @@ using Lux: Lux
 using Lux.LuxCore: LuxCore, AbstractLuxContainerLayer, AbstractLuxLayer, AbstractLuxWrapperLayer
 using MobileNets.Tracing:
     Tracing, Recorder, Step, Tape, arrays, copied, join_path, one_hot, padding_pairs, path_of, setting, steps,
-    with_activation, with_decimal_eps, with_fields, write!, zeros_for
+    with_activation, with_decimal_eps, copy_with, write!, zeros_for
 
 "A model of Lux with its parameters and states."
 struct LuxModel{M,P,S}
@@ -71,7 +71,7 @@ is_leaf(layer) = layer isa Pool || !(layer isa Union{AbstractLuxContainerLayer,A
 The model with `f(layer, path)` in the place of each leaf layer, and `f(connection, path)` of each function that joins
 the outputs of layers.
 """
-map_layers(f, layer::AbstractLuxLayer, path="") = is_leaf(layer) ? f(layer, path) : with_fields(
+map_layers(f, layer::AbstractLuxLayer, path="") = is_leaf(layer) ? f(layer, path) : copy_with(
     layer,
     Dict(name => map_layers(f, getfield(layer, name), inner_path(layer, name, path)) for name in inner_fields(layer)),
 )
@@ -175,7 +175,7 @@ end
 "A parameter of a layer norm without its last axis, of length 1."
 without_batch(ps, name) = haskey(ps, name) ? dropdims(ps[name]; dims=ndims(ps[name])) : nothing
 
-linear(layer, ps, st) = run_with(with_fields(layer, Dict(:activation => identity)), ps, st)
+linear(layer, ps, st) = run_with(copy_with(layer, Dict(:activation => identity)), ps, st)
 weight_and_bias(ps) = arrays("weight" => ps.weight, "bias" => get(ps, :bias, nothing))
 
 function convolution(kind, layer, ps, st)

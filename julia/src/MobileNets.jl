@@ -8,6 +8,8 @@ count from 0.
 Construct a [`MobileNet`](@ref) from a [`MobileNetConfig`](@ref), or load one with [`MobileNets.load`](@ref);
 [`predict`](@ref), [`loss_and_grads`](@ref), [`train_step!`](@ref) and [`fit!`](@ref) compute with it;
 [`MobileNets.save`](@ref) writes a file.
+
+Models are layers of Flux where Flux is loaded: `using MobileNets, Flux`. Predictions and training do not need it.
 """
 module MobileNets
 
@@ -71,7 +73,14 @@ using .Files: ProbeCheck, container, infer_config, load, read_tensors, read_weig
     write_tensors, write_weights
 
 include("sysimage.jl")
+include("flux_hint.jl")
 include("c_calls.jl")
 include("precompile.jl")
+
+function __init__()
+    check_sysimage()
+    add_flux_hint()
+    return nothing
+end
 
 end

@@ -256,7 +256,8 @@ The address of the C function `int call(struct CCall *)`; see julia/src/c_calls.
 c_call_address() = Int(@cfunction(c_call, Cint, (Ptr{CCall},)))
 
 "The names of the operations, in the order of their numbers, with commas between."
-c_operation_names() = join((chopprefix(string(f), "c_") for f in C_OPERATIONS), ",")
+c_operation_names() = C_OPERATION_NAMES
+const C_OPERATION_NAMES = join([chopprefix(string(f), "c_") for f in Function[C_OPERATIONS...]], ",")
 
 "A handle of an object that was not made by a call."
 c_handle(object) = new_handle(CResult(; object))

@@ -49,6 +49,8 @@ function precompile_c_calls(config, images)
         end
     end
     c_call_address()
+    precompile(event_loop_address, ())
+    precompile(run_event_loop, ())
     model = call(c_new_model; text="fast $dtype $config")
     workspace = call(c_new_workspace, (model,); text="cpu")
     optimizer = call(c_new_optimizer, (model,); text=to_json(TrainConfig()))

@@ -1,4 +1,4 @@
-using Flux: Flux
+using ChainRulesCore: ChainRulesCore
 
 """
 The packages, given as `id => origin`, of which a system image has another version than the project, as
@@ -9,15 +9,15 @@ function version_mismatches(origins)
     for (id, origin) in origins
         path = Base.locate_package(id)
         path in (nothing, origin.path) && continue
-        version = Base.get_pkgversion_from_path(dirname(dirname(path)))
+        version = Files.project_version(id)
         version == origin.version || push!(mismatches, "$(id.name) $(origin.version) instead of $version")
     end
     return sort!(mismatches)
 end
 
 "Throw an error for a system image that is older than the project; Julia itself would use its packages silently."
-function __init__()
-    Base.in_sysimage(Base.PkgId(Flux)) || return nothing
+function check_sysimage()
+    Base.in_sysimage(Base.PkgId(ChainRulesCore)) || return nothing
     is_in_image((id, origin)) = Base.in_sysimage(id) && origin.version !== nothing
     mismatches = version_mismatches(filter(is_in_image, Base.pkgorigins))
     isempty(mismatches) || error(

@@ -6,7 +6,7 @@ const FILES = (
     "quality", "doctests", "readme",
     "configs/json", "configs/config", "configs/architecture",
     "philox/philox", "philox/normal",
-    "kernels/threads", "kernels/team", "kernels/workspace", "kernels/activation", "kernels/norm",
+    "kernels/threads", "kernels/team", "kernels/workspace", "kernels/activation", "kernels/lanes", "kernels/norm",
     "kernels/convolution", "kernels/unit", "kernels/head", "kernels/frozen_conv",
     "models/layers", "models/model", "models/state", "models/initial", "models/checks", "models/inference",
     "models/frozen", "models/frozen_call", "models/flux_chain", "models/part", "models/device",
@@ -22,7 +22,7 @@ const FILES = (
 "Run a test file in a module of its own, so that its global names do not affect the other files."
 function run_file(file)
     scope = Core.eval(Main, :(module $(Symbol("test_", replace(file, '/' => '_'))) end))
-    Core.eval(scope, :(using MobileNets, Test; using StableRNGs: StableRNG))
+    Core.eval(scope, :(using MobileNets, Test; using Flux: Flux; using StableRNGs: StableRNG))
     Base.include(scope, joinpath(@__DIR__, "helpers.jl"))
     Base.include(scope, joinpath(@__DIR__, "$file.jl"))
 end

@@ -11,7 +11,7 @@ import numpy as np
 
 from pymobilenet import metadata_keys as keys
 from pymobilenet.backends.julia.interop import named_views, translate_julia_errors
-from pymobilenet.backends.julia.runtime import backend_with_jld2, running_backend
+from pymobilenet.backends.julia.runtime import backend_with
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.formats.exchange import FORMAT_VERSION
 from pymobilenet.weights import State
@@ -49,7 +49,8 @@ def read(path: Path) -> FluxFile:
         BackendUnavailable: Julia is not available.
     """
     with path.open("rb") as opened:
-        backend = backend_with_jld2() if opened.read(4) == b"HDF5" else running_backend()
+        packages = ("JLD2",) if opened.read(4) == b"HDF5" else ()
+        backend = backend_with(*packages)
     with translate_julia_errors():
         file = backend.julia.read_weights(str(path))
         state = {
@@ -80,9 +81,9 @@ def write(
         metadata: Text by name.
 
     Raises:
-        BackendUnavailable: Julia or JLD2.jl is not available.
+        BackendUnavailable: Julia, Flux.jl or JLD2.jl is not available.
     """
-    backend = backend_with_jld2()
+    backend = backend_with("Flux", "JLD2")
     julia_tensors = backend.new_dict()
     arrays = {name: np.ascontiguousarray(tensor) for name, tensor in state.items()}
     with translate_julia_errors():

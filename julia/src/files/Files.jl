@@ -6,11 +6,8 @@ Readers treat a file as data: they allocate no more than its size justifies, and
 """
 module Files
 
-using Flux: Flux
 using LinearAlgebra: norm
 using Mmap: Mmap
-using NNlib: NNlib
-using Optimisers: Optimisers
 using SHA: SHA, sha256
 using Zlib_jll: libz
 

@@ -3,13 +3,30 @@ const FORMAT_VERSION = "1"
 """
     MobileNets.versions()
 
-Versions of Julia and of the packages that results depend on, a `Dict` of name => version, as strings.
+Versions of Julia and of the packages of the project that results may depend on, a `Dict` of name => version, as
+strings.
 """
 function versions()
-    packages = (; MobileNets=Base.moduleroot(@__MODULE__), Flux, NNlib, Optimisers, Zygote=Flux.Zygote)
-    numbers = Dict(string(name) => string(pkgversion(package)) for (name, package) in pairs(packages))
-    numbers["julia"] = string(VERSION)
+    numbers = Dict("MobileNets" => string(pkgversion(Base.moduleroot(@__MODULE__))), "julia" => string(VERSION))
+    for id in RELATED_PACKAGES
+        version = project_version(id)
+        isnothing(version) || (numbers[id.name] = string(version))
+    end
     return numbers
+end
+
+"Packages that are loaded only where they are needed."
+const RELATED_PACKAGES = (
+    Base.PkgId(Base.UUID("587475ba-b771-5e3f-ad9e-33799f191a9c"), "Flux"),
+    Base.PkgId(Base.UUID("872c559c-99b0-510c-b3b7-b6c96a88d5cd"), "NNlib"),
+    Base.PkgId(Base.UUID("3bd65402-5787-11e9-1adc-39752487f4e2"), "Optimisers"),
+    Base.PkgId(Base.UUID("e88e6eb3-aa80-5325-afca-941959d7151f"), "Zygote"),
+)
+
+"The version of a package in the project, whether it is loaded or not; `nothing` if it is not there."
+function project_version(id)
+    path = Base.locate_package(id)
+    return isnothing(path) ? nothing : Base.get_pkgversion_from_path(dirname(dirname(path)))
 end
 
 """

@@ -4,7 +4,7 @@ parameters; what they compute, and their pullbacks. And modules of torch inside 
 """
 module Interop
 
-using Flux: Flux, Functors, Zygote
+using Functors: Functors
 using Optimisers: Optimisers
 
 using ..Configs: ConfigError

@@ -23,7 +23,7 @@ an array without axes. They share no memory with the inputs or with the layer. `
 function call_layer(shared::SharedLayer, inputs::Tuple; train, wanted=0, masks=nothing)
     (; layer) = shared
     restore_arrays!(shared)
-    Flux.testmode!(layer, !train)
+    set_mode!(layer, train)
     layer isa Part && (layer.masks = masks)
     output, back = wanted == 0 ? (layer(inputs...), nothing) : layer_pullback(layer, shared, inputs, wanted)
     restore_arrays!(shared)
@@ -34,33 +34,16 @@ function call_layer(shared::SharedLayer, inputs::Tuple; train, wanted=0, masks=n
     return outputs, LayerPullback(shared, back, inputs, outputs, output isa Number, output isa Tuple)
 end
 
+"Put a layer into training mode, or out of it."
+set_mode!(part::Part, train) = part.active = train
+
 """
     layer_pullback(layer, shared, inputs, wanted) -> output, back
 
 What a layer returns, and a function that maps the gradient of that to vectors of those of the inputs and of the
 parameters, `nothing` where there is none.
 """
-function layer_pullback(layer, shared, inputs, wanted)
-    context = Zygote.Context()
-    output, pullback = zygote_pullback(context, layer, inputs, wanted)
-    function back(seed)
-        context.cache = nothing # in which Zygote adds up the gradients of mutable layers, over all calls
-        results = collect(Any, pullback(seed))
-        layer_gradient = wanted & OF_PARAMETERS == 0 ? nothing : popfirst!(results)
-        of_parameters = map(shared.parameters) do (; array, paths)
-            found = filter(!isnothing, Any[gradient_at(layer_gradient, path) for path in paths])
-            return isempty(found) ? nothing : reduce(+, Any[like(gradient, array) for gradient in found])
-        end
-        return wanted & OF_INPUTS == 0 ? Any[nothing for _ in inputs] : results, of_parameters
-    end
-    return output, back
-end
-
-function zygote_pullback(context, layer, inputs, wanted)
-    wanted == OF_INPUTS && return Zygote.pullback((arrays...) -> layer(arrays...), context, inputs...)
-    wanted == OF_PARAMETERS && return Zygote.pullback(each -> each(inputs...), context, layer)
-    return Zygote.pullback((each, arrays...) -> each(arrays...), context, layer, inputs...)
-end
+function layer_pullback end
 
 # Without Zygote, which takes a millisecond to put the gradients of a part into its structure.
 layer_pullback(part::Part, shared, inputs, _) =

@@ -27,10 +27,5 @@ TorchModule(object) = throw(ConfigError(
     "TorchModule requires PythonCall to be loaded, and a torch.nn.Module. Received: $(typeof(object))"
 ))
 
-function Flux.testmode!(layer::TorchModule, mode=true)
-    layer.active = mode isa Bool ? !mode : nothing
-    return layer
-end
-
 Base.show(io::IO, layer::TorchModule) =
     print(io, "TorchModule(", length(layer.parameters), " parameters)")

@@ -10,7 +10,6 @@ using Base.Cartesian: @nexprs
 using Base.Libc: Libdl
 using ChainRulesCore: ChainRulesCore, NoTangent, @non_differentiable, @thunk, unthunk
 using LinearAlgebra: BLAS
-using NNlib: NNlib
 
 using ..Configs: ConfigError, output_size
 

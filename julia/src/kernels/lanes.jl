@@ -18,23 +18,48 @@ end
 "Whether this processor has AVX-512, tested at run time: precompiled code may be used on another processor."
 has_wide_vectors() = Sys.ARCH === :x86_64 && CPUID.test_cpu_feature(CPUID.JL_X86_avx512f)
 
-for (T, suffix) in (Float32 => "f32", Float64 => "f64"), bits in (NARROW, WIDE, 2WIDE) # the last for 16 Float64
-    V = lanes_type(T, bits)
-    name = "llvm.fmuladd.v$(fieldcount(V))$suffix"
-    @eval @inline muladd_lanes(a::$V, b::$V, c::$V) = ccall($name, llvmcall, $V, ($V, $V, $V), a, b, c)
+# One instruction of LLVM each. Written out for every lane, as `map` does, they would make the compiled code of this
+# package several times as large, and as slow to compile.
+for (T, suffix, type) in ((Float32, "f32", "float"), (Float64, "f64", "double")), bits in (NARROW, WIDE, 2WIDE)
+    V = lanes_type(T, bits) # 2WIDE for 16 Float64
+    count = fieldcount(V)
+    vector, name = "<$count x $type>", "llvm.fmuladd.v$count$suffix"
+    add = "%sum = fadd $vector %0, %1\nret $vector %sum"
+    fill = """
+        %first = insertelement $vector undef, $type %0, i32 0
+        %all = shufflevector $vector %first, $vector undef, <$count x i32> zeroinitializer
+        ret $vector %all"""
+    clamp = """
+        %is_less = fcmp olt $vector %0, %1
+        %raised = select <$count x i1> %is_less, $vector %1, $vector %0
+        %is_greater = fcmp ogt $vector %0, %2
+        %clamped = select <$count x i1> %is_greater, $vector %2, $vector %raised
+        ret $vector %clamped"""
+    @eval begin
+        @inline muladd_lanes(a::$V, b::$V, c::$V) = ccall($name, llvmcall, $V, ($V, $V, $V), a, b, c)
+        @inline add_lanes(a::$V, b::$V) = Base.llvmcall($add, $V, Tuple{$V,$V}, a, b)
+        @inline fill_lanes(value::$T, ::Type{$V}) = Base.llvmcall($fill, $V, Tuple{$T}, value)
+        @inline clamp_lanes(x::$V, lower::$V, upper::$V) =
+            Base.llvmcall($clamp, $V, Tuple{$V,$V,$V}, x, lower, upper)
+    end
 end
 
 @inline muladd_lanes((a,)::V, (b,)::V, (c,)::V) where {V<:Lanes{<:Any,1}} =
     (VecElement(muladd(a.value, b.value, c.value)),)
+@inline add_lanes((a,)::V, (b,)::V) where {V<:Lanes{<:Any,1}} = (VecElement(a.value + b.value),)
+@inline fill_lanes(value::T, ::Type{Lanes{T,1}}) where {T} = (VecElement(value),)
+@inline clamp_lanes((x,)::V, (lower,)::V, (upper,)::V) where {V<:Lanes{<:Any,1}} =
+    (VecElement(clamp(x.value, lower.value, upper.value)),)
 
 "`a * b + c` for each lane."
 muladd_lanes
 
-@inline add_lanes(a::V, b::V) where {V<:Lanes} = map((x, y) -> VecElement(x.value + y.value), a, b)
-@inline fill_lanes(value, ::Type{V}) where {V<:Lanes} = ntuple(_ -> VecElement(value), Val(fieldcount(V)))
+"`clamp(x, lower, upper)` for each lane, bit for bit."
+clamp_lanes
+
 @inline activate_lanes(::typeof(identity), lanes::Lanes) = lanes
-@inline activate_lanes(activation, lanes::Lanes) =
-    map(lane -> VecElement(activate(activation, lane.value, 0)), lanes)
+@inline activate_lanes((; lower, upper)::ClampActivation{T}, lanes::V) where {T,V<:Lanes{T}} =
+    clamp_lanes(lanes, fill_lanes(lower, V), fill_lanes(upper, V))
 
 "Prefetch the cache line at an address, which need not be valid. LLVM's syntax is that before Julia 1.12."
 @static if VERSION < v"1.12-"

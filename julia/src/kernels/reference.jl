@@ -4,6 +4,20 @@
 "NNlib's convolutions and plain broadcasts, on maps (W, H, C, N)."
 struct ReferenceKernels end
 
+"""
+NNlib, which Flux brings with it, or `nothing` before Flux is loaded. Methods that the extension of Flux added would
+invalidate the compiled code of all kernels.
+"""
+const NNLIB = Ref{Any}(nothing)
+
+"Call a function of NNlib, by its name."
+function call_nnlib(name, arguments...; options...)
+    isnothing(NNLIB[]) && throw(ConfigError(
+        "kernels=:reference requires Flux.jl to be loaded: `using Flux`. Received: a Julia without it"
+    ))
+    return Base.invokelatest(getproperty(NNLIB[], name), arguments...; options...)
+end
+
 workspace_of(::ReferenceKernels) = AllocatingWorkspace()
 images_to_maps(::ReferenceKernels, images) = images
 maps_to_images(::ReferenceKernels, maps) = maps
@@ -12,8 +26,8 @@ maps_to_images(::ReferenceKernels, maps) = maps
 const NORM_DIMS = (1, 2, 4)
 per_channel(vector) = reshape(vector, 1, 1, :, 1)
 
-function conv_norm_act(kernels::ReferenceKernels, x, weight, norm_weight, norm_bias, options)
-    conv = NNlib.conv(x, weight, conv_dims(x, weight, options))
+function conv_norm_act(kernels::ReferenceKernels, x::Array{T,4}, weight, norm_weight, norm_bias, options) where {T}
+    conv = call_nnlib(:conv, x, weight, conv_dims(x, weight, options))::Array{T,4}
     mean, var = something(options.statistics, batch_statistics(conv))
     maps = norm_maps(kernels, conv, norm_weight, norm_bias, mean, var, options.eps)
     return activate_maps(maps, options.clip_value, options.mask), conv, mean, var
@@ -35,8 +49,8 @@ function ChainRulesCore.rrule(
         activation_gradient = per_channel(norm_weight ./ sqrt.(var .+ eps)) .*
             (g .- dbias ./ count .- xhat .* (dscale ./ count))
         dconv = eltype(y).(activation_gradient)
-        dweight = NNlib.∇conv_filter(x, dconv, dims)
-        dx = @thunk NNlib.∇conv_data(dconv, weight, dims)
+        dweight = call_nnlib(:∇conv_filter, x, dconv, dims)
+        dx = @thunk call_nnlib(:∇conv_data, dconv, weight, dims)
         narrow(sums) = eltype(norm_weight).(vec(sums))
         return NoTangent(), NoTangent(), dx, dweight, narrow(dscale), narrow(dbias), NoTangent()
     end
@@ -45,7 +59,7 @@ end
 
 function conv_dims(x, weight, (; stride, padding, groups))
     sides = (padding..., padding...)
-    return NNlib.DenseConvDims(x, weight; stride, padding=sides, groups, flipkernel=true)
+    return call_nnlib(:DenseConvDims, x, weight; stride, padding=sides, groups, flipkernel=true)
 end
 
 "Mean and biased variance of each channel over (W, H, N), in two passes: two `Vector{Float64}`."

@@ -91,9 +91,9 @@ of any shape that fits in it. The arrays must not outlive the workspace. For one
 """
 struct PooledWorkspace
     free::Vector{Vector{UInt8}} # by length
-    in_use::IdDict{Array,Vector{UInt8}}
+    in_use::IdDict{Array,Any} # values of a type that needs no `convert`, to which other packages add methods
 end
-PooledWorkspace() = PooledWorkspace([], IdDict())
+PooledWorkspace() = PooledWorkspace([], IdDict{Array,Any}())
 
 function allocate(workspace::PooledWorkspace, ::Type{T}, dims::Vararg{Int,N}) where {T,N}
     bytes = prod(dims) * sizeof(T)
@@ -110,7 +110,7 @@ end
 first_fit(free, bytes) = something(findfirst(memory -> length(memory) >= bytes, free), length(free) + 1)
 
 function release!(workspace::PooledWorkspace, array::Array)
-    memory = pop!(workspace.in_use, array, nothing)
+    memory = pop!(workspace.in_use, array, nothing)::Union{Nothing,Vector{UInt8}}
     isnothing(memory) || insert!(workspace.free, first_fit(workspace.free, length(memory)), memory)
     return nothing
 end

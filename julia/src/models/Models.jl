@@ -5,8 +5,8 @@ conversion to and from stock Flux layers, models cut in two, and computation on 
 module Models
 
 using ChainRulesCore: ChainRulesCore, @non_differentiable, NoTangent, Tangent, ZeroTangent, rrule, unthunk
-using Flux: Flux, CUDADevice, MLDataDevices
-using NNlib: NNlib
+using Functors: Functors
+using Optimisers: Optimisers
 
 using ..Configs: Configs, ConfigError, DataError, Layer, MobileNetConfig, WeightsError, activation_names,
     block_and_role, checked_choice, feature_channels, last_map_size, layer_groups, layers, output_size,
@@ -28,8 +28,7 @@ include("inference.jl")
 include("frozen.jl")
 include("frozen_call.jl")
 include("flux_state.jl")
-include("flux_chain.jl")
 include("part.jl")
-include("device.jl")
+include("flux.jl")
 
 end

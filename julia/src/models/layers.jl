@@ -13,7 +13,7 @@ struct CrossConv{T}
     padding::NTuple{2,Int}
     groups::Int
 end
-Flux.@layer CrossConv trainable = (weight,)
+Optimisers.trainable(conv::CrossConv) = (; conv.weight)
 
 function Base.show(io::IO, conv::CrossConv)
     (; weight, stride, padding, groups) = conv
@@ -35,7 +35,7 @@ struct Norm{T}
     eps::Float64
     momentum::Float64
 end
-Flux.@layer Norm trainable = (weight, bias)
+Optimisers.trainable(norm::Norm) = (; norm.weight, norm.bias)
 
 Base.show(io::IO, norm::Norm) =
     print(io, "Norm(", length(norm.weight), " channels, ", norm.eps, ", ", norm.momentum, ")")
@@ -54,7 +54,7 @@ struct ConvNormAct{T}
     residual::Bool
 end
 ConvNormAct(name, conv, norm, clip_value) = ConvNormAct(name, conv, norm, clip_value, false)
-Flux.@layer ConvNormAct trainable = (conv, norm)
+Optimisers.trainable(unit::ConvNormAct) = (; unit.conv, unit.norm)
 
 """
     Classifier(weight, bias)
@@ -66,7 +66,6 @@ struct Classifier{T}
     weight::Matrix{T}
     bias::Vector{T}
 end
-Flux.@layer Classifier
 Base.show(io::IO, classifier::Classifier) = print(io, "Classifier", size(classifier.weight))
 
 (classifier::Classifier)(x) = linear(x, classifier.weight, classifier.bias, AllocatingWorkspace())
@@ -85,7 +84,11 @@ Base.@kwdef struct ForwardPass{T}
     tape::Union{Nothing,Vector{Any}} = nothing
     statistics::Vector{NTuple{2,Vector{Float64}}} = NTuple{2,Vector{Float64}}[]
 
-    ForwardPass{T}(fields...) where {T} = new{T}(fields...)
+    ForwardPass{T}(
+        train::Bool, kernels::Union{FastKernels,ReferenceKernels}, masks::Dict{String,Array{UInt8,4}},
+        dropout::Union{Nothing,Matrix{T}}, hook::Union{Nothing,Function}, tape::Union{Nothing,Vector{Any}},
+        statistics::Vector{NTuple{2,Vector{Float64}}},
+    ) where {T} = new{T}(train, kernels, masks, dropout, hook, tape, statistics)
 end
 
 """

@@ -26,7 +26,8 @@ and before a softmax of the config. See [`predict`](@ref), [`loss_and_grads`](@r
   - `:keras`: `GlorotUniform`. Keras exchanges the two fans of a depthwise kernel, but not their sum, so the
     weights are those of `:flux`.
   Norms start with weight 1, bias 0, running mean 0 and running variance 1.
-- `kernels`: `:fast`, the kernels of this package, or `:reference`, NNlib's convolutions and plain broadcasts.
+- `kernels`: `:fast`, the kernels of this package, or `:reference`, NNlib's convolutions and plain broadcasts, which
+  require Flux to be loaded.
 
 Options are symbols or strings. Throws a `ConfigError` for a negative seed, an unknown rule or unknown kernels, and
 any other `dtype`.
@@ -54,7 +55,7 @@ end
 # For Functors, which rebuilds `blocks` as a vector of another element type.
 MobileNet(config, stem::ConvNormAct{T}, blocks::Vector, head, classifier, kernels) where {T} =
     MobileNet{T}(config, stem, blocks, head, classifier, kernels)
-Flux.@layer :noexpand MobileNet trainable = (stem, blocks, head, classifier)
+Optimisers.trainable(model::MobileNet) = (; model.stem, model.blocks, model.head, model.classifier)
 
 (model::MobileNet)(x) = forward(model, x)
 

@@ -23,7 +23,7 @@ mutable struct Part{T}
 
     Part{T}(fields...) where {T} = new{T}(fields...)
 end
-Flux.Functors.@functor Part (stem, blocks, head, classifier)
+Functors.@functor Part (stem, blocks, head, classifier)
 
 # For Functors, which rebuilds `blocks` as a vector of another element type.
 function Part(stem, blocks::Vector, head, classifier, options...)
@@ -68,11 +68,6 @@ function cut(model::MobileNet{T}, blocks; channels_last=false) where {T}
         nothing, nothing,
     )
     return front, back
-end
-
-function Flux.testmode!(part::Part, mode=true)
-    part.active = mode isa Bool ? !mode : nothing
-    return part
 end
 
 "The units of a part in order, in tuples: the stem, each block, V2's head."

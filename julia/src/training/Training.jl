@@ -3,7 +3,6 @@ Training: learning rate schedules, optimizers, training steps of one or several 
 """
 module Training
 
-using Flux: Flux, DistributedUtils
 
 using ..Configs: ConfigError, DataError, TrainConfig, feature_channels, parameter_shapes
 using ..Data: BatchPlan, PREPROCESSING, augment, batch_spec, normalise_images, targets

@@ -1,6 +1,7 @@
 using BSON: BSON
 using MobileNets: flux_chain, load, read_weights
-using MobileNets.Models: Flux
+using Flux: Flux
+
 
 folder = mktempdir()
 file(name) = joinpath(folder, name)

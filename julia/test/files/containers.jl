@@ -1,6 +1,7 @@
 using JLD2: JLD2
 using MobileNets: container, flux_chain, load, read_weights, save
-using MobileNets.Models: Flux
+using Flux: Flux
+
 
 folder = mktempdir()
 file(name) = joinpath(folder, name)

@@ -1,6 +1,7 @@
 using MobileNets: flux_chain
 using MobileNets.Files: PUBLISHED_MULTIPLIERS, first_float, infer_config, shortest_decimal
-using MobileNets.Models: Flux, state_shapes
+using Flux: Flux
+using MobileNets.Models: state_shapes
 
 @testset "the config is that of the shared vectors: $n" for (n, case) in enumerate(vectors("infer_config")["cases"])
     config = from_json(MobileNetConfig, Configs.JSON.json(case["config"]))

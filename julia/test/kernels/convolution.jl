@@ -1,5 +1,6 @@
 # The fast convolutions, against NNlib's. Arrays are (W, H, C, N).
-using MobileNets.Kernels: AllocatingWorkspace, NNlib, UnitOptions, conv_chunk_count, conv_dims, conv_kind, convolve!,
+using Flux: NNlib
+using MobileNets.Kernels: AllocatingWorkspace, UnitOptions, conv_chunk_count, conv_dims, conv_kind, convolve!,
     convolve_pullback!, from_channels_last, output_dims, pixels, prepare_weight, reset!, to_channels_last, unthunk
 
 include("geometries.jl")

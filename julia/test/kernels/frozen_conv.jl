@@ -1,6 +1,7 @@
 # The convolutions of frozen models, against plain ones. On processors without wide vectors LLVM splits them into two
 # narrow ones, so that both are tested everywhere.
-using MobileNets.Kernels: NARROW, PANEL_TILE_VALUES, WIDE, ClampActivation, DepthwiseConv, NNlib, PackedPanels,
+using Flux: NNlib
+using MobileNets.Kernels: NARROW, PANEL_TILE_VALUES, WIDE, ClampActivation, DepthwiseConv, PackedPanels,
     PackedTaps, PooledWorkspace, TapLayout, UnitOptions, conv_dims, conv_kind, convolve_frozen!, correlate_lines!,
     from_channels_last, has_wide_vectors, lanes_for_channels, lanes_type, multiply_panels!, output_dims, pack_weight,
     to_channels_last

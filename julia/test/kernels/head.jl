@@ -1,6 +1,7 @@
 using MobileNets.Kernels: AllocatingWorkspace, FastKernels, ReferenceKernels, apply_dropout, cross_entropy, global_mean,
     linear, residual_add, softmax
-using MobileNets.Models: Flux
+using Flux: Flux
+
 
 rng = StableRNG(1)
 

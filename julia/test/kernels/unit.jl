@@ -1,7 +1,8 @@
 # The fast unit (convolution, norm, activation) against the reference, values and gradients.
 using MobileNets.Kernels: AllocatingWorkspace, FastKernels, ReferenceKernels, UnitOptions, conv_norm_act,
     images_to_maps, maps_to_images
-using MobileNets.Models: Flux
+using Flux: Flux
+
 
 const FAST, REFERENCE = FastKernels(AllocatingWorkspace()), ReferenceKernels()
 

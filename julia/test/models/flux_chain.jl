@@ -1,6 +1,7 @@
 using MobileNets: flux_chain, forward, from_flux_state, load_flux!
 using MobileNets.Configs: feature_channels
-using MobileNets.Models: Flux
+using Flux: Flux
+
 
 "A model with random norms and running statistics, so that exchanged arrays are detected."
 function random_model(T; config=TINY, seed=3)

@@ -1,7 +1,8 @@
 using MobileNets: forward
 using MobileNets.Configs: feature_channels
 using MobileNets.Kernels: cross_entropy
-using MobileNets.Models: Flux, units
+using Flux: Flux
+using MobileNets.Models: units
 
 activation_mask(norm, clip_value) = UInt8.(ifelse.(norm .>= clip_value, 2, norm .> 0))
 

@@ -1,4 +1,5 @@
-using MobileNets.Models: Flux
+using Flux: Flux
+
 using MobileNets.Philox: STREAM, raw_words, uniform64
 using SHA: sha256
 

@@ -1,5 +1,6 @@
 using MobileNets.Kernels: AllocatingWorkspace, FastKernels, ReferenceKernels, images_to_maps, maps_to_images
-using MobileNets.Models: Classifier, ConvNormAct, CrossConv, Flux, ForwardPass, Norm, apply_block
+using Flux: Flux
+using MobileNets.Models: Classifier, ConvNormAct, CrossConv, ForwardPass, Norm, apply_block
 using Optimisers: Optimisers
 
 rng = StableRNG(1)

@@ -1,5 +1,6 @@
 using MobileNets: forward
-using MobileNets.Models: Flux
+using Flux: Flux
+
 
 x, labels = example(Float64)
 model = MobileNet(TINY; dtype=Float64)

@@ -29,6 +29,7 @@ import atexit
 import sys
 import time
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, NoReturn
 
 import numpy as np
@@ -38,7 +39,8 @@ from pymobilenet.backends.julia.calls import Calls, Handle
 from pymobilenet.backends.julia.executable import HOW_TO_GET_JULIA, status, unavailable
 from pymobilenet.backends.julia.interop import translate_julia_errors
 from pymobilenet.backends.julia.model import JuliaModel
-from pymobilenet.backends.julia.start import import_optional_packages, start
+from pymobilenet.backends.julia.packages import import_optional_packages, load_lazy_package
+from pymobilenet.backends.julia.start import start
 from pymobilenet.backends.julia.threads import THREADS
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.errors import ConfigError
@@ -76,30 +78,55 @@ class JuliaBackend(Backend):
 
     Attributes:
         main: Julia's ``Main`` module.
-        julia: The module ``MobileNets``.
-        element_types: NumPy dtype -> Julia type.
+        calls: The C function of MobileNets.jl.
     """
 
     name = "julia"
     options = ("kernels", "device", "distributed")
 
     def __init__(self) -> None:
-        self.main = main = start()
-        self.julia = main.MobileNets
-        self.element_types = {
-            np.dtype("float32"): main.Float32,
-            np.dtype("float64"): main.Float64,
-            np.dtype("int64"): main.Int64,
-            np.dtype("uint8"): main.UInt8,
-        }
-        self._array_at = self.julia.array_at
-        with translate_julia_errors():
-            address, names = self.julia.c_call_address(), str(self.julia.c_operation_names())
-        self.calls = Calls(int(address), names.split(","))
-        objects = (self.main, self.julia, self._array_at, *self.element_types.values())
-        THREADS.immortal_in_forks += objects
+        self.main, address, operations = start()
+        self.calls = Calls(address, operations)
+        THREADS.immortal_in_forks.append(self.main)
+        self._loaded: set[str] = set()
         self._processes: tuple[int, int, Handle] | None = None
         self._exit_status: Any = None
+
+    @cached_property
+    def julia(self) -> Any:
+        """The module ``MobileNets``, through juliacall."""
+        return self._immortal(self.main.MobileNets)
+
+    @cached_property
+    def element_types(self) -> dict[np.dtype, Any]:
+        """NumPy dtype -> Julia type."""
+        names = {"float32": "Float32", "float64": "Float64", "int64": "Int64", "uint8": "UInt8"}
+        return {
+            np.dtype(dtype): self._immortal(getattr(self.main, name))
+            for dtype, name in names.items()
+        }
+
+    @cached_property
+    def _array_at(self) -> Any:
+        return self._immortal(self.julia.array_at)
+
+    @staticmethod
+    def _immortal(julia_object: Any) -> Any:
+        THREADS.immortal_in_forks.append(julia_object)
+        return julia_object
+
+    def load_package(self, name: str) -> None:
+        """Load a package of the project that is loaded only where it is needed.
+
+        Args:
+            name: One of `LAZY_PACKAGES`.
+
+        Raises:
+            BackendUnavailable: It is not in the project, or does not load.
+        """
+        if name not in self._loaded:
+            load_lazy_package(name)
+            self._loaded.add(name)
 
     def versions(self) -> dict[str, str]:
         """Return the versions of Julia and of the packages that compute, by name."""
@@ -139,6 +166,7 @@ class JuliaBackend(Backend):
             JuliaError: mpiexec has not started this process, or has started only one.
         """
         if self._processes is None:
+            self.load_package("Flux")
             import_optional_packages(("MPI",), "distributed=True")
             with translate_julia_errors():
                 group = self.julia.join_processes()

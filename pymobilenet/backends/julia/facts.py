@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pymobilenet.backends.facts import Fact
-from pymobilenet.backends.julia.runtime import running_backend
+from pymobilenet.backends.julia.runtime import backend_with
 
 _MAP = "reshape(Float32.(0:15), 4, 4, 1, 1)"
 _STEP = (
@@ -252,8 +252,7 @@ EXPRESSIONS = (
 
 
 def _holds(expression: str) -> bool:
-    code = f"let Flux = MobileNets.Flux; {expression}; end"
-    return running_backend().main.seval(code) is True
+    return backend_with("Flux").main.seval(f"let; {expression}; end") is True
 
 
 def _fact(difference: str, library: str, statement: str, expression: str) -> Fact:

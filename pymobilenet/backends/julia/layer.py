@@ -97,7 +97,7 @@ class JuliaLayer:
                     f"Received: {layer}"
                 )
             file = str(Path(path).resolve())
-            spec, tracing = f"{file}:{function}", _running_backend().julia.Tracing
+            spec, tracing = f"{file}:{function}", _backend_with("Flux").julia.Tracing
             with translate_julia_errors():
                 layer = tracing.from_file(file, function)
         elif not type(layer).__module__.startswith("juliacall"):
@@ -105,7 +105,7 @@ class JuliaLayer:
                 "a Julia layer must be a Julia object or the text file.jl:function. "
                 f"Received: {type(layer).__name__}"
             )
-        backend = _running_backend()
+        backend = _backend_with("Flux")
         with translate_julia_errors():
             number = int(backend.julia.c_handle(layer))
         calls = backend.calls
@@ -114,7 +114,7 @@ class JuliaLayer:
     @property
     def object(self) -> Any:
         """The Julia object, through juliacall."""
-        return _running_backend().object(self._handle).layer
+        return _backend_with().object(self._handle).layer
 
     def call(
         self,
@@ -177,7 +177,7 @@ class JuliaLayer:
             return JuliaLayer(self._calls, shared, self.spec)
 
 
-def _running_backend() -> JuliaBackend:
-    from pymobilenet.backends.julia.runtime import running_backend  # which imports the backend
+def _backend_with(*packages: str) -> JuliaBackend:
+    from pymobilenet.backends.julia.runtime import backend_with  # which imports the backend
 
-    return running_backend()
+    return backend_with(*packages)

@@ -52,6 +52,8 @@ class JuliaModel(Model):
         self.backend: JuliaBackend = backend
         self.kernels, self.device = kernels, device
         self.processes, self._processes = 1, None
+        if kernels == "reference" or device != "cpu":
+            backend.load_package("Flux")
         if distributed:
             self.processes, rank, self._processes = backend.join_processes()
             self.is_main_process = rank == 0

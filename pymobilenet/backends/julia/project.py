@@ -15,12 +15,15 @@ from pymobilenet.backends.julia.bundle.installed import (
 from pymobilenet.backends.julia.environment import check_environment
 from pymobilenet.backends.julia.executable import HOW_TO_GET_JULIA, find_julia, unavailable
 from pymobilenet.errors import BackendUnavailable
+from pymobilenet.machine import cores
 
 LOCK = "pymobilenet.lock"
 """The file in the project that is locked while packages are installed."""
 
 UNFINISHED = "pymobilenet.unfinished"
 """The file in the project that exists while packages are installed. It stays if that is killed."""
+
+IMAGE_THREADS = "JULIA_IMAGE_THREADS"
 
 LOCK_SECONDS = 3.0
 """How long another process that installs is waited for without a message."""
@@ -128,6 +131,8 @@ def _install() -> None:
             "This takes some minutes and happens once. The output of Pkg follows"
         )
         (project / UNFINISHED).touch()
+        # Threads that compile one package; Julia's default is half the processors.
+        os.environ.setdefault(IMAGE_THREADS, str(cores()))
         juliapkg.resolve(force=True)  # whatever a killed installation has left
         (project / UNFINISHED).unlink()
     finally:

@@ -12,7 +12,6 @@ from pymobilenet.backends.base import Model
 from pymobilenet.backends.julia import JuliaBackend
 from pymobilenet.backends.julia.interop import translate_julia_errors
 from pymobilenet.backends.julia.model import JuliaModel
-from pymobilenet.errors import BackendUnavailable
 
 
 def bench_peers(
@@ -93,20 +92,17 @@ def running_backend() -> JuliaBackend:
     return julia_backend
 
 
-def backend_with_jld2() -> JuliaBackend:
-    """Return the Julia backend with JLD2.jl loaded, which ``.jld2`` files require.
+def backend_with(*packages: str) -> JuliaBackend:
+    """Return the Julia backend with packages loaded that are loaded only where they are needed.
+
+    Args:
+        *packages: ``Flux``, which models of Flux and Lux require, or ``JLD2``, which ``.jld2``
+            files require.
 
     Raises:
-        BackendUnavailable: Julia is not available, or JLD2.jl is not in its project.
+        BackendUnavailable: Julia is not available, or a package is not in its project.
     """
     julia_backend = running_backend()
-    import juliacall  # after the start, which sets its options
-
-    try:
-        julia_backend.main.seval("import JLD2")
-    except juliacall.JuliaError as error:
-        raise BackendUnavailable(
-            f"JLD2.jl could not be loaded: {error}. Add it to the project "
-            f"{juliacall.CONFIG['project']}: `juliapkg.add` in Python, or `Pkg.add` in Julia"
-        ) from error
+    for package in packages:
+        julia_backend.load_package(package)
     return julia_backend

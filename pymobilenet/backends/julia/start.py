@@ -14,33 +14,33 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from pymobilenet.backends.julia.bundle.installed import SET_PROGRAM, chosen_bundle
 from pymobilenet.backends.julia.environment import environment_of_start
 from pymobilenet.backends.julia.executable import find_julia, record_start, try_new_julia
-from pymobilenet.backends.julia.interop import translate_julia_errors
+from pymobilenet.backends.julia.libjulia import evaluate_number, evaluate_text
+from pymobilenet.backends.julia.packages import import_packages
 from pymobilenet.backends.julia.project import ensure_julia, remedy
 from pymobilenet.backends.julia.signals import SignalHandlers
+from pymobilenet.backends.julia.sysimage import use_installed_sysimage
 from pymobilenet.backends.julia.threads import THREADS
 from pymobilenet.errors import BackendUnavailable
 
-IMPORT_CODE = """
-try
-    import {}
-    ""
-catch error
-    sprint(showerror, error)
-end
-"""
-"""Julia code that imports packages and returns the text of the error, or an empty string."""
 
-OPTIONAL_PACKAGE_UUIDS = {
-    "CUDA": "052768ef-5323-5732-b1bb-66c8b64840ba",
-    "cuDNN": "02a925ec-e4fe-4b08-9a7e-0d78e3d38ccd",
-    "MPI": "da04e1cc-30fd-572f-bb4f-1f8673147195",
-}
-"""Julia packages that are not dependencies: users who need them add them to the project."""
+class RunningJulia(NamedTuple):
+    """A Julia that has loaded MobileNets.jl.
+
+    Attributes:
+        main: Julia's ``Main`` module, through juliacall.
+        call_address: The address of the C function of julia/src/c_calls.jl.
+        operations: The names of its operations, in the order of their numbers.
+    """
+
+    main: Any
+    call_address: int
+    operations: tuple[str, ...]
+
 
 _start_lock = threading.Lock()
 _starter: _Starter | None = None
@@ -59,6 +59,7 @@ class _Starter(threading.Thread):
         self.handlers = SignalHandlers()
         self.bundle, self.remedy = chosen_bundle(), remedy()
         self.error: BackendUnavailable | None = None
+        self.julia: RunningJulia
         self._run_event_loop: Callable[[], None] = lambda: None
 
     def run(self) -> None:
@@ -92,7 +93,7 @@ class _Starter(threading.Thread):
                 ) from error
             atexit.register(_end_julia, hooks)
             try:
-                import_packages()
+                self.julia = _load_mobilenets()
                 address = evaluate_number("MobileNets.event_loop_address()")
                 self._run_event_loop = ctypes.CFUNCTYPE(None)(address)  # releases the GIL
             finally:
@@ -118,14 +119,11 @@ def problem_of_home() -> str | None:
     )
 
 
-def start() -> Any:
+def start() -> RunningJulia:
     """Start Julia, or return it if it is running. Any thread may call this.
 
     Installs Julia and its packages on first use. Python's signal handlers stay in place, and an
     interrupt while Julia starts is a KeyboardInterrupt; the start goes on in its own thread.
-
-    Returns:
-        Julia's ``Main`` module.
 
     Raises:
         BackendUnavailable: Julia is not installed and cannot be downloaded, its packages cannot be
@@ -140,6 +138,7 @@ def start() -> Any:
                 return _adopt_running_julia()
             if _starter is None:
                 ensure_julia()
+                use_installed_sysimage()
                 try_new_julia()
                 _starter = _Starter()
                 _starter.start()
@@ -154,22 +153,35 @@ def start() -> Any:
     objects = vars(juliacall).values()
     THREADS.immortal_in_forks += [one for one in objects if isinstance(one, juliacall.ValueBase)]
     record_start(find_julia() or juliacall.CONFIG["exepath"])
-    return juliacall.Main
+    return _starter.julia
 
 
-def _adopt_running_julia() -> Any:
+def _load_mobilenets() -> RunningJulia:
+    """Load MobileNets.jl, in the thread that has started Julia.
+
+    libjulia is called directly: juliacall would compile conversions for each of these calls.
+    """
+    import juliacall
+
+    import_packages()
+    address = evaluate_number("MobileNets.c_call_address()")
+    names = evaluate_text("MobileNets.c_operation_names()")
+    return RunningJulia(juliacall.Main, address, tuple(names.split(",")))
+
+
+def _adopt_running_julia() -> RunningJulia:
     """Use a Julia that the program has started by importing juliacall in the main thread."""
     import juliacall
 
     if not hasattr(juliacall, "Main"):
         raise BackendUnavailable("juliacall was imported, but has not started Julia")
-    import_packages()
+    julia = _load_mobilenets()
     if threading.current_thread() is threading.main_thread():
         leave_julia()
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED_BY_JULIA)
         signal.signal(signal.SIGINT, signal.getsignal(signal.SIGINT))
-    return juliacall.Main
+    return julia
 
 
 _BLOCKED_BY_JULIA = {signal.SIGINT, signal.SIGTERM} | {
@@ -185,27 +197,6 @@ def leave_julia() -> None:
     again. ``jl_eval_string`` does not.
     """
     ctypes.PYFUNCTYPE(ctypes.c_int8)(evaluate_number("cglobal(:jl_gc_safe_enter)"))()
-
-
-def evaluate_number(code: str) -> int:
-    """Return the value of Julia code, in the thread that has started Julia.
-
-    Calls libjulia directly: juliacall would compile conversions for this one call.
-
-    Args:
-        code: An expression that is a whole number or an address.
-
-    Raises:
-        BackendUnavailable: Julia throws an error, since another version of a package is loaded.
-    """
-    import juliacall
-
-    lib = juliacall.CONFIG["lib"]
-    lib.jl_unbox_int64.argtypes, lib.jl_unbox_int64.restype = [ctypes.c_void_p], ctypes.c_int64
-    value = lib.jl_eval_string(f"Int64({code})".encode())
-    if not value:
-        raise BackendUnavailable(f"{code} is not in the project {juliacall.CONFIG['project']}")
-    return lib.jl_unbox_int64(value)
 
 
 @contextlib.contextmanager
@@ -238,60 +229,3 @@ def _end_julia(hooks: list[Callable[[], None]]) -> None:
     if THREADS.close():
         for hook in reversed(hooks):
             hook()
-
-
-def import_packages() -> None:
-    """Import MobileNets.jl, and with it the precompiled conversions of PythonCall.
-
-    A failed import is not retried, because Julia regards a package whose ``__init__`` has failed
-    as loaded.
-
-    Raises:
-        BackendUnavailable: MobileNets.jl is not in the project or does not load.
-    """
-    import juliacall
-
-    error = _import("MobileNets, LinearAlgebra")
-    if error:
-        raise BackendUnavailable(
-            f"Julia started, but MobileNets.jl could not be loaded: {error}. The project "
-            f"{juliacall.CONFIG['project']} must contain MobileNets and PythonCall"
-        )
-
-
-def import_optional_packages(names: tuple[str, ...], option: str) -> None:
-    """Import Julia packages that users add to the project themselves.
-
-    Args:
-        names: Keys of `OPTIONAL_PACKAGE_UUIDS`.
-        option: The option that requires them, as the error message quotes it.
-
-    Raises:
-        BackendUnavailable: A package does not load. The message says how to add it.
-    """
-    import juliacall
-
-    with translate_julia_errors():
-        error = str(juliacall.Main.seval(IMPORT_CODE.format(", ".join(names))))
-    if error:
-        commands = ", ".join(
-            f"`python -m juliapkg add {name} --uuid {OPTIONAL_PACKAGE_UUIDS[name]}`"
-            for name in names
-        )
-        raise BackendUnavailable(
-            f"{option} requires {' and '.join(names)} in the project "
-            f"{juliacall.CONFIG['project']}. Run {commands}, then `python -m juliapkg resolve`. "
-            f"Received: {error}"
-        )
-
-
-def _import(names: str) -> str:
-    """Import packages into ``Main``; return the text of the error, or an empty string.
-
-    Calls libjulia directly, because ``Main.seval`` would have to be compiled for this one call.
-    """
-    import juliacall
-
-    lib = juliacall.CONFIG["lib"]
-    lib.jl_string_ptr.argtypes, lib.jl_string_ptr.restype = [ctypes.c_void_p], ctypes.c_char_p
-    return lib.jl_string_ptr(lib.jl_eval_string(IMPORT_CODE.format(names).encode())).decode()

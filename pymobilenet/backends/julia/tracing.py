@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pymobilenet.backends.julia.interop import named_views, translate_julia_errors, view
-from pymobilenet.backends.julia.runtime import backend_with_jld2, running_backend
+from pymobilenet.backends.julia.runtime import backend_with
 from pymobilenet.backends.trace import Layer, Participant, Trace, TrainingStep
 from pymobilenet.errors import ConfigError
 
@@ -37,7 +37,7 @@ class FluxParticipant(Participant):
         self.name = name
         self.loss = loss
         self._model = model
-        self._backend = running_backend()
+        self._backend = backend_with("Flux")
         self._tracing = self._backend.julia.Tracing
         self.framework = str(self._tracing.framework(model))
         self._records: dict[str, Any] = {}
@@ -60,7 +60,7 @@ class FluxParticipant(Participant):
         """
         if not path.is_file():
             raise ConfigError(f"the Julia file must exist. Received: {path}")
-        tracing = running_backend().julia.Tracing
+        tracing = backend_with("Flux").julia.Tracing
         with translate_julia_errors():
             model, loss = tracing.built_by(str(path.resolve()), function)
         return cls(model, name or f"{path.name}:{function}", loss)
@@ -77,7 +77,7 @@ class FluxParticipant(Participant):
             JuliaError: The first of them is no layer of Lux.
         """
         with translate_julia_errors():
-            model, loss = running_backend().julia.Tracing.model_and_loss(built)
+            model, loss = backend_with("Flux").julia.Tracing.model_and_loss(built)
             return cls(model, name, loss)
 
     @classmethod
@@ -89,7 +89,7 @@ class FluxParticipant(Participant):
             name: How reports call it.
         """
         with translate_julia_errors():
-            return cls(running_backend().julia.flux_chain(model), name)
+            return cls(backend_with("Flux").julia.flux_chain(model), name)
 
     def trace(self, inputs: np.ndarray, dtype: str, draw: int | None = None) -> Trace:
         """Run a copy of the model in test mode; see `Participant.trace`."""
@@ -169,7 +169,7 @@ class FluxParticipant(Participant):
 
         See `Participant.save_weights`.
         """
-        backend_with_jld2()
+        backend_with("Flux", "JLD2")
         with translate_julia_errors():
             self._tracing.save_state(str(path), self._model)
         if self.framework == "Lux":

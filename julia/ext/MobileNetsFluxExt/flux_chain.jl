@@ -1,31 +1,9 @@
 # A model in Flux's own layers, and weights copied into them. Flux's Conv flips its kernel, its Dense is (out, in), its
 # BatchNorm has Float32 constants by default.
 
-"A kernel (kW, kH, I/groups, O) as `Flux.Conv` stores it, flipped; and back."
-flip_kernel(weight) = reverse(weight; dims=(1, 2))
-
-"The classifier's weight (in, out) as `Flux.Dense` stores it, (out, in); and back."
-dense_weight(weight) = permutedims(weight)
-
 const FLUX_ACTIVATIONS = Dict("relu6" => NNlib.relu6, "relu" => NNlib.relu)
 
-"""
-    MobileNets.flux_chain(model)
-
-The model as a stock `Flux.Chain` of `Conv`, `BatchNorm`, `GlobalMeanPool`, `Flux.flatten` and `Dense`, with copies
-of its weights. Outputs differ by rounding. Residual blocks are `SkipConnection`s; dropout and softmax are included
-if the config has them. `eps` and `momentum` have the element type of the model.
-
-```jldoctest
-julia> model = MobileNet(MobileNetConfig(width_mult=0.25, resolution=32, num_classes=10));
-
-julia> x = ones(Float32, 32, 32, 3, 2);
-
-julia> MobileNets.flux_chain(model)(x) ≈ predict(model, x)
-true
-```
-"""
-function flux_chain(model::MobileNet{T}) where {T}
+function Models.flux_chain(model::MobileNet{T}) where {T}
     config, state = model.config, Dict(get_state(model))
     flux_layers = Any[]
     for group in layer_groups(config)
@@ -57,26 +35,7 @@ function flux_unit(config, layer, state, ::Type{T}) where {T}
     return Any[conv, norm]
 end
 
-"""
-    MobileNets.load_flux!(chain, model)
-
-Copy the weights of `model` into a stock Flux model, with any nesting, whose layers are those of its config: from
-`flux_chain`, from Metalhead, or user-defined. Biases of its `Conv`s are set to zero. Returns `chain`.
-
-Throws a `WeightsError` for a model whose layers differ, before any weight is copied.
-
-```jldoctest
-julia> config = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=10);
-
-julia> chain = MobileNets.flux_chain(MobileNet(config; seed=1));
-
-julia> x, model = ones(Float32, 32, 32, 3, 2), MobileNet(config);
-
-julia> MobileNets.load_flux!(chain, model)(x) ≈ predict(model, x)
-true
-```
-"""
-function load_flux!(chain, model::MobileNet)
+function Models.load_flux!(chain, model::MobileNet)
     config, state = model.config, Dict(get_state(model))
     unit_leaves, dense = paired_leaves(config, Flux.state(chain), "chain") # the arrays of the chain itself
     copies = Pair[]
@@ -95,3 +54,5 @@ function load_flux!(chain, model::MobileNet)
     foreach(pair -> copyto!(first(pair), last(pair)), copies)
     return chain
 end
+
+Models.flux_state_of(model) = Flux.state(flux_chain(model))

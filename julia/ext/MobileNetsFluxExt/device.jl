@@ -1,46 +1,15 @@
 # Computation on a GPU: by stock Flux layers, moved there by Flux's device functions. Weights, optimizer slots and
 # updates stay in the arrays of the model; the weights are copied to the device in every call.
 
-"""
-    DeviceWorkspace(model, device)
-
-A workspace for [`predict`](@ref), [`loss_and_grads`](@ref), [`train_step!`](@ref) and [`fit!`](@ref) that computes on
-another device, with the stock layers of [`MobileNets.flux_chain`](@ref) instead of the kernels of the model.
-`device` is `:cuda`, which requires CUDA.jl and cuDNN.jl to be loaded, or a function that moves arrays, such as
-`Flux.gpu_device()`. For this model and models of the same config.
-
-Throws a `ConfigError` for a device that is not available, and for `:mps`: NNlib has no convolutions for Metal.
-
-```jldoctest
-julia> using Flux
-
-julia> model = MobileNet(MobileNetConfig(width_mult=0.25, resolution=32, num_classes=10));
-
-julia> workspace = DeviceWorkspace(model, Flux.cpu_device());
-
-julia> x = ones(Float32, 32, 32, 3, 2);
-
-julia> predict(model, x; workspace) ≈ predict(model, x)
-true
-```
-"""
-struct DeviceWorkspace{D,C}
-    device::D
-    chain::C
-    sums::IdDict{Array,Array}
-end
-
-function DeviceWorkspace(model::MobileNet, device)
+function Models.DeviceWorkspace(model::MobileNet, device)
     # With momentum 1, the running statistics of Flux's norms are those of the last batch.
     config = with_fields(model.config; norm_momentum=1, dropout=0, softmax=false)
     layers = flux_chain(model_from_state(config, Dict{String,Array}(get_state(model)))).layers
     chain = Flux.Chain(Flux.Chain(layers[1:(end - 1)]...), layers[end])
     return DeviceWorkspace(device, device(chain), IdDict{Array,Array}())
 end
-DeviceWorkspace(model::MobileNet, name::Union{Symbol,AbstractString}) =
+Models.DeviceWorkspace(model::MobileNet, name::Union{Symbol,AbstractString}) =
     DeviceWorkspace(model, device_named(string(name)))
-
-Base.show(io::IO, workspace::DeviceWorkspace) = print(io, "DeviceWorkspace(", workspace.device, ")")
 
 function device_named(name)
     name == "mps" && throw(ConfigError(
@@ -56,14 +25,12 @@ function device_named(name)
     return CUDADevice()
 end
 
-Kernels.reset!(::DeviceWorkspace, _) = nothing
-
-function eval_logits(model, x, (; device, chain)::DeviceWorkspace)
+function Models.eval_logits(model, x, (; device, chain)::DeviceWorkspace)
     return Array(Flux.testmode!(load_flux!(chain, model))(device(x)))
 end
 
 "As on the CPU; the loss is computed there, from the scores."
-function backpropagate(model::MobileNet, x, labels, masks, (; device, chain)::DeviceWorkspace)
+function Models.backpropagate(model::MobileNet, x, labels, masks, (; device, chain)::DeviceWorkspace)
     x = checked_images(model, x)
     labels = checked_labels(model, labels, size(x, 4))
     check_trainable(model, x)
@@ -100,7 +67,7 @@ function batch_statistics(model::MobileNet, chain, x)
     end
 end
 
-function freeze(model::MobileNet, (; device, chain)::DeviceWorkspace)
+function Models.freeze(model::MobileNet, (; device, chain)::DeviceWorkspace)
     frozen_chain = Flux.testmode!(load_flux!(deepcopy(chain), model))
     return function (x)
         scores = Array(frozen_chain(device(checked_images(model, x))))
