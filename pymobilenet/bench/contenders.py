@@ -21,7 +21,7 @@ from pymobilenet.bench.onnx_peers import (
     openvino_job,
     openvino_missing,
 )
-from pymobilenet.bench.profiles import Profile, of_onnxruntime, of_openvino, of_torch
+from pymobilenet.bench.profiles import Profile, of_julia, of_onnxruntime, of_openvino, of_torch
 from pymobilenet.config import MobileNetConfig, TrainConfig
 from pymobilenet.errors import BackendUnavailable, ConfigError
 
@@ -138,6 +138,10 @@ def _peer(function: str) -> Make:
     return make
 
 
+OWN = ("julia", "julia, without juliacall")
+"""The contenders whose kernels are those of MobileNets.jl."""
+
+
 def _metalhead_missing() -> str | None:
     reason = "Metalhead is not in the Julia project; `juliapkg.add` installs it"
     return unavailable() or (None if has_metalhead() else reason)
@@ -146,7 +150,8 @@ def _metalhead_missing() -> str | None:
 def _in_julia(
     name: str, train: Make, predict: Make, missing: Callable[[], str | None] = unavailable
 ) -> Contender:
-    return Contender(name, "julia", train, predict, missing, allocated)
+    profiles = {job: of_julia(job) for job in ("train", "predict")} if name in OWN else {}
+    return Contender(name, "julia", train, predict, missing, allocated, profiles=profiles)
 
 
 CONTENDERS = (

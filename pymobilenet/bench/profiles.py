@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pymobilenet.architecture import layers
+from pymobilenet.backends.julia.kernel_times import kernel_seconds
 from pymobilenet.bench.onnx_peers import chosen_threads, onnx_file, openvino_request
 from pymobilenet.bench.roofline import kind_of
 from pymobilenet.config import MobileNetConfig
@@ -93,6 +94,20 @@ def of_torch(make: Make) -> Profile:
 
         job = make(config, images, labels)
         return _typical(_with_other(*operator_seconds(job, kind)) for _ in range(WARM_UP + RUNS))
+
+    return profile
+
+
+def of_julia(job: str) -> Profile:
+    """Return the profile of a job of MobileNets.jl in a process of Julia, by its profiler.
+
+    Args:
+        job: train or predict.
+    """
+
+    def profile(config: MobileNetConfig, images: np.ndarray, _labels: np.ndarray) -> Seconds:
+        seconds = kernel_seconds(job, config, len(images), chosen_threads())
+        return _with_other(seconds, seconds.pop("total"))
 
     return profile
 
