@@ -16,7 +16,7 @@ const FILES = (
     "files/probe",
     "tracing/trace", "tracing/port", "tracing/train",
     "interop/layers", "interop/torch_module",
-    "c_calls", "precompile", "sysimage",
+    "c_calls", "precompile", "sysimage", "without_flux",
 )
 
 "Run a test file in a module of its own, so that its global names do not affect the other files."

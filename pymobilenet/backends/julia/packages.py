@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pymobilenet.backends.julia.interop import translate_julia_errors
 from pymobilenet.backends.julia.libjulia import evaluate_text
+from pymobilenet.backends.julia.project import remedy
 from pymobilenet.errors import BackendUnavailable
 
 IMPORT_CODE = """
@@ -42,7 +43,7 @@ def import_packages() -> None:
     if error:
         raise BackendUnavailable(
             f"Julia started, but MobileNets.jl could not be loaded: {error}. The project "
-            f"{juliacall.CONFIG['project']} must contain MobileNets and PythonCall"
+            f"{juliacall.CONFIG['project']} must contain MobileNets and PythonCall. {remedy()}"
         )
 
 
