@@ -94,14 +94,14 @@ def read_images(path: Path, names: Collection[str]) -> Iterator[tuple[str, bytes
 def _walk(folder: Path) -> Iterator[str]:
     """Yield the names of files below a folder; links and special files end with "/"."""
     for root, folders, files in os.walk(folder, onerror=_refuse):
+        inner = Path(root).relative_to(folder).as_posix()
+        prefix = "" if inner == "." else f"{inner}/"
         for name in files:
-            path = Path(root, name)
-            is_regular = stat.S_ISREG(path.lstat().st_mode)
-            yield path.relative_to(folder).as_posix() + ("" if is_regular else "/")
+            is_regular = stat.S_ISREG(os.lstat(os.path.join(root, name)).st_mode)
+            yield f"{prefix}{name}" if is_regular else f"{prefix}{name}/"
         for name in folders:
-            path = Path(root, name)
-            if path.is_symlink():
-                yield path.relative_to(folder).as_posix() + "/"
+            if os.path.islink(os.path.join(root, name)):
+                yield f"{prefix}{name}/"
 
 
 def _refuse(error: OSError) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from pymobilenet.data.cifar_table import SPLITS, Split
 from pymobilenet.data.dataset import Dataset, Known, Statistics
+from pymobilenet.data.decoded_cache import MIN_SECONDS, DecodedImages
 from pymobilenet.data.decoding import check_memory, check_resolution, decode, unwarned
 from pymobilenet.data.folder_layout import arrange, shorten
 from pymobilenet.data.image_files import list_images, read_images
@@ -37,6 +39,8 @@ def load_image_folder(
 ) -> Dataset:
     """Load one split of a folder of image files into memory.
 
+    Images that took long to decode are kept in the cache folder, see `decoded_cache`.
+
     Args:
         path: A folder, a tar (plain, gzip or xz) or a zip archive with `train/CLASS/FILE` and
             `test/CLASS/FILE`, or one of them, or `CLASS/FILE`; folders around these are ignored.
@@ -55,7 +59,7 @@ def load_image_folder(
         statistics: Mean and standard deviation of the training images, if known (from the training
             split or a model's file). Otherwise the statistics of a test split are a function that
             reads the training images when it is called.
-        report: Called with a message about skipped or ignored files.
+        report: Called with a message about skipped or ignored files, and about the cache.
 
     Returns:
         Images uint8 (N, 3, H, W), sorted by their full names. The class names are the sorted names
@@ -64,7 +68,7 @@ def load_image_folder(
     Raises:
         DataError: Images in other places, no images for the split, corrupt or too large images,
             different sizes, or a damaged archive.
-        ConfigError: An argument is outside its range.
+        ConfigError: An argument, or $PYMOBILENET_CACHE_BYTES, is outside its range.
     """
     path = Path(os.path.expanduser(path))
     _check_arguments(split, on_corrupt, test_fraction)
@@ -84,7 +88,7 @@ def load_image_folder(
         raise DataError(
             f"{path}: none of its {len(listing.images)} images are for the split {split!r}"
         )
-    images, names, corrupt = _decoded(path, list(classes), resolution)
+    images, names, corrupt = _cached_or_decoded(path, list(classes), resolution, report)
     if corrupt:
         reasons = shorten([f"{name} ({reason})" for name, reason in corrupt.items()])
         if on_corrupt == "refuse" or not names:
@@ -130,6 +134,20 @@ def _check_arguments(split: str, on_corrupt: str, test_fraction: float) -> None:
         raise ConfigError(f'on_corrupt must be "refuse" or "skip". Received: {on_corrupt!r}')
     if not 0 < test_fraction < 1:
         raise ConfigError(f"test_fraction must be in (0, 1). Received: {test_fraction!r}")
+
+
+def _cached_or_decoded(
+    path: Path, names: list[str], resolution: int | None, report: Notify
+) -> tuple[NDArray[np.uint8], list[str], dict[str, str]]:
+    """Return images, names and errors as `_decoded`; images of earlier processes from the cache."""
+    entry = DecodedImages(path, names, resolution, report)
+    if (cached := entry.read()) is not None:
+        return cached, names, {}
+    start = time.perf_counter()
+    images, decoded, corrupt = _decoded(path, names, resolution)
+    if not corrupt and time.perf_counter() - start >= MIN_SECONDS:
+        entry.write(images)
+    return images, decoded, corrupt
 
 
 def _decoded(
