@@ -31,7 +31,10 @@ train_eval_images = 8
 save_steps = 3
 """
 
-TIMES = ("seconds", "evaluation_seconds", "images_per_second", "memory_bytes")
+TIMES = (
+    *("seconds", "data_wait_seconds", "evaluation_seconds"),
+    *("images_per_second", "memory_bytes"),
+)
 """What differs between two equal runs."""
 
 

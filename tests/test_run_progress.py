@@ -141,6 +141,48 @@ def test_the_log_says_how_long_the_evaluation_took(recipe, tmp_path, consoles, m
     assert consoles["console"].getvalue().count("18.0 s, evaluation 10.0 s") == 3
 
 
+def wait_in_each_step(monkeypatch, seconds):
+    """Let every step wait that long for its batch, by what the run is told."""
+
+    class Waiting(run_module.Prefetch):
+        steps = 0
+
+        def at(self, step):
+            batch = super().at(step)
+            self.steps += 1
+            self.wait_seconds = self.steps * seconds
+            return batch
+
+    monkeypatch.setattr(run_module, "Prefetch", Waiting)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.5, "waited for batches 25.0%"), (0.015, None)])
+def test_the_log_says_how_long_steps_waited_for_their_batches(
+    recipe, tmp_path, consoles, monkeypatch, seconds, text
+):
+    """Steps take 2 s; a share of more than 1 % is printed, here 25 % or 0.75 %."""
+    wait_in_each_step(monkeypatch, seconds)
+    train_watched(begin(recipe, backend("torch"), tmp_path / "run"), monkeypatch)
+    lines = lines_of(tmp_path / "run", ())
+    assert [line["data_wait_seconds"] for line in lines] == [pytest.approx(4 * seconds)] * 3
+    assert "data_wait_seconds" in (tmp_path / "run" / "log.csv").read_text().splitlines()[0]
+    printed = consoles["console"].getvalue()
+    assert printed.count("waited for batches") == (3 if text else 0)
+    assert text is None or printed.count(text) == 3
+
+
+def test_a_resumed_epoch_has_the_waiting_of_both_processes(recipe, tmp_path, monkeypatch):
+    wait_in_each_step(monkeypatch, 0.5)
+    run = begin(recipe, backend("torch"), tmp_path / "run")
+    assert run.train(is_stopping=lambda: run.state.step >= 3) == "interrupted"
+    resumed = resume(tmp_path / "run", backend("torch"))
+    resumed.train(is_stopping=lambda: resumed.state.step >= 4)
+    assert resumed.state.log == []
+    again = resume(tmp_path / "run", backend("torch"))
+    again.train(is_stopping=lambda: len(again.state.log) == 1)
+    assert again.state.log[0]["data_wait_seconds"] == 4 * 0.5
+
+
 def test_the_share_of_evaluation_is_that_of_all_epochs_that_say_it():
     log = [
         {"seconds": 70.0},  # of an earlier version
@@ -157,7 +199,7 @@ def test_a_run_of_an_earlier_version_is_resumed(recipe, tmp_path):
     folder = tmp_path / "run"
     run = begin(recipe, backend("torch"), folder)
     run.train(is_stopping=lambda: len(run.state.log) == 1)
-    for name in ("evaluation_seconds", "memory_bytes"):
+    for name in ("evaluation_seconds", "data_wait_seconds", "memory_bytes"):
         del run.state.log[0][name]
     to_json = type(run.run).to_json
     text = to_json(run.run).replace('"train_eval_images"', '"watched"')

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MEMORY_SECONDS = 1.0
 """The memory is read at most this often during an epoch."""
 
+NOTABLE_WAIT = 0.01
+"""A larger share of the steps' time that they wait for their batches is printed."""
+
 LINE_SECONDS = 60.0
 """Where there is no terminal, a line is printed this often during an epoch."""
 
@@ -138,6 +141,7 @@ class _Status:
         self._line_at = self._clock()
         accuracy = line["train_accuracy"]
         seconds = line["seconds"] + line["evaluation_seconds"]
+        waiting = line["data_wait_seconds"] / line["seconds"]
         return "  ".join(
             [
                 f"epoch {line['epoch']}/{self._run.run.epochs}",
@@ -147,6 +151,7 @@ class _Status:
                 f"rate {line['rate']:.3g}",
                 f"{line['images_per_second']:,.0f} images/s",
                 f"{seconds:.1f} s, evaluation {line['evaluation_seconds']:.1f} s",
+                *([f"waited for batches {waiting:.1%}"] if waiting > NOTABLE_WAIT else []),
                 *self._rest(line["memory_bytes"]),
                 *(["best so far"] if line is self._run.state.best else []),
             ]

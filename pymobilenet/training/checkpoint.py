@@ -41,12 +41,14 @@ class TrainState:
         step: Number of steps taken; the position in the batch plan and in the schedule.
         epoch_loss: Sum of the losses of the current epoch.
         epoch_seconds: Duration of the current epoch's steps, in seconds.
+        epoch_wait_seconds: How much of it the steps waited for their batches.
         log: One entry per finished epoch.
     """
 
     step: int = 0
     epoch_loss: float = 0.0
     epoch_seconds: float = 0.0
+    epoch_wait_seconds: float = 0.0
     log: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -73,7 +75,9 @@ class TrainState:
             ValueError: Not a valid ``train_state``.
         """
         values = parse_object(text)
+        values.setdefault("epoch_wait_seconds", 0.0)  # not written by earlier versions
         types = {"step": int, "epoch_loss": float, "epoch_seconds": float, "log": list}
+        types["epoch_wait_seconds"] = float
         if {name: type(value) for name, value in values.items()} != types:
             raise ValueError(f"train_state must hold {', '.join(types)}. Received: {excerpt(text)}")
         state = cls(**values)

@@ -11,6 +11,7 @@ from pymobilenet.config import TrainConfig
 from pymobilenet.data import to_dataset
 from pymobilenet.errors import ConfigError
 from pymobilenet.training.batches import Batches
+from pymobilenet.training.prefetch import Prefetch
 from pymobilenet.training.schedules import rate_at
 
 
@@ -89,23 +90,25 @@ def fit(
         model.set_optimizer(config)
     history, callbacks = History(), tuple(callbacks)
     dataset = to_dataset(data)
-    with model.fitting():
+    batches = Batches(dataset, config, model.config, model.dtype)
+    with model.fitting(), Prefetch(batches, config.steps) as prefetch:
         history.compute_options = model.compute_options
-        for record in take_steps(
-            model, Batches(dataset, config, model.config, model.dtype), range(start, config.steps)
-        ):
+        for record in take_steps(model, prefetch, config, range(start, config.steps)):
             history.losses.append(record.loss)
             for callback in callbacks:
                 callback(record)
     return history
 
 
-def take_steps(model: Model, batches: Batches, steps: Iterable[int]) -> Iterator[StepRecord]:
+def take_steps(
+    model: Model, batches: Batches | Prefetch, config: TrainConfig, steps: Iterable[int]
+) -> Iterator[StepRecord]:
     """Take training steps, as a generator.
 
     Args:
         model: With an optimizer.
         batches: The batches.
+        config: The schedule.
         steps: Numbers of the steps to take.
 
     Yields:
@@ -113,6 +116,6 @@ def take_steps(model: Model, batches: Batches, steps: Iterable[int]) -> Iterator
     """
     for step in steps:
         images, labels, masks = batches.at(step)
-        rate = rate_at(batches.train, step)
+        rate = rate_at(config, step)
         loss, _ = model.step(images, labels, rate, masks)
         yield StepRecord(step, loss, rate)

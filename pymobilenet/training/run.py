@@ -33,6 +33,7 @@ from pymobilenet.training.checkpoint import (
 from pymobilenet.training.lock import RunLock
 from pymobilenet.training.log import Logger, write_log
 from pymobilenet.training.loop import Callback, take_steps
+from pymobilenet.training.prefetch import Prefetch
 from pymobilenet.training.schedules import rate_at
 from pymobilenet.training.setup import Images
 from pymobilenet.weights import averaged
@@ -139,7 +140,8 @@ class TrainingRun:
         def is_any_rank_stopping() -> bool:
             return self.model.any_rank(is_stopping())
 
-        with self.model.fitting(), contextlib.suppress(_Interrupted):
+        prefetch = Prefetch(self.batches, self.train_config.steps)
+        with self.model.fitting(), prefetch, contextlib.suppress(_Interrupted):
             while True:
                 if self._is_epoch_open:
                     self._close_epoch(loggers, is_any_rank_stopping)
@@ -147,7 +149,7 @@ class TrainingRun:
                     return self.ending
                 if is_any_rank_stopping():
                     break
-                self._step(callbacks)
+                self._step(prefetch, callbacks)
                 if self.run.save_steps and state.step % self.run.save_steps == 0:
                     self.save()
         self.save()
@@ -162,9 +164,9 @@ class TrainingRun:
                 path, self.model, self.run, self.state, self._digests, self._image_metadata
             )
 
-    def _step(self, callbacks: Sequence[Callback]) -> None:
-        start = time.perf_counter()
-        (record,) = take_steps(self.model, self.batches, [self.state.step])
+    def _step(self, prefetch: Prefetch, callbacks: Sequence[Callback]) -> None:
+        start, waited = time.perf_counter(), prefetch.wait_seconds
+        (record,) = take_steps(self.model, prefetch, self.train_config, [self.state.step])
         if not np.isfinite(record.loss):
             raise TrainingDiverged(
                 f"the loss must be finite. Received: {record.loss} at step {record.step}, rate "
@@ -174,6 +176,7 @@ class TrainingRun:
         self.state.step += 1
         self.state.epoch_loss += record.loss
         self.state.epoch_seconds += time.perf_counter() - start
+        self.state.epoch_wait_seconds += prefetch.wait_seconds - waited
         for callback in callbacks:
             callback(record)
 
@@ -209,12 +212,13 @@ class TrainingRun:
             "backend": self.model.backend.name,
             "compute_options": " ".join(f"{key}={value}" for key, value in options.items()),
             "seconds": state.epoch_seconds,
+            "data_wait_seconds": state.epoch_wait_seconds,
             "evaluation_seconds": evaluation_seconds,
             "memory_bytes": resident_bytes(),
             "images_per_second": steps * self.train_config.batch_size / state.epoch_seconds,
         }
         state.log.append(line)
-        state.epoch_loss = state.epoch_seconds = 0.0
+        state.epoch_loss = state.epoch_seconds = state.epoch_wait_seconds = 0.0
         if state.best is line and self.model.is_main_process:
             write_best(self.folder / BEST, model, self._image_metadata)
         self._write_log()
