@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -144,7 +145,7 @@ def max_bytes() -> int:
         ConfigError: It is not a whole number of at least 0.
     """
     text = os.environ.get(BYTES_VARIABLE) or str(DEFAULT_BYTES)
-    if not (text.isascii() and text.isdigit()):
+    if re.fullmatch("[0-9]{1,18}", text) is None:
         raise ConfigError(f"{BYTES_VARIABLE} must be a whole number of bytes. Received: {text!r}")
     return int(text)
 
