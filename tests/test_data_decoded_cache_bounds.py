@@ -41,7 +41,7 @@ def test_zero_bytes_turn_the_cache_off(pets, cache, monkeypatch):
     assert len(files_of(cache)) == 1
 
 
-@pytest.mark.parametrize("text", ["8 GB", "-1", "1e9", "²"])
+@pytest.mark.parametrize("text", ["8 GB", "-1", "1e9", "²", "9" * 5000])
 def test_the_bound_must_be_a_number_of_bytes(pets, monkeypatch, text):
     monkeypatch.setenv("PYMOBILENET_CACHE_BYTES", text)
     with pytest.raises(ConfigError, match=f"PYMOBILENET_CACHE_BYTES must be.*Received: {text!r}"):
