@@ -13,7 +13,7 @@ import pytest
 from pymobilenet import TrainConfig, backend
 from pymobilenet.parity.arbiter import arbitrate_curves
 from pymobilenet.parity.curves import free_curves
-from pymobilenet.parity.floors import Program, program
+from pymobilenet.parity.floors import program
 from pymobilenet.parity.handover import hand_over
 from pymobilenet.parity.lockstep import lockstep
 from pymobilenet.parity.observe import observe
@@ -108,11 +108,10 @@ class Lab:
         return compute_reference(scenario, self.data)
 
     def _torch(self, dtype):
-        """The observations of a correct torch model, and its program, whose draws are kept."""
+        """The observations of a correct torch model, and its program, which keeps its moves."""
         model, inputs = self.build("torch", dtype), self.reference(dtype).inputs
         observations = observe(model, inputs)
-        base, draw = vars(program(model, inputs, observations)).values()
-        return observations, Program(base, functools.cache(draw))
+        return observations, program(model, inputs, observations)
 
     def build(self, name, dtype, **options):
         return backend(name).build(self.config, dtype=dtype, **options)

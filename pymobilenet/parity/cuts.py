@@ -7,7 +7,6 @@ measured once for all hybrids. A difference that begins at a cut is where the fr
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,7 +17,7 @@ from pymobilenet.backends.part import block_count, split_layers
 from pymobilenet.config import MobileNetConfig
 from pymobilenet.data import Dataset
 from pymobilenet.parity.floors import Floors, Program, floors, program, with_unmasked
-from pymobilenet.parity.judge import Row, Verdict, compare_observations, is_doubtful, verdicts
+from pymobilenet.parity.judge import Row, Verdict, is_doubtful, unjudged_rows, verdicts, with_floors
 from pymobilenet.parity.observe import (
     Observations,
     activations_by_micro_batch,
@@ -68,24 +67,22 @@ class CutResult:
 
 
 class _Leader:
-    """The first backend's model in a scenario, whose draws are computed once."""
+    """The first backend's model in a scenario, whose draws are run once."""
 
     def __init__(self, backend: Backend, reference: Reference) -> None:
         scenario, self.reference = reference.scenario, reference
         model = backend.build(scenario.config, dtype=scenario.dtype)
-        self.base = observe(model, reference.inputs)
-        measured = program(model, reference.inputs, self.base)
-        self.program = Program(measured.base, functools.cache(measured.draw))
+        self.program = program(model, reference.inputs, observe(model, reference.inputs))
 
     def rows(self, name: str, model: Model) -> list[Row]:
         """Compare a model with the oracle, by the floors of the leader."""
         inputs, dtype = self.reference.inputs, self.reference.scenario.dtype
         observations = observe(model, inputs)
 
+        compared = unjudged_rows(self.reference.observations, {name: observations})
+
         def rows_by(measured: Floors) -> list[Row]:
-            return compare_observations(
-                self.reference.observations, {name: observations}, with_unmasked(measured)
-            )
+            return with_floors(compared, with_unmasked(measured))
 
         others: Iterable[Program] = (program(model, inputs, observations),)
         measured = floors(self.program, others, dtype, lambda found: is_doubtful(rows_by(found)))

@@ -9,7 +9,7 @@ place, and the largest change of each result is its floor.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,24 @@ class Program:
 
     base: Observations
     draw: Callable[[int], Observations]
+    _moves: dict[int, dict[Key, float]] = field(default_factory=dict, init=False, repr=False)
+
+    def moves(self, number: int) -> dict[Key, float]:
+        """Return the distance of every observation of a draw from the base; it is run once.
+
+        Args:
+            number: The number of the draw.
+
+        Returns:
+            Key of the base -> distance; infinity where the draw has no such observation.
+        """
+        if number not in self._moves:
+            drawn = self.draw(number)
+            self._moves[number] = {
+                key: distance(drawn[key], value) if key in drawn else float("inf")
+                for key, value in self.base.items()
+            }
+        return self._moves[number]
 
 
 IsDoubtful = Callable[[Floors], bool]
@@ -137,13 +155,8 @@ def widen(floor: Any, other: Any) -> Any:
 
 def _largest_moves(program: Program, draws: Iterable[int]) -> Floors:
     """Return the largest distance between the draws and the base, for each key."""
-    moves = dict.fromkeys(program.base, 0.0)
-    for draw in draws:
-        observations = program.draw(draw)
-        for key, value in program.base.items():
-            move = distance(observations[key], value) if key in observations else float("inf")
-            moves[key] = max(moves[key], move)
-    return moves
+    moves = [program.moves(number) for number in draws]
+    return {key: max(move[key] for move in moves) for key in program.base}
 
 
 def _widened(moves: Sequence[Floors], dtype: np.dtype | str) -> Floors:

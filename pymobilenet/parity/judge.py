@@ -205,6 +205,16 @@ def compare_observations(
     Returns:
         A row for each key, in the order of the longest observations.
     """
+    return with_floors(unjudged_rows(oracle, by_backend), floors)
+
+
+def unjudged_rows(oracle: Observations, by_backend: Mapping[str, Observations]) -> list[Row]:
+    """Return the rows of `compare_observations` with floors of 0.
+
+    Args:
+        oracle: The observations that errors are distances from.
+        by_backend: Backend -> its observations.
+    """
     flipped = any(count_flips(observations) for observations in by_backend.values())
     longest_first = sorted((oracle, *by_backend.values()), key=len, reverse=True)
     rows = []
@@ -212,8 +222,21 @@ def compare_observations(
         if key.quantity in REPORTED_ONLY or (flipped and key.quantity in UNMASKED):
             continue
         errors = {name: key_distance(values, oracle, key) for name, values in by_backend.items()}
-        rows.append(Row(key, errors, floors.get(key, 0.0) if key.level > 0 else 0.0))
+        rows.append(Row(key, errors, 0.0))
     return rows
+
+
+def with_floors(rows: Iterable[Row], floors: Mapping[Key, float]) -> list[Row]:
+    """Return rows with the floors of their keys, which are measured anew where they are in doubt.
+
+    Args:
+        rows: Of `unjudged_rows`.
+        floors: Key -> floor; 0 for a key that is not among them, and at level 0.
+    """
+    return [
+        Row(key, errors, floors.get(key, 0.0) if key.level > 0 else 0.0)
+        for key, errors in ((row.key, row.errors) for row in rows)
+    ]
 
 
 def is_doubtful(rows: Iterable[Row]) -> bool:

@@ -17,7 +17,7 @@ from pymobilenet.parity.curves import free_curves, free_losses, with_envelope
 from pymobilenet.parity.figures import activation_errors, median_gradient, row_error
 from pymobilenet.parity.floors import Floors, Program, floors, program, with_unmasked
 from pymobilenet.parity.handover import AFTER, BEFORE, HANDOVERS, hand_over, optimizer_name
-from pymobilenet.parity.judge import Row, compare_observations, flips, is_doubtful, verdicts
+from pymobilenet.parity.judge import Row, flips, is_doubtful, unjudged_rows, verdicts, with_floors
 from pymobilenet.parity.kinks import exercised_kinks
 from pymobilenet.parity.lockstep import lockstep
 from pymobilenet.parity.observe import Observations, observe
@@ -273,8 +273,10 @@ def compare_programs(
     """
     scenario, oracle = reference.scenario, transform(reference.observations)
 
+    compared = unjudged_rows(oracle, by_name)
+
     def rows_by(floors: Floors) -> list[Row]:
-        return compare_observations(oracle, by_name, with_unmasked(floors))
+        return with_floors(compared, with_unmasked(floors))
 
     def doubtful(floors: Floors) -> bool:
         return is_doubtful(rows_by(floors))

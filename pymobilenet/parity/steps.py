@@ -18,7 +18,7 @@ from pymobilenet.parity.floors import (
     perturbed_batch,
     quick_floors,
 )
-from pymobilenet.parity.judge import Row, compare_observations, is_doubtful
+from pymobilenet.parity.judge import Row, is_doubtful, unjudged_rows, with_floors
 from pymobilenet.parity.observe import Key, Observations, join_linear_norms, join_moments
 from pymobilenet.parity.tolerances import USUAL_RATIO
 from pymobilenet.training import rate_at
@@ -109,9 +109,11 @@ def compare_step(
 
         return Program(take_step(replica, inputs), draw)
 
+    compared = unjudged_rows(expected, received)
+
     def rows_by(floors: Floors) -> list[Row]:
         step_count = Key(4, "moment", OPTIMIZER_STEP, step)
-        return compare_observations(expected, received, floors | {step_count: 0.0})
+        return with_floors(compared, floors | {step_count: 0.0})
 
     def doubtful(floors: Floors) -> bool:
         return not has_failed and is_doubtful(rows_by(floors))

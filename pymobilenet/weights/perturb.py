@@ -32,19 +32,16 @@ def distance(value: np.ndarray, reference: np.ndarray) -> float:
         return float("inf")
     value = np.asarray(value, np.float64).ravel()
     reference = np.asarray(reference, np.float64).ravel()
-    if value.size == 0:
-        return 0.0
-    scale = max(float(reference.max()), -float(reference.min()))
-    if not np.isfinite([scale, value.max(), value.min()]).all():
-        return float("inf")
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         difference = value - reference
         if not difference.any():
             return 0.0
+        scale = max(float(np.maximum.reduce(reference)), -float(np.minimum.reduce(reference)))
         if scale == 0:
             return float("inf")
         norm = _scaled_norm(difference, scale, out=difference)
-        return norm / _scaled_norm(reference, scale, out=difference)
+        result = norm / _scaled_norm(reference, scale, out=difference)
+    return result if math.isfinite(result) else float("inf")
 
 
 def _scaled_norm(values: np.ndarray, scale: float, out: np.ndarray) -> float:
@@ -53,7 +50,7 @@ def _scaled_norm(values: np.ndarray, scale: float, out: np.ndarray) -> float:
     By pairwise summation: starting BLAS threads costs more than the sum.
     """
     np.divide(values, scale, out=out)
-    return math.sqrt(np.square(out, out=out).sum())
+    return math.sqrt(np.add.reduce(np.square(out, out=out)))
 
 
 def draw_order(draw: int, step: int, count: int, micro_batches: int = 1) -> np.ndarray:
