@@ -1,10 +1,13 @@
 """Hybrids at every cut agree; with a fault, the first block that differs is found."""
 
+import functools
+
 import pytest
 
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.backends.torch import TorchBackend
 from pymobilenet.data import synthetic
+from pymobilenet.parity import cuts, run
 from pymobilenet.parity.cuts import compare_cuts, first_block_that_matters, first_blocks
 from pymobilenet.parity.run import run_parity
 from pymobilenet.parity.scenario import Scenario
@@ -12,6 +15,19 @@ from pymobilenet.parity.scenario import Scenario
 NET = {"width_mult": 0.1, "resolution": 32, "num_classes": 10, "rounding": "nearest"}
 V1, V2 = (MobileNetConfig(family, **NET) for family in ("v1", "v2"))
 DATA = synthetic(64, num_classes=10)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_leader_of_each_net():
+    """The leader of all tests is torch: its draws, and the oracle's results, are computed once."""
+    reference = functools.cache(lambda scenario: cuts_reference(scenario, DATA))
+    leader = functools.cache(lambda scenario: cuts_leader(backend("torch"), reference(scenario)))
+    cuts_reference, cuts_leader = cuts.compute_reference, cuts._Leader
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (cuts, run):
+            patch.setattr(module, "compute_reference", lambda scenario, _data: reference(scenario))
+        patch.setattr(cuts, "_Leader", lambda _backend, reference: leader(reference.scenario))
+        yield
 
 
 class Faulty(TorchBackend):

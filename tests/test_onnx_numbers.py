@@ -4,6 +4,8 @@ ONNX Runtime is held to level 1 of the ladder as a backend would be: every activ
 from the float64 oracle against torch's measured noise floor.
 """
 
+import functools
+
 import numpy as np
 import onnx
 import pytest
@@ -50,20 +52,37 @@ def of_model(model, images):
     return keyed(model.activations(images), model.predict(images))
 
 
-def judged(graph, config, state, images, leader="torch"):
-    """ONNX Runtime and `leader` against the oracle, in the leader's floors."""
-    model = backend(leader).from_state(config, state)
+def state_of(name):
+    return start_state(CONFIGS[name], 1, "float32")
+
+
+def graph_of(name):
+    return onnx_model(CONFIGS[name], state_of(name))
+
+
+@functools.cache
+def expected(name, size, leader):
+    """The oracle's observations, and the leader's program, which keeps its moves."""
+    config, state = CONFIGS[name], state_of(name)
+    images = images_of(config, size)
     exact = {name: tensor.astype(np.float64) for name, tensor in state.items()}
     oracle = of_model(backend("numpy").from_state(config, exact), images.astype(np.float64))
-    observations = {leader: of_model(model, images), "onnxruntime": observed(graph, images)}
 
     def draw(number):
         order = draw_order(number, 0, len(images))
         moved = backend(leader).from_state(config, move_parameters(state, number))
         return unpermute(of_model(moved, move_ulps(images[order], number, 1000)), order)
 
+    return oracle, Program(of_model(backend(leader).from_state(config, state), images), draw)
+
+
+def judged(graph, name, size, leader="torch"):
+    """ONNX Runtime and `leader` against the oracle, in the leader's floors."""
+    oracle, program = expected(name, size, leader)
+    images = images_of(CONFIGS[name], size)
+    observations = {leader: program.base, "onnxruntime": observed(graph, images)}
     tensor_floors = floors(
-        Program(observations[leader], draw),
+        program,
         (),
         "float32",
         lambda floor: is_doubtful(compare_observations(oracle, observations, floor)),
@@ -79,16 +98,13 @@ def judged(graph, config, state, images, leader="torch"):
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_activation_is_within_the_noise_of_float32(name, size, leader):
-    config = CONFIGS[name]
-    state = start_state(config, 1, "float32")
-    verdict = judged(onnx_model(config, state), config, state, images_of(config, size), leader)
+    verdict = judged(graph_of(name), name, size, leader)
     assert verdict.passed, verdict.first_divergence
-    assert len(verdict.rows) == len(activation_names(config)) + 1
+    assert len(verdict.rows) == len(activation_names(CONFIGS[name])) + 1
 
 
 def test_another_reader_of_the_format_computes_the_same():
-    config = CONFIGS["v2-keras"]
-    graph, images = onnx_model(config, start_state(config, 1, "float32")), images_of(config)
+    graph, images = graph_of("v2-keras"), images_of(CONFIGS["v2-keras"])
     (probabilities,) = ReferenceEvaluator(graph).run(None, {"images": images})
     np.testing.assert_allclose(probabilities, run(graph, images)["probabilities"], rtol=1e-4)
 
@@ -172,13 +188,9 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_a_fault_is_located(fault):
-    config = CONFIGS["v2-keras"]
-    state = start_state(config, 1, "float32")
-    graph = onnx_model(config, state)
+    graph = graph_of("v2-keras")
     fault(graph)
-    images = images_of(
-        config, (2, 64, 64)
-    )  # whose last map is 2x2, so that its mean means something
-    divergence = judged(graph, config, state, images).first_divergence
+    size = (2, 64, 64)  # whose last map is 2x2, so that its mean means something
+    divergence = judged(graph, "v2-keras", size).first_divergence
     assert divergence is not None
     assert (divergence.backend, divergence.name) == ("onnxruntime", FAULTS[fault])

@@ -121,11 +121,13 @@ def prepared(oracle: Model, inputs: Inputs) -> Inputs:
 
     def masked(recipe: TrainConfig) -> Iterator[Batch]:
         exact.load_into(oracle, recipe)
-        steps = zip(exact.batches[recipe.optimizer], inputs.batches[recipe.optimizer], strict=True)
-        for batch, unmasked in steps:
+        batches = exact.batches[recipe.optimizer]
+        steps = zip(batches, inputs.batches[recipe.optimizer], strict=True)
+        for number, (batch, unmasked) in enumerate(steps, start=1):
             values = activations_by_micro_batch(oracle, batch, recipe.accumulate)
             masks = masks_of_activations(values, inputs.config.activation)
-            oracle.step(batch.images, batch.labels, recipe.rate, batch.masks | masks)
+            if number < len(batches):
+                oracle.step(batch.images, batch.labels, recipe.rate, batch.masks | masks)
             yield unmasked._replace(masks=unmasked.masks | masks)
 
     batches = {recipe.optimizer: tuple(masked(recipe)) for recipe in WORKING_RECIPES}
@@ -138,8 +140,9 @@ def _running_statistics(oracle: Model, inputs: Inputs) -> State:
     They are rounded to a few bits, so that they are the same on every machine.
     """
     exact = inputs.astype("float64")
-    exact.load_into(oracle, WORKING_RECIPES[0])
-    oracle.step(*exact.first[:2], 0.0, exact.first.masks)
+    exact.load_into(oracle)
+    front, back = oracle.split(0)
+    back(front(exact.first.images, train=True), train=True)
     after, statistics = oracle.get_state(), {}
     for name in [name for name in exact.state if name.endswith("running_var")]:
         mean_name = name.removesuffix("var") + "mean"

@@ -8,6 +8,7 @@ for any others.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import platform
 from dataclasses import dataclass
@@ -69,6 +70,7 @@ class Recording:
     curves: dict[str, np.ndarray]
 
 
+@functools.cache
 def recording_images() -> Dataset:
     """Return the images of all recordings, which are synthetic: the same bits on every machine."""
     return synthetic(num_images=4096, split="train", num_classes=100, seed=0)
