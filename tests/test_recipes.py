@@ -16,6 +16,7 @@ from pymobilenet.training.recipe import COUNTED, FOLDER, NAMES, TABLES, absolute
 def test_the_recipes_of_the_studies_are_shipped():
     assert SHIPPED == (
         "animals10",
+        "cifar100_fast",
         "cifar100_flux",
         "cifar100_reference",
         "cifar100_transfer",
