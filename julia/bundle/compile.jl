@@ -1,4 +1,4 @@
-# Compiles the packages of a bundle that are not compiled, and prints the paths of the libraries that MobileNets loads:
+# Compiles the packages of a bundle that are not compiled, and prints the paths of the libraries that MobileNets and Flux load:
 #
 #     julia --project=FOLDER/project compile.jl
 #
@@ -8,5 +8,7 @@ using Libdl: dllist
 using Pkg: Pkg
 
 Pkg.precompile(; already_instantiated=true) # it would download registries
-Base.require(Main, :MobileNets)
+for name in ("MobileNets", "Flux") # MobileNets itself does not load Flux
+    isnothing(Base.find_package(name)) || Base.require(Main, Symbol(name))
+end
 foreach(println, dllist())
