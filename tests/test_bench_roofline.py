@@ -254,7 +254,7 @@ def test_the_tables_fit_80_columns_and_name_what_has_no_profiler():
     with_profile = [one for one in contenders if "train" in one.profiles]
     assert len(with_profile) == 5  # three of torch, two of Julia
     assert text.count(" 1234 ") == len(with_profile) * (len(KINDS) + 1)
-    unknown = "torch compile; julia; julia, without juliacall; julia reference; stock Flux"
+    unknown = "torch compile; julia reference; stock Flux"
     assert unknown in " ".join(text.split())
     assert "fit into the caches of 1000 MB" in " ".join(text.split())
     small = PEAKS._replace(bandwidth=Bandwidth(10.0, 10**6, None))
