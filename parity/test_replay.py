@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -13,14 +15,21 @@ SMALLEST = STANDARD_SCENARIOS[:2]
 """The scenarios of the smallest net."""
 
 
-@pytest.fixture
-def no_julia(monkeypatch):
-    """Make an environment without Julia, in which none may be downloaded."""
-    for name in [name for name in os.environ if name.startswith(("JULIA", "PYTHON_JULIA"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PATH", os.devnull)
-    monkeypatch.setenv("PYTHON_JULIAPKG_OFFLINE", "yes")
-    monkeypatch.setenv("COLUMNS", "200")
+@pytest.fixture(scope="module")
+def no_julia():
+    """Return an environment without Julia, in which none may be downloaded."""
+    hidden = ("JULIA", "PYTHON_JULIA")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+    return environment | {"PATH": os.devnull, "PYTHON_JULIAPKG_OFFLINE": "yes", "COLUMNS": "200"}
+
+
+def python(environment, *arguments):
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+
+
+def pymobilenet(environment, *arguments):
+    return python(environment, "-m", "pymobilenet.cli", *arguments)
 
 
 def test_there_is_a_recording_of_each_standard_scenario():
@@ -47,11 +56,9 @@ app(sys.argv[1:])
 
 
 @pytest.mark.long
-@pytest.mark.usefixtures("no_julia")
-def test_parity_without_julia_reports_it_and_replays_recordings(forks, tmp_path):
+def test_parity_without_julia_reports_it_and_replays_recordings(no_julia, tmp_path):
     """Those of the smallest net: the next test replays the others."""
-    done = forks.start(REPLAY_THE_SMALLEST, "parity", "--report", tmp_path)
-    done.wait(timeout=900)
+    done = python(no_julia, "-c", REPLAY_THE_SMALLEST, "parity", "--report", str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     first = done.stdout.splitlines()[0]
     assert first.startswith("julia: recorded, Julia 1.")
@@ -80,17 +87,15 @@ def test_torch_agrees_with_the_recording_of_each_larger_net(scenario):
     assert len(report.curves) == len(recording.curves)
 
 
-@pytest.mark.usefixtures("no_julia")
-def test_a_requested_backend_that_is_missing_is_an_error(forks, tmp_path):
-    done = forks.run("record", "--out", tmp_path / "new")
+def test_a_requested_backend_that_is_missing_is_an_error(no_julia, tmp_path):
+    done = pymobilenet(no_julia, "record", "--out", str(tmp_path / "new"))
     assert done.returncode == 2
     assert "no Julia is installed" in done.stderr
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.usefixtures("no_julia")
-def test_backends_states_what_is_missing_and_how_to_install_it(forks):
-    done = forks.run("backends")
+def test_backends_states_what_is_missing_and_how_to_install_it(no_julia):
+    done = pymobilenet(no_julia, "backends")
     assert done.returncode == 0
     assert "julia  unavailable: no Julia is installed" in done.stdout
     assert "https://julialang.org/downloads" in done.stdout
