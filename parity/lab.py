@@ -12,6 +12,7 @@ import pytest
 
 from pymobilenet import TrainConfig, backend
 from pymobilenet.parity.arbiter import arbitrate_curves
+from pymobilenet.parity.compare_scenario import compare_models, compare_programs
 from pymobilenet.parity.curves import free_curves
 from pymobilenet.parity.floors import program
 from pymobilenet.parity.handover import hand_over
@@ -19,7 +20,6 @@ from pymobilenet.parity.lockstep import lockstep
 from pymobilenet.parity.observe import observe
 from pymobilenet.parity.reference import compute_reference
 from pymobilenet.parity.report import ParityReport
-from pymobilenet.parity.run import compare_models, compare_programs
 from pymobilenet.parity.scenario import IMAGE_SIZE, Scenario, resized, start_state
 from pymobilenet.training import Batches
 from pymobilenet.weights import initial_state

@@ -11,8 +11,8 @@ from pymobilenet import MobileNetConfig, backend
 from pymobilenet.architecture import last_map_size
 from pymobilenet.backends.batch import Batch
 from pymobilenet.parity import Scenario
+from pymobilenet.parity.compare_scenario import compare_models
 from pymobilenet.parity.reference import compute_reference_for
-from pymobilenet.parity.run import compare_models
 from pymobilenet.parity.scenario import Inputs, start_state
 
 SIZE = (33, 65)

@@ -9,10 +9,11 @@ import pytest
 from pymobilenet import backend
 from pymobilenet.errors import BackendUnavailable, WeightsError
 from pymobilenet.parity import Recording, Scenario, read_recordings, record
+from pymobilenet.parity.compare_scenario import compare_models
 from pymobilenet.parity.observe import Key, observe
 from pymobilenet.parity.recording import _write, read_recording, subsample
 from pymobilenet.parity.reference import compute_reference
-from pymobilenet.parity.run import compare_models, replay
+from pymobilenet.parity.run import replay
 
 VERSIONS = {"julia": "1.10.9", "Flux": "0.16.11"}
 """What a live Julia would have written; torch stands in for it in these tests."""

@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.data import open_cifar100
 from pymobilenet.parity.floors import Program, distance, floors, perturbed, unpermute
-from pymobilenet.parity.observe import Key, prepared
+from pymobilenet.parity.observe import Key
+from pymobilenet.parity.reference import prepared
 from pymobilenet.parity.scenario import Scenario
 
 CONFIG = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=100, stem_stride=1)

@@ -147,8 +147,8 @@ def record(
     """Run the standard scenarios in Julia, and write the results to recordings."""
     from pymobilenet.files import make_folder
     from pymobilenet.parity import record as write_recording
-    from pymobilenet.parity.observe import prepared
     from pymobilenet.parity.recording import STANDARD_SCENARIOS, recording_images
+    from pymobilenet.parity.reference import prepared
 
     with exit_on_error(), show_progress() as progress:
         julia, images = backend("julia"), recording_images()

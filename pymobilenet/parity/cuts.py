@@ -24,9 +24,9 @@ from pymobilenet.parity.observe import (
     masks_of_activations,
     observe,
 )
+from pymobilenet.parity.progress import Progress, no_progress
 from pymobilenet.parity.reference import Reference, compute_reference
 from pymobilenet.parity.report import ParityReport
-from pymobilenet.parity.run import Progress, no_progress
 from pymobilenet.parity.scenario import WORKING_RECIPES, Scenario, resized, start_state
 from pymobilenet.parity.steps import StepInputs, compare_step, take_step
 from pymobilenet.training import Batches

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pymobilenet.parity.false_alarms import allowed_outside, independent_error
+from pymobilenet.parity.flips import count_flips
 from pymobilenet.parity.floors import distance, max_floor
 from pymobilenet.parity.observe import REPORTED_ONLY, UNMASKED, Key, Observations
 from pymobilenet.parity.tolerances import (
@@ -264,36 +265,6 @@ def key_distance(observations: Observations, reference: Observations, key: Key) 
     if key in observations and key in reference:
         return distance(observations[key], reference[key])
     return float("inf") if key in observations or key in reference else 0.0
-
-
-def count_flips(observations: Observations) -> int:
-    """Return how many activation values lie on another side of a kink than the oracle's."""
-    return sum(flip.count for flip in flips(observations))
-
-
-@dataclass(frozen=True)
-class Flips:
-    """The values of one activation that lie on another side of a kink than the oracle's.
-
-    Attributes:
-        name: The activation.
-        count: How many values there are.
-        distance: The largest distance of one of them from its kink.
-    """
-
-    name: str
-    count: int
-    distance: float
-
-
-def flips(observations: Observations) -> list[Flips]:
-    """Return the activations in which any value flipped."""
-    flip_rows = [(key, value) for key, value in observations.items() if key.quantity == "flips"]
-    return [
-        Flips(key.name, int(count), float(distance))
-        for key, (count, distance) in flip_rows
-        if count > 0
-    ]
 
 
 TITLES = {0: "structure", 1: "outputs", 2: "gradients", 3: "optimizer"}

@@ -17,7 +17,8 @@ from pymobilenet.data import Dataset
 from pymobilenet.files import atomic_write
 from pymobilenet.parity.accuracy import Accuracy
 from pymobilenet.parity.curves import Curves
-from pymobilenet.parity.judge import Divergence, Flips, Row, Verdict
+from pymobilenet.parity.flips import Flips
+from pymobilenet.parity.judge import Divergence, Row, Verdict
 from pymobilenet.parity.kinks import Exercised
 from pymobilenet.parity.lockstep import LockstepResult
 from pymobilenet.parity.plots import write_loss_curves

@@ -124,7 +124,7 @@ class Inputs:
         config: The net.
         state: The state to start from.
         batches: Optimizer -> the batch of each step: images (N, C, H, W), labels (N,) or
-            (N, classes), and masks: dropout factors and, after `observe.prepared`, the oracle's
+            (N, classes), and masks: dropout factors and, after `reference.prepared`, the oracle's
             activation masks.
     """
 

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from pymobilenet.parity.figures import largest_ratio
-from pymobilenet.parity.judge import Flips, Verdict
+from pymobilenet.parity.flips import Flips
+from pymobilenet.parity.judge import Verdict
 from pymobilenet.parity.kinks import Exercised
 from pymobilenet.parity.report import ParityReport
 from pymobilenet.terminal import folded_table
