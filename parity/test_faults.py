@@ -139,7 +139,7 @@ def test_swapped_batches_are_found_at_their_step(lab, name, dtype, train):
 def test_stale_momentum_is_found_at_the_first_step_that_has_any(lab, name, dtype, train, slot):
     leader, replica = (lab.build("torch", dtype) for _ in range(2))
     follower = faults.StaleMomentum(lab.build(name, dtype))
-    report = lab.lockstep(train, leader, follower, replica)
+    report = lab.lockstep(train, leader, follower, replica, steps=2)
     moment = f"optimizer.{slot}.stem.conv.weight"
     assert_divergence(report, Place(4, "update", "moment", moment, 1), "follower")
 
@@ -168,7 +168,7 @@ def test_a_wrong_rate_of_adam_is_found_in_lockstep(lab, name):
 )
 def test_a_calm_curve_leaves_its_envelope_where_the_fault_begins(lab, name, plant, step):
     leader, follower = lab.build("torch", "float64"), plant(lab.build(name, "float64"))
-    report = lab.curves(CALM, leader, follower, steps=6)
+    report = lab.curves(CALM, leader, follower, steps=3)
     if step is None:  # nothing is handed over in a free run
         assert_agree(report)
     else:
@@ -179,7 +179,7 @@ def test_a_calm_curve_leaves_its_envelope_where_the_fault_begins(lab, name, plan
 def test_swapped_batches_show_in_a_calm_curve(lab, name):
     batches = lab.batches(CALM, "float64")
     follower = faults.SwappedBatches(lab.build(name, "float64"), batches, first=2)
-    report = lab.curves(CALM, lab.build("torch", "float64"), follower, steps=5)
+    report = lab.curves(CALM, lab.build("torch", "float64"), follower, steps=3)
     assert_divergence(report, Place(4, "curve", "loss", "loss", 2), "follower")
 
 

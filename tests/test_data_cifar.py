@@ -10,6 +10,7 @@ from cifar_files import SUFFIXES, WRITERS, check, write_archive, write_binary_la
 
 from pymobilenet.data import CIFAR100_MEAN, CIFAR100_STD, archive, load_cifar100
 from pymobilenet.errors import DataError
+from pymobilenet.evaluation.names import OFFICIAL
 
 
 @pytest.fixture(autouse=True)
@@ -175,7 +176,7 @@ def test_an_unknown_split_is_refused(tmp_path):
     "PYMOBILENET_TEST_DATA" not in os.environ,
     reason="PYMOBILENET_TEST_DATA names no folder with the real images",
 )
-def test_the_real_images_have_the_published_mean_and_deviation():
+def test_the_real_images_have_the_published_mean_deviation_and_names():
     folder = os.environ["PYMOBILENET_TEST_DATA"]
     train, test = load_cifar100(folder, "train"), load_cifar100(folder, "test")
     assert (len(train), len(test)) == (50_000, 10_000)
@@ -185,5 +186,5 @@ def test_the_real_images_have_the_published_mean_and_deviation():
     assert np.bincount(test.labels).tolist() == [100] * 100
     pairs = set(zip(train.labels.tolist(), train.coarse.tolist(), strict=True))
     assert len(pairs) == 100
-    assert train.class_names[0] == "apple"
+    assert train.class_names == test.class_names == OFFICIAL["cifar-100"]
     assert train.coarse_names[0] == "aquatic_mammals"

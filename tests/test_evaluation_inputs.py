@@ -1,17 +1,15 @@
 """Text inputs of the evaluation: names of classes and logs of runs."""
 
 import json
-import os
 import shutil
 
 import numpy as np
 import pytest
 
 from pymobilenet import MobileNetConfig
-from pymobilenet.data import Dataset, load_cifar100
+from pymobilenet.data import Dataset
 from pymobilenet.errors import DataError, WeightsError
 from pymobilenet.evaluation import class_names, known_names, match_classes, read_runs
-from pymobilenet.evaluation.names import OFFICIAL
 
 # Names
 
@@ -109,15 +107,6 @@ def test_invalid_files_of_names_are_refused(tmp_path, content, message):
     (tmp_path / "names").write_bytes(content)
     with pytest.raises(DataError, match=f"names: {message}"):
         class_names(FIVE, {}, "m", tmp_path / "names")
-
-
-@pytest.mark.skipif(
-    "PYMOBILENET_TEST_DATA" not in os.environ,
-    reason="PYMOBILENET_TEST_DATA names no folder with the real images",
-)
-def test_the_official_names_are_those_of_the_archive():
-    data = load_cifar100(os.environ["PYMOBILENET_TEST_DATA"], "test")
-    assert OFFICIAL["cifar-100"] == data.class_names
 
 
 # Runs

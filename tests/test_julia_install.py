@@ -81,7 +81,7 @@ def test_of_eight_processes_that_start_together_one_installs(environment):
 def test_an_installation_that_was_killed_is_done_again(environment):
     end(start(environment))
     os.remove(os.path.join(environment["PROJECT"], "Manifest.toml"))
-    process = start(environment | {"SECONDS": "20"})
+    process = start(environment | {"SECONDS": "6"})
     deadline = time.monotonic() + 60
     while installs(environment) == 1 and time.monotonic() < deadline:
         time.sleep(0.05)

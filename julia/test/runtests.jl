@@ -1,5 +1,7 @@
-# Arguments select test files: `Pkg.test(test_args=["models/layers"])`.
+# Each file runs in one of several processes, as most of the time is compilation, which uses a single core. The longest
+# files come first. Arguments select test files: `Pkg.test(test_args=["models/layers"])`.
 
+using Distributed
 using Test
 
 const FILES = (
@@ -19,18 +21,14 @@ const FILES = (
     "c_calls", "precompile", "sysimage", "without_flux",
 )
 
-"Run a test file in a module of its own, so that its global names do not affect the other files."
-function run_file(file)
-    scope = Core.eval(Main, :(module $(Symbol("test_", replace(file, '/' => '_'))) end))
-    Core.eval(scope, :(using MobileNets, Test; using Flux: Flux; using StableRNGs: StableRNG))
-    Base.include(scope, joinpath(@__DIR__, "helpers.jl"))
-    Base.include(scope, joinpath(@__DIR__, "$file.jl"))
-end
+const PROCESSES = min(4, Sys.CPU_THREADS)
+
+files = isempty(ARGS) ? collect(FILES) : ARGS
+pool = addprocs(min(PROCESSES, length(files)); exeflags="--threads=$(Threads.nthreads())")
+@everywhere pool include($(joinpath(@__DIR__, "run_file.jl")))
 
 @testset verbose=true "MobileNets" begin
-    for file in (isempty(ARGS) ? FILES : ARGS)
-        @testset "$file" begin
-            run_file(file)
-        end
+    for results in pmap(results_of, WorkerPool(pool), files)
+        Test.record(Test.get_testset(), results)
     end
 end
