@@ -14,3 +14,15 @@ end
         @test isdefined(MobileNets, name) && has_docstring(MobileNets, name)
     end
 end
+
+@testset "the manual has every public name and submodule" begin
+    entries = readlines(joinpath(pkgdir(MobileNets), "docs", "src", "api.md"))
+    submodules = filter(names(MobileNets; all=true)) do name
+        value = getfield(MobileNets, name)
+        value isa Module && value !== MobileNets && parentmodule(value) === MobileNets
+    end
+    @test length(submodules) > 5
+    exported = setdiff(names(MobileNets), MobileNets.PUBLIC)
+    @test setdiff(string.(exported), entries) == []
+    @test setdiff("MobileNets." .* string.([MobileNets.PUBLIC...; submodules]), entries) == []
+end

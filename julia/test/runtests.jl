@@ -25,7 +25,7 @@ const PROCESSES = min(4, Sys.CPU_THREADS)
 
 files = isempty(ARGS) ? collect(FILES) : ARGS
 pool = addprocs(min(PROCESSES, length(files)); exeflags="--threads=$(Threads.nthreads())")
-@everywhere pool include($(joinpath(@__DIR__, "run_file.jl")))
+@everywhere [1; pool] include($(joinpath(@__DIR__, "run_file.jl")))
 
 @testset verbose=true "MobileNets" begin
     for results in pmap(results_of, WorkerPool(pool), files)

@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[2]
 SET_UP = f"""
 using Pkg
 Pkg.develop(path={json.dumps(str(ROOT / "julia"))})
-Pkg.add([PackageSpec(name="MPI"), PackageSpec(name="PythonCall", version="{version("juliacall")}")])
+Pkg.add(["Flux", "MPI"])
+Pkg.add(PackageSpec(name="PythonCall", version="{version("juliacall")}"))
 using MPI
 println(join(MPI.mpiexec().exec, '\\n'))
 """
