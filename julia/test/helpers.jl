@@ -57,4 +57,5 @@ function deviation(actual, expected)
 end
 
 "The norm of the difference relative to the norm of `expected`."
-relative_error(actual, expected) = Files.norm(actual - expected) / Files.norm(expected)
+relative_error(actual, expected) =
+    actual == expected ? 0.0 : Files.norm(actual - expected) / Files.norm(expected)

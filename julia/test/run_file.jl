@@ -12,9 +12,12 @@ end
 function results_of(file)
     Test.push_testset(Test.DefaultTestSet("the caller's")) # without one, the set of the file would throw
     try
-        return @testset "$file" begin
+        start = time()
+        results = @testset "$file" begin
             run_file(file)
         end
+        println("$file: $(round(Int, time() - start)) s")
+        return results
     finally
         Test.pop_testset()
     end
