@@ -56,6 +56,6 @@ function deviation(actual, expected)
     return maximum(abs, (actual .- expected)[known]) / max(maximum(abs, expected[known]), 1e-3)
 end
 
-"The norm of the difference relative to the norm of `expected`."
+"The norm of the difference relative to the norm of `expected`; 0 where the two are equal."
 relative_error(actual, expected) =
     actual == expected ? 0.0 : Files.norm(actual - expected) / Files.norm(expected)
