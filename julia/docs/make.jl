@@ -21,7 +21,9 @@ makedocs(;
     sitename="MobileNets.jl",
     modules=[MobileNets],
     pages=["Guide" => "index.md", "API" => "api.md"],
-    format=Documenter.HTML(; prettyurls=false, edit_link=nothing, repolink=nothing, size_threshold=nothing),
+    format=Documenter.HTML(;
+        prettyurls=false, edit_link=nothing, repolink=nothing, size_threshold=nothing, assets=["assets/favicon.ico"],
+    ),
     remotes=nothing,
     doctest=true,
     checkdocs=:exports,
