@@ -7,14 +7,14 @@ import pytest
 from pymobilenet import MobileNetConfig, backend
 from pymobilenet.backends.torch import TorchBackend
 from pymobilenet.data import synthetic
-from pymobilenet.parity import cuts, run, scenario
+from pymobilenet.parity import cuts, run
 from pymobilenet.parity.cuts import compare_cuts, first_block_that_matters, first_blocks
 from pymobilenet.parity.run import run_parity
+from pymobilenet.parity.scenario import Scenario
 
 NET = {"width_mult": 0.1, "resolution": 32, "num_classes": 10, "rounding": "nearest"}
 V1, V2 = (MobileNetConfig(family, **NET) for family in ("v1", "v2"))
 DATA = synthetic(64, num_classes=10)
-Scenario = functools.partial(scenario.Scenario, image_size=(17, 33))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -25,7 +25,6 @@ def _one_leader_of_each_net():
     cuts_reference, cuts_leader = cuts.compute_reference, cuts._Leader
     with pytest.MonkeyPatch.context() as patch:
         for module in (cuts, run):
-            patch.setattr(module, "Scenario", Scenario)
             patch.setattr(module, "compute_reference", lambda scenario, _data: reference(scenario))
         patch.setattr(cuts, "_Leader", lambda _backend, reference: leader(reference.scenario))
         yield

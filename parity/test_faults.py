@@ -168,7 +168,7 @@ def test_a_wrong_rate_of_adam_is_found_in_lockstep(lab, name):
 )
 def test_a_calm_curve_leaves_its_envelope_where_the_fault_begins(lab, name, plant, step):
     leader, follower = lab.build("torch", "float64"), plant(lab.build(name, "float64"))
-    report = lab.curves(CALM, leader, follower, steps=3)
+    report = lab.curves(CALM, leader, follower, steps=6)
     if step is None:  # nothing is handed over in a free run
         assert_agree(report)
     else:

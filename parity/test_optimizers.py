@@ -11,12 +11,12 @@ from lab import Place, assert_agree, assert_divergence, by_backend
 from pymobilenet import TrainConfig
 from pymobilenet.config import OPTIMIZERS, SCHEDULES
 
-STEPS = {"float64": 6, "float32": 3}
-BATCH = {"batch_size": 15, "steps": 6}
+STEPS = {"float64": 15, "float32": 5}
+BATCH = {"batch_size": 15, "steps": 15}
 
 RECIPES = {
     "sgd, ema": TrainConfig(
-        rate=0.05, ema_decay=0.99, schedule="milestones", milestones=(2, 4), **BATCH
+        rate=0.05, ema_decay=0.99, schedule="milestones", milestones=(5, 10), **BATCH
     ),
     "nesterov, decay, clip": TrainConfig(
         rate=0.05,
@@ -24,7 +24,7 @@ RECIPES = {
         weight_decay=5e-4,
         clip_norm=1.0,
         schedule="cosine",
-        warmup_steps=2,
+        warmup_steps=3,
         **BATCH,
     ),
     "nesterov, decay, accumulated": TrainConfig(
@@ -55,7 +55,7 @@ RECIPES = {
         weight_decay=4e-5,
         label_smoothing=0.1,
         schedule="step",
-        step_size=2,
+        step_size=4,
         gamma=0.94,
         **BATCH,
     ),

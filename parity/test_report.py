@@ -1,7 +1,6 @@
 """The report as an object, as JSON, and as tables."""
 
 import dataclasses
-import functools
 import io
 import json
 
@@ -11,12 +10,10 @@ from rich.console import Console
 from synthetic_results import curves, verdict
 
 from pymobilenet import backend
-from pymobilenet.parity import run
 from pymobilenet.parity.judge import Row, Verdict
 from pymobilenet.parity.observe import Key
 from pymobilenet.parity.report import ParityReport, write_parity_report
 from pymobilenet.parity.run import run_parity
-from pymobilenet.parity.scenario import Scenario, resized
 from pymobilenet.parity.tables import print_report
 
 INF = float("inf")
@@ -25,11 +22,7 @@ INF = float("inf")
 @pytest.fixture(scope="module")
 def report(config, images, one_handover):  # noqa: ARG001
     """A small one with all levels, between torch and the oracle."""
-    size = (17, 33)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "Scenario", functools.partial(Scenario, image_size=size))
-        patch.setattr(run, "resized", functools.partial(resized, size=size))
-        return run_parity(("torch", "numpy"), images, 2, ["float64"], [config])
+    return run_parity(("torch", "numpy"), images, 2, ["float64"], [config])
 
 
 def empty(images):
