@@ -22,6 +22,8 @@ SHARED = ("-n", "auto", "--dist", "worksteal")
 
 OFFLINE = "not julia and not peers and not docs"
 
+SLOW = "--slow"
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 DEMO = ("--width-mult", "0.25", "--stem-stride", "2", "--stem-stride", "1", "--steps", "5")
@@ -53,9 +55,13 @@ def demo(session):
 
 @nox.session
 def tests(session):
-    """Run all tests that require no Julia, and the replay of the recordings."""
+    """Run the tests that require no Julia: the quick ones or, with `-- --slow`, all of them."""
     session.install(*CONSTRAINTS, "-e", ".[all,openvino]", "--group", "test")
-    session.run("pytest", *SHARED, "-m", OFFLINE, *session.posargs, env=ONE_THREAD)
+    args = [argument for argument in session.posargs if argument != SLOW]
+    marker = OFFLINE if SLOW in session.posargs else f"{OFFLINE} and not slow"
+    session.run("pytest", *SHARED, "-m", marker, *args, env=ONE_THREAD)
+    if SLOW not in session.posargs:
+        session.warn(f"NOT RUN: the slow tests; `nox -s tests -- {SLOW}` runs them, too.")
 
 
 @nox.session

@@ -12,8 +12,8 @@ pytest.register_assert_rewrite("lab")
 
 
 def pytest_collection_modifyitems(items):
-    """The longest come first: of several processes none is then left alone with one at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """The slow ones come first: of several processes none is then left alone with one."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -48,6 +48,7 @@ class Faulty(TorchBackend):
         return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "place", "block"),
     [
@@ -67,6 +68,7 @@ def test_no_block_matters_where_there_is_no_fault():
     assert first_block_that_matters(pair, V1, "float64", DATA) is None
 
 
+@pytest.mark.slow
 def test_a_report_names_the_block_of_each_scenario_that_differs():
     pair = (backend("torch"), Faulty("blocks.3.pointwise.norm"))
     report = run_parity(pair, DATA, steps=0, dtypes=["float64"], configs=[V1])

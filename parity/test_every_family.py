@@ -90,6 +90,7 @@ def known():
     return of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", OTHERS)
 @pytest.mark.parametrize("batch_size", [1, 5])
 @pytest.mark.parametrize("name", CONFIGS)
@@ -145,6 +146,7 @@ def v2(images):
     return Lab(V2, images, image_size=HALF_SIZE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTY)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_correct_v2_agrees_on_all_levels(v2, dtype, name):

@@ -84,6 +84,7 @@ TAKING_OVER = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "dtype"), TAKING_OVER)
 @pytest.mark.parametrize(("train", "plant", "place"), PLANTED.values(), ids=PLANTED)
 def test_a_fault_of_the_transfer_is_located(lab, name, train, plant, place, dtype):

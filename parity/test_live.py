@@ -19,7 +19,7 @@ SMALL = MobileNetConfig(width_mult=0.25, resolution=32, num_classes=20, stem_str
 RELU = dataclasses.replace(SMALL, activation="relu", norm_eps=1e-3, norm_momentum=0.01)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_handover")
 @pytest.mark.parametrize("names", [("torch", "julia"), ("julia", "torch")], ids="-".join)
 def test_torch_and_julia_agree_on_every_level_in_either_order(names):

@@ -70,6 +70,7 @@ def test_every_optimizer_and_schedule_has_a_recipe():
     assert {train.schedule for train in RECIPES.values()} == set(SCHEDULES)
 
 
+@pytest.mark.slow
 @by_recipe
 def test_torch_takes_the_oracles_steps(lab, train):
     leader, replica = (lab.build("torch", "float64") for _ in range(2))
@@ -144,6 +145,7 @@ PLANTED = {
 }
 
 
+@pytest.mark.slow
 @by_backend
 @pytest.mark.parametrize(("plant", "train", "place"), PLANTED.values(), ids=PLANTED)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -102,6 +102,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @by_backend
 @pytest.mark.parametrize(("train", "fields"), CASES)
 def test_another_value_of_an_optimizers_option_is_found_after_a_hand_over(lab, name, train, fields):

@@ -55,7 +55,7 @@ app(sys.argv[1:])
 """
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_parity_without_julia_reports_it_and_replays_recordings(no_julia, tmp_path):
     """Those of the smallest net: the next test replays the others."""
     done = python(no_julia, "-c", REPLAY_THE_SMALLEST, "parity", "--report", str(tmp_path))
@@ -75,7 +75,7 @@ def test_parity_without_julia_reports_it_and_replays_recordings(no_julia, tmp_pa
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scenario", STANDARD_SCENARIOS[len(SMALLEST) :], ids=lambda scenario: scenario.name
 )

@@ -120,6 +120,7 @@ def test_a_probe_survives_its_text():
     assert Probe.from_json(probe.to_json(), "file") == probe
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_row_for_each_backend_and_tells_by_its_status(path):
     good = CliRunner().invoke(app, ["verify", str(path), "--backends", "torch,numpy"])
     assert good.exit_code == 0

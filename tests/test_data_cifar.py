@@ -172,6 +172,7 @@ def test_an_unknown_split_is_refused(tmp_path):
         load_cifar100(tmp_path, "valid")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     "PYMOBILENET_TEST_DATA" not in os.environ,
     reason="PYMOBILENET_TEST_DATA names no folder with the real images",

@@ -56,7 +56,7 @@ def test_the_story_runs_as_far_as_julia(tmp_path, monkeypatch):
 
 
 @pytest.mark.julia
-@pytest.mark.long
+@pytest.mark.slow
 def test_all_examples_of_the_page_run(tmp_path, monkeypatch, julia_project):
     monkeypatch.chdir(tmp_path)
     run_story(julia_project)
@@ -79,7 +79,7 @@ def run_story(project):
 
 
 @pytest.mark.julia
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page", [p for p in PAGES if p not in PROGRAMS and blocks(p, "julia")], ids=str
 )

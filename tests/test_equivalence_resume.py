@@ -56,7 +56,7 @@ def kill_after_epochs(forks, arguments, folder, epochs):
     return running.stderr
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_a_killed_command_uses_what_is_done_and_gives_the_same_result(forks, tmp_path, images):
     """It is killed in the first run, in a run of the other backend, and in the last run."""

@@ -66,6 +66,7 @@ def conversions(draw):
     return config, draw(st.lists(st.sampled_from(formats), min_size=1, max_size=4))
 
 
+@pytest.mark.slow
 @settings(deadline=None, database=None, max_examples=40)
 @given(conversion=conversions(), dtype=st.sampled_from(["float32", "float64"]))
 def test_conversions_through_any_formats_give_the_same_bytes(tmp_path_factory, conversion, dtype):

@@ -44,6 +44,7 @@ def inferred(config, rounding=None):
     return infer_config(config.family, state_shapes(config), rounding)
 
 
+@pytest.mark.slow
 @settings(deadline=None, database=None, max_examples=150)
 @given(config=configs(), known=st.booleans())
 def test_the_config_of_any_net_is_inferred_from_its_shapes(config, known):

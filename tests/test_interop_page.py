@@ -24,7 +24,7 @@ def images(*_):
 
 
 @pytest.mark.julia
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_page_runs_and_prints_what_it_shows(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("pymobilenet.data.open_cifar100", images)

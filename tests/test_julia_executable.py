@@ -72,6 +72,7 @@ def test_a_replaced_julia_is_checked_again(tmp_path):
     assert executable.problem(str(path)) is None
 
 
+@pytest.mark.slow
 def test_commands_work_without_julia_if_it_does_not_run(forks, only, tmp_path):
     only(SCRIPTS["old"][0])
     backend("numpy").build(SMALL, dtype="float64").save(tmp_path / "m.safetensors")

@@ -68,6 +68,7 @@ def installs(environment):
         return len(file.readlines())
 
 
+@pytest.mark.slow
 def test_of_eight_processes_that_start_together_one_installs(environment):
     processes = [start(environment) for _ in range(8)]
     for (before, after, executable, _), errors in map(end, processes):
@@ -78,6 +79,7 @@ def test_of_eight_processes_that_start_together_one_installs(environment):
     assert installs(environment) == 1
 
 
+@pytest.mark.slow
 def test_an_installation_that_was_killed_is_done_again(environment):
     end(start(environment))
     os.remove(os.path.join(environment["PROJECT"], "Manifest.toml"))

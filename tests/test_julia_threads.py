@@ -112,7 +112,7 @@ print(json.dumps([counts, errors]))
 """
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_eight_threads_and_three_models_for_a_minute_with_both_collectors_forced():
     counts, errors = run(STRESS.replace("SECONDS", "60"))
     assert not errors

@@ -132,6 +132,7 @@ def model_logits(model, features):
 # Gradients
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "count", "size"),
     [

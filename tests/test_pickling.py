@@ -38,7 +38,8 @@ def test_a_copy_trains_as_the_model_and_apart_from_it(model, copied):
     other = copied(model)
     assert other.optimizer == model.optimizer
     other.step(images(1), LABELS, 0.01)
-    assert all(np.array_equal(model.get_state()[name], before[name]) for name in before)
+    after = model.get_state()
+    assert all(np.array_equal(after[name], before[name]) for name in before)
     model.step(images(1), LABELS, 0.01)
     expected, state = model.get_state(), other.get_state()
     assert all(np.array_equal(state[name], expected[name]) for name in expected)

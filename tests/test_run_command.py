@@ -208,7 +208,7 @@ def test_the_command_refuses_in_one_line(tmp_path, monkeypatch, arguments, messa
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_smoke_learns_what_a_newcomer_can_see(tmp_path):
     done = CliRunner().invoke(app, ["train", "smoke", "--out", str(tmp_path / "run")])
     assert done.exit_code == 0, done.output

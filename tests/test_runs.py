@@ -226,6 +226,7 @@ print(resume(sys.argv[1], torch_backend).train())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
 def test_a_run_killed_at_twenty_random_times_gives_the_same_bits(recipe, tmp_path):
     long = replace(recipe, run=replace(recipe.run, epochs=12, save_steps=1))
@@ -252,7 +253,7 @@ print(resume(sys.argv[1], backend("julia")).train([lambda record: print(record.s
 """
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.julia
 def test_a_run_in_julia_killed_at_twenty_random_times_gives_the_same_bits(recipe, tmp_path):
     """Each time in a new process, because Julia does not support fork."""

@@ -29,7 +29,7 @@ def test_every_story_is_run_by_a_test():
 
 
 @pytest.mark.julia
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_page_runs_and_prints_what_it_shows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run_story(stories()[FLUX])

@@ -19,6 +19,8 @@ from pymobilenet.errors import BackendUnavailable, ConfigError
 from pymobilenet.training import resume
 from pymobilenet.training.checkpoint import LAST, read_checkpoint
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).with_name("processes_script.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 QUIET = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}

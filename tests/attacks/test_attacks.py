@@ -5,6 +5,7 @@ The files are read in a process of its own with limited memory (`read_all`).
 
 import functools
 
+import pytest
 from attack import Attack, rule
 from attacks_on_foreign import FILES
 from attacks_on_keras import KERAS
@@ -14,6 +15,8 @@ from attacks_on_safetensors import SAFETENSORS
 from attacks_on_torch import TORCH
 from isolated_process import outcomes_of
 from mutations import CONTAINERS, mutations, truncations
+
+pytestmark = pytest.mark.slow
 
 WRITTEN_ATTACKS = [*SAFETENSORS, *NPZ, *TORCH, *KERAS, *MODELS, *FILES]
 LEAST_RULES, LEAST_FILES, LEAST_CHANGED = 60, 300, 240

@@ -17,7 +17,7 @@ from pymobilenet import backend
 from pymobilenet.training import resume
 from pymobilenet.training.checkpoint import LAST, read_checkpoint
 
-pytestmark = [pytest.mark.peers, pytest.mark.julia, pytest.mark.long]
+pytestmark = [pytest.mark.peers, pytest.mark.julia, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 SET_UP = f"""

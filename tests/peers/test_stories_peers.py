@@ -18,7 +18,7 @@ METALHEAD = "torchvision's MobileNetV2 and Metalhead's"
 RESNET = "A ResNet-18 from torchvision to Flux"
 KERAS = "A Keras file and its ONNX exports"
 
-pytestmark = [pytest.mark.peers, pytest.mark.long]
+pytestmark = [pytest.mark.peers, pytest.mark.slow]
 
 
 @pytest.mark.julia
