@@ -48,7 +48,7 @@ def environment_report() -> Iterator[tuple[str, str, str]]:
             image or "Julia's own",
             ""
             if image or BUNDLE_VARIABLE in os.environ
-            else "`pymobilenet sysimage` builds one with which Julia starts faster",
+            else "`pymobilenet sysimage` builds one with which Flux is loaded faster",
         )
         library = blas()
         yield (

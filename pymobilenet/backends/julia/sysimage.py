@@ -1,4 +1,4 @@
-"""System images with the dependencies of MobileNets.jl, with which Julia starts faster.
+"""System images with the dependencies of MobileNets.jl, with which Flux is loaded faster.
 
 An image in the Julia project of this Python environment is used by every start, as long as the
 project has the packages that it was built with.
@@ -61,7 +61,7 @@ def use_installed_sysimage() -> None:
 
 
 def build_sysimage(path: Path | None = None) -> Path:
-    """Build a system image, and precompile MobileNets.jl for it. Takes about ten minutes.
+    """Build a system image, and precompile MobileNets.jl for it. Takes ten to twenty minutes.
 
     Julia's output goes to the standard error.
 
