@@ -15,6 +15,8 @@ from pymobilenet.parity.compare_scenario import compare_models
 from pymobilenet.parity.reference import compute_reference_for
 from pymobilenet.parity.scenario import Inputs, start_state
 
+pytestmark = pytest.mark.slow
+
 SIZE = (33, 65)
 """Rows and columns: odd, and not square down to the last maps, so that a swap of the two shows."""
 
@@ -90,7 +92,6 @@ def known():
     return of
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("other", OTHERS)
 @pytest.mark.parametrize("batch_size", [1, 5])
 @pytest.mark.parametrize("name", CONFIGS)
@@ -146,7 +147,6 @@ def v2(images):
     return Lab(V2, images, image_size=HALF_SIZE)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTY)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_correct_v2_agrees_on_all_levels(v2, dtype, name):

@@ -18,6 +18,8 @@ from lab import (
     by_optimizer,
 )
 
+pytestmark = pytest.mark.slow
+
 # Levels 0 to 3
 
 
@@ -30,7 +32,6 @@ def test_a_follower_with_a_fault_is_found(lab, name, dtype, fault):
     assert_divergence(report, fault.levels, "faulty")
 
 
-@pytest.mark.slow
 @by_backend
 @by_fault
 def test_a_leader_does_not_hide_its_fault_in_its_own_floors(lab, name, fault):
@@ -46,7 +47,6 @@ def test_a_leader_with_shifted_labels_does_not_hide_in_float32_either(lab):
     assert_divergence(report, fault.levels, "faulty")
 
 
-@pytest.mark.slow
 @by_backend
 def test_a_float32_eps_is_found_in_float64(lab, name):
     follower = faults.float32_eps(lab.build(name, "float64"))
@@ -60,7 +60,6 @@ def test_a_float32_eps_is_no_fault_in_float32(lab):
     assert_agree(lab.levels("float32", other=follower))
 
 
-@pytest.mark.slow
 @by_dtype
 @pytest.mark.parametrize("is_leader", [False, True])
 def test_a_missing_block_is_found(lab, dtype, is_leader):
@@ -158,7 +157,6 @@ def test_a_wrong_rate_of_adam_is_found_in_lockstep(lab, name):
 # Level 4, free curves
 
 
-@pytest.mark.slow
 @by_backend
 @pytest.mark.parametrize(
     ("plant", "step"),

@@ -7,6 +7,8 @@ from lab import DTYPES, Place, assert_agree, assert_divergence
 
 from pymobilenet.parity.handover import BEFORE, HANDOVERS, optimizer_name
 
+pytestmark = pytest.mark.slow
+
 SGD, _, ADAM, ADAMW, *_ = HANDOVERS
 JULIA = [
     pytest.param("torch", "julia", marks=pytest.mark.julia, id="torch-julia"),
@@ -84,7 +86,6 @@ TAKING_OVER = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "dtype"), TAKING_OVER)
 @pytest.mark.parametrize(("train", "plant", "place"), PLANTED.values(), ids=PLANTED)
 def test_a_fault_of_the_transfer_is_located(lab, name, train, plant, place, dtype):

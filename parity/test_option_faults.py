@@ -10,6 +10,8 @@ from option_faults import OtherFrozen, OtherOptions
 
 from pymobilenet.parity.handover import BEFORE, HANDOVERS, optimizer_name
 
+pytestmark = pytest.mark.slow
+
 FIRST = "stem.conv.weight"
 PREDICTED = Place(1, "forward", "predict", "logits")
 FROZEN = Place(1, "forward", "frozen", "logits")
@@ -102,7 +104,6 @@ CASES = [
 ]
 
 
-@pytest.mark.slow
 @by_backend
 @pytest.mark.parametrize(("train", "fields"), CASES)
 def test_another_value_of_an_optimizers_option_is_found_after_a_hand_over(lab, name, train, fields):

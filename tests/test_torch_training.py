@@ -67,6 +67,7 @@ def test_steps_equal_those_of_torch_optim(name):
         assert np.linalg.norm(state[key] - tensor) <= 1e-8 * np.linalg.norm(tensor), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("after", [0, 1, 2])
