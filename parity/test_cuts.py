@@ -93,6 +93,7 @@ def test_hybrids_of_torch_and_julia_agree(config, dtype):
     assert set(results[0].ratios) == {"outputs", "gradients", "optimizer", "lockstep"}
 
 
+@pytest.mark.slow
 def test_hybrids_with_the_fault_differ_and_the_others_agree():
     pair = (backend("torch"), Faulty("blocks.3.pointwise.norm"))
     results = compare_cuts(pair, Scenario(V1, "float64"), DATA, [3, 4], steps=1)

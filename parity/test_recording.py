@@ -68,6 +68,7 @@ def test_a_recording_is_replayed_against_torch(recorded):
     assert report.to_dict()["versions"]["julia (recorded)"] == VERSIONS
 
 
+@pytest.mark.slow
 def test_a_fault_in_a_recording_is_named(recorded):
     key = Key(1, "train", "blocks.3.pointwise.norm")
     wrong = recorded.observations | {key: recorded.observations[key] * (1 + 1e-9)}

@@ -81,6 +81,7 @@ def figures(monkeypatch):
     return saved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_every_case_has_a_table_and_plots_of_its_values(tmp_path, figures, case):
     result, data = CASES[case]

@@ -111,6 +111,7 @@ def test_parity_compares_with_all_recordings_if_julia_does_not_run(forks, only):
     assert f"replayed {len(STANDARD_SCENARIOS)} recordings with torch" in done.stderr, done.stderr
 
 
+@pytest.mark.slow
 def test_a_julia_is_available_only_after_a_start_that_worked(forks, only, tmp_path):
     only('echo "julia version 1.10.8"')
     julia = str(tmp_path / "bin" / "julia")

@@ -113,6 +113,7 @@ def test_the_file_keeps_the_config_and_the_names_of_input_and_output(files):
     assert not metadata
 
 
+@pytest.mark.slow
 def test_the_same_file_and_images_give_the_same_bytes(tmp_path):
     config = CONFIGS["v2"]
     write_onnx(tmp_path / "m.onnx", config, start_state(config, 1, "float32"))

@@ -65,6 +65,7 @@ def test_ctrl_c_saves_and_prints_the_command_that_resumes(forks, tmp_path, image
     assert run.train(is_stopping=lambda: run.state.step > stopped.step) == "interrupted"
 
 
+@pytest.mark.slow
 @by_backend
 def test_sigterm_saves_within_two_seconds_and_ends_with_143(tmp_path, images, name):
     recipe = write_recipe(tmp_path, RECIPE.replace("epochs = 3", "epochs = 500"))

@@ -34,6 +34,7 @@ def test_a_run_starts_from_the_averaged_weights_of_a_checkpoint(tmp_path):
     assert np.array_equal(state["stem.conv.weight"], averaged.conv1.weight.detach().numpy())
 
 
+@pytest.mark.slow
 def test_a_run_starts_with_a_map_of_names(tmp_path):
     module = net("kuangliu")
     torch.save(module.state_dict(), tmp_path / "a.pt")
@@ -55,6 +56,7 @@ def test_a_run_starts_with_a_map_of_names(tmp_path):
     assert np.array_equal(state["stem.conv.weight"], module.conv1.weight.detach().numpy())
 
 
+@pytest.mark.slow
 def test_a_run_starts_with_the_settings_that_a_sample_determines(tmp_path):
     module, x = net("kuangliu"), images(32)
     tensors = {f"tensor{n}": t for n, t in enumerate(module.state_dict().values())}

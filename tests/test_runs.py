@@ -170,6 +170,7 @@ def test_a_start_file_of_another_model_is_refused(recipe, tmp_path):
 # Interrupting and resuming
 
 
+@pytest.mark.slow
 @by_backend
 @pytest.mark.parametrize("stop_after", [1, 3, 4, 7])
 def test_an_interrupted_and_resumed_run_gives_the_same_bits(recipe, tmp_path, name, stop_after):

@@ -42,6 +42,7 @@ def plugin_options():
     return () if "pytest_pymobilenet" in installed else ("-p", "pytest_pymobilenet")
 
 
+@pytest.mark.slow
 def test_a_failure_is_readable(pytester):
     pytester.makepyfile(TEST)
     # in a process of its own: pytester takes modules such as torch out of this one again
